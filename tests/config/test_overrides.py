@@ -1,0 +1,187 @@
+"""Merging, dotted overrides and shortcuts change what they say and nothing else."""
+
+import copy
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.config.toys import pipeline, stage
+from zoo.config.overrides import apply_overrides, apply_shortcuts, merge, override, parse_overrides, to_plain
+from zoo.errors import ConfigError, UsageError
+from zoo.registry import Registry
+
+EMPTY = Registry()
+# None of these is a kind, so that no component rule applies.
+KEYS = st.sampled_from(["a", "b", "c", "size", "deep"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
+TREES = st.dictionaries(KEYS, VALUES, max_size=4)
+quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def look(config, path):
+    for segment in path.split("."):
+        config = config[int(segment)] if isinstance(config, list) else config[segment]
+    return config
+
+
+@quick
+@given(TREES, TREES)
+def test_merge_keeps_the_changes_and_is_idempotent(base, changes):
+    before = copy.deepcopy((base, changes))
+    merged = merge(base, changes)
+    assert merge(merged, changes) == merged
+    assert merge(base, {}) == base
+    assert merge({}, changes) == changes
+    assert set(merged) == set(base) | set(changes)
+    assert (base, changes) == before
+
+
+@quick
+@given(TREES, TREES, TREES)
+def test_merging_mappings_is_associative_where_no_mapping_meets_a_scalar(a, b, c):
+    def shape(value):
+        return {k: shape(v) for k, v in value.items()} if isinstance(value, dict) else None
+
+    def alike(x, y):
+        if isinstance(x, dict) != isinstance(y, dict):
+            return False
+        return not isinstance(x, dict) or all(alike(x[k], y[k]) for k in x.keys() & y.keys())
+
+    if alike(a, b) and alike(b, c) and alike(a, c):
+        assert merge(merge(a, b), c) == merge(a, merge(b, c))
+
+
+@quick
+@given(TREES, st.lists(KEYS, min_size=1, max_size=4), SCALARS | st.lists(SCALARS, max_size=3))
+def test_an_override_is_read_back_and_leaves_the_rest(tree, segments, value):
+    before = copy.deepcopy(tree)
+    path = ".".join(segments)
+    try:
+        changed = override(tree, path, value, EMPTY)
+    except UsageError:
+        return  # the path runs through a number, a text or a list
+    assert look(changed, path) == value
+    assert tree == before
+    assert {k: v for k, v in changed.items() if k != segments[0]} == {k: v for k, v in tree.items() if k != segments[0]}
+    assert override(changed, path, value, EMPTY) == changed
+
+
+@quick
+@given(TREES, SCALARS, SCALARS)
+def test_overrides_of_different_places_commute_and_of_one_place_the_last_counts(tree, x, y):
+    one = apply_overrides(tree, {"left": x, "right": y}, EMPTY)
+    other = apply_overrides(tree, {"right": y, "left": x}, EMPTY)
+    assert one == other
+    assert override(override(tree, "left", x, EMPTY), "left", y, EMPTY) == override(tree, "left", y, EMPTY)
+
+
+@quick
+@given(st.dictionaries(st.text(max_size=12), VALUES, max_size=4) | st.lists(st.text(max_size=20), max_size=4))
+def test_any_overrides_give_a_config_or_a_typed_error(components, overrides):
+    config = pipeline()
+    before = copy.deepcopy(config)
+    try:
+        changed = apply_overrides(config, overrides, components)
+    except UsageError:
+        pass
+    else:
+        assert to_plain(changed) == changed
+    assert config == before
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place", "expected"),
+    [
+        ("stages.0.sampler.eta", 0.1, "sampler", {"name": "walk", "steps": 20, "eta": 0.1}),
+        ("stages.base.sampler.eta", 0.1, "sampler", {"name": "walk", "steps": 20, "eta": 0.1}),
+        ("stages.base.sampler", "run", "sampler", {"name": "run", "steps": 20}),
+        ("stages.base.sampler.name", "run", "sampler", {"name": "run", "steps": 20}),
+        ("stages.base.sampler", {"name": "run", "steps": 3}, "sampler", {"name": "run", "steps": 3}),
+        ("stages.base.sampler", {"eta": 0.0}, "sampler", {"name": "walk", "steps": 20, "eta": 0.0}),
+        ("stages.base.sampler", {"name": "walk", "eta": 0.0}, "sampler", {"name": "walk", "steps": 20, "eta": 0.0}),
+        ("stages.base.sampler.grid.bend", 3, "sampler", {"name": "walk", "steps": 20, "eta": 0.5, "grid": {"bend": 3}}),
+        ("stages.0.autoencoder", {"weights": "w"}, "autoencoder", {"weights": "w"}),
+        ("stages.0.autoencoder.weights", "w", "autoencoder", {"weights": "w"}),
+        ("stages.0.autoencoder.channels", 3, "autoencoder", {"name": "codec", "channels": 3}),
+        ("stages.0.guidance.classifier-free.scale", 2, "guidance", [{"name": "classifier-free", "scale": 2}]),
+        ("stages.0.guidance.0.scale", 2, "guidance", [{"name": "classifier-free", "scale": 2}]),
+        ("stages.0.guidance", [], "guidance", []),
+        ("stages.0.size", 32, "size", 32),
+    ],
+)
+def test_overrides_know_components(components, path, value, place, expected):
+    assert apply_overrides(pipeline(), {path: value}, components)["stages"][0][place] == expected
+
+
+def test_naming_a_component_where_weights_stood_replaces_them(components):
+    config = pipeline(stage(autoencoder={"weights": "w"}))
+    for path, value in (("stages.0.autoencoder", "codec"), ("stages.0.autoencoder.name", "codec")):
+        assert apply_overrides(config, {path: value}, components)["stages"][0]["autoencoder"] == {"name": "codec"}
+
+
+def test_later_overrides_apply_after_a_swap(components):
+    changed = apply_overrides(
+        pipeline(), ["stages.0.sampler=run", "stages.0.sampler.steps=1e1", "stages.0.sampler.speed=[1, 3]"], components
+    )
+    assert changed["stages"][0]["sampler"] == {"name": "run", "steps": 10.0, "speed": [1, 3]}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"stages.1.size": 1}, "no entry 1 in a list of 1"),
+        ({"stages.bsae.size": 1}, "did you mean 'base'"),
+        ({"stages..size": 1}, "no dotted path"),
+        ({"": 1}, "no dotted path"),
+        ({"stages.0.size.x": 1}, "inside 64"),
+        ({"stages.-1.size": 1}, "unknown entry"),
+        ({1: 1}, "path is text"),
+        ({"a": {1, 2}}, "is a set"),
+        ({"a": float("nan")}, "finite"),
+        ({".".join("a" * 40): 1}, "no dotted path"),
+        (["stages.0.size"], "KEY=VALUE"),
+        (["=1"], "KEY=VALUE"),
+        (["a=[1"], "not YAML"),
+        (["a=!!python/name:os.system ''"], "tags"),
+        ([5], "KEY=VALUE"),
+        ("a=1", "list"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_a_sentence(components, overrides, said):
+    with pytest.raises(UsageError, match=said):
+        apply_overrides(pipeline(), overrides, components)
+
+
+def test_the_same_path_twice_takes_the_place_of_the_last():
+    assert list(parse_overrides(["a=1", "b=2", "a=3"]).items()) == [("b", 2), ("a", 3)]
+
+
+def test_shortcuts_reach_every_stage_that_has_the_slot(components):
+    config = pipeline(stage(), stage(name="second", guidance=[], sampler="run"))
+    changed = apply_shortcuts(config, {"sampler": "run", "steps": 5, "guidance": 2.0}, components)
+    assert [s["sampler"] for s in changed["stages"]] == [{"name": "run", "steps": 5}, {"name": "run", "steps": 5}]
+    assert [s["guidance"] for s in changed["stages"]] == [[{"name": "classifier-free", "scale": 2.0}], []]
+    assert apply_shortcuts(config, {"sampler": None, "steps": None, "guidance": None}, components) == config
+
+
+def test_a_shortcut_that_reaches_nothing_or_does_not_exist_is_refused(components):
+    with pytest.raises(UsageError, match="which no stage has"):
+        apply_shortcuts(pipeline(stage(guidance=[])), {"guidance": 2.0}, components)
+    with pytest.raises(UsageError, match="did you mean 'steps'"):
+        apply_shortcuts(pipeline(), {"step": 2}, components)
+
+
+def test_a_config_that_holds_itself_is_refused():
+    config: dict = {}
+    config["a"] = config
+    with pytest.raises(ConfigError, match="holds itself"):
+        to_plain(config)
+    wide: list = [0] * 30
+    for _ in range(6):
+        wide = [wide] * 30  # an alias bomb made of Python objects
+    with pytest.raises(ConfigError, match="too large"):
+        to_plain({"a": wide})

@@ -1,0 +1,195 @@
+"""The denoiser: what reaches the network, and how its output is read."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.samplers.oracle import AngleSchedule
+from zoo.denoiser import TIME_INPUTS, Denoiser
+from zoo.errors import ConfigError, NumericError, UsageError
+from zoo.parameterization import X0, Eps, V
+from zoo.samplers.ddim import DDIM
+from zoo.samplers.grid import Karras, Trailing
+from zoo.schedules import CosineSchedule, LinearSchedule
+from zoo.types import Coefficients, Condition
+
+
+class Recorder(nn.Module):
+    """Keeps what it is handed; answers with a channel count and a value."""
+
+    def __init__(self, *, out_channels=2, value=0.5, dtype=torch.float32):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones((), dtype=dtype))
+        self.out_channels, self.value = out_channels, value
+        self.seen = []
+
+    def forward(self, x, time, **fields):
+        self.seen.append((x, time, fields))
+        return torch.full((x.shape[0], self.out_channels, *x.shape[2:]), self.value, dtype=x.dtype)
+
+
+def make(network=None, **changes):
+    settings = {"schedule": LinearSchedule(), "parameterization": Eps(), **changes}
+    return Denoiser(network=Recorder() if network is None else network, **settings)
+
+
+def call(denoiser, cond=None, x=None, steps=4, row=0):
+    table = DDIM().plan(denoiser.schedule, steps)
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)) if x is None else x
+    return denoiser.bind(Condition() if cond is None else cond, table)(x, table.steps[row]), x, table.steps[row]
+
+
+@pytest.mark.parametrize("parameterization", [Eps(), X0(), V()])
+def test_output_is_read_by_the_parameterization(parameterization):
+    prediction, x, step = call(make(parameterization=parameterization), row=2)
+    c_skip, c_out, _ = parameterization(step.alpha, step.sigma)
+    assert torch.allclose(prediction.x0, c_skip * x + c_out * torch.full_like(x, 0.5), rtol=1e-6)
+    assert prediction.variance_logit is None
+    assert prediction.score is None
+
+
+def test_input_is_scaled_as_the_parameterization_says():
+    class Halved:
+        def __call__(self, alpha, sigma):
+            return Coefficients(c_skip=0.0, c_out=1.0, c_in=0.5)
+
+    denoiser = make(parameterization=Halved())
+    _, x, _ = call(denoiser)
+    assert torch.equal(denoiser.network.seen[0][0], 0.5 * x)
+
+
+def test_only_present_fields_reach_the_network():
+    denoiser = make()
+    call(denoiser)
+    assert denoiser.network.seen[0][2] == {}
+    cond = Condition(
+        tokens=torch.zeros(3, 5, 7), mask=torch.ones(3, 5, dtype=torch.bool), label=torch.tensor([1, 2, 3])
+    )
+    call(denoiser, cond)
+    assert set(denoiser.network.seen[1][2]) == {"context", "mask", "label"}
+    call(denoiser, Condition(vector=torch.zeros(3, 7), level=torch.zeros(3)))
+    assert set(denoiser.network.seen[2][2]) == {"vector", "level"}
+
+
+def test_concat_is_joined_to_the_channels():
+    denoiser = make()
+    low = torch.ones(3, 5, 4, 4)
+    prediction, x, _ = call(denoiser, Condition(concat=low))
+    assert torch.equal(denoiser.network.seen[0][0], torch.cat([x, low], 1))
+    assert prediction.x0.shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
+def test_network_runs_in_its_own_precision_and_x0_is_wide(name):
+    dtype = getattr(torch, name)
+    denoiser = make(Recorder(dtype=dtype))
+    cond = Condition(
+        tokens=torch.zeros(3, 5, 7), mask=torch.ones(3, 5, dtype=torch.bool), label=torch.tensor([1, 2, 3])
+    )
+    prediction, x, _ = call(denoiser, cond)
+    seen, time, fields = denoiser.network.seen[0]
+    assert seen.dtype == fields["context"].dtype == dtype
+    assert fields["mask"].dtype == torch.bool
+    assert fields["label"].dtype == torch.int64
+    # bfloat16 would read index 999 as 1000.
+    assert time.dtype == (torch.float64 if name == "float64" else torch.float32)
+    assert time.tolist() == [999.0] * 3
+    assert prediction.x0.dtype == torch.float32
+    assert call(denoiser, x=x.double())[0].x0.dtype == torch.float64
+
+
+def test_learned_range_is_split_off():
+    class Halves(Recorder):
+        def forward(self, x, time, **fields):
+            return torch.cat([torch.zeros_like(x), torch.full_like(x, 0.25)], 1)
+
+    prediction, x, step = call(make(Halves()))
+    assert torch.allclose(prediction.x0, x / step.alpha)
+    assert torch.equal(prediction.variance_logit, torch.full_like(x, 0.25))
+
+
+def test_a_wrong_number_of_channels_is_named():
+    with pytest.raises(UsageError, match="3 channels for samples of 2"):
+        call(make(Recorder(out_channels=3)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_from_the_network_names_the_step(value):
+    class Spoilt(Recorder):
+        def forward(self, x, time, **fields):
+            output = torch.zeros_like(x)
+            output[-1, -1, -1, -1] = value
+            return output
+
+    with pytest.raises(NumericError, match=r"step 3 of 4 \(t = 0\.5\)"):
+        call(make(Spoilt()), row=2)
+
+
+def test_eps_at_alpha_zero_is_refused_by_name():
+    denoiser = make(schedule=AngleSchedule(), time_input="t999")
+    table = DDIM().plan(CosineSchedule(), 1)
+    step = table.steps[0]
+    with pytest.raises(ConfigError, match="'eps'"):
+        denoiser.bind(Condition(), table)(torch.zeros(1, 2, 4, 4), type(step)(0, 1.0, 0.0, 1.0, 0.5, 0.7, 0.7))
+
+
+def test_bind_computes_nothing():
+    class Silent(nn.Module):
+        def forward(self, *args, **fields):
+            raise AssertionError("called")
+
+    denoiser = make(Silent())
+    denoiser.bind(Condition(tokens=torch.zeros(1, 2, 3)), DDIM().plan(denoiser.schedule, 4))
+
+
+def test_state_is_not_changed():
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    before = x.clone()
+    call(make(), x=x)
+    assert torch.equal(x, before)
+
+
+def test_every_point_is_handed_its_index():
+    schedule = CosineSchedule(steps=4000)
+    nodes = Trailing()(schedule, 4000)
+    indices = list(range(3999, -1, -1))
+    for rounding in ("nearest", "interpolate"):
+        plain = make(schedule=schedule, time_rounding=rounding)
+        assert [plain.time_input(float(t)) for t in nodes] == indices
+        rescaled = make(schedule=schedule, time_input="index1000", time_rounding=rounding)
+        assert [rescaled.time_input(float(t)) for t in nodes] == [i * 1000.0 / 4000.0 for i in indices]
+
+
+def test_rounding_between_points_is_as_told():
+    schedule = LinearSchedule()
+    nodes = Karras()(schedule, 9)
+    nearest = make(time_rounding="nearest")
+    between = make(time_rounding="interpolate")
+    exact = [max(0.0, float(schedule.index_from_t(t))) for t in nodes]
+    assert [between.time_input(float(t)) for t in nodes] == pytest.approx(exact)
+    assert [nearest.time_input(float(t)) for t in nodes] == [float(np.rint(i)) for i in exact]
+    assert any(i != round(i) for i in exact)
+    # The network knows nothing below its first point.
+    assert nearest.time_input(1e-5) == between.time_input(1e-5) == 0.0
+
+
+def test_continuous_time_inputs():
+    schedule = LinearSchedule()
+    alpha, sigma = schedule(0.5)
+    ratio = float(sigma / alpha)
+    assert make(time_input="t999").time_input(0.5) == 499.5
+    assert make(time_input="sigma").time_input(0.5) == pytest.approx(ratio)
+    assert make(time_input="log-sigma-quarter").time_input(0.5) == pytest.approx(math.log(ratio) / 4)
+    assert len({make(time_input=name).time_input(0.7301) for name in TIME_INPUTS}) == len(TIME_INPUTS) - 1
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ConfigError, match=r"'steps'; choose one of index"):
+        make(time_input="steps")
+    with pytest.raises(ConfigError, match=r"'floor'; choose one of nearest"):
+        make(time_rounding="floor")
+    with pytest.raises(ConfigError, match="discrete points"):
+        make(schedule=AngleSchedule())

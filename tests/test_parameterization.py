@@ -1,0 +1,58 @@
+"""Parameterizations: what a network is trained to give reads back as x0."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zoo.errors import ConfigError
+from zoo.parameterization import X0, Eps, V
+
+EACH = {"eps": Eps(), "x0": X0(), "v": V()}
+numbers = st.floats(-3.0, 3.0)
+
+
+@given(
+    name=st.sampled_from(sorted(EACH)), x0=numbers, eps=numbers, alpha=st.floats(0.01, 1.0), sigma=st.floats(0.0, 80.0)
+)
+def test_target_reads_back_as_x0_for_any_alpha_and_sigma(name, x0, eps, alpha, sigma):
+    parameterization = EACH[name]
+    c_skip, c_out, c_in = parameterization(alpha, sigma)
+    x_t = alpha * x0 + sigma * eps
+    assert c_in == 1.0
+    back = c_skip * x_t + c_out * parameterization.target(x0, eps, alpha, sigma)
+    assert back == pytest.approx(x0, abs=1e-9 * (1.0 + sigma / alpha) ** 2)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_targets_are_told_apart(name):
+    alpha, sigma, x0, eps = 0.6, 0.8, 0.9, -1.2
+    for other in set(EACH) - {name}:
+        c_skip, c_out, _ = EACH[other](alpha, sigma)
+        back = c_skip * (alpha * x0 + sigma * eps) + c_out * EACH[name].target(x0, eps, alpha, sigma)
+        assert abs(back - x0) > 0.1
+
+
+@pytest.mark.parametrize("parameterization", EACH.values(), ids=EACH)
+def test_floats_arrays_and_tensors_agree(parameterization):
+    alpha, sigma = np.array([0.9, 0.3]), np.array([0.4, 0.95])
+    arrays = parameterization(alpha, sigma)
+    tensors = parameterization(torch.from_numpy(alpha), torch.from_numpy(sigma))
+    for k in range(2):
+        floats = parameterization(float(alpha[k]), float(sigma[k]))
+        for one, array, tensor in zip(floats, arrays, tensors, strict=True):
+            assert one == pytest.approx(float(np.broadcast_to(array, 2)[k]))
+            assert one == pytest.approx(float(torch.as_tensor(tensor).expand(2)[k]))
+
+
+@pytest.mark.parametrize("alpha", [0, 0.0, np.array([0.5, 0.0]), torch.tensor([0.0, 1.0]), np.float64(0.0)])
+def test_eps_is_refused_where_there_is_no_signal(alpha):
+    with pytest.raises(ConfigError, match=r"'eps'.*alpha = 0"):
+        Eps()(alpha, 1.0)
+
+
+def test_v_and_x0_are_fine_where_there_is_no_signal():
+    # x0 = -v there: v = 0 * eps - 1 * x0.
+    assert V()(0.0, 1.0)[:2] == (0.0, -1.0)
+    assert X0()(0.0, 1.0)[:2] == (0.0, 1.0)

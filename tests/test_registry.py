@@ -1,0 +1,188 @@
+"""The registry: imported on use, unharmed by broken plugins, and no name belongs to two."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.config.describe import listing
+from zoo.config.safe_yaml import read_mapping
+from zoo.errors import ConfigError, UsageError
+from zoo.registry import KINDS, Entry, Registry, read_registry_file, registry_file
+
+
+class Given:
+    """A component of this process."""
+
+    def __init__(self, *, size: int = 1) -> None:
+        self.size = size
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a fake package: its modules' sources and its entry points."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    before = set(sys.modules)
+
+    def make(package: str, sources: dict[str, str], points: dict[str, str]) -> None:
+        for name, source in sources.items():
+            (site / f"{name}.py").write_text(source)
+        info = site / f"{package.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = "".join(f"{key} = {value}\n" for key, value in points.items())
+        (info / "entry_points.txt").write_text(f"[zoo.plugins]\n{lines}")
+        importlib.invalidate_caches()
+
+    yield make
+    for name in set(sys.modules) - before:
+        if name.startswith("plugin_"):
+            del sys.modules[name]
+
+
+def test_the_shipped_registry_names_known_kinds_and_targets():
+    entries = read_registry_file(registry_file())
+    assert {e.kind for e in entries} <= set(KINDS)
+    assert len({e.key for e in entries}) == len(entries) == sum(map(len, read_mapping(registry_file()).values()))
+
+
+def test_every_shipped_component_is_there_and_says_what_it_is():
+    for entry in read_registry_file(registry_file()):
+        assert entry.signature().summary, entry.key
+
+
+def test_a_plugin_is_imported_when_used_and_not_before(install):
+    source = "class Mine:\n    '''My sampler.'''\n    def __init__(self, *, steps: int = 3): self.steps = steps\n"
+    install("my-package", {"plugin_mine": source}, {"sampler.my-sampler": "plugin_mine:Mine"})
+    known = Registry.installed()
+    assert "my-sampler" in known.names("sampler")
+    entry = known.entry("sampler", "my-sampler")
+    assert entry.signature().names == ("steps",)
+    assert "my-package" in entry.source
+    assert "plugin_mine" not in sys.modules
+    assert known.load("sampler", "my-sampler")(steps=2).steps == 2
+    assert "plugin_mine" in sys.modules
+
+
+BROKEN = {
+    "missing-module": ("", "plugin_absent:X", "no module 'plugin_absent'"),
+    "missing-attribute": ("", "plugin_x:Absent", "defines no 'Absent'"),
+    "syntax-error": ("def (:", "plugin_x:X", "not Python"),
+    "needs-a-package": ("import a_package_nobody_has\nclass X: ...", "plugin_x:X", "needs 'a_package_nobody_has'"),
+    "no-target": ("class X: ...", "plugin_x", "no 'module:attr'"),
+}
+BROKEN_ON_USE = {
+    "import-error": ("from zoo.errors import Absent\nclass X: ...", "ImportError"),
+    "system-exit": ("import sys\nsys.exit(3)\nclass X: ...", "SystemExit"),
+    "exception": ("1 / 0\nclass X: ...", "ZeroDivisionError"),
+    "wrong-type": ("X = 5", "no class or function"),
+    "deleted": ("class X: ...\ndel X", "AttributeError"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_is_listed_with_its_reason_and_harms_nobody(install, name):
+    source, target, reason = BROKEN[name]
+    install("broken-package", {"plugin_x": source}, {f"sampler.{name}": target})
+    install("good-package", {"plugin_good": "class Good: ...\n"}, {"sampler.good": "plugin_good:Good"})
+    known = Registry.installed()
+    assert name not in known.names("sampler")
+    assert {"good", "ddim"} <= set(known.names("sampler"))
+    assert known.load("sampler", "good").__name__ == "Good"
+    with pytest.raises(ConfigError, match=reason):
+        known.load("sampler", name)
+    listed = {d.name: d.broken for d in listing("sampler", components=known)}
+    assert reason in listed[name]
+    assert "broken-package" in listed[name]
+    assert listed["good"] is None
+
+
+@pytest.mark.parametrize("name", BROKEN_ON_USE)
+def test_a_plugin_that_fails_on_import_is_told_by_name_and_harms_nobody(install, name):
+    source, reason = BROKEN_ON_USE[name]
+    install("broken-package", {"plugin_x": source}, {f"sampler.{name}": "plugin_x:X"})
+    known = Registry.installed()
+    with pytest.raises(ConfigError, match=rf"'{name}' from plugin package 'broken-package'.*{reason}"):
+        known.load("sampler", name)
+    assert "ddim" in known.names("sampler")
+
+
+@pytest.mark.parametrize("key", ["nokind", "smapler.x", "sampler.", ".x", "sampler.UPPER"])
+def test_an_entry_point_that_names_nothing_is_listed_as_broken(install, key):
+    install("odd-package", {"plugin_x": "class X: ..."}, {key: "plugin_x:X"})
+    known = Registry.installed()
+    listed = [d for d in listing(components=known) if d.broken]
+    assert [d.source for d in listed] == ["plugin package 'odd-package'"]
+
+
+def test_a_name_taken_twice_belongs_to_neither_and_names_both(install):
+    install("first-package", {"plugin_a": "class X: ..."}, {"sampler.ddim": "plugin_a:X", "grid.own": "plugin_a:X"})
+    install("second-package", {"plugin_b": "class X: ..."}, {"grid.own": "plugin_b:X"})
+    known = Registry.installed()
+    with pytest.raises(ConfigError, match=r"taken twice, by registry.yaml and by plugin package 'first-package'"):
+        known.load("sampler", "ddim")
+    with pytest.raises(ConfigError, match=r"taken twice.*(first|second)-package.*(first|second)-package"):
+        known.entry("grid", "own").signature()
+    assert "ddpm" in known.names("sampler")
+
+
+def test_registering_a_taken_name_raises_naming_both_sources():
+    known = Registry([Entry("sampler", "ddim", "zoo.samplers.ddim:DDIM", "registry.yaml")])
+    with pytest.raises(UsageError, match=r"taken twice, by registry.yaml and by register\(\).*Given"):
+        known.register("sampler", "ddim", Given)
+    known.register("sampler", "mine", Given)
+    with pytest.raises(UsageError, match="taken twice"):
+        known.register("sampler", "mine", Given)
+    assert known.load("sampler", "mine") is Given
+    assert known.entry("sampler", "mine").signature().names == ("size",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "target", "said"),
+    [
+        ("smapler", "x", Given, "did you mean 'sampler'"),
+        ("sampler", "X", Given, "no name"),
+        ("sampler", "a/b", Given, "no name"),
+        ("sampler", "", Given, "no name"),
+        ("sampler", 5, Given, "no name"),
+        ("sampler", "x", "zoo.samplers", "module:attr"),
+        ("sampler", "x", "os;system:x", "module:attr"),
+        ("sampler", "x", 5, "needs a class"),
+    ],
+)
+def test_what_can_be_registered_is_told(kind, name, target, said):
+    with pytest.raises(UsageError, match=said):
+        Registry().register(kind, name, target)
+
+
+def test_an_unknown_name_gets_the_nearest_and_the_list():
+    known = Registry.installed()
+    with pytest.raises(ConfigError, match=r"unknown sampler 'dimm', did you mean 'ddim'\? \(there are ddim, ddpm"):
+        known.entry("sampler", "dimm")
+    with pytest.raises(ConfigError, match=r"unknown sampler 'zzz' \(there are"):
+        known.entry("sampler", "zzz")
+    with pytest.raises(ConfigError, match="unknown metric 'fid': there are none"):
+        Registry().entry("metric", "fid")
+    with pytest.raises(ConfigError, match="unknown sampler"):
+        known.entry("sampler", ["ddim"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("smapler: {x: 'a:b'}", "did you mean 'sampler'"),
+        ("sampler: [x]", "no mapping"),
+        ("sampler: {x: a.b}", "module:attr"),
+        ("sampler: {x: 5}", "module:attr"),
+        ("sampler: {x: 'a:b', x: 'c:d'}", "there already"),
+    ],
+)
+def test_a_wrong_registry_file_is_refused_by_name(tmp_path: Path, text, said):
+    path = tmp_path / "registry.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as error:
+        read_registry_file(path)
+    assert "registry.yaml" in str(error.value)

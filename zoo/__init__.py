@@ -1,0 +1,79 @@
+"""zoo: a diffusion model zoo.
+
+    import zoo
+
+    pipe = zoo.build("latent-text2img", sampler="dpmpp-2m", steps=20)
+    pipe("red apple, 3d style", seed=0).save("apple.png")
+
+Importing this, and `names`, `describe`, `check` and `register`, never import torch; what is slow to import is imported
+by the function that needs it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing's, whose import costs more than all of this module
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from zoo.config.describe import Description
+    from zoo.config.overrides import Overrides
+    from zoo.pipeline import Pipeline
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "build", "check", "describe", "load", "names", "register"]
+
+
+def build(
+    config: str | Path | Mapping[str, Any],
+    *,
+    overrides: Overrides = None,
+    device: Any = None,
+    dtype: Any = None,
+    **shortcuts: Any,
+) -> Pipeline:
+    """A pipeline, by name, from a file, or from a mapping.
+
+    overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
+    `guidance`, for every stage that has the slot.
+    """
+    resolved = check(config, overrides, **shortcuts)
+    from zoo.assemble import assemble
+
+    return assemble(resolved, device=device, dtype=dtype)
+
+
+def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, **shortcuts: Any) -> dict[str, Any]:
+    """The config with every default written out, or a ZooError that names the mend; no weight is read."""
+    from zoo.config.check import resolve
+
+    return resolve(config, overrides, shortcuts)
+
+
+def describe(name: str) -> Description:
+    """What "sampler/ddim", "weights/NAME" or a pipeline's name means, and what it takes."""
+    from zoo.config.describe import describe
+
+    return describe(name)
+
+
+def load(name: str, *, device: Any = None, dtype: Any = None) -> Any:
+    """The component of a weight card, with its weights."""
+    from zoo.assemble import load
+
+    return load(name, device=device, dtype=dtype)
+
+
+def names(kind: str | None = None, pattern: str = "*") -> list[str]:
+    """The names of a kind ("sampler", "pipeline", "weights", ...), or of everything as "kind/name"."""
+    from zoo.config.describe import names
+
+    return names(kind, pattern)
+
+
+def register(kind: str, name: str, target: Any) -> None:
+    """Add a class, a function or "module:attr" to this process's registry."""
+    from zoo.registry import registry
+
+    registry().register(kind, name, target)

@@ -1,0 +1,140 @@
+"""From a checked config to objects; the one file that knows every slot of a pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.checkpoints.files import load_strict, read_verified
+from zoo.config.cards import Card, read_card
+from zoo.denoiser import Denoiser
+from zoo.errors import ConfigError, UsageError
+from zoo.pipeline import Pipeline, Stage
+from zoo.registry import KINDS, registry
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def component(kind: str, block: str | Mapping[str, Any]) -> Any:
+    """A component block -> the component; arguments named like a kind are blocks themselves."""
+    named = {"name": block} if isinstance(block, str) else dict(block)
+    target = registry().load(kind, named.pop("name"))
+    arguments = {
+        key: component(key, value)
+        if key in KINDS and (isinstance(value, str) or (isinstance(value, Mapping) and "name" in value))
+        else value
+        for key, value in named.items()
+    }
+    return target(**arguments)
+
+
+def weights(card: Card) -> Any:
+    """The component of a card with its weights, in float32: a `Denoiser` where the card is a network's.
+
+    The network is built without memory, the file is verified against the card, and the tensors are put in place.
+    """
+    with torch.device("meta"):
+        module = component(card.kind, card.block)
+    assert isinstance(module, nn.Module)
+    tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
+    load_strict(module, tensors, what=f"weights '{card.name}'", other=tuple(card.raw["file"].get("other", ())))
+    module.eval().requires_grad_(False)
+    return denoiser(module, card.denoiser) if card.denoiser is not None else module
+
+
+def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
+    """A network with what it was trained for: schedule, parameterization, how t reaches it."""
+    return Denoiser(
+        network=network,
+        schedule=component("schedule", facts["schedule"]),
+        parameterization=component("parameterization", facts["parameterization"]),
+        time_input=facts.get("time_input", "index"),
+        time_rounding=facts.get("time_rounding", "nearest"),
+    )
+
+
+def part(kind: str, block: Mapping[str, Any]) -> Any:
+    """What stands in a slot of a stage: weights by their card, or a component with fresh weights."""
+    if "weights" in block:
+        card = read_card(block["weights"])
+        if card.kind != kind:
+            raise ConfigError(f"the weights '{card.name}' are of kind '{card.kind}' where a {kind} is needed")
+        return weights(card)
+    made = denoiser(component("network", block["network"]), block) if kind == "network" else component(kind, block)
+    return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
+
+
+class _Parts:
+    """Each weight file is read once, however many slots name it."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+        self.hashes: dict[str, str] = {}
+
+    def get(self, kind: str, block: str | Mapping[str, Any]) -> Any:
+        block = {"name": block} if isinstance(block, str) else block
+        if "weights" not in block:
+            return part(kind, block)
+        name = block["weights"]
+        if name not in self.made:
+            self.made[name] = part(kind, block)
+            self.hashes[name] = read_card(name).sha256
+        return self.made[name]
+
+
+def assemble(
+    config: Mapping[str, Any], *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> Pipeline:
+    """A config as `zoo.config.resolve` gives it -> a pipeline, on `device` (cpu) and in `dtype` (float32)."""
+    place, precision = _device(device), _dtype(dtype)
+    parts = _Parts()
+    conditioners = {name: parts.get("conditioner", block) for name, block in (config.get("conditioners") or {}).items()}
+    stages = []
+    for number, block in enumerate(config["stages"]):
+        interval = block.get("interval") or (1.0, 0.0)
+        stages.append(
+            Stage(
+                name=block.get("name", f"stage {number}"),
+                denoiser=parts.get("network", block["denoiser"]),
+                autoencoder=parts.get("autoencoder", block.get("autoencoder") or {"name": "identity"}),
+                sampler=component("sampler", block["sampler"]),
+                guidance=tuple(component("guidance", g) for g in block.get("guidance") or ()),
+                listens=tuple(block.get("listens") or ()),
+                takes=block.get("takes", "noise"),
+                feeds=block.get("feeds", "image"),
+                size=block["size"],
+                interval=(float(interval[0]), float(interval[1])),
+            )
+        )
+    safety = config.get("safety")
+    text = json.dumps(config, sort_keys=True)
+    record = {"config": config, "config_sha256": hashlib.sha256(text.encode()).hexdigest(), "weights": parts.hashes}
+    pipeline = Pipeline(
+        conditioners=conditioners,
+        stages=stages,
+        safety=None if safety is None else component("safety", safety),
+        record=record,
+    )
+    return pipeline.to(place, precision)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        place = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device '{device}' is not there ({str(error).splitlines()[0]}); use cpu") from error
+    return place
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
+    return DTYPES[dtype or "float32"]

@@ -1,0 +1,23 @@
+"""The autoencoder of pixel-space diffusion: latents are the images themselves."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Identity(nn.Module):
+    """images (B, C, H, W) in [-1, 1] are their own latents; lets a pixel stage look like a latent one."""
+
+    factor = 1
+
+    def __init__(self, *, channels: int = 3) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return `images` unchanged; `noise` is accepted and not used."""
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return `latents` unchanged."""
+        return latents

@@ -1,0 +1,88 @@
+"""`zoo generate`: prompts to pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoo.errors import UsageError
+
+
+def _parse_size(size: str | None) -> int | tuple[int, int] | None:
+    if size is None:
+        return None
+    parts = size.lower().split("x")
+    if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise UsageError(f"--size {size}: give pixels a side, like 64, or HEIGHTxWIDTH, like 64x96")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+def _check_writable(output: str, count: int, *, grid: bool) -> None:
+    """Tell about an output that can't be written before the run, not after it."""
+    from zoo.generation import targets
+
+    folder = targets(output, count, grid=grid)[0].absolute().parent
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UsageError(f"'{output}' can't be written: '{place}' is a file; choose another place")
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise UsageError(f"'{output}' can't be written: no permission for '{place}'; choose another place")
+            return
+
+
+def generate(
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw.")] = None,
+    model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = "latent-text2img",
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
+    size: Annotated[str | None, typer.Option(help="Pixels: 64 or HEIGHTxWIDTH.")] = None,
+    image: Annotated[str | None, typer.Option(help="A picture to start from.")] = None,
+    mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
+    ] = None,
+    output: Annotated[str, typer.Option("-o", "--output", help="A picture file, or a folder.")] = "out.png",
+    grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
+) -> None:
+    """Draw pictures from prompts."""
+    import zoo
+    from zoo.cli.progress import step_bar
+
+    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
+    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    chosen = {k: v for k, v in chosen.items() if v is not None}
+    zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
+    count = n * max(1, len(prompts or []))
+    pixels = _parse_size(size)
+    _check_writable(output, count, grid=grid)
+    with step_bar(quiet=as_json) as bar:
+        bar.describe("loading")
+        pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
+        bar.describe("drawing")
+        made = pipe(
+            prompts or None, negative=negative, n=n, seed=seed, size=pixels, image=image, mask=mask, strength=strength,
+            batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+        )  # fmt: skip
+    files = made.save(output, grid=grid)
+    if as_json:
+        typer.echo(json.dumps({"files": [str(f) for f in files], "record": made.record}))
+        return
+    refused = [i for i in made.record["images"] if "safety" in i and not i["safety"]["allowed"]]
+    for file in files:
+        typer.echo(str(file))
+    if refused:
+        typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)

@@ -1,0 +1,103 @@
+"""The command line `zoo`: verbs, global options, and how failures are told.
+
+A failure is one sentence on stderr and an exit code: 2 where the request was wrong, 1 where a right request could not
+be carried out, 130 after Ctrl-C. A traceback is shown with `--debug` only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from zoo import __version__
+from zoo.errors import ZooError
+
+# Every verb, one file each: its function. What is slow to import is imported inside them.
+VERBS = {
+    "generate": "zoo.cli.generate:generate",
+    "list": "zoo.cli.list:list_names",
+    "describe": "zoo.cli.describe:describe",
+    "check": "zoo.cli.check:check",
+    "train": "zoo.cli.train:train",
+    "export": "zoo.cli.export:export",
+}
+
+
+def make_app() -> typer.Typer:
+    """The application with every verb whose file is there."""
+    app = typer.Typer(
+        name="zoo", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+        help="A diffusion model zoo: pictures from prompts, and everything behind them.",
+    )  # fmt: skip
+    app.callback()(_globals)
+    for verb, target in VERBS.items():
+        module, _, function = target.partition(":")
+        if find_spec(module) is not None:
+            app.command(verb)(getattr(import_module(module), function))
+    return app
+
+
+def _globals(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+) -> None:
+    """What stands before the verb; `run` reads `--debug` itself, wherever it stands."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command; returns the exit code."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    if words[:1] == ["--version"]:
+        typer.echo(f"zoo {__version__}")
+        return 0
+    command = typer.main.get_command(make_app())
+    try:
+        result = command.main(args=words, prog_name="zoo", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        # `zoo list | head`: whoever read us has enough. Python would complain once more at exit without this.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _tell("interrupted", 130, debug)
+    except ZooError as error:
+        return _tell(str(error), error.exit_code, debug)
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        return _tell(f"{error.strerror or error}{where}", 1, debug)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # typer's Ctrl-C and end of input
+            return _tell("interrupted", 130, debug)
+        if hasattr(error, "format_message"):  # typer's own usage errors
+            return _tell(error.format_message(), getattr(error, "exit_code", 2), debug)  # type: ignore[attr-defined]
+        return _tell(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where", 1, debug)
+
+
+def _tell(sentence: str, code: int, debug: bool) -> int:
+    if debug and sys.exc_info()[0] is not None:
+        import traceback
+
+        traceback.print_exc()
+    # A name from outside may hold anything, and a terminal obeys control characters.
+    line = "".join(c if c.isprintable() else " " for c in sentence)
+    print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

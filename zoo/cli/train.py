@@ -1,0 +1,35 @@
+"""`zoo train`: a recipe to weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, like recipes/emoji/latent-64.yaml.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
+    folder: Annotated[Path | None, typer.Option("--run", help="The run's folder; runs/NAME if not given.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe.")
+    ] = None,
+) -> None:
+    """Train what a recipe says, and write the weights with their card."""
+    import zoo
+    from zoo.cli.progress import step_bar
+
+    with step_bar() as bar:
+        bar.describe("preparing")
+
+        def report(p) -> None:  # noqa: ANN001
+            bar.describe(f"loss {p.loss:.4f}  {p.images_per_second:.0f} images/s")
+            bar.update(p.step, p.steps)
+
+        made = zoo.train(recipe, folder=folder, resume=resume, overrides=overrides, callback=report)
+    for note in made.notes:
+        typer.echo(note, err=True)
+    for name, value in made.validation.items():
+        typer.echo(f"validation {name}: {value:.5g}")
+    typer.echo(str(made.card))

@@ -1,0 +1,107 @@
+"""CLIP's text tower as a conditioner: token states for cross-attention, and the pooled embedding.
+
+Radford et al. 2021, section 2.4; Rombach et al. 2022 (Stable Diffusion) read its token states. The transformer is
+open_clip's and keeps its parameter names. What tensors don't show is said outright: activation, layer, final norm,
+padding token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.conditioners import vocabulary
+from zoo.types import Condition
+
+
+class ClipText(nn.Module):
+    """prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)).
+
+    Args:
+        width, heads, layers, context_length, embed_dim: the transformer (SD 1: 768, 12, 12, 77, 768).
+        activation: `gelu` (open_clip's own weights) or `quick-gelu` (OpenAI's).
+        layer: whose states are read, counted from the end: 1 the last, 2 the one before (SD 2, SDXL).
+        final_norm: whether the last LayerNorm is applied to the states (SD 1 and 2 yes, SDXL no).
+        pad: what follows the end token: `zero` (open_clip, SD 2) or `end` (SD 1).
+        compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
+    """
+
+    def __init__(
+        self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77, embed_dim: int = 768,
+        activation: Literal["gelu", "quick-gelu"] = "quick-gelu", layer: int = 1, final_norm: bool = True,
+        pad: Literal["zero", "end"] = "end", compact: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        from open_clip.transformer import QuickGELU, TextTransformer  # slow to import: only when one is built
+
+        tower = TextTransformer(
+            context_length=context_length,
+            vocab_size=vocabulary.VOCABULARY,
+            width=width,
+            heads=heads,
+            layers=layers,
+            output_dim=embed_dim,
+            act_layer=QuickGELU if activation == "quick-gelu" else nn.GELU,
+        )
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.transformer = tower.transformer
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        # The mask is computed, not loaded, so building on the meta device leaves nothing undefined.
+        self.context_length, self.layer, self.final_norm = context_length, layer, final_norm
+        self.width, self.compact = width, compact
+        self.activation, self.pad = activation, pad
+        self.known: frozenset[int] | None = None
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # noqa: ANN001, ANN201
+        """As torch's; a compact token table (`token_ids`) is restored to the full one first."""
+        state = dict(state_dict)
+        if self.compact:
+            if "token_ids" not in state:
+                raise ValueError("conditioner 'clip-text': compact weights lack 'token_ids'; set compact: false")
+            ids = state.pop("token_ids")
+            state["token_embedding.weight"] = vocabulary.restore(state["token_embedding.weight"], ids)
+            self.known = frozenset(int(i) for i in ids)
+        return super().load_state_dict(state, strict=strict, assign=assign)
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Raise UsageError for prompts that are too long or have unknown words, before anything is computed."""
+        vocabulary.tokenize(prompts, context_length=self.context_length, pad=0)
+        if self.known is not None:
+            vocabulary.refuse_unknown_words(prompts, self.known)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """(B, L) int64 token ids as this tower pads them."""
+        pad = vocabulary.END if self.pad == "end" else 0
+        return vocabulary.tokenize(prompts, context_length=self.context_length, pad=pad)
+
+    def states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids (B, L) -> states (B, L, width) of the chosen layer, pooled and projected (B, embed_dim)."""
+        weight = self.token_embedding.weight
+        ids = ids.to(weight.device)
+        x = self.token_embedding(ids) + self.positional_embedding
+        length = ids.shape[1]
+        mask = torch.full((length, length), float("-inf"), device=weight.device, dtype=x.dtype).triu_(1)
+        blocks = self.transformer.resblocks
+        chosen = len(blocks) - self.layer
+        states = x
+        for i, block in enumerate(blocks):
+            x = block(x, attn_mask=mask)
+            states = x if i == chosen else states
+        end = (ids == vocabulary.END).int().argmax(dim=1)  # the first end token; padding may repeat it
+        pooled = self.ln_final(x)[torch.arange(len(x), device=x.device), end] @ self.text_projection
+        return self.ln_final(states) if self.final_norm else states, pooled
+
+    def forward(self, prompts: Sequence[str]) -> Condition:
+        """Raises UsageError for prompts this model can't read."""
+        self.check(prompts)
+        tokens, pooled = self.states(self.tokenize(prompts))
+        return Condition(tokens=tokens, vector=pooled)
+
+    def null(self, batch: int) -> Condition:
+        """The condition of the empty prompt, which training used where nothing was asked."""
+        return self([""] * batch)

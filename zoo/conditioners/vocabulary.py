@@ -1,0 +1,94 @@
+"""CLIP's tokenizer with its limits made visible, and the compact vocabulary of shipped weights.
+
+CLIP (Radford et al. 2021) has 49,408 byte-pair tokens; a model trained on a few thousand words needs the rows of
+those only. A compact table ships the rows its data uses (`token_ids` says which) and one row for every other token;
+`restore` makes the full table again, so nothing downstream knows the difference.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import UsageError
+
+VOCABULARY = 49408
+START, END = 49406, 49407
+UNKNOWN = 49405  # a token no caption has; while training it stands in for words left out
+
+
+@cache
+def _tokenizer() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer  # slow to import: on first use only
+
+    return SimpleTokenizer()
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of one text, without start and end."""
+    return _tokenizer().encode(text)
+
+
+def words(text: str) -> list[str]:
+    """The words a person would see in a text."""
+    return re.findall(r"[^\s,.;:!?()\"]+", text.lower())
+
+
+def tokenize(prompts: Sequence[str], *, context_length: int, pad: int) -> Tensor:
+    """prompts -> (B, L) int64: start, the prompt's tokens, end, then `pad`.
+
+    Raises UsageError naming a prompt of more than L - 2 tokens; nothing is cut off silently.
+    """
+    out = torch.full((len(prompts), context_length), pad, dtype=torch.int64)
+    for row, prompt in zip(out, prompts, strict=True):
+        ids = encode(prompt)
+        if len(ids) > context_length - 2:
+            raise UsageError(
+                f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; this model reads {context_length - 2}: shorten it"
+            )
+        row[: len(ids) + 2] = torch.tensor([START, *ids, END])
+    return out
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def used_ids(texts: Iterable[str]) -> Tensor:
+    """The sorted token ids that some texts need, with start, end and the zero that pads: (K,) int32."""
+    ids = {0, START, END}
+    for word in {word for text in texts for word in text.split()}:
+        ids.update(encode(word))
+    return torch.tensor(sorted(ids), dtype=torch.int32)
+
+
+def compact(table: Tensor, token_ids: Tensor) -> Tensor:
+    """(49408, D) -> (K + 1, D): the rows of `token_ids`, then the unknown token's."""
+    return torch.cat([table[token_ids.long()], table[UNKNOWN : UNKNOWN + 1]])
+
+
+def restore(rows: Tensor, token_ids: Tensor) -> Tensor:
+    """(K + 1, D) -> (49408, D), every token not in `token_ids` given the last row."""
+    table = rows[-1].expand(VOCABULARY, -1).clone()
+    table[token_ids.long()] = rows[:-1]
+    return table
+
+
+def refuse_unknown_words(prompts: Sequence[str], known: frozenset[int], known_words: Sequence[str] = ()) -> None:
+    """Raise UsageError naming each word of the prompts that has a token outside `known`, with near words if any."""
+    strange = sorted({w for p in prompts for w in words(p) if not known.issuperset(encode(w))})
+    if not strange:
+        return
+    named = []
+    for word in strange:
+        near = difflib.get_close_matches(word, known_words, n=2, cutoff=0.7)
+        named.append(f"'{word}'" + (f" (near: {', '.join(near)})" if near else ""))
+    raise UsageError(
+        f"this model never learned the word{'s' if len(named) > 1 else ''} {', '.join(named)}: say it in other words"
+    )

@@ -1,0 +1,80 @@
+"""Component blocks: a name (`trailing`) or a mapping `{name: karras, rho: 7}`, checked and written out in full.
+
+`name` is the registry key, the rest are keyword arguments. An argument whose name is a registry kind takes a block of
+that kind, so blocks nest: `sampler: {name: ddim, grid: {name: karras, rho: 5}}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.config.signature import Parameter, Signature
+from zoo.config.unknown import unknown
+from zoo.config.values import fits, is_scalar, wanted
+from zoo.errors import ConfigError
+from zoo.registry import KINDS, Registry
+
+
+def check_block(block: Any, *, kind: str, where: str, registry: Registry) -> dict[str, Any]:
+    """The block as a mapping with `name` first and nested blocks written out; ConfigError naming `where`."""
+    if isinstance(block, str):
+        block = {"name": block}
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; give the name of a {kind} or a block {{name: ...}}")
+    name = block.get("name")
+    if not isinstance(name, str):
+        there = ", ".join(registry.names(kind))
+        raise ConfigError(f"{where} names no {kind}; add name: one of {there}")
+    try:
+        entry = registry.entry(kind, name)
+        signature = entry.signature()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    arguments = {key: value for key, value in block.items() if key != "name"}
+    checked = check_arguments(arguments, signature, what=f"{kind} '{name}'", where=where, registry=registry)
+    return {"name": name, **checked}
+
+
+def check_arguments(
+    arguments: Mapping[str, Any], signature: Signature, *, what: str, where: str, registry: Registry
+) -> dict[str, Any]:
+    """Keyword arguments held against a signature: none unknown, none missing, each of its type."""
+    parameters = {p.name: p for p in signature.parameters}
+    checked: dict[str, Any] = {}
+    for key, value in arguments.items():
+        parameter = parameters.get(key)
+        if parameter is None:
+            if not signature.open:
+                raise ConfigError(f"{where}: {unknown(f'argument of {what}:', key, parameters)}")
+            checked[key] = value
+            continue
+        checked[key] = _check_value(value, parameter, signature, what=what, where=f"{where}.{key}", registry=registry)
+    missing = [p.name for p in signature.parameters if p.required and p.name not in arguments]
+    if missing:
+        names = " and ".join(f"'{name}'" for name in missing)
+        raise ConfigError(f"{where}: {what} needs {names}; add {'it' if len(missing) == 1 else 'them'} to the block")
+    return checked
+
+
+def takes_block(parameter: Parameter) -> bool:
+    """Whether an argument takes a component block: it is called like a kind and isn't plain text or a number."""
+    return parameter.name in KINDS and not is_scalar(parameter)
+
+
+def _check_value(
+    value: Any, parameter: Parameter, signature: Signature, *, what: str, where: str, registry: Registry
+) -> Any:
+    if takes_block(parameter):
+        if value is None and fits(None, parameter, signature.scope) and parameter.default == "None":
+            return None
+        return check_block(value, kind=parameter.name, where=where, registry=registry)
+    if not fits(value, parameter, signature.scope):
+        raise ConfigError(f"{where} of {what} takes {wanted(parameter, signature.scope)}, not {show(value)}")
+    return value
+
+
+def show(value: Any) -> str:
+    """A value as YAML would put it, shortened."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,172 @@
+"""Weight cards: zoo/weights/NAME.yaml beside NAME.safetensors says what the weights are and what they fit.
+
+A card is named (`emoji-clip`) or, for weights of one's own, given by the path of its YAML file. It names registry
+keys and plain facts only; the weight file lies in the card's folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from zoo.config.blocks import check_arguments, check_block
+from zoo.config.safe_yaml import read_mapping
+from zoo.config.signature import read_signature
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError, WeightsError
+from zoo.registry import KINDS, Registry
+
+CARD_SCHEMA = "zoo.card/1"
+FOLDER = Path(__file__).resolve().parent.parent / "weights"
+KEYS = (
+    "schema", "name", "kind", "component", "summary", "config", "denoiser", "contract", "file", "licence",
+    "attribution", "data", "recipe", "metrics", "provenance",
+)  # fmt: skip
+# What the constructor of a denoiser takes besides its network belongs to the weights.
+DENOISER = "zoo.denoiser:Denoiser"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A card, checked for its form; `raw` is all that it says."""
+
+    name: str
+    path: Path
+    kind: str
+    component: str
+    summary: str
+    config: Mapping[str, Any]  # arguments of the component
+    denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding
+    contract: Mapping[str, Any]
+    raw: Mapping[str, Any]
+
+    @property
+    def block(self) -> dict[str, Any]:
+        """The component as a block."""
+        return {"name": self.component, **self.config}
+
+    @property
+    def file(self) -> Path:
+        """The weight file."""
+        return self.path.parent / self.raw["file"]["name"]
+
+    @property
+    def bytes(self) -> int:
+        """The size that the weight file must have."""
+        return self.raw["file"]["bytes"]
+
+    @property
+    def sha256(self) -> str:
+        """The hash that the weight file must have."""
+        return self.raw["file"]["sha256"]
+
+    @property
+    def other(self) -> tuple[str, ...]:
+        """Prefixes of tensors in the file that belong to other components."""
+        return tuple(self.raw["file"].get("other") or ())
+
+
+def card_names() -> list[str]:
+    """The names of the shipped cards."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find_card(name: str) -> Path:
+    """The file of a card, by name or by the path of a .yaml file."""
+    if not isinstance(name, str):
+        raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card")
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    names = card_names()
+    if name not in names:
+        raise ConfigError(unknown("weights", name, names))
+    return FOLDER / f"{name}.yaml"
+
+
+def read_card(name: str) -> Card:
+    """Read a card and check its form; the weight file is not touched."""
+    path = find_card(name)
+    raw = read_mapping(path)
+    check_schema(raw, CARD_SCHEMA, str(path))
+    for key in raw:
+        if key not in KEYS:
+            raise ConfigError(f"card '{path}': {unknown('key', key, KEYS)}")
+    kind = raw.get("kind")
+    if kind not in KINDS:
+        raise ConfigError(f"card '{path}': {unknown('kind', kind, KINDS)}")
+    if not isinstance(raw.get("component"), str):
+        raise ConfigError(f"card '{path}' names no component; add component: the registry name of a {kind}")
+    for key in ("config", "contract", "file"):
+        if not isinstance(raw.get(key, {} if key == "config" else None), Mapping):
+            raise ConfigError(f"card '{path}' needs a mapping '{key}'; add it")
+    denoiser = raw.get("denoiser")
+    if denoiser is not None and (kind != "network" or not isinstance(denoiser, Mapping)):
+        raise ConfigError(f"card '{path}' has a denoiser that is no network's block; only networks have one")
+    _check_file_block(raw["file"], path)
+    return Card(
+        name=path.stem, path=path, kind=kind, component=raw["component"], summary=str(raw.get("summary") or ""),
+        config=raw.get("config", {}), denoiser=raw.get("denoiser"), contract=raw["contract"], raw=raw,
+    )  # fmt: skip
+
+
+def check_card(card: Card, registry: Registry) -> dict[str, Any]:
+    """Hold a card's component and denoiser against the registry; the component's block, written out."""
+    where = f"card '{card.name}'"
+    block = check_block(card.block, kind=card.kind, where=where, registry=registry)
+    if card.denoiser is not None:
+        check_denoiser({**card.denoiser, "network": block}, where=f"{where}, denoiser", registry=registry)
+    return block
+
+
+def check_denoiser(block: Mapping[str, Any], *, where: str, registry: Registry) -> dict[str, Any]:
+    """The arguments of a denoiser (network, schedule, parameterization, time_input, time_rounding), written out."""
+    return check_arguments(block, read_signature(DENOISER), what="a denoiser", where=where, registry=registry)
+
+
+def check_weight_file(card: Card) -> None:
+    """WeightsError unless the weight file is there and as large as the card says; its hash is for the loader."""
+    try:
+        size = card.file.stat().st_size if card.file.is_file() else None
+    except OSError:
+        size = None
+    if size is None:
+        raise WeightsError(
+            f"weights '{card.name}': the file '{card.file}' is missing; install zoo again or restore it beside its card"
+        )
+    if size != card.bytes:
+        raise WeightsError(
+            f"weights '{card.name}': '{card.file}' has {size} bytes where its card says {card.bytes}; "
+            "it is damaged or not the one described, so restore it"
+        )
+
+
+def check_schema(raw: Mapping[str, Any], expected: str, source: str) -> None:
+    """Refuse a file of another kind or of a version this zoo doesn't know."""
+    found = raw.get("schema")
+    if found == expected:
+        return
+    if found is None:
+        raise ConfigError(f"'{source}' says no schema; add `schema: {expected}`")
+    family = expected.partition("/")[0]
+    if isinstance(found, str) and found.partition("/")[0] == family:
+        raise ConfigError(
+            f"'{source}' has schema '{found[:60]}', this zoo reads '{expected}'; install a zoo that knows it"
+        )
+    raise ConfigError(f"'{source}' has schema {str(found)[:60]!r} where '{expected}' is read; give a file of that kind")
+
+
+def _check_file_block(block: Mapping[str, Any], path: Path) -> None:
+    name, size, digest = block.get("name"), block.get("bytes"), block.get("sha256")
+    if not isinstance(name, str) or PurePath(name).name != name or "\\" in name or "\0" in name or name in ("", ".."):
+        raise ConfigError(f"card '{path}' names the weight file {name!r}; give a bare file name in the card's folder")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ConfigError(f"card '{path}' has file.bytes {size!r}; write the size of '{name}' in bytes")
+    other = block.get("other") or []
+    if not isinstance(other, list) or not all(isinstance(item, str) for item in other):
+        raise ConfigError(f"card '{path}' has file.other {other!r}; write a list of tensor-name prefixes")
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        raise ConfigError(f"card '{path}' has no file.sha256 of 64 hex digits; write the hash of '{name}'")

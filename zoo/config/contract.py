@@ -1,0 +1,246 @@
+"""Whether the parts of a pipeline fit each other, from facts alone: no weight is read and torch is not needed.
+
+A card states its facts in `contract`; for a component without weights they are its arguments, their defaults and its
+literal class attributes. A fact nobody states is not checked. Every refusal is one sentence that names both parts and
+the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from zoo.config.cards import Card, check_card, check_weight_file, read_card
+from zoo.errors import ConfigError
+from zoo.registry import Registry
+
+# What a stage's output may start or condition in the next one.
+FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
+# These grids choose among the schedule's points; a Karras grid lies between them.
+_FREE_GRIDS = ("karras",)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component of a pipeline as the contract sees it."""
+
+    label: str
+    facts: Mapping[str, Any]
+    card: Card | None = None
+
+    def __getitem__(self, fact: str) -> Any:
+        return self.facts.get(fact)
+
+
+@dataclass(frozen=True)
+class StageParts:
+    """The parts of one stage."""
+
+    name: str
+    stage: Mapping[str, Any]
+    network: Part
+    autoencoder: Part
+    conditioners: list[Part]
+    schedule: Part
+    guidance: list[Part]
+    sampler: Part
+
+
+def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
+    """Refuse parts that don't fit; `config` is a pipeline written out by `check_preset`. Weight files come last."""
+    conditioners = {
+        name: _part(block, "conditioner", f"conditioner '{name}'", registry)
+        for name, block in config["conditioners"].items()
+    }
+    stages = [_gather(stage, conditioners, registry) for stage in config["stages"]]
+    for parts in stages:
+        _check_latents(parts)
+        _check_conditions(parts)
+        _check_guidance(parts)
+        _check_steps(parts)
+    _check_chain(stages)
+    cards = [p.card for s in stages for p in (s.network, s.autoencoder)] + [p.card for p in conditioners.values()]
+    for card in {card.name: card for card in cards if card is not None}.values():
+        check_weight_file(card)
+
+
+def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry: Registry) -> StageParts:
+    where = f"of stage '{stage['name']}'"
+    denoiser = stage["denoiser"]
+    if "weights" in denoiser:
+        network = _part(denoiser, "network", "network", registry)
+        assert network.card is not None  # weights were given
+        says: Mapping[str, Any] = network.card.denoiser or {}
+    else:
+        network = _part(denoiser["network"], "network", f"network '{denoiser['network']['name']}' {where}", registry)
+        says = denoiser
+    schedule = says["schedule"]
+    schedule = {"name": schedule} if isinstance(schedule, str) else schedule
+    return StageParts(
+        name=stage["name"], stage=stage, network=network,
+        autoencoder=_part(stage["autoencoder"], "autoencoder", f"the autoencoder {where}", registry),
+        conditioners=[conditioners[name] for name in stage["listens"]],
+        schedule=_part(schedule, "schedule", f"the schedule '{schedule['name']}'", registry),
+        guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry) for g in stage["guidance"]],
+        sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry),
+    )  # fmt: skip
+
+
+def _part(block: Mapping[str, Any], kind: str, label: str, registry: Registry) -> Part:
+    if "weights" in block:
+        card = read_card(block["weights"])
+        written = check_card(card, registry)
+        facts = {**_derive(written, kind, registry), **card.contract}
+        return Part(f"{kind} '{card.name}'", facts, card)
+    return Part(label, _derive(block, kind, registry))
+
+
+def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str, Any]:
+    """Facts of a component without a contract: arguments over defaults over class attributes."""
+    signature = registry.entry(kind, block["name"]).signature()
+    defaults = {p.name: p.literal() for p in signature.parameters if not p.required}
+    facts = {**signature.constants, **defaults, **block, "null": "null" in signature.methods or signature.open}
+    if kind == "conditioner" and facts.get("context_width") is None:
+        facts["context_width"] = facts.get("width")
+    return facts
+
+
+def _check_latents(parts: StageParts) -> None:
+    channels, wanted = parts.autoencoder["channels"], parts.network["in_channels"]
+    if _whole(channels) and _whole(wanted) and channels != wanted:
+        raise ConfigError(
+            f"stage '{parts.name}': {parts.network.label} takes {wanted} channels and {parts.autoencoder.label} gives "
+            f"{channels}; pair it with an autoencoder of {wanted} channels"
+        )
+    factor, multiple = parts.autoencoder["factor"] or 1, parts.network["size_multiple"] or 1
+    size = parts.stage["size"]
+    if _whole(factor) and _whole(multiple) and size % (factor * multiple):
+        least = factor * multiple
+        raise ConfigError(
+            f"stage '{parts.name}': size {size} is no multiple of {least}, which {parts.autoencoder.label} (factor "
+            f"{factor}) and {parts.network.label} (multiple {multiple}) need together; use "
+            f"{max(least, round(size / least) * least)}"
+        )
+
+
+def _check_conditions(parts: StageParts) -> None:
+    width = parts.network["context_width"]
+    givers = [c for c in parts.conditioners if _whole(c["context_width"])]
+    if _whole(width) and not parts.conditioners:
+        raise ConfigError(
+            f"stage '{parts.name}': {parts.network.label} attends to tokens of width {width} and the stage listens to "
+            "no conditioner; name one in listens"
+        )
+    for giver in givers:
+        if _whole(width) and giver["context_width"] != width:
+            raise ConfigError(
+                f"stage '{parts.name}': {parts.network.label} attends to tokens of width {width} and {giver.label} "
+                f"gives {giver['context_width']}; listen to the conditioner it was trained with"
+            )
+    vector = parts.network["vector_width"]
+    for giver in parts.conditioners:
+        if _whole(vector) and _whole(giver["vector_width"]) and giver["vector_width"] != vector:
+            raise ConfigError(
+                f"stage '{parts.name}': {parts.network.label} takes a vector of width {vector} and {giver.label} gives "
+                f"{giver['vector_width']}; listen to the conditioner it was trained with"
+            )
+    deaf = "context_width" in parts.network.facts and width is None and not _whole(vector)
+    if deaf and givers and not parts.network["classes"]:
+        raise ConfigError(
+            f"stage '{parts.name}' listens to {givers[0].label} and {parts.network.label} takes no condition; "
+            "take it out of listens"
+        )
+
+
+def _check_guidance(parts: StageParts) -> None:
+    for guidance in parts.guidance:
+        # The scale 1 asks the network once, without the null condition.
+        if guidance["name"] != "classifier-free" or guidance["scale"] == 1:
+            continue
+        if not parts.conditioners:
+            raise ConfigError(
+                f"stage '{parts.name}': {guidance.label} compares with and without a condition and the stage listens "
+                "to no conditioner; name one in listens or take the guidance out"
+            )
+        for conditioner in parts.conditioners:
+            if not conditioner["null"]:
+                raise ConfigError(
+                    f"stage '{parts.name}': {guidance.label} needs a null condition and {conditioner.label} has none; "
+                    "take the guidance out or set its scale to 1"
+                )
+
+
+def _check_steps(parts: StageParts) -> None:
+    steps, points = parts.sampler["steps"], parts.schedule["steps"]
+    if not _whole(steps):
+        return
+    if steps < 1:
+        raise ConfigError(f"stage '{parts.name}': {parts.sampler.label} takes 1 step or more, not {steps}; set steps")
+    grid = parts.sampler["grid"]
+    free = isinstance(grid, Mapping) and grid.get("name") in _FREE_GRIDS
+    if _whole(points) and steps > points and not free:
+        raise ConfigError(
+            f"stage '{parts.name}': {parts.sampler.label} is to take {steps} steps and {parts.schedule.label} of "
+            f"{parts.network.label} has {points} points; use at most {points} steps"
+        )
+
+
+def _check_chain(stages: list[StageParts]) -> None:
+    """What each stage feeds against what the next takes, and where they meet in t."""
+    first, last = stages[0], stages[-1]
+    if first.stage["takes"] == "latent":
+        raise ConfigError(f"stage '{first.name}' takes a latent and no stage stands before it; let it take noise")
+    if last.stage["feeds"] not in ("image", "latent"):
+        raise ConfigError(
+            f"stage '{last.name}' feeds {last.stage['feeds']} and no stage stands after it; let it feed image"
+        )
+    for before, after in pairwise(stages):
+        feeds, takes = before.stage["feeds"], after.stage["takes"]
+        if FOLLOWS[feeds] != takes:
+            raise ConfigError(
+                f"stage '{before.name}' feeds {feeds} and stage '{after.name}' takes {takes}; "
+                f"let it take {FOLLOWS[feeds]}"
+            )
+        if feeds == "latent":
+            _check_handover(before, after)
+        if feeds == "low_res" and not after.network["low_res"]:
+            raise ConfigError(
+                f"stage '{before.name}' feeds low_res and {after.network.label} of stage '{after.name}' takes no "
+                "smaller picture; use a super-resolution network"
+            )
+    for parts, before in zip(stages, [None, *stages], strict=False):
+        if parts.network["low_res"] and (before is None or before.stage["feeds"] != "low_res"):
+            raise ConfigError(
+                f"{parts.network.label} of stage '{parts.name}' needs a smaller picture and no stage feeds low_res "
+                "to it; put one before it"
+            )
+        if parts.stage["feeds"] != "latent" and parts.stage["interval"][1] > 0.0:
+            raise ConfigError(
+                f"stage '{parts.name}' feeds {parts.stage['feeds']} and stops at t = {parts.stage['interval'][1]}, "
+                "still noisy; end its interval at 0"
+            )
+
+
+def _check_handover(before: StageParts, after: StageParts) -> None:
+    given, taken = before.autoencoder["channels"], after.autoencoder["channels"]
+    if _whole(given) and _whole(taken) and given != taken:
+        raise ConfigError(
+            f"stage '{before.name}' feeds latents of {given} channels and stage '{after.name}' has an autoencoder of "
+            f"{taken}; give both the same autoencoder"
+        )
+    if before.stage["size"] != after.stage["size"]:
+        raise ConfigError(
+            f"stage '{before.name}' feeds latents of size {before.stage['size']} and stage '{after.name}' has size "
+            f"{after.stage['size']}; give both the same size"
+        )
+    low, high = before.stage["interval"][1], after.stage["interval"][0]
+    if low != high:
+        raise ConfigError(
+            f"stage '{before.name}' stops at t = {low} and stage '{after.name}' starts at t = {high}; let them meet"
+        )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,138 @@
+"""What there is, for people: names by pattern, and what a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from zoo.config.cards import card_names, find_card, read_card
+from zoo.config.presets import preset_names, read_preset
+from zoo.config.signature import summary
+from zoo.config.unknown import unknown
+from zoo.errors import UsageError, ZooError
+from zoo.registry import KINDS, Registry, registry
+
+FILE_KINDS = ("pipeline", "weights")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A parameter as people read it; `default` is source text, None where a value must be given."""
+
+    name: str
+    type: str | None
+    default: str | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a name means; `str()` is for people, `to_dict()` for programs."""
+
+    kind: str
+    name: str
+    summary: str
+    source: str
+    broken: str | None = None
+    parameters: tuple[Described, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind}/{self.name}", f"  {self.summary}" if self.summary else "", f"  source: {self.source}"]
+        lines.append(f"  broken: {self.broken}" if self.broken else "")
+        if self.parameters:
+            lines.append("  parameters:")
+        for p in self.parameters:
+            default = "  (must be given)" if p.default is None else f" = {p.default}"
+            lines.append(f"    {p.name}{f': {p.type}' if p.type else ''}{default}")
+        lines += [f"  {key}: {_short(value)}" for key, value in self.facts.items()]
+        return "\n".join(line for line in lines if line)
+
+
+def names(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[str]:
+    """The names of a kind, or of everything as kind/name; broken plugins are left out."""
+    known = registry() if components is None else components
+    if kind is not None:
+        if kind not in (*KINDS, *FILE_KINDS):
+            raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
+        every = preset_names() if kind == "pipeline" else card_names() if kind == "weights" else known.names(kind)
+        return [name for name in every if fnmatchcase(name, pattern)]
+    return [
+        f"{k}/{name}"
+        for k in (*FILE_KINDS, *KINDS)
+        for name in names(k, components=known)
+        if fnmatchcase(name, pattern) or fnmatchcase(f"{k}/{name}", pattern)
+    ]
+
+
+def listing(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[Description]:
+    """A short description of everything that matches, broken plugins too."""
+    known = registry() if components is None else components
+    found = []
+    for key in names(kind, pattern, components=known):
+        k, _, name = (f"{kind}/{key}" if kind else key).partition("/")
+        try:
+            found.append(describe(f"{k}/{name}", components=known))
+        except ZooError as error:  # a card or a target that can't be read
+            found.append(Description(k, name, "", "", broken=str(error)))
+    for entry in known:
+        if entry.broken and kind in (None, entry.kind) and (fnmatchcase(entry.name, pattern)):
+            found.append(Description(entry.kind, entry.name, "", entry.source, broken=entry.broken))
+    return found
+
+
+def describe(name: str, *, components: Registry | None = None) -> Description:
+    """What "kind/name" or a pipeline's name means."""
+    known = registry() if components is None else components
+    if not isinstance(name, str):
+        raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}")
+    kind, slash, rest = name.partition("/")
+    if not slash:
+        kind, rest = "pipeline", name
+    if kind == "pipeline":
+        if rest in preset_names():
+            return _describe_pipeline(rest)
+        raise UsageError(unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known))
+    if kind == "weights":
+        return _describe_card(rest)
+    entry = known.entry(kind, rest) if kind in KINDS else None
+    if entry is None:
+        raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
+    if entry.broken:
+        return Description(kind, rest, "", entry.source, broken=entry.broken)
+    signature = entry.signature()
+    target = entry.target if isinstance(entry.target, str) else repr(entry.target)
+    return Description(
+        kind, rest, signature.summary, f"{target} ({entry.source})",
+        parameters=tuple(Described(p.name, p.annotation, p.default) for p in signature.parameters),
+    )  # fmt: skip
+
+
+def _describe_pipeline(name: str) -> Description:
+    config, source = read_preset(name)
+    facts = {key: config[key] for key in ("conditioners", "stages", "safety") if config.get(key)}
+    return Description("pipeline", name, summary(str(config.get("summary") or "")), source, facts=facts)
+
+
+def _describe_card(name: str) -> Description:
+    card = read_card(name)
+    shown = {k: v for k, v in card.raw.items() if k not in ("schema", "summary") and v is not None}
+    return Description("weights", card.name, summary(card.summary), str(find_card(name)), facts=shown)
+
+
+def _unknown_word(word: str, known: Registry) -> str:
+    """A bare name that is no pipeline may be a component's, or a slip."""
+    kinds = [entry.kind for entry in known if entry.name == word] + ["weights"] * (word in card_names())
+    if kinds:
+        return f"'{word}' is no pipeline; say '{kinds[0]}/{word}'"
+    return unknown("name", word, [*preset_names(), *names(components=known)])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 400 else text[:397] + "..."

@@ -1,0 +1,199 @@
+"""Changing a pipeline from outside: merging, dotted overrides, and the shortcuts of `build`.
+
+`stages.0.sampler.eta: 0.5` or `stages.base.sampler.eta: 0.5` sets one value; list entries are found by index or by
+name. Naming another component (`stages.base.sampler: dpmpp-2m`) replaces its block and keeps of the old one what both
+components take (steps); a mapping without a name is merged in. Overrides apply after the shortcuts, in order.
+Nothing here changes what it is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.config.blocks import show
+from zoo.config.safe_yaml import MAX_DEPTH, MAX_NODES, parse_value
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError, UsageError
+from zoo.registry import KINDS, Registry, registry
+
+SHORTCUTS = ("sampler", "steps", "guidance")
+Overrides = Mapping[str, Any] | Sequence[str] | None
+
+
+def to_plain(value: Any, where: str = "the config") -> Any:
+    """A deep copy made of dict, list, str, int, float, bool and None only; ConfigError where that can't be."""
+    return _to_plain(value, where, 0, [0])
+
+
+def _to_plain(value: Any, where: str, depth: int, count: list[int]) -> Any:
+    count[0] += 1
+    if depth > MAX_DEPTH or count[0] > MAX_NODES:
+        raise ConfigError(f"{where} is nested too deeply, holds itself or is too large; a config is small and plain")
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where} is {value}; only finite numbers can stand in a config")
+        return float(value)
+    if isinstance(value, Mapping):
+        wrong = next((key for key in value if not isinstance(key, str) or not key), None)
+        if wrong is not None:
+            raise ConfigError(f"{where} has the key {show(wrong)}; keys are text")
+        return {key: _to_plain(item, f"{where}: {key}", depth + 1, count) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(item, f"{where}: {i}", depth + 1, count) for i, item in enumerate(value)]
+    raise ConfigError(f"{where} is a {type(value).__name__}; configs hold text, numbers, true, false, null and lists")
+
+
+def merge(base: Any, changes: Any) -> Any:
+    """`base` with the values of `changes`; mappings are merged key by key, anything else is replaced."""
+    if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = merge(merged[key], value) if key in merged else value
+    return merged
+
+
+def parse_overrides(overrides: Overrides) -> dict[str, Any]:
+    """A mapping of dotted paths, from one or from `KEY=VALUE` texts whose values are YAML."""
+    if overrides is None:
+        return {}
+    if isinstance(overrides, Mapping):
+        return {_path_text(key): to_plain(value, str(key)) for key, value in overrides.items()}
+    if isinstance(overrides, str):
+        raise UsageError("overrides are a mapping or a list of KEY=VALUE texts; put the text in a list")
+    parsed: dict[str, Any] = {}
+    for item in overrides:
+        path, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
+        if not equals or not path.strip():
+            raise UsageError(f"the override {show(item)} is not KEY=VALUE, like stages.0.sampler.steps=8")
+        # A later override of the same path also comes later in order.
+        parsed.pop(path.strip(), None)
+        parsed[path.strip()] = parse_value(text, source=f"the override {path.strip()[:60]}")
+    return parsed
+
+
+def override(config: Mapping[str, Any], path: str, value: Any, known: Registry) -> dict[str, Any]:
+    """A copy of `config` with the value at a dotted path changed."""
+    segments = _path_text(path).split(".")
+    if not all(segments) or len(segments) > MAX_DEPTH:
+        raise UsageError(f"'{path[:60]}' is no dotted path like stages.0.sampler.steps; mend it")
+    return _set(config, segments, value, None, path, known)
+
+
+def apply_overrides(
+    config: Mapping[str, Any], overrides: Overrides, components: Registry | None = None
+) -> dict[str, Any]:
+    """A copy of `config` with every override applied, in order."""
+    known = registry() if components is None else components
+    changed = dict(config)
+    for path, value in parse_overrides(overrides).items():
+        changed = override(changed, path, value, known)
+    return changed
+
+
+def _set(node: Any, segments: list[str], value: Any, kind: str | None, path: str, known: Registry) -> Any:
+    """`node` with `value` at the segments; `kind` is what kind of component the node is, if any."""
+    head, rest = segments[0], segments[1:]
+    if isinstance(node, list):
+        index = _find_item(node, head, path)
+        inner = node[index]
+        # `guidance: [...]` holds components of the list's kind; `stages: [...]` holds none.
+        changed = _set(inner, rest, value, kind, path, known) if rest else _replace(inner, value, kind, known)
+        return [*node[:index], changed, *node[index + 1 :]]
+    if isinstance(node, str) and kind is not None:
+        node = {"name": node}
+    if node is None:
+        node = {}
+    if not isinstance(node, Mapping):
+        raise UsageError(
+            f"'{path[:80]}' looks for '{head[:40]}' inside {show(node)}, which has no parts; shorten the path"
+        )
+    if not rest and kind is not None and head in ("name", "weights"):
+        return _replace(node, {head: value}, kind, known)
+    inner_kind = head if head in (*KINDS, "denoiser") else "conditioner" if kind == "conditioners" else None
+    inner_kind = "conditioners" if head == "conditioners" else inner_kind
+    inner = node.get(head)
+    changed = _set(inner, rest, value, inner_kind, path, known) if rest else _replace(inner, value, inner_kind, known)
+    return {**node, head: changed}
+
+
+def _find_item(items: list[Any], head: str, path: str) -> int:
+    if head.isascii() and head.isdecimal() and len(head) < 6:
+        if int(head) < len(items):
+            return int(head)
+        raise UsageError(f"'{path[:80]}': there is no entry {head} in a list of {len(items)}; count from 0")
+    names = [item.get("name") if isinstance(item, Mapping) else item for item in items]
+    if head not in names:
+        known = [name for name in names if isinstance(name, str)]
+        raise UsageError(f"'{path[:80]}': {unknown('entry', head, known)}")
+    return names.index(head)
+
+
+def _replace(old: Any, new: Any, kind: str | None, known: Registry) -> Any:
+    """What stands in a place after `new` was put there."""
+    if kind not in KINDS and kind != "denoiser":
+        return merge(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
+    if isinstance(old, list) or new is None or not isinstance(new, (str, Mapping)):
+        return new
+    block = {"name": new} if isinstance(new, str) and kind != "denoiser" else new
+    before = {"name": old} if isinstance(old, str) else old
+    if not isinstance(block, Mapping) or not isinstance(before, Mapping):
+        return new
+    if "weights" in block or ("weights" in before and ("name" in block or "network" in block)):
+        return block
+    if "name" not in block or block["name"] == before.get("name"):
+        return merge(before, block)
+    kept = _takes(kind, before.get("name"), known) & _takes(kind, block["name"], known)
+    return {"name": block["name"], **{k: v for k, v in before.items() if k in kept}, **block}
+
+
+def _takes(kind: str, name: Any, known: Registry) -> set[str]:
+    """The arguments of a component; none where it can't be used, which the check tells later."""
+    try:
+        return set(known.entry(kind, name).signature().names)
+    except ConfigError:
+        return set()
+
+
+def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], known: Registry) -> dict[str, Any]:
+    """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None is not given."""
+    changed = dict(config)
+    for name in shortcuts:
+        if name not in SHORTCUTS:
+            raise UsageError(unknown("shortcut", name, SHORTCUTS) + "; use overrides for anything else")
+    given = {name: to_plain(value, name) for name, value in shortcuts.items() if value is not None}
+    stages = range(len(changed["stages"]))
+    if "sampler" in given:
+        for i in stages:
+            if changed["stages"][i].get("sampler") is not None:
+                changed = override(changed, f"stages.{i}.sampler", given["sampler"], known)
+    if "steps" in given:
+        for i in stages:
+            sampler = changed["stages"][i].get("sampler")
+            name = sampler.get("name") if isinstance(sampler, Mapping) else sampler
+            if "steps" in _takes("sampler", name, known):
+                changed = override(changed, f"stages.{i}.sampler.steps", given["steps"], known)
+    if "guidance" in given:
+        found = False
+        for i in stages:
+            guidance = changed["stages"][i].get("guidance") or []
+            names = [g.get("name") if isinstance(g, Mapping) else g for g in guidance if isinstance(guidance, list)]
+            if "classifier-free" in names:
+                found = True
+                place = f"stages.{i}.guidance.{names.index('classifier-free')}.scale"
+                changed = override(changed, place, given["guidance"], known)
+        if not found:
+            raise UsageError("guidance= sets the scale of classifier-free guidance, which no stage has; add it to one")
+    return changed
+
+
+def _path_text(path: Any) -> str:
+    if not isinstance(path, str):
+        raise UsageError(f"an override's path is text like stages.0.sampler.steps, not {show(path)}")
+    return path

@@ -1,0 +1,196 @@
+"""Pipelines as written: finding them, reading them, and what their keys mean.
+
+A pipeline is named conditioners and a list of stages (docs/architecture). A preset is a YAML file in zoo/presets and
+its name the file's; a user's own is a path or a mapping of the same form. `check_preset` refuses unknown keys and
+writes every default and block out in full.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zoo.config.blocks import check_block, show
+from zoo.config.cards import check_denoiser, check_schema, read_card
+from zoo.config.safe_yaml import read_mapping
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError
+from zoo.registry import Registry
+
+PIPELINE_SCHEMA = "zoo.pipeline/1"
+FOLDER = Path(__file__).resolve().parent.parent / "presets"
+KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety")
+STAGE_KEYS = (
+    "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
+)  # fmt: skip
+TAKES = ("noise", "latent", "image")
+FEEDS = ("image", "latent", "low_res", "embedding")
+SUFFIXES = (".yaml", ".yml", ".json")
+# A digit in front would be read as a stage's index in `stages.0.sampler.steps`.
+_STAGE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+def preset_names() -> list[str]:
+    """The names of the shipped pipelines."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """A pipeline's mapping as written and what errors call it: by preset name, by path, or given as a mapping."""
+    if isinstance(config, Mapping):
+        source = "the config"
+        written: Mapping[str, Any] = config
+        name = str(config.get("name") or "config")
+    elif isinstance(config, (str, Path)):
+        path = _find(config)
+        source, name = str(path), path.stem
+        written = read_mapping(path)
+    else:
+        raise ConfigError(f"a config is a name, a Path or a mapping, not {type(config).__name__}")
+    check_schema(written, PIPELINE_SCHEMA, source)
+    return {"name": name, **written}, source
+
+
+def _find(config: str | Path) -> Path:
+    if isinstance(config, Path) or config.endswith(SUFFIXES):
+        return Path(config)
+    names = preset_names()
+    if config not in names:
+        raise ConfigError(unknown("pipeline", config, names) + "; for a file of your own give a path ending in .yaml")
+    return FOLDER / f"{config}.yaml"
+
+
+def check_form(config: Mapping[str, Any]) -> None:
+    """What overrides need to find their way: stages are a list of mappings."""
+    stages = config.get("stages")
+    if not isinstance(stages, list) or not stages or not all(isinstance(s, Mapping) for s in stages):
+        raise ConfigError("a pipeline needs stages: a list of one block or more; add it")
+
+
+def check_preset(config: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """The pipeline with every key known, every block checked and every default written out."""
+    check_form(config)
+    _check_keys(config, KEYS, "a pipeline")
+    conditioners = config.get("conditioners") or {}
+    if not isinstance(conditioners, Mapping):
+        raise ConfigError(f"conditioners is {show(conditioners)}; write one `name: block` line each")
+    safety = config.get("safety")
+    checked: dict[str, Any] = {
+        "schema": config["schema"],
+        "name": _text(config.get("name"), "name"),
+        "summary": _text(config.get("summary"), "summary"),
+        "conditioners": {
+            name: check_slot(block, kind="conditioner", where=f"conditioners.{name}", registry=registry)
+            for name, block in conditioners.items()
+        },
+    }
+    checked["stages"] = [
+        check_stage(stage, index, list(conditioners), registry) for index, stage in enumerate(config["stages"])
+    ]
+    names = [stage["name"] for stage in checked["stages"]]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two stages are called '{twice}'; rename one")
+    checked["safety"] = safety and check_block(safety, kind="safety", where="safety", registry=registry)
+    return checked
+
+
+def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], registry: Registry) -> dict[str, Any]:
+    """A stage with every default written out."""
+    where = f"stages.{index}"
+    _check_keys(stage, STAGE_KEYS, where)
+    name = stage.get("name", f"stage{index}")
+    if not isinstance(name, str) or not _STAGE_NAME.fullmatch(name):
+        raise ConfigError(f"{where}.name is {show(name)}; use letters, digits, '-' and '_', not a digit first")
+    listens = stage.get("listens") or []
+    if not isinstance(listens, list):
+        raise ConfigError(f"{where}.listens is {show(listens)}; write a list of conditioners' names")
+    for heard in listens:
+        if heard not in conditioners:
+            raise ConfigError(f"{where}.listens: {unknown('conditioner', heard, conditioners)}")
+    guidance = stage.get("guidance") or []
+    guidance = guidance if isinstance(guidance, list) else [guidance]
+    for slot in ("denoiser", "sampler", "size"):
+        if stage.get(slot) is None:
+            raise ConfigError(f"{where} ('{name}') has no {slot}; add it")
+    return {
+        "name": name,
+        "takes": _choose(stage.get("takes", "noise"), TAKES, f"{where}.takes"),
+        "feeds": _choose(stage.get("feeds", "image"), FEEDS, f"{where}.feeds"),
+        "listens": list(listens),
+        "size": _check_size(stage["size"], f"{where}.size"),
+        "interval": _check_interval(stage.get("interval") or [1.0, 0.0], f"{where}.interval"),
+        "denoiser": check_slot(stage["denoiser"], kind="denoiser", where=f"{where}.denoiser", registry=registry),
+        "autoencoder": check_slot(
+            stage.get("autoencoder") or "identity", kind="autoencoder", where=f"{where}.autoencoder", registry=registry
+        ),
+        "guidance": [
+            check_block(block, kind="guidance", where=f"{where}.guidance.{i}", registry=registry)
+            for i, block in enumerate(guidance)
+        ],
+        "sampler": check_block(stage["sampler"], kind="sampler", where=f"{where}.sampler", registry=registry),
+    }
+
+
+def check_slot(block: Any, *, kind: str, where: str, registry: Registry) -> dict[str, Any]:
+    """A slot that weights can fill: `{weights: CARD}`, or a block.
+
+    A denoiser without weights is `{network: block, schedule: block, parameterization: block, ...}`.
+    """
+    if not isinstance(block, Mapping) or "weights" not in block:
+        if kind != "denoiser":
+            return check_block(block, kind=kind, where=where, registry=registry)
+        if not isinstance(block, Mapping):
+            raise ConfigError(f"{where} is {show(block)}; write {{weights: NAME}}, see `zoo list weights`")
+        return check_denoiser(block, where=where, registry=registry)
+    extra = next((key for key in block if key != "weights"), None)
+    if extra is not None:
+        raise ConfigError(f"{where}: '{extra}' can't stand beside weights, whose card says it; take one of them out")
+    try:
+        card = read_card(block["weights"])
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    needed = "network" if kind == "denoiser" else kind
+    if card.kind != needed:
+        raise ConfigError(
+            f"{where}: the weights '{card.name}' are of kind '{card.kind}' where '{needed}' is needed; see `zoo list weights`"
+        )
+    if kind == "denoiser" and card.denoiser is None:
+        raise ConfigError(
+            f"{where}: the weights '{card.name}' are a network that denoises nothing (its card has no denoiser); "
+            "name others, see `zoo list weights`"
+        )
+    return {"weights": block["weights"]}
+
+
+def _check_keys(block: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in block:
+        if key not in known:
+            raise ConfigError(f"{where}: {unknown('key', key, known)}")
+
+
+def _choose(value: Any, choices: tuple[str, ...], where: str) -> str:
+    if value not in choices:
+        raise ConfigError(f"{where}: {unknown('value', value, choices)}")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{where} is {show(value)}; write text, in quotes")
+    return value or ""
+
+
+def _check_size(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{where} is {show(value)}; write pixels a side, a whole number from 1 up")
+    return value
+
+
+def _check_interval(value: Any, where: str) -> list[float]:
+    numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
+    if not numbers or len(value) != 2 or not 0.0 <= value[1] < value[0] <= 1.0:
+        raise ConfigError(f"{where} is {show(value)}; write [high, low] with 0 <= low < high <= 1")
+    return [float(v) for v in value]

@@ -1,0 +1,55 @@
+"""A CLIP with both towers, to judge pictures and captions by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.conditioners import vocabulary
+from zoo.conditioners.clip import build_clip
+from zoo.training.pictures import from_uint8
+
+
+class Clip(nn.Module):
+    """Unit embeddings of pictures and captions; arguments as `zoo.conditioners.clip.build_clip`, always compact."""
+
+    def __init__(
+        self, *, embed_dim: int, image_size: int, image_width: int, image_layers: Sequence[int], text_width: int,
+        text_heads: int, text_layers: int, context_length: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.image_size = image_size
+        self.clip = build_clip(
+            embed_dim=embed_dim, image_size=image_size, image_width=image_width, image_layers=image_layers,
+            text_width=text_width, text_heads=text_heads, text_layers=text_layers, context_length=context_length,
+        )  # fmt: skip
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # noqa: ANN001, ANN201
+        """As torch's, for the tensors of the inner network with a compact token table."""
+        state = dict(state_dict)
+        ids = state.pop("token_ids")
+        state["token_embedding.weight"] = vocabulary.restore(state["token_embedding.weight"], ids)
+        return self.clip.load_state_dict(state, strict=strict, assign=assign)
+
+    @torch.inference_mode()
+    def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
+        """uint8 (N, 3, H, W) -> unit embeddings (N, D); other sizes are resized by bicubic first."""
+        parts = []
+        for part in pictures.split(batch):
+            x = from_uint8(part)
+            if x.shape[-1] != self.image_size:
+                x = F.interpolate(x, (self.image_size,) * 2, mode="bicubic", antialias=True).clamp(-1, 1)
+            parts.append(F.normalize(self.clip.encode_image(x), dim=-1))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def texts(self, captions: Sequence[str], *, batch: int = 512) -> Tensor:
+        """captions -> unit embeddings (N, D)."""
+        parts = []
+        for i in range(0, len(captions), batch):
+            ids = vocabulary.tokenize(captions[i : i + batch], context_length=int(self.clip.context_length), pad=0)
+            parts.append(F.normalize(self.clip.encode_text(ids), dim=-1))
+        return torch.cat(parts)

@@ -1,0 +1,59 @@
+"""Classifier-free guidance (Ho & Salimans 2022, eq. 6): away from what the network says when nothing is asked.
+
+    x0 = x0_null + scale * (x0_cond - x0_null)
+
+The paper guides eps. x0 is affine in the network's output with the same coefficients for both rows, and the weights
+of the two rows sum to one, so guiding x0, eps or v is the same thing. Scale 1 is the condition alone, 0 none at all;
+a negative prompt is a condition put in the place of the null one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.denoiser import BoundDenoiser
+from zoo.errors import ConfigError, UsageError
+from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierFree:
+    """Guide with both conditions in one batch: a step costs one network call on 2 B rows, or B where scale is 1."""
+
+    scale: float = 4.0
+
+    def wrap(
+        self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
+    ) -> DenoiseFn:
+        """The guided denoiser; it replaces `denoise`, so it stands first in the list of guidance."""
+        if self.scale == 1.0:
+            return denoise
+        if not isinstance(denoise, BoundDenoiser):
+            raise ConfigError(
+                "classifier-free guidance evaluates the network itself and would drop what wraps it; "
+                "put it first in the list of guidance"
+            )
+        if null is None:
+            raise UsageError(
+                f"guidance of scale {self.scale:g} needs a condition for 'nothing asked', which these weights "
+                "don't have; use scale 1"
+            )
+        # What isn't said in words (a low-resolution picture and its noise level) is the same in both halves.
+        null = Condition(concat=cond.concat, level=cond.level).merge(null)
+        if self.scale == 0.0:
+            return denoiser.bind(null, table)
+        both = denoiser.bind(Condition.stack([cond, null]), table)
+
+        def guided(x: Tensor, step: Step) -> Prediction:
+            x0, logit, score = both(torch.cat([x, x]), step)
+            x0_cond, x0_null = x0.chunk(2)
+            # The variance is the condition's, as in GLIDE.
+            logit = None if logit is None else logit.chunk(2)[0]
+            score = None if score is None else score.chunk(2)[0]
+            return Prediction(x0=torch.lerp(x0_null, x0_cond, self.scale), variance_logit=logit, score=score)
+
+        return guided

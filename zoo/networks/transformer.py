@@ -1,0 +1,110 @@
+"""The transformer inside latent diffusion's U-Net: self-attention, cross-attention to the text, gated feed-forward.
+
+Rombach et al. 2022, section 3.3 and appendix E.2.1. Names and shapes equal Stable Diffusion's files.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of x (B, N, D) to context (B, L, D'), or to itself where context is None."""
+
+    def __init__(self, width: int, *, heads: int, context_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width or width, width, bias=False)
+        self.to_v = nn.Linear(context_width or width, width, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(0.0))  # the dropout keeps the published names
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        context = x if context is None else context
+        q, k, v = (
+            h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for h in (self.to_q(x), self.to_k(context), self.to_v(context))
+        )
+        allowed = None if mask is None else mask[:, None, None, :]
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        return self.to_out(h.transpose(1, 2).flatten(2))
+
+
+class GEGLU(nn.Module):
+    """Linear layer gated by GELU (Shazeer 2020)."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, inner * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.proj(x).chunk(2, dim=-1)
+        return x * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Dropout(0.0), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class BasicTransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each after a norm and beside a shortcut."""
+
+    def __init__(self, width: int, *, heads: int, context_width: int) -> None:
+        super().__init__()
+        self.attn1 = CrossAttention(width, heads=heads)
+        self.ff = FeedForward(width)
+        self.attn2 = CrossAttention(width, heads=heads, context_width=context_width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context, mask)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the positions of (B, C, H, W), reading context (B, L, D)."""
+
+    def __init__(
+        self, channels: int, *, heads: int, depth: int, context_width: int, projection: Literal["conv", "linear"],
+        groups: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.linear = projection == "linear"
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)  # this family's norms differ: 1e-6 here, 1e-5 in ResBlock
+        self.proj_in = nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList(
+            BasicTransformerBlock(channels, heads=heads, context_width=context_width) for _ in range(depth)
+        )
+        self.proj_out = nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
+        for parameter in self.proj_out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        _, _, height, width = x.shape
+
+        def to_tokens(h: Tensor) -> Tensor:
+            return h.flatten(2).transpose(1, 2)
+
+        def to_image(h: Tensor) -> Tensor:
+            return h.transpose(1, 2).unflatten(2, (height, width))
+
+        h = self.norm(x)
+        h = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))
+        for block in self.transformer_blocks:
+            h = block(h, context, mask)
+        return x + (to_image(self.proj_out(h)) if self.linear else self.proj_out(to_image(h)))
+
+

@@ -1,0 +1,237 @@
+"""The registry: kind -> name -> component, known by its import target and imported when it is used.
+
+Three sources, all of them code that was installed or is running, never a config file:
+
+- `registry.yaml`, which comes with zoo;
+- entry points of installed packages in the group `zoo.plugins`, named `kind.name`, e.g. `sampler.my-sampler`;
+- `zoo.register(kind, name, target)`, for this process.
+
+A broken plugin is listed with the reason and harms nobody else. A name that two sources claim belongs to neither:
+using it raises and names both.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from zoo.config.safe_yaml import read_mapping
+from zoo.config.signature import Signature, find_source, parse_module, read_signature
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError, UsageError
+
+KINDS = (
+    "schedule", "parameterization", "grid", "network", "autoencoder", "conditioner", "guidance", "sampler",
+    "dataset", "extractor", "metric", "safety", "objective",
+)  # fmt: skip
+PLUGIN_GROUP = "zoo.plugins"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component: where it comes from and, if it can't be used, why."""
+
+    kind: str
+    name: str
+    target: str | Any  # "module:attr", or the object itself
+    source: str
+    broken: str | None = None
+
+    @property
+    def key(self) -> str:
+        """kind/name."""
+        return f"{self.kind}/{self.name}"
+
+    def signature(self) -> Signature:
+        """What the component takes, without importing it."""
+        self._refuse_broken()
+        try:
+            return read_signature(self.target)
+        except ConfigError as error:
+            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} can't be used: {error}") from error
+
+    def load(self) -> Any:
+        """Import the component."""
+        self._refuse_broken()
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attr = self.target.partition(":")
+        try:
+            loaded = getattr(import_module(module), attr)
+        # A plugin may raise anything on import, even SystemExit; only Ctrl-C is the user's own.
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"{self.kind} '{self.name}' from {self.source} can't be imported ({reason}); "
+                "mend or uninstall that package"
+            ) from error
+        if not callable(loaded):
+            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} is no class or function; mend its target")
+        return loaded
+
+    def _refuse_broken(self) -> None:
+        if self.broken is not None:
+            raise ConfigError(f"{self.kind} '{self.name}' is broken: {self.broken}")
+
+
+class Registry:
+    """Entries by kind and name."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._entries: dict[tuple[str, str], Entry] = {}
+        for entry in entries:
+            self._add(entry)
+
+    @classmethod
+    def installed(cls) -> Registry:
+        """What comes with zoo and with the installed plugins."""
+        return cls([*read_registry_file(registry_file()), *read_plugins()])
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(sorted(self._entries.values(), key=lambda e: (_rank(e.kind), e.kind, e.name)))
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind that can be used."""
+        _check_kind(kind)
+        return sorted(e.name for e in self._entries.values() if e.kind == kind and e.broken is None)
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """The component of that name; an unknown name raises with the nearest."""
+        _check_kind(kind)
+        found = self._entries.get((kind, name)) if isinstance(name, str) else None
+        if found is None:
+            raise ConfigError(unknown(kind, name, self.names(kind)))
+        return found
+
+    def load(self, kind: str, name: str) -> Any:
+        """Import the component of that name."""
+        return self.entry(kind, name).load()
+
+    def register(self, kind: str, name: str, target: str | Any) -> Entry:
+        """Add a component to this registry: a class, a function, or "module:attr"."""
+        _check_kind(kind)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} is no name for a {kind}; use lower-case letters, digits, '-', '.', '_' or '+'")
+        if isinstance(target, str) and not _TARGET.fullmatch(target):
+            raise UsageError(f"'{target}' is no target for {kind} '{name}'; write 'module:attr'")
+        if not isinstance(target, str) and not callable(target):
+            raise UsageError(f"{kind} '{name}' needs a class, a function or 'module:attr', not {target!r}")
+        where = target if isinstance(target, str) else f"{target.__module__}:{getattr(target, '__qualname__', target)}"
+        entry = Entry(kind, name, target, f"register() in this process ({where})")
+        taken = self._entries.get((kind, name))
+        if taken is not None:
+            raise UsageError(
+                f"{kind} '{name}' is taken twice, by {taken.source} and by {entry.source}; choose another name"
+            )
+        self._entries[kind, name] = entry
+        return entry
+
+    def _add(self, entry: Entry) -> None:
+        taken = self._entries.get((entry.kind, entry.name))
+        if taken is not None:
+            sources = f"{taken.source} and by {entry.source}"
+            entry = replace(
+                taken, source=f"{taken.source}, {entry.source}",
+                broken=f"it is taken twice, by {sources}; uninstall or rename one",
+            )  # fmt: skip
+        self._entries[entry.kind, entry.name] = entry
+
+
+def registry_file() -> Path:
+    """registry.yaml: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "registry.yaml"
+    return inside if inside.is_file() else package.parent / "registry.yaml"
+
+
+def read_registry_file(path: Path) -> list[Entry]:
+    """The entries of a registry.yaml."""
+    entries = []
+    for kind, block in read_mapping(path).items():
+        if kind not in KINDS:
+            raise ConfigError(f"'{path}': {unknown('kind', kind, KINDS)}")
+        if not isinstance(block, Mapping):
+            raise ConfigError(f"'{path}': '{kind}' holds no mapping; write `name: module:attr` lines")
+        for name, target in block.items():
+            if not _NAME.fullmatch(name) or not isinstance(target, str) or not _TARGET.fullmatch(target):
+                raise ConfigError(f"'{path}': {kind} '{name}' needs a target 'module:attr', not {target!r}")
+            entries.append(Entry(kind, name, target, path.name))
+    return entries
+
+
+def read_plugins() -> list[Entry]:
+    """The entry points of the installed packages, none of them imported, each broken one with its reason."""
+    from importlib.metadata import entry_points
+
+    return [_read_plugin(point) for point in entry_points(group=PLUGIN_GROUP)]
+
+
+def _read_plugin(point: Any) -> Entry:
+    try:
+        package = point.dist.name or "an unnamed package"
+    except Exception:  # damaged metadata of somebody's package
+        package = "an unnamed package"
+    source = f"plugin package '{package}'"
+    kind, _, name = point.name.partition(".")
+    if kind not in KINDS or not _NAME.fullmatch(name):
+        # Listed under its own name, where nobody can ask for it.
+        return Entry("plugin", point.name, point.value, source, f"{source} names no 'kind.name' of a known kind")
+    broken = _find_fault(point.value, source)
+    return Entry(kind, name, point.value, source, broken)
+
+
+def _find_fault(target: str, source: str) -> str | None:
+    """Why importing a plugin's target will fail, as far as its source shows; None if nothing speaks against it."""
+    if not _TARGET.fullmatch(target):
+        return f"the target '{target}' of {source} is no 'module:attr'"
+    module = target.partition(":")[0]
+    try:
+        read_signature(target)
+        if find_source(module) is None:
+            return None
+        parsed = parse_module(module)
+    except ConfigError as error:
+        return f"{source}: {error}"
+    missing = sorted(name for name in _needs(parsed.tree) if not _is_installed(name))
+    return f"{source} needs '{missing[0]}', which is not installed" if missing else None
+
+
+def _needs(tree: ast.Module) -> set[str]:
+    """Top-level packages that a module imports outright; what stands in a `try` or an `if` may be missing."""
+    bare = [n for n in tree.body if not isinstance(n, (ast.If, ast.Try))]
+    names = {alias.name for n in bare if isinstance(n, ast.Import) for alias in n.names}
+    names |= {n.module or "" for n in bare if isinstance(n, ast.ImportFrom) and not n.level}
+    return {name.partition(".")[0] for name in names} - {""}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        find_source(name)
+    except ConfigError:
+        return False
+    return True
+
+
+def _rank(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UsageError(unknown("kind", kind, KINDS))
+
+
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    """This process's registry: the one global the design allows."""
+    return Registry.installed()

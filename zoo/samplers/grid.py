@@ -1,0 +1,181 @@
+"""Time grids: at which t a sampler asks the network, and the rows of the table that follow from it.
+
+A grid gives n values of t in (0, 1], descending. On a schedule with T points the first three land on whole indices,
+the ones that published samplers use (Lin et al. 2023, table 2):
+
+| grid | indices | who uses it |
+|---|---|---|
+| `Leading` | k * (T // n) + offset | latent diffusion, Stable Diffusion (offset 1); `ddimN` of OpenAI (offset 0) |
+| `Trailing` | round(T - k * T / n) - 1 | starts at t = 1, as a sample does: the one to take |
+| `Linspace` | round(k * (T - 1) / (n - 1)) | improved DDPM, ADM, DiT |
+| `Karras` | evenly in (sigma / alpha)^(1 / rho) | k-diffusion, EDM (Karras et al. 2022, eq. 5) |
+
+A step leads to the grid's next node and the last one to t = 0, where alpha = 1, sigma = 0 and x = x0 (`final` "clean").
+Stable Diffusion's original sampler ends at the schedule's first point instead (`final` "first": diffusers'
+`set_alpha_to_one=False`), which leaves noise of sigma = 0.03 in the latents.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+
+from zoo.errors import ConfigError, UsageError
+from zoo.types import NoiseSchedule, Step
+
+Final = Literal["clean", "first"]
+
+
+class Grid(Protocol):
+    """(schedule, n) -> n values of t, descending, float64."""
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leading:
+    """Multiples of T // n from the clean end, moved up by `offset` (diffusers' `steps_offset`).
+
+    Where n is so large that the offset would pass the table's end (1000 steps on 1000 points), it gives way: the
+    grid is then the points there are. `skip_cleanest` takes n + 1 nodes and leaves the cleanest out, as diffusers'
+    multistep solvers do.
+    """
+
+    offset: int = 1
+    skip_cleanest: bool = False
+
+    def __post_init__(self) -> None:
+        if self.offset < 0:
+            raise ConfigError(f"a leading grid's offset can't be negative ({self.offset}); Stable Diffusion's is 1")
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        nodes = steps + self.skip_cleanest
+        points = _points(schedule, nodes, "leading")
+        indices = np.arange(nodes)[::-1] * (points // nodes)
+        offset = min(self.offset, points - 1 - int(indices[0]))
+        return (indices[:steps] + offset + 1.0) / points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trailing:
+    """Even strides from t = 1 down (Lin et al. 2023): the network is first asked where sampling does start."""
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        if schedule.T is None:
+            return np.arange(steps, 0, -1) / steps
+        points = _points(schedule, steps, "trailing")
+        return np.round(points - np.arange(steps) * (points / steps)) / points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linspace:
+    """Both ends of the schedule and even strides between; `skip_cleanest` as in `Leading`.
+
+    One step alone would be at the clean end, as in the original code: take `Trailing` for that.
+    """
+
+    skip_cleanest: bool = False
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        nodes = steps + self.skip_cleanest
+        points = _points(schedule, nodes, "linspace")
+        indices = np.round(np.linspace(0.0, points - 1.0, nodes))[::-1]
+        return (indices[:steps] + 1.0) / points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Karras:
+    """Nodes between sigma_max and sigma_min (of sigma / alpha), denser at low noise; None: the schedule's own ends.
+
+    The nodes lie between the schedule's points; the denoiser's `time_rounding` says what its network is told.
+    """
+
+    rho: float = 7.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rho > 0.0:
+            raise ConfigError(f"a Karras grid needs rho > 0, not {self.rho}; usual is 7")
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        noisiest = _ratio(schedule, 1.0)
+        if self.sigma_min is None and schedule.T is None:
+            raise UsageError("a Karras grid on a continuous schedule has no lowest noise of its own; give sigma_min")
+        low = _ratio(schedule, 1.0 / (schedule.T or 1)) if self.sigma_min is None else self.sigma_min
+        high = noisiest if self.sigma_max is None else self.sigma_max
+        if not 0.0 < low < high or high > noisiest * (1.0 + 1e-6):
+            raise UsageError(
+                f"a Karras grid needs 0 < sigma_min < sigma_max and at most the schedule's {noisiest:.4g}, "
+                f"not {low:.4g} and {high:.4g}; leave them out to take the schedule's own"
+            )
+        ramp = np.linspace(0.0, 1.0, steps)
+        sigmas = (high ** (1 / self.rho) + ramp * (low ** (1 / self.rho) - high ** (1 / self.rho))) ** self.rho
+        return schedule.t_from_log_snr(-2.0 * np.log(sigmas))
+
+
+def rows(
+    schedule: NoiseSchedule, *, grid: Grid, steps: int, interval: tuple[float, float], final: Final
+) -> tuple[Step, ...]:
+    """The steps of a run, still without a sampler's coefficients.
+
+    interval (high, low): the nodes with low < t <= high are kept. The last of them leads to the grid's next node,
+    where a stage on the interval below (with the same grid) starts.
+    """
+    if isinstance(steps, bool) or not hasattr(steps, "__index__") or operator.index(steps) < 1:
+        raise UsageError(f"a sampler takes a whole number of steps from 1 up, not {steps!r}")
+    if final not in get_args(Final):
+        raise ConfigError(f"unknown final '{final}'; choose 'clean' (ends at t = 0) or 'first' (the schedule's first)")
+    high, low = interval
+    if not 0.0 <= low < high <= 1.0:
+        raise UsageError(f"an interval of t is (high, low) with 0 <= low < high <= 1, not ({high}, {low})")
+
+    nodes = np.asarray(grid(schedule, operator.index(steps)), dtype=np.float64)
+    if not (np.all(np.diff(nodes) < 0.0) and nodes[0] <= 1.0 + 1e-9 and nodes[-1] > 0.0):
+        raise ConfigError(f"the grid {grid!r} gave nodes that don't descend within (0, 1]")
+    last = 0.0
+    if final == "first":
+        if schedule.T is None:
+            raise ConfigError("final 'first' needs a schedule with discrete points; use final 'clean'")
+        last = min(1.0 / schedule.T, float(nodes[-1]))
+    path = np.append(np.minimum(nodes, 1.0), last)
+
+    # Ends given in decimals (0.3) and nodes counted in points (300 / 1000) are the same within rounding.
+    kept = np.flatnonzero((path[:-1] > low + 1e-12) & (path[:-1] <= high + 1e-12))
+    if not len(kept):
+        raise UsageError(
+            f"none of the {steps} steps lies in {low:g} < t <= {high:g}; use more steps or a wider interval "
+            "(a larger strength)"
+        )
+    alphas, sigmas = schedule(path)
+    return tuple(
+        Step(
+            index=row,
+            t=float(path[k]),
+            alpha=float(alphas[k]),
+            sigma=float(sigmas[k]),
+            t_next=float(path[k + 1]),
+            alpha_next=float(alphas[k + 1]),
+            sigma_next=float(sigmas[k + 1]),
+        )
+        for row, k in enumerate(kept)
+    )
+
+
+def _points(schedule: NoiseSchedule, nodes: int, grid: str) -> int:
+    if schedule.T is None:
+        raise UsageError(f"a {grid} grid counts points, which a continuous schedule has not; use trailing or karras")
+    if nodes > schedule.T:
+        raise UsageError(
+            f"a {grid} grid of {nodes} nodes is more than the {schedule.T} points of the schedule; "
+            f"use at most {schedule.T} steps"
+        )
+    return schedule.T
+
+
+def _ratio(schedule: NoiseSchedule, t: float) -> float:
+    alpha, sigma = schedule(t)
+    return float(sigma / alpha)

@@ -1,0 +1,33 @@
+"""What every sampler's loop does with its state: keep it wide, read a prediction as one x0, scale it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zoo.types import Prediction, Step, StepTable
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32, or in float64 where it is; half precision would lose the small steps."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def guided_x0(prediction: Prediction, step: Step) -> Tensor:
+    """The estimate an ODE solver follows: x0, with a classifier's gradient folded in.
+
+    By Tweedie's formula x0 = (x_t + sigma^2 grad log p(x_t)) / alpha, so adding grad log p(y | x_t) to the score adds
+    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, says the same of eps).
+    """
+    if prediction.score is None:
+        return prediction.x0
+    return torch.add(prediction.x0, prediction.score, alpha=step.sigma**2 / step.alpha)
+
+
+def state_factors(table: StepTable, x: Tensor) -> tuple[Tensor, ...]:
+    """Each step's first coefficient, the factor of x_t, as a tensor without dimensions in the dtype of x.
+
+    `torch.mul(x, factor)` with a Python number would make such a tensor on every step, which takes as long as the
+    product itself. On the CPU it counts as a number for any device.
+    """
+    return torch.tensor([step.coefficients[0] for step in table.steps], dtype=x.dtype).unbind()

@@ -1,0 +1,108 @@
+"""Checkpoints that a crash can't spoil.
+
+A checkpoint is a folder of safetensors files and a manifest with the size and SHA-256 of each. It is written beside
+its final name, flushed to disk, renamed, and only then are older ones removed; resuming takes the newest that
+verifies. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zoo.errors import WeightsError
+
+MANIFEST = "manifest.json"
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], *, keep: int) -> Path:
+    """Write checkpoint `step` under `folder` (one safetensors file an entry of `tensors`), keep the newest `keep`."""
+    final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        files = {}
+        for name, group in tensors.items():
+            path = temporary / f"{name}.safetensors"
+            save_file({k: v.detach().contiguous() for k, v in group.items()}, path)
+            _flush(path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        manifest = {"schema": "zoo.checkpoint/1", "step": step, "state": dict(state), "files": files}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        _flush(temporary / MANIFEST)
+        _flush(temporary)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _flush(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], int]:
+    """Tensors, state and step of one checkpoint folder; WeightsError names the first file that doesn't verify."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        if manifest["schema"] != "zoo.checkpoint/1":
+            raise WeightsError(f"'{path}' has the unknown schema '{manifest['schema']}'; this version reads zoo.checkpoint/1")
+        tensors = {}
+        for name, fact in manifest["files"].items():
+            file = path / Path(name).name
+            if file.stat().st_size != fact["bytes"] or sha256_of(file) != fact["sha256"]:
+                raise WeightsError(f"checkpoint file '{file}' is damaged; resume from an older checkpoint")
+            tensors[file.stem] = load_file(file)
+        return tensors, manifest["state"], int(manifest["step"])
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"checkpoint '{path}' can't be read: {error}") from error
+
+
+def newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and what was skipped on the way, in words."""
+    skipped = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            read(path)
+        except WeightsError as error:
+            skipped.append(str(error))
+        else:
+            return path, skipped
+    return None, skipped

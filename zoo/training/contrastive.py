@@ -1,0 +1,105 @@
+"""Training a CLIP: pictures and captions of a batch find each other (Radford et al. 2021, section 2.3 and figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.conditioners import vocabulary
+from zoo.data.captions import caption
+from zoo.data.image_folder import ImageFolder
+from zoo.training.objective import Batch
+from zoo.training.pictures import from_uint8
+
+LARGEST_LOGIT_SCALE = 100.0
+
+
+class ClipContrastive:
+    """Symmetric cross-entropy over a batch; equal captions count as each other's.
+
+    Args:
+        word_dropout: share of caption tokens replaced by the unknown token, so that its row means something.
+        jitter: pictures are shifted, zoomed and turned by up to this share (of the side; 1 = 45 degrees).
+        keep_caption: share of captions that stay as the data has them; the rest are said in other words.
+    """
+
+    def __init__(
+        self, *, network: nn.Module, train: ImageFolder, validation: ImageFolder, word_dropout: float = 0.02,
+        jitter: float = 0.1, keep_caption: float = 0.5, precision: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
+        self.network, self.train, self.validation = network, train, validation
+        self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
+        self.rows, self.validation_rows = len(train), len(validation)
+        self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
+        self.precision = precision
+        self.context_length = int(network.context_length)  # type: ignore[arg-type]
+
+    def _captions(self, batch: Batch) -> tuple[list[str], Tensor]:
+        if not batch.training:
+            texts = [self.validation.rows[i]["text"] for i in batch.rows]
+            return texts, vocabulary.tokenize(texts, context_length=self.context_length, pad=0)
+        texts = [
+            caption(self.train.rows[i], g, keep=self.keep_caption)
+            for i, g in zip(batch.rows, batch.draw("caption"), strict=True)
+        ]
+        tokens = vocabulary.tokenize(texts, context_length=self.context_length, pad=0)
+        dropped = np.stack([g.random(self.context_length) < self.word_dropout for g in batch.draw("word-dropout")])
+        inside = (tokens != 0) & (tokens < vocabulary.UNKNOWN)
+        return texts, tokens.masked_fill(torch.from_numpy(dropped) & inside, vocabulary.UNKNOWN)
+
+    def _pictures(self, batch: Batch) -> Tensor:
+        source = self.images if batch.training else self.validation_images
+        x = from_uint8(source[torch.from_numpy(batch.rows)])
+        if not batch.training or self.jitter == 0:
+            return x
+        draws = np.stack([g.uniform(-1, 1, size=4) for g in batch.draw("jitter")])
+        angle, zoom = draws[:, 0] * self.jitter * np.pi / 4, 1 + draws[:, 1] * self.jitter
+        theta = np.zeros((len(x), 2, 3))
+        theta[:, 0, 0], theta[:, 0, 1] = np.cos(angle) / zoom, -np.sin(angle) / zoom
+        theta[:, 1, 0], theta[:, 1, 1] = np.sin(angle) / zoom, np.cos(angle) / zoom
+        theta[:, :, 2] = draws[:, 2:] * 2 * self.jitter
+        places = F.affine_grid(torch.from_numpy(theta).float(), list(x.shape), align_corners=False)
+        return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+
+    def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Mean of both directions' cross-entropy."""
+        texts, tokens = self._captions(batch)
+        pictures = self._pictures(batch).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
+            image = network.encode_image(pictures)  # type: ignore[operator]
+            text = network.encode_text(tokens)  # type: ignore[operator]
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        scale = network.logit_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)  # type: ignore[operator, union-attr]
+        logits = scale * image @ text.T
+        numbers = {t: i for i, t in enumerate(texts)}
+        same = torch.tensor([numbers[t] for t in texts])
+        target = (same[:, None] == same[None]).float()
+        target = target / target.sum(dim=1, keepdim=True)
+        loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+        right = (logits.argmax(dim=1) == torch.arange(len(texts))).float().mean()
+        return {"loss": loss, "accuracy": right}
+
+    def sheet(self, network: nn.Module) -> Tensor | None:
+        """A CLIP draws nothing."""
+        return None
+
+    @torch.no_grad()
+    def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Both towers, with the token table compacted to the words of the training captions."""
+        tensors = {k: v for k, v in network.state_dict().items() if k != "attn_mask"}
+        ids = vocabulary.used_ids(_texts(self.train.rows))
+        tensors["token_embedding.weight"] = vocabulary.compact(tensors["token_embedding.weight"], ids)
+        tensors["token_ids"] = ids
+        return tensors, {"contract": {"context_width": int(network.ln_final.weight.numel())}}  # type: ignore[union-attr, arg-type]
+
+
+def _texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    texts = ["a an the in"]
+    for row in rows:
+        texts += [row["text"].replace(",", " , "), *(row.get("keywords") or [])]
+    return texts

@@ -1,0 +1,39 @@
+"""From a finished run to weights that can be shipped: half-precision tensors and the card that describes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save
+from torch import Tensor
+
+from zoo.training.checkpoint import sha256_of, write_atomically
+
+
+def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating tensors as float16, contiguous; others as they are."""
+    return {
+        name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous(memory_format=torch.contiguous_format)
+        for name, t in tensors.items()
+    }
+
+
+def write(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Path:
+    """Write NAME.safetensors and NAME.yaml into `folder`; returns the card's path.
+
+    `card` holds everything but `schema` and `file`, which are worked out here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    write_atomically(path, save(half(tensors)))
+    facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": "float16"}
+    whole = {"schema": "zoo.card/1", **card, "file": facts}
+    whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML knows no str or tuple of torch's
+    text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
+    write_atomically(folder / f"{name}.yaml", text.encode())
+    return folder / f"{name}.yaml"

@@ -1,0 +1,127 @@
+"""Recipes: everything a training run depends on, as YAML that names registry keys only.
+
+```yaml
+schema: zoo.recipe/1
+name: emoji-latent-64            # also the name of the weights it makes
+data: {name: image-folder, path: data/emoji-core-128.zip, size: 64}
+objective: {name: denoising, min_snr: 5.0}
+network: {name: unet, ...}       # what is trained; `autoencoder:` where the objective trains one
+autoencoder: {weights: emoji-kl-f4}      # what stays as it is
+conditioner: {weights: emoji-clip}
+train: {steps: 4000, batch_size: 128, ...}
+```
+
+Checking reads signatures from source; nothing heavy is imported and no data is opened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.config.blocks import check_arguments, check_block
+from zoo.config.cards import check_schema, read_card
+from zoo.config.overrides import apply_overrides
+from zoo.config.safe_yaml import read_mapping
+from zoo.config.signature import read_signature
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError
+from zoo.registry import Registry
+
+SCHEMA = "zoo.recipe/1"
+KEYS = (
+    "schema", "name", "summary", "data", "objective", "network", "autoencoder", "conditioner", "schedule",
+    "parameterization", "time_input", "time_rounding", "init_from", "train", "card",
+)  # fmt: skip
+TRAINS = {"denoising": "network", "autoencoder-kl": "autoencoder", "clip-contrastive": "network"}
+GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision")  # by the run itself
+SETTINGS = "zoo.training.loop:TrainSettings"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; `raw` is all it says with overrides applied, `source` the file it came from."""
+
+    name: str
+    raw: Mapping[str, Any]
+    source: Path
+
+    @property
+    def trains(self) -> str:
+        """The block that is trained: network or autoencoder."""
+        return TRAINS.get(self.raw["objective"]["name"], "network")
+
+    @property
+    def identity(self) -> str:
+        """A hash of everything that decides the weights but the length of the run; checkpoints carry it."""
+        train = {k: v for k, v in self.raw["train"].items() if k in ("batch_size", "seed", "average", "betas")}
+        data = {k: v for k, v in self.raw["data"].items() if k != "path"}
+        parts = {k: v for k, v in self.raw.items() if k not in ("summary", "card", "train", "data")}
+        text = json.dumps({**parts, "train": train, "data": data}, sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def read_recipe(path: Path, registry: Registry, overrides: Sequence[str] | Mapping[str, Any] | None = None) -> Recipe:
+    """Read and check; ConfigError names the key and the mend."""
+    raw = read_mapping(path)
+    check_schema(raw, SCHEMA, str(path))
+    raw = apply_overrides(raw, overrides or {})
+    where = f"recipe '{path.name}'"
+    for key in raw:
+        if key not in KEYS:
+            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}")
+    for key in ("name", "data", "objective", "train"):
+        if key not in raw:
+            raise ConfigError(f"{where} lacks '{key}'; add it")
+    if not isinstance(raw["name"], str) or "/" in raw["name"] or raw["name"].startswith("."):
+        raise ConfigError(f"{where} has the name {raw['name']!r}; give a plain word, it names files")
+    checked = dict(raw)
+    checked["data"] = check_block(raw["data"], kind="dataset", where=f"{where}, data", registry=registry)
+    checked["objective"] = _check_objective(raw["objective"], where, registry)
+    trains = TRAINS.get(checked["objective"]["name"], "network")
+    if trains not in raw:
+        raise ConfigError(f"{where} lacks the block '{trains}', which its objective trains; add it")
+    for kind in ("network", "autoencoder", "conditioner", "schedule", "parameterization"):
+        if kind in raw:
+            checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
+    if not isinstance(raw["train"], Mapping):
+        raise ConfigError(f"{where}: train is {raw['train']!r}; give a block with steps and batch_size")
+    settings = read_signature(SETTINGS)
+    checked["train"] = check_arguments(
+        raw["train"], settings, what="training", where=f"{where}, train", registry=registry
+    )
+    return Recipe(name=raw["name"], raw=checked, source=path)
+
+
+def _check_part(block: Any, kind: str, where: str, registry: Registry, *, trained: bool) -> dict[str, Any]:
+    if isinstance(block, Mapping) and "weights" in block:
+        if trained:
+            raise ConfigError(f"{where}: this block is what is trained; describe it, and name its start in init_from")
+        card = read_card(block["weights"])
+        if card.kind != kind:
+            raise ConfigError(f"{where}: the weights '{card.name}' are of kind '{card.kind}'; name weights of a {kind}")
+        return dict(block)
+    return check_block(block, kind=kind, where=where, registry=registry)
+
+
+def _check_objective(block: Any, where: str, registry: Registry) -> dict[str, Any]:
+    """As any block, but for the arguments that the run itself gives."""
+    named = {"name": block} if isinstance(block, str) else block
+    if not isinstance(named, Mapping) or not isinstance(named.get("name"), str):
+        raise ConfigError(f"{where}: objective is {block!r}; give a block with a name")
+    signature = registry.entry("objective", named["name"]).signature()
+    own = tuple(p for p in signature.parameters if p.name not in GIVEN)
+    arguments = {k: v for k, v in named.items() if k != "name"}
+    checked = check_arguments(
+        arguments,
+        dataclasses.replace(signature, parameters=own),
+        what=f"objective '{named['name']}'",
+        where=f"{where}, objective",
+        registry=registry,
+    )
+    return {"name": named["name"], **checked}

@@ -1,0 +1,208 @@
+"""What flows between the parts: conditions, predictions, steps, and the protocols of the parts themselves.
+
+Notation (docs/notation.md): `x_t = alpha_t * x0 + sigma_t * eps`, t in [0, 1], t = 0 clean, t = 1 the noisiest
+point of the schedule. Shape letters: B batch, C channels, H W pixels, h w latents, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What a denoiser listens to besides x_t and t; every field is optional and has the batch first."""
+
+    tokens: Tensor | None = None  # (B, L, D) text states
+    mask: Tensor | None = None  # (B, L) bool, True where a token counts
+    vector: Tensor | None = None  # (B, D) pooled embedding
+    label: Tensor | None = None  # (B,) int64 class
+    concat: Tensor | None = None  # (B, C, H, W) joined to the network's input channels
+    level: Tensor | None = None  # (B,) noise-augmentation level in [0, 1]
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Condition:
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Condition(**{k: None if v is None else function(v) for k, v in present.items()})
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Condition:
+        """Move every field; `dtype` touches floating-point fields only."""
+        return self._map(lambda v: v.to(device=device, dtype=dtype if v.is_floating_point() else None))
+
+    def rows(self, index: slice | Tensor) -> Condition:
+        """The condition of some samples of the batch."""
+        return self._map(lambda v: v[index])
+
+    def merge(self, other: Condition) -> Condition:
+        """Both conditions' fields; a field present in both is taken from `other`."""
+        present = {f.name: getattr(other, f.name) for f in fields(other)}
+        return replace(self, **{k: v for k, v in present.items() if v is not None})
+
+    @staticmethod
+    def stack(parts: Sequence[Condition]) -> Condition:
+        """Join along the batch, for one network call on several conditions.
+
+        Raises ValueError where one part has a field that another lacks.
+        """
+        joined: dict[str, Tensor | None] = {}
+        for f in fields(Condition):
+            values = [getattr(p, f.name) for p in parts]
+            present = [v for v in values if v is not None]
+            if present and len(present) != len(values):
+                raise ValueError(f"conditions can't be stacked: '{f.name}' is set in some and missing in others")
+            joined[f.name] = torch.cat(present) if present else None
+        return Condition(**joined)
+
+
+class Prediction(NamedTuple):
+    """What a denoiser says about x_t. A sampler reads `x0` and never asks how the network put it."""
+
+    x0: Tensor  # (B, C, *spatial), float32 or wider
+    variance_logit: Tensor | None = None  # learned range, in [-1, 1] (Nichol & Dhariwal 2021, eq. 15)
+    score: Tensor | None = None  # grad_x log p(y | x_t) of a classifier
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One network evaluation of a sampling run; all numbers are host floats.
+
+    The network is evaluated at (t, alpha, sigma) and the state moves on to (t_next, alpha_next, sigma_next).
+    `coefficients` are the sampler's own update weights, worked out by `plan` in float64.
+    """
+
+    index: int
+    t: float
+    alpha: float
+    sigma: float
+    t_next: float
+    alpha_next: float
+    sigma_next: float
+    coefficients: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepTable:
+    """A sampling run as data: one row a network evaluation, in order."""
+
+    steps: tuple[Step, ...]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @property
+    def evaluations(self) -> int:
+        """How many times the bound denoiser is called."""
+        return len(self.steps)
+
+    @property
+    def start(self) -> Step:
+        """The row that says where x starts: x = alpha * x0 + sigma * eps."""
+        return self.steps[0]
+
+
+class Coefficients(NamedTuple):
+    """x0 = c_skip * x_t + c_out * F(c_in * x_t), with F the network (Karras et al. 2022, eq. 7)."""
+
+    c_skip: float
+    c_out: float
+    c_in: float
+
+
+DenoiseFn = Callable[[Tensor, Step], Prediction]
+
+
+class StepReport(NamedTuple):
+    """What a sampler's callback receives after each step."""
+
+    index: int
+    total: int
+    x_t: Tensor
+    x0: Tensor
+
+
+Callback = Callable[[StepReport], Any]
+AfterStep = Callable[[Tensor, Step], Tensor]
+
+
+@runtime_checkable
+class NoiseSchedule(Protocol):
+    """t -> (alpha_t, sigma_t) in float64 numpy, and back. `T` is the number of discrete points, None if continuous."""
+
+    @property
+    def T(self) -> int | None: ...  # noqa: N802
+    def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def t_from_log_snr(self, log_snr: float | np.ndarray) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Parameterization(Protocol):
+    """How the network's output is read: coefficients right for any alpha and sigma."""
+
+    def __call__(self, alpha: Any, sigma: Any) -> Coefficients: ...
+
+
+class NoiseSource(Protocol):
+    """Standard normal noise by address; returns (len(samples), *shape) float32 on the CPU."""
+
+    def __call__(
+        self, shape: Sequence[int], *, purpose: str, samples: Sequence[int], stage: int = 0, step: int = 0, draw: int = 0
+    ) -> Tensor: ...
+
+
+class StepNoise(Protocol):
+    """A noise source bound to a run's samples, stage, shape and device: what a sampler's loop asks."""
+
+    def __call__(self, step: int, draw: int = 0) -> Tensor: ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A frozen recipe: `plan` makes the table, calling runs a pure loop over it."""
+
+    def plan(
+        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
+    ) -> StepTable: ...
+
+    def __call__(
+        self,
+        denoise: DenoiseFn,
+        table: StepTable,
+        x: Tensor,
+        *,
+        noise: StepNoise,
+        callback: Callback | None = None,
+        after_step: AfterStep | None = None,
+    ) -> Tensor: ...
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """A wrapper over a bound denoiser; an ordered list of wrappers composes, first innermost."""
+
+    def wrap(
+        self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
+    ) -> DenoiseFn: ...
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """images (B, 3, H, W) in [-1, 1] <-> scaled latents (B, channels, H / factor, W / factor)."""
+
+    channels: int
+    factor: int
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor: ...
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Conditioner(Protocol):
+    """prompts -> Condition; `null` is the condition the weights were trained to read as 'nothing asked'."""
+
+    def __call__(self, prompts: Sequence[str]) -> Condition: ...
+    def null(self, batch: int) -> Condition: ...
