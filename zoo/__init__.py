@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from zoo.config.describe import Description
     from zoo.config.overrides import Overrides
     from zoo.pipeline import Pipeline
+    from zoo.training.run import TrainedRun
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "check", "describe", "load", "names", "register"]
+__all__ = ["__version__", "build", "check", "describe", "load", "names", "register", "train"]
 
 
 def build(
@@ -63,6 +64,23 @@ def load(name: str, *, device: Any = None, dtype: Any = None) -> Any:
     from zoo.assemble import load
 
     return load(name, device=device, dtype=dtype)
+
+
+def train(
+    recipe: str | Path,
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    overrides: Overrides = None,
+    callback: Any = None,
+) -> TrainedRun:
+    """Train what a recipe says, in `folder` (runs/NAME); the weights and their card are in `folder/export` after."""
+    from pathlib import Path
+
+    from zoo.assemble import train
+
+    place = None if folder is None else Path(folder)
+    return train(Path(recipe), folder=place, resume=resume, overrides=overrides, callback=callback)
 
 
 def names(kind: str | None = None, pattern: str = "*") -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +18,9 @@ from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError, UsageError
 from zoo.pipeline import Pipeline, Stage
 from zoo.registry import KINDS, registry
+from zoo.training.recipe import read_recipe
+from zoo.training.run import TrainedRun
+from zoo.training.run import train as run_recipe
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -138,3 +143,25 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
     return DTYPES[dtype or "float32"]
+
+
+def load(name: str, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Any:
+    """The component of a weight card with its weights."""
+    return weights(read_card(name)).to(device=_device(device), dtype=_dtype(dtype))
+
+
+def load_into(module: nn.Module, name: str) -> None:
+    """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe)."""
+    card = read_card(name)
+    tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
+    load_strict(module, tensors, what=f"init_from '{name}'", other=tuple(card.raw["file"].get("other", ())))
+    module.requires_grad_(True)
+
+
+def train(
+    recipe: Path, *, folder: Path | None, resume: bool, overrides: Any, callback: Callable[[Any], Any] | None
+) -> TrainedRun:
+    """Check a recipe and run it."""
+    checked = read_recipe(recipe, registry(), overrides)
+    parts = SimpleNamespace(component=component, part=part, denoiser=denoiser, load_into=load_into)
+    return run_recipe(checked, parts, folder=folder or Path("runs") / checked.name, resume=resume, callback=callback)

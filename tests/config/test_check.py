@@ -82,7 +82,9 @@ BAD = {
     "weights of a wrong type": (pipeline(stage(autoencoder={"weights": 3})), "named by text"),
     "denoiser as text": (pipeline(stage(denoiser="net")), r"write \{weights: NAME\}"),
     "denoiser without schedule": (pipeline(stage(denoiser={"network": "net"})), "needs 'schedule' and 'param"),
-    "denoiser with an unknown word": (pipeline(stage(denoiser={"network": "net", **NET, "tme": 1})), "unknown argument"),
+    "denoiser with an unknown word": (
+        pipeline(stage(denoiser={"network": "net", **NET, "tme": 1})), "unknown argument"
+    ),
     "summary as a list": (pipeline(summary=[1]), "write text"),
     "channels": (
         pipeline(stage(autoencoder={"name": "codec", "channels": 8})),
@@ -103,11 +105,15 @@ BAD = {
         pipeline(stage(guidance=[], denoiser={"network": {"name": "net", "context_width": None}, **NET})),
         "takes no condition; take it out of listens",
     ),
-    "too many steps": (pipeline(stage(sampler={"name": "walk", "steps": 101})), "101 steps.*100 points; use at most 100"),
+    "too many steps": (
+        pipeline(stage(sampler={"name": "walk", "steps": 101})), "101 steps.*100 points; use at most 100"
+    ),
     "no steps": (pipeline(stage(sampler={"name": "walk", "steps": 0})), "1 step or more"),
     "first takes latents": (pipeline(stage(takes="latent")), "no stage stands before it"),
     "last feeds a condition": (pipeline(stage(feeds="low_res")), "no stage stands after it"),
-    "feeds and takes": (pipeline(stage(feeds="latent"), stage(name="b")), "'base' feeds latent and stage 'b' takes noise"),
+    "feeds and takes": (
+        pipeline(stage(feeds="latent"), stage(name="b")), "'base' feeds latent and stage 'b' takes noise"
+    ),
     "handover of channels": (
         pipeline(
             stage(feeds="latent", interval=[1.0, 0.5]),
@@ -196,7 +202,7 @@ def test_a_contract_in_a_card_outweighs_what_the_component_says(components, card
 
 
 def test_the_schedule_of_a_card_bounds_the_steps(components, carded):
-    with pytest.raises(ConfigError, match="51 steps.* has 50 points"):
+    with pytest.raises(ConfigError, match=r"51 steps.* has 50 points"):
         resolve(carded, {"stages.0.sampler.steps": 51}, components=components)
 
 

@@ -123,6 +123,12 @@ def test_naming_a_component_where_weights_stood_replaces_them(components):
         assert apply_overrides(config, {path: value}, components)["stages"][0]["autoencoder"] == {"name": "codec"}
 
 
+def test_another_autoencoder_inherits_no_facts_of_the_old_one(components):
+    config = pipeline(stage(autoencoder={"name": "codec", "channels": 4}))
+    changed = apply_overrides(config, {"stages.0.autoencoder": "identity"}, components)
+    assert changed["stages"][0]["autoencoder"] == {"name": "identity"}
+
+
 def test_later_overrides_apply_after_a_swap(components):
     changed = apply_overrides(
         pipeline(), ["stages.0.sampler=run", "stages.0.sampler.steps=1e1", "stages.0.sampler.speed=[1, 3]"], components

@@ -8,7 +8,7 @@ from zoo.config.signature import find_source, read_signature
 from zoo.config.values import fits
 from zoo.errors import ConfigError
 
-TYPED = '''
+TYPED = """
 from __future__ import annotations
 import typing as t
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ def take(
     whole: int = 0, real: float = 0.0, flag: bool = False, text: str = "", maybe: int | None = None,
     either: Union[int, str] = 1, optional: Optional[float] = None, word: Literal["a", "b", 3] = "a",
     pair: Alias = (1, 2), many: Sequence[int] = (), table: dict[str, float] | None = None, anything: Tensor = None,
-    mode: Mode = "x", dotted: t.Literal["q"] = "q", quoted: "int | None" = None, untyped=None, rows: tuple[float, ...] = (),
-    path: Path = ".", sampler: str = "none",
+    mode: Mode = "x", dotted: t.Literal["q"] = "q", quoted: "int | None" = None, untyped=None,
+    rows: tuple[float, ...] = (), path: Path = ".", sampler: str = "none",
 ): ...
-'''
+"""
 
 CASES = {
     "whole": ([1, -3], [1.0, True, "1", None, [1]]),

@@ -32,7 +32,7 @@ VERBS = {
 def make_app() -> typer.Typer:
     """The application with every verb whose file is there."""
     app = typer.Typer(
-        name="zoo", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+        name="zoo", add_completion=False, pretty_exceptions_enable=False,
         help="A diffusion model zoo: pictures from prompts, and everything behind them.",
     )  # fmt: skip
     app.callback()(_globals)
@@ -56,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    words = words or ["--help"]
     if words[:1] == ["--version"]:
         typer.echo(f"zoo {__version__}")
         return 0
@@ -63,7 +64,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = command.main(args=words, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        # typer answers Ctrl-C with this code and says nothing.
+        return _tell("interrupted", 130, debug) if code == 130 else code
     except BrokenPipeError:
         # `zoo list | head`: whoever read us has enough. Python would complain once more at exit without this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

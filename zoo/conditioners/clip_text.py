@@ -7,13 +7,14 @@ padding token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
+from zoo.errors import WeightsError
 from zoo.types import Condition
 
 
@@ -57,16 +58,28 @@ class ClipText(nn.Module):
         self.activation, self.pad = activation, pad
         self.known: frozenset[int] | None = None
 
+    def unpack(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A weight file's tensors -> this module's: a compact token table (`token_ids`) restored to the full one."""
+        state = dict(tensors)
+        if not self.compact or "token_embedding.weight" not in state:
+            return state
+        if "token_ids" not in state:
+            raise WeightsError("conditioner 'clip-text': compact weights lack 'token_ids'; set compact: false")
+        ids, rows = state.pop("token_ids"), state["token_embedding.weight"]
+        if ids.ndim != 1 or rows.ndim != 2 or len(rows) != len(ids) + 1 or not _distinct_ids(ids):
+            raise WeightsError(
+                "conditioner 'clip-text': 'token_ids' don't say which token each row of 'token_embedding.weight' is "
+                "(one distinct id a row, and the unknown token's row last); get the file again"
+            )
+        state["token_embedding.weight"] = vocabulary.restore(rows, ids)
+        return state
+
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # noqa: ANN001, ANN201
-        """As torch's; a compact token table (`token_ids`) is restored to the full one first."""
-        state = dict(state_dict)
+        """As torch's, for the tensors of a weight file (see `unpack`)."""
+        result = super().load_state_dict(self.unpack(state_dict), strict=strict, assign=assign)
         if self.compact:
-            if "token_ids" not in state:
-                raise ValueError("conditioner 'clip-text': compact weights lack 'token_ids'; set compact: false")
-            ids = state.pop("token_ids")
-            state["token_embedding.weight"] = vocabulary.restore(state["token_embedding.weight"], ids)
-            self.known = frozenset(int(i) for i in ids)
-        return super().load_state_dict(state, strict=strict, assign=assign)
+            self.known = frozenset(state_dict["token_ids"].tolist())
+        return result
 
     def check(self, prompts: Sequence[str]) -> None:
         """Raise UsageError for prompts that are too long or have unknown words, before anything is computed."""
@@ -105,3 +118,12 @@ class ClipText(nn.Module):
     def null(self, batch: int) -> Condition:
         """The condition of the empty prompt, which training used where nothing was asked."""
         return self([""] * batch)
+
+
+def _distinct_ids(ids: Tensor) -> bool:
+    values = ids.tolist()
+    return (
+        not ids.is_floating_point()
+        and len(set(values)) == len(values)
+        and set(values) <= set(range(vocabulary.VOCABULARY))
+    )

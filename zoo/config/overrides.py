@@ -1,8 +1,9 @@
 """Changing a pipeline from outside: merging, dotted overrides, and the shortcuts of `build`.
 
 `stages.0.sampler.eta: 0.5` or `stages.base.sampler.eta: 0.5` sets one value; list entries are found by index or by
-name. Naming another component (`stages.base.sampler: dpmpp-2m`) replaces its block and keeps of the old one what both
-components take (steps); a mapping without a name is merged in. Overrides apply after the shortcuts, in order.
+name. Naming another component (`stages.base.sampler: dpmpp-2m`) replaces its block and, for settings of a run
+(samplers, grids, guidance), keeps of the old one what both take (steps). A mapping without a name is merged in.
+Overrides apply after the shortcuts, in order.
 Nothing here changes what it is given.
 """
 
@@ -18,6 +19,9 @@ from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError
 from zoo.registry import KINDS, Registry, registry
 
+# A swap keeps what both components take where arguments are settings of a run. Those of networks, autoencoders,
+# conditioners and schedules describe what was trained, and mean nothing to another one.
+_KEEPING = ("sampler", "grid", "guidance")
 SHORTCUTS = ("sampler", "steps", "guidance")
 Overrides = Mapping[str, Any] | Sequence[str] | None
 
@@ -149,6 +153,8 @@ def _replace(old: Any, new: Any, kind: str | None, known: Registry) -> Any:
         return block
     if "name" not in block or block["name"] == before.get("name"):
         return merge(before, block)
+    if kind not in _KEEPING:
+        return block
     kept = _takes(kind, before.get("name"), known) & _takes(kind, block["name"], known)
     return {"name": block["name"], **{k: v for k, v in before.items() if k in kept}, **block}
 

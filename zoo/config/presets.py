@@ -155,7 +155,8 @@ def check_slot(block: Any, *, kind: str, where: str, registry: Registry) -> dict
     needed = "network" if kind == "denoiser" else kind
     if card.kind != needed:
         raise ConfigError(
-            f"{where}: the weights '{card.name}' are of kind '{card.kind}' where '{needed}' is needed; see `zoo list weights`"
+            f"{where}: the weights '{card.name}' are of kind '{card.kind}' where '{needed}' is needed; "
+            "see `zoo list weights`"
         )
     if kind == "denoiser" and card.denoiser is None:
         raise ConfigError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
@@ -26,12 +27,15 @@ class ClipContrastive:
         word_dropout: share of caption tokens replaced by the unknown token, so that its row means something.
         jitter: pictures are shifted, zoomed and turned by up to this share (of the side; 1 = 45 degrees).
         keep_caption: share of captions that stay as the data has them; the rest are said in other words.
+        ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
     def __init__(
         self, *, network: nn.Module, train: ImageFolder, validation: ImageFolder, word_dropout: float = 0.02,
         jitter: float = 0.1, keep_caption: float = 0.5, precision: torch.dtype = torch.float32,
+        ship: Literal["conditioner", "extractor"] = "conditioner",
     ) -> None:  # fmt: skip
+        self.ship = ship
         self.network, self.train, self.validation = network, train, validation
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(train), len(validation)
@@ -91,11 +95,24 @@ class ClipContrastive:
     @torch.no_grad()
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Both towers, with the token table compacted to the words of the training captions."""
+        assert isinstance(network, CLIP)
         tensors = {k: v for k, v in network.state_dict().items() if k != "attn_mask"}
         ids = vocabulary.used_ids(_texts(self.train.rows))
         tensors["token_embedding.weight"] = vocabulary.compact(tensors["token_embedding.weight"], ids)
         tensors["token_ids"] = ids
-        return tensors, {"contract": {"context_width": int(network.ln_final.weight.numel())}}  # type: ignore[union-attr, arg-type]
+        if self.ship == "extractor":
+            return tensors, {"kind": "extractor", "contract": {"size": int(network.visual.image_size[0])}}  # type: ignore[index]
+        blocks, width = network.transformer.resblocks, int(network.ln_final.weight.numel())
+        text = {
+            "width": width, "heads": int(blocks[0].attn.num_heads), "layers": len(blocks),
+            "context_length": self.context_length, "embed_dim": int(network.text_projection.shape[1]),
+            "activation": "gelu", "layer": 1, "final_norm": True, "pad": "zero", "compact": True,
+        }  # fmt: skip
+        return tensors, {
+            "kind": "conditioner", "component": "clip-text", "config": text,
+            "contract": {"context_width": width, "vector_width": text["embed_dim"], "null": True},
+            "other": ["visual.", "logit_scale"],
+        }  # fmt: skip
 
 
 def _texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:

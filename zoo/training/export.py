@@ -31,8 +31,10 @@ def write(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     write_atomically(path, save(half(tensors)))
+    card = dict(card)
+    other = card.pop("other", None)  # prefixes of tensors that another reader of the same file takes
     facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": "float16"}
-    whole = {"schema": "zoo.card/1", **card, "file": facts}
+    whole = {"schema": "zoo.card/1", **card, "file": facts if other is None else {**facts, "other": other}}
     whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML knows no str or tuple of torch's
     text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
     write_atomically(folder / f"{name}.yaml", text.encode())

@@ -19,14 +19,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
 from zoo.config.cards import check_schema, read_card
-from zoo.config.overrides import apply_overrides
+from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.safe_yaml import read_mapping
 from zoo.config.signature import read_signature
 from zoo.config.unknown import unknown
@@ -66,11 +66,11 @@ class Recipe:
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def read_recipe(path: Path, registry: Registry, overrides: Sequence[str] | Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> Recipe:
     """Read and check; ConfigError names the key and the mend."""
     raw = read_mapping(path)
     check_schema(raw, SCHEMA, str(path))
-    raw = apply_overrides(raw, overrides or {})
+    raw = apply_overrides(raw, overrides, registry)
     where = f"recipe '{path.name}'"
     for key in raw:
         if key not in KEYS:

@@ -1,0 +1,131 @@
+"""Reading pictures: folders and zips alike, and nothing outside them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.data.captions import caption, style_of
+from zoo.data.draws import stream
+from zoo.data.image_folder import ImageFolder
+from zoo.errors import UsageError
+
+
+def png(color=(200, 10, 10), size=(20, 20), mode="RGB"):
+    out = io.BytesIO()
+    Image.new(mode, size, color).save(out, "PNG")
+    return out.getvalue()
+
+
+def make(path, files, rows, *, zipped):
+    lines = "\n".join(json.dumps(r) if isinstance(r, dict) else r for r in rows).encode()
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in {**files, "metadata.jsonl": lines}.items():
+                archive.writestr(name, data)
+    else:
+        path.mkdir()
+        for name, data in {**files, "metadata.jsonl": lines}.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_folder_and_zip_give_the_same_pictures_and_rows(tmp_path, zipped):
+    rows = [
+        {"file_name": "images/a.png", "text": "red", "split": "train"},
+        {"file_name": "images/b.png", "text": "blue", "split": "val"},
+    ]
+    files = {"images/a.png": png(), "images/b.png": png((0, 0, 255), (30, 20))}
+    data = ImageFolder(path=make(tmp_path / "d", files, rows, zipped=zipped), size=8)
+    assert [r["text"] for r in data.rows] == ["red", "blue"]
+    assert data.images().shape == (2, 3, 8, 8)
+    assert data.image(0)[:, 4, 4].tolist() == [200, 10, 10]
+    assert data.image(1)[:, 4, 4].tolist() == [0, 0, 255]
+    only = ImageFolder(path=str(tmp_path / "d"), split="val", size=8)
+    assert [r["text"] for r in only.rows] == ["blue"]
+
+
+def test_transparent_parts_are_white_and_grey_becomes_colour(tmp_path):
+    files = {"a.png": png((0, 0, 0, 0), mode="RGBA"), "b.png": png(100, mode="L")}
+    rows = [{"file_name": "a.png", "text": ""}, {"file_name": "b.png", "text": ""}]
+    data = ImageFolder(path=make(tmp_path / "d", files, rows, zipped=False), size=4)
+    assert (data.image(0) == 255).all()
+    assert (data.image(1) == 100).all()
+
+
+def test_shrinking_averages_areas(tmp_path):
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    pixels[::2] = 200
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    rows = [{"file_name": "a.png", "text": ""}]
+    data = ImageFolder(path=make(tmp_path / "d", {"a.png": out.getvalue()}, rows, zipped=False), size=4)
+    assert (data.image(0) == 100).all()
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../secret.png", "a\\..\\b.png", "x\0.png"])
+def test_names_that_leave_the_root_are_refused(tmp_path, name, zipped):
+    (tmp_path / "secret.png").write_bytes(png())
+    path = make(tmp_path / "d", {"ok.png": png()}, [{"file_name": name, "text": "x"}], zipped=zipped)
+    with pytest.raises(UsageError, match="leaves its folder"):
+        ImageFolder(path=path, size=8).image(0)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "secret.png").write_bytes(png())
+    path = make(tmp_path / "d", {}, [{"file_name": "a.png", "text": "x"}], zipped=False)
+    (tmp_path / "d" / "a.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(UsageError, match="outside its folder"):
+        ImageFolder(path=path, size=8).image(0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "files", "sentence"),
+    [
+        (["{"], {}, "line 1"),
+        (["[" * 100000], {}, "line 1"),
+        ([{"file_name": "a.png"}], {}, "lacks"),
+        ([{"file_name": 3, "text": "x"}], {}, "lacks"),
+        ([{"file_name": "a.png", "text": "x"}], {}, "no file 'a.png'"),
+        ([{"file_name": "a.png", "text": "x"}], {"a.png": b"text"}, "not a picture"),
+        ([{"file_name": "a.png", "text": "x"}], {"a.png": png()[:40]}, "not a picture"),
+        ([], {}, "no rows"),
+    ],
+)
+def test_broken_data_is_named(tmp_path, rows, files, sentence):
+    path = make(tmp_path / "d", files, rows, zipped=False)
+    with pytest.raises(UsageError, match=sentence):
+        ImageFolder(path=path, size=8).image(0)
+
+
+def test_a_missing_path_and_a_file_that_is_no_zip_are_named(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        ImageFolder(path=str(tmp_path / "none"))
+    (tmp_path / "a.zip").write_bytes(b"no zip")
+    with pytest.raises(UsageError, match="not a zip"):
+        ImageFolder(path=str(tmp_path / "a.zip"))
+
+
+ROW = {"text": "red apple, 3d style", "name": "red apple", "keywords": ["fruit", "red", "ripe"]}
+
+
+def test_captions_are_kept_as_often_as_asked_and_always_say_something_of_the_row():
+    said = [caption(ROW, stream(0, "c", i), keep=0.5) for i in range(1000)]
+    assert 0.45 < sum(c == ROW["text"] for c in said) / 1000 < 0.55
+    assert all("apple" in c or any(k in c for k in ROW["keywords"]) for c in said)
+    assert {"3d style, red apple", "a red apple, 3d style", "red apple"} <= set(said)
+    assert all(caption(ROW, stream(0, "c", i), keep=1.0) == ROW["text"] for i in range(20))
+
+
+def test_a_row_without_name_keeps_its_text():
+    assert {caption({"text": "a photo"}, stream(0, "c", i), keep=0.0) for i in range(50)} == {"a photo"}
+    assert style_of(ROW) == "3d style"
+    assert style_of({"text": "a photo"}) == ""

@@ -1,0 +1,211 @@
+"""What a pipeline promises, whatever its weights: addressed noise, tasks, refusals, records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import tiny_pipeline
+from zoo.errors import NumericError, UsageError, ZooError
+from zoo.generation import read_record
+from zoo.noise import FixedNoise
+from zoo.safety import MeanBrightness
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline()
+
+
+@pytest.fixture
+def picture():
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_same_seed_same_picture_and_another_seed_another(pipe):
+    first, again, other = pipe("cat", seed=1), pipe("cat", seed=1), pipe("cat", seed=2)
+    assert torch.equal(first.samples, again.samples)
+    assert not torch.allclose(first.samples, other.samples, atol=1e-2)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_sample_is_the_same_in_any_batch(eta):
+    pipe = tiny_pipeline(eta=eta)
+    prompts = ["a", "b", "c", "d", "e"]
+    whole = pipe(prompts, seed=3)
+    for batch_size in (1, 2, 3):
+        parts = pipe(prompts, seed=3, batch_size=batch_size)
+        torch.testing.assert_close(parts.samples, whole.samples, atol=2e-5, rtol=0)
+    alone = pipe("a", seed=3)
+    torch.testing.assert_close(alone.samples[0], whole.samples[0], atol=2e-5, rtol=0)
+
+
+def test_n_pictures_a_prompt_stand_beside_each_other_and_differ(pipe):
+    made = pipe(["cat", "dog"], n=3)
+    assert [i["prompt"] for i in made.record["images"]] == ["cat"] * 3 + ["dog"] * 3
+    assert len(made.images) == 6
+    assert not torch.allclose(made.samples[0], made.samples[1], atol=1e-2)
+
+
+def test_tensor_is_in_the_unit_range_and_images_are_its_rounding(pipe):
+    made = pipe("cat")
+    assert made.tensor.shape == (1, 3, 32, 32)
+    assert float(made.tensor.min()) >= 0 and float(made.tensor.max()) <= 1
+    as_array = np.asarray(made.images[0], dtype=np.float32).transpose(2, 0, 1) / 255
+    assert np.abs(as_array - made.tensor[0].numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+def test_guidance_one_ignores_the_negative_prompt_and_guidance_four_does_not(pipe):
+    assert torch.equal(pipe("cat", guidance=1.0).samples, pipe("cat", guidance=1.0, negative="dog").samples)
+    assert not torch.allclose(pipe("cat", guidance=4.0).samples, pipe("cat", guidance=4.0, negative="dog").samples)
+
+
+def test_given_noise_starts_the_run(pipe):
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pipe("cat", n=2, noise=x).samples, pipe("cat", n=2, noise=FixedNoise({"start": x})).samples)
+    with pytest.raises(UsageError, match="samples"):
+        pipe("cat", n=3, noise=x)
+
+
+def test_size_changes_the_picture_and_impossible_sizes_are_refused(pipe):
+    assert pipe("cat", size=(32, 48)).tensor.shape == (1, 3, 32, 48)
+    with pytest.raises(UsageError, match="multiples of 8"):
+        pipe("cat", size=36)
+
+
+def test_img2img_keeps_more_of_the_image_the_smaller_the_strength(pipe, picture):
+    known = pipe.stages[0].autoencoder.encode(torch.from_numpy(np.asarray(picture)).permute(2, 0, 1)[None] / 127.5 - 1)
+    far = [
+        float((pipe("cat", image=picture, strength=s, steps=20).samples - known).square().mean())
+        for s in (0.1, 0.4, 1.0)
+    ]
+    assert far[0] < far[1] < far[2]
+
+
+def test_inpainting_keeps_the_known_pixels_exactly_and_redraws_the_rest(pipe, picture):
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (0, 0, 16, 32))
+    made = pipe("cat", image=picture, mask=mask)
+    before, after = np.asarray(picture).astype(int), np.asarray(made.images[0]).astype(int)
+    assert np.array_equal(before[:, 16:], after[:, 16:])
+    assert np.abs(before[:, :16] - after[:, :16]).mean() > 1
+    assert set(made.record["inputs"]) == {"image", "mask"}
+
+
+def test_the_redrawn_part_does_not_depend_on_what_the_mask_hides(pipe, picture):
+    mask = torch.zeros(32, 32)
+    mask[:16] = 1
+    hidden = torch.from_numpy(np.asarray(picture)).permute(2, 0, 1).float() / 255
+    first = pipe("cat", image=hidden, mask=mask)
+    start = first.samples[:, :, :4]
+    other = hidden.clone()
+    other[:, :4] = 1.0 - other[:, :4]  # far enough from the seam to leave the encoder's view of the rest alone
+    second = pipe("cat", image=other, mask=mask)
+    assert (second.samples[:, :, :4] - start).abs().mean() < 0.2 * start.abs().mean()
+
+
+def test_a_refused_picture_is_grey_and_the_verdict_is_recorded():
+    made = tiny_pipeline(safety=MeanBrightness(low=0.99, high=1.0))("cat", n=2)
+    assert torch.equal(made.tensor, torch.full_like(made.tensor, 0.5))
+    assert [i["safety"]["allowed"] for i in made.record["images"]] == [False, False]
+    allowed = tiny_pipeline(safety=MeanBrightness(low=0.0, high=1.0))("cat")
+    assert allowed.record["images"][0]["safety"]["allowed"]
+
+
+def test_callback_counts_every_step_of_every_batch(pipe):
+    seen = []
+    pipe("cat", n=3, batch_size=2, callback=lambda p: seen.append((p.done, p.total, p.x0.shape[0])))
+    assert seen == [(i + 1, 8, 2 if i < 4 else 1) for i in range(8)]
+
+
+def test_nan_from_the_network_is_told_by_step():
+    pipe = tiny_pipeline()
+    pipe.stages[0].denoiser.network.out[2].bias.data[0] = float("nan")
+    with pytest.raises(NumericError, match="step 1 of 4"):
+        pipe("cat")
+
+
+def test_nan_from_the_autoencoder_is_told():
+    pipe = tiny_pipeline()
+    pipe.stages[0].autoencoder.decoder.conv_out.bias.data[0] = float("nan")
+    with pytest.raises(NumericError, match="autoencoder"):
+        pipe("cat")
+
+
+def test_two_stages_over_two_intervals_equal_one_over_both(pipe):
+    stage = pipe.stages[0]
+    high = replace(stage, name="high", interval=(1.0, 0.5), feeds="latent")
+    low = replace(stage, name="low", interval=(0.5, 0.0), takes="latent")
+    split = tiny_pipeline()
+    split.stages = [high, low]
+    torch.testing.assert_close(split("cat", seed=4).samples, pipe("cat", seed=4).samples, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"n": 0}, "n is 0"),
+        ({"n": True}, "n is True"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2000}, "2000"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"strength": 0.5}, "needs an image"),
+        ({"mask": torch.ones(32, 32)}, "needs an image"),
+        ({"image": torch.zeros(3, 32, 32), "strength": 0.0}, "strength is 0.0"),
+        ({"image": torch.zeros(3, 32, 32), "strength": 1.5}, "strength is 1.5"),
+        ({"image": torch.zeros(3, 16, 16)}, "shape"),
+        ({"image": torch.full((3, 32, 32), 255.0)}, "values"),
+        ({"image": torch.full((3, 32, 32), float("nan"))}, "values"),
+        ({"image": "no-such-file.png"}, "does not exist"),
+        ({"image": torch.zeros(3, 32, 32), "mask": torch.zeros(32, 32)}, "black all over"),
+        ({"negative": ["a", "b"]}, "negative"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"stages": 2}, "stages is 2"),
+        ({"labels": [1]}, "labels"),
+        ({"prompts": []}, "prompts"),
+        ({"prompts": [1]}, "prompts"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_network_runs(pipe, arguments, sentence, monkeypatch):
+    monkeypatch.setattr(pipe.stages[0].denoiser.network, "forward", lambda *a, **k: pytest.fail("a network ran"))
+    monkeypatch.setattr(pipe.stages[0].autoencoder, "encode", lambda *a, **k: pytest.fail("a network ran"))
+    with pytest.raises(UsageError, match=sentence):
+        pipe(**{"prompts": "cat", **arguments})
+
+
+def test_a_png_carries_its_record(pipe, tmp_path):
+    made = pipe(["cat", "dog"], seed=7)
+    files = made.save(tmp_path / "out.png")
+    assert [f.name for f in files] == ["out-0.png", "out-1.png"]
+    record = read_record(files[1])
+    assert record["seed"] == 7 and record["images"] == [{"prompt": "dog", "negative": "", "sample": 1}]
+    json.dumps(made.record)
+
+
+def test_saving_to_a_folder_makes_it_and_a_grid_is_one_picture(pipe, tmp_path):
+    made = pipe("cat", n=4)
+    assert [f.name for f in made.save(tmp_path / "new" / "folder")] == ["0000.png", "0001.png", "0002.png", "0003.png"]
+    (grid,) = made.save(tmp_path / "grid.png", grid=True)
+    assert Image.open(grid).size == (2 * 32 + 4, 2 * 32 + 4)
+
+
+def test_nothing_half_written_is_left_where_saving_fails(pipe, tmp_path, monkeypatch):
+    made = pipe("cat")
+
+    def full_disk(self, file, **_):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full_disk)
+    with pytest.raises(ZooError, match="No space left"):
+        made.save(tmp_path / "out.png")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="picture format"):
+        made.save(tmp_path / "out.txt")

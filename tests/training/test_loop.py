@@ -1,0 +1,208 @@
+"""A run is the same whether it was interrupted or not, and never spoils its own past."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo.data.draws import rows_of_batch
+from zoo.errors import ConfigError, NumericError, WeightsError
+from zoo.training import checkpoint
+from zoo.training.loop import Loop, TrainSettings
+from zoo.training.objective import Batch
+
+
+class Line:
+    """Fit a small convolution to another one; noise in, so that every random address matters."""
+
+    rows, validation_rows = 10, 4
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.network: nn.Module = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 1))
+        self.poison: int | None = None
+
+    def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        x = batch.noise((2, 5, 5), "x") + torch.from_numpy(batch.rows).view(-1, 1, 1, 1) / 10
+        target = x.sum(dim=1, keepdim=True) * torch.from_numpy(batch.uniform("scale")).float().view(-1, 1, 1, 1)
+        loss = (network(x) - target).square().mean()
+        if self.poison is not None and batch.training and int(batch.samples[0]) >= self.poison:
+            loss = loss * float("nan")
+        return {"loss": loss}
+
+    def sheet(self, network: nn.Module) -> Tensor | None:
+        return torch.zeros(3, 4, 4, dtype=torch.uint8)
+
+    def export(self, network):
+        return network.state_dict(), {}
+
+
+def settings(**changes: object) -> TrainSettings:
+    plain = {
+        "steps": 12, "batch_size": 3, "warmup_steps": 3, "decay_steps": 4, "precision": "fp32", "save_every": 1,
+        "validate_every": 5, "sheet_every": 6, "keep": 3, "weight_decay": 0.1,
+    }  # fmt: skip
+    return TrainSettings(**{**plain, **changes})  # type: ignore[arg-type]
+
+
+def weights_of(loop: Loop) -> dict[str, Tensor]:
+    both = {**loop.network.state_dict(), **{f"average.{k}": v for k, v in loop.average.state().items()}}
+    return {k: v.clone() for k, v in both.items()}
+
+
+def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    loop = Loop(Line(), settings(), tmp_path_factory.mktemp("whole"), identity="line")
+    losses = []
+    loop.run(lambda p: losses.append(p.loss))
+    return losses, weights_of(loop)
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_resume_at_any_step_is_bit_exact(stop, uninterrupted, tmp_path):
+    losses, weights = uninterrupted
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    mine = [loop.train_step() for _ in range(stop)]
+    loop.save()
+    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    assert resumed.resume() == []
+    assert resumed.step == stop
+    resumed.run(lambda p: mine.append(p.loss))
+    assert mine == losses
+    assert equal(weights_of(resumed), weights)
+
+
+def test_another_seed_is_another_run(uninterrupted, tmp_path):
+    loop = Loop(Line(), settings(seed=1), tmp_path, identity="line")
+    loop.run()
+    assert not equal(weights_of(loop), uninterrupted[1])
+
+
+def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, uninterrupted):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    for _ in range(6):
+        loop.train_step()
+        loop.save()
+    newest = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    file = newest / "network.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    (said,) = resumed.resume()
+    assert "network.safetensors" in said
+    assert resumed.step == 5
+    resumed.run()
+    assert equal(weights_of(resumed), uninterrupted[1])
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "remove", "manifest", "swap", "pickle"])
+def test_every_kind_of_damage_is_a_weights_error_naming_the_file(tmp_path, spoil):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    loop.train_step()
+    path = loop.save()
+    if spoil == "truncate":
+        (path / "average.safetensors").write_bytes((path / "average.safetensors").read_bytes()[:-1])
+    elif spoil == "remove":
+        (path / "average.safetensors").unlink()
+    elif spoil == "manifest":
+        (path / "manifest.json").write_text("{")
+    elif spoil == "swap":
+        shutil.copy(path / "network.safetensors", path / "average.safetensors")
+    else:
+        (path / "average.safetensors").write_bytes(b"cposix\nsystem\n(S'touch /tmp/zoo-was-here'\ntR.")
+    with pytest.raises(WeightsError, match=str(path)):
+        checkpoint.read(path)
+    assert not Path("/tmp/zoo-was-here").exists()
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        Loop(Line(), settings(), tmp_path, identity="line").resume()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    loop.train_step()
+    loop.save()
+    with pytest.raises(ConfigError, match="another recipe"):
+        Loop(Line(), settings(), tmp_path, identity="curve").resume()
+
+
+def test_a_crash_while_saving_leaves_the_older_checkpoint(tmp_path, monkeypatch):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    loop.train_step()
+    loop.save()
+    loop.train_step()
+    calls = []
+
+    def full(path):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_flush", full)
+    with pytest.raises(OSError, match="No space"):
+        loop.save()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    monkeypatch.undo()
+    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    resumed.resume()
+    assert resumed.step == 1
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
+    objective = Line()
+    objective.poison = 4 * 3
+    loop = Loop(objective, settings(), tmp_path, identity="line")
+    with pytest.raises(NumericError, match="step 4"):
+        loop.run()
+    assert loop.step == 4
+    assert all(bool(torch.isfinite(v).all()) for v in weights_of(loop).values())
+    tensors, _, step = checkpoint.read(checkpoint.newest(tmp_path / "checkpoints")[0])  # type: ignore[arg-type]
+    assert step == 4
+    assert all(bool(torch.isfinite(v).all()) for group in tensors.values() for v in group.values())
+
+
+def test_only_the_newest_checkpoints_are_kept_and_the_run_can_be_read(tmp_path):
+    loop = Loop(Line(), settings(keep=2), tmp_path, identity="line")
+    loop.run()
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000011", "step-00000012"]
+    lines = (tmp_path / "scalars.csv").read_text().splitlines()
+    assert lines[0] == "step,name,value"
+    assert any(line.startswith("12,validation/loss,") for line in lines)
+    assert (tmp_path / "samples" / "step-00000012.png").exists()
+    json.loads((tmp_path / "checkpoints" / "step-00000012" / "manifest.json").read_text())
+
+
+def test_training_learns(tmp_path):
+    loop = Loop(Line(), settings(steps=300, batch_size=16, learning_rate=1e-2, save_every=300), tmp_path, identity="line")
+    before = loop.validate()["loss"]
+    assert loop.run()["loss"] < 0.5 * before
+
+
+def test_the_rate_warms_up_stays_and_decays():
+    plan = settings(learning_rate=1.0, steps=10, warmup_steps=2, decay_steps=5)
+    rates = [plan.rate(i) for i in range(10)]
+    assert rates[:2] == [0.5, 1.0]
+    assert rates[2:6] == [1.0] * 4
+    assert rates[6:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+
+
+def test_every_row_is_seen_once_an_epoch_and_order_changes():
+    order = [int(r) for step in range(10) for r in rows_of_batch(0, step, 3, 10)]
+    assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
+    assert order[:10] != order[10:20]
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "fp64"}, {"steps": 0}, {"batch_size": 0}, {"save_every": 0}])
+def test_impossible_settings_are_refused_by_name(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        settings(**wrong)

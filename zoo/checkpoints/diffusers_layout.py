@@ -1,0 +1,150 @@
+"""Names of the diffusers layout for zoo's networks, which use the original ones (OpenAI, CompVis, open_clip).
+
+Each table is one-to-one, so it reads in both directions: for a network's tensors the map is a bijection, which the
+tests hold against the published files' lists. `*_tensors` renames whole state dicts and reshapes the few tensors
+that the two layouts store differently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor
+
+# -- U-Net
+
+# What stands where; {b} counts levels in the order they run, {l} layers within one.
+_UNET_PLACES = (
+    (re.compile(r"time_embed\.0"), "time_embedding.linear_1"),
+    (re.compile(r"time_embed\.2"), "time_embedding.linear_2"),
+    (re.compile(r"input_blocks\.0\.0"), "conv_in"),
+    (re.compile(r"input_blocks\.(\d+)\.0\.op"), "down_blocks.{b}.downsamplers.0.conv"),
+    (re.compile(r"input_blocks\.(\d+)\.0"), "down_blocks.{b}.resnets.{l}"),
+    (re.compile(r"input_blocks\.(\d+)\.1"), "down_blocks.{b}.attentions.{l}"),
+    (re.compile(r"middle_block\.0"), "mid_block.resnets.0"),
+    (re.compile(r"middle_block\.1"), "mid_block.attentions.0"),
+    (re.compile(r"middle_block\.2"), "mid_block.resnets.1"),
+    (re.compile(r"output_blocks\.(\d+)\.[12]\.conv"), "up_blocks.{b}.upsamplers.0.conv"),
+    (re.compile(r"output_blocks\.(\d+)\.0"), "up_blocks.{b}.resnets.{l}"),
+    (re.compile(r"output_blocks\.(\d+)\.1"), "up_blocks.{b}.attentions.{l}"),
+    (re.compile(r"out\.0"), "conv_norm_out"),
+    (re.compile(r"out\.2"), "conv_out"),
+)
+_UNET_RES_BLOCK = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}  # the transformer's inner names are the same in both
+
+# -- KL autoencoder; decoder levels count from the finest here and in the order they run there
+
+_KL_PLACES = (
+    (re.compile(r"encoder\.down\.(\d+)\.block\.(\d+)"), "encoder.down_blocks.{0}.resnets.{1}"),
+    (re.compile(r"encoder\.down\.(\d+)\.attn\.(\d+)"), "encoder.down_blocks.{0}.attentions.{1}"),
+    (re.compile(r"encoder\.down\.(\d+)\.downsample\.conv"), "encoder.down_blocks.{0}.downsamplers.0.conv"),
+    (re.compile(r"decoder\.up\.(\d+)\.block\.(\d+)"), "decoder.up_blocks.{reversed}.resnets.{1}"),
+    (re.compile(r"decoder\.up\.(\d+)\.attn\.(\d+)"), "decoder.up_blocks.{reversed}.attentions.{1}"),
+    (re.compile(r"decoder\.up\.(\d+)\.upsample\.conv"), "decoder.up_blocks.{reversed}.upsamplers.0.conv"),
+    (re.compile(r"(encoder|decoder)\.mid\.block_1"), "{0}.mid_block.resnets.0"),
+    (re.compile(r"(encoder|decoder)\.mid\.attn_1"), "{0}.mid_block.attentions.0"),
+    (re.compile(r"(encoder|decoder)\.mid\.block_2"), "{0}.mid_block.resnets.1"),
+    (re.compile(r"(encoder|decoder)\.norm_out"), "{0}.conv_norm_out"),
+)
+_KL_RES_BLOCK = {"nin_shortcut": "conv_shortcut"}
+_KL_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+
+# -- CLIP's text tower
+
+_CLIP_ENDS = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_CLIP_BLOCK = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+_CLIP_RESBLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)")
+_CLIP_IN_PROJ = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
+# transformers dropped this level from its own names in 5.6 and reads it still; older versions need it.
+CLIP_PREFIX = "text_model."
+
+
+def unet_keys(names: Iterable[str], *, blocks: int) -> dict[str, str]:
+    """zoo's U-Net tensor names -> diffusers'; `blocks` is the number of residual blocks a level."""
+    return _bijection(names, lambda name: _unet_key(name, blocks + 1))
+
+
+def _unet_key(name: str, period: int) -> str:
+    for pattern, template in _UNET_PLACES:
+        if found := pattern.match(name):
+            # Input block 0 is the first convolution; the levels begin after it.
+            i = int(found[1]) - name.startswith("input_blocks") if found.groups() else 0
+            return template.format(b=i // period, l=i % period) + _inner(name[found.end() :], _UNET_RES_BLOCK)
+    raise KeyError(name)
+
+
+def kl_keys(names: Iterable[str], *, levels: int) -> dict[str, str]:
+    """zoo's KL autoencoder tensor names -> diffusers'; `levels` is the number of resolutions."""
+    return _bijection(names, lambda name: _kl_key(name, levels))
+
+
+def _kl_key(name: str, levels: int) -> str:
+    for pattern, template in _KL_PLACES:
+        if found := pattern.match(name):
+            run_order = levels - 1 - int(found[1]) if name.startswith("decoder.up") else None
+            where = template.format(*found.groups(), reversed=run_order)
+            return where + _inner(name[found.end() :], _KL_ATTENTION if ".attn" in found[0] else _KL_RES_BLOCK)
+    return name  # conv_in, conv_out, quant_conv, post_quant_conv
+
+
+def kl_tensors(state: Mapping[str, Tensor], *, levels: int) -> dict[str, Tensor]:
+    """A KL autoencoder's tensors by diffusers' names: attention's 1x1 convolutions become linear layers."""
+    out = {theirs: state[ours] for ours, theirs in kl_keys(state, levels=levels).items()}
+    return {n: t[:, :, 0, 0] if ".attentions." in n and t.ndim == 4 else t for n, t in out.items()}
+
+
+def unet_tensors(state: Mapping[str, Tensor], *, blocks: int) -> dict[str, Tensor]:
+    """A U-Net's tensors by diffusers' names."""
+    return {theirs: state[ours] for ours, theirs in unet_keys(state, blocks=blocks).items()}
+
+
+def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, Tensor]:
+    """The tensors of CLIP's text tower by transformers' `CLIPTextModel` names.
+
+    The first `layers` blocks are taken: a model whose second last states are read has no use for the last. The
+    projection of the pooled state is no part of that class and is left out.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name in _CLIP_ENDS:
+            out[CLIP_PREFIX + _CLIP_ENDS[name]] = tensor
+        elif found := _CLIP_IN_PROJ.fullmatch(name):
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                out[f"{CLIP_PREFIX}encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}"] = part
+        elif found := _CLIP_RESBLOCK.fullmatch(name):
+            out[f"{CLIP_PREFIX}encoder.layers.{found[1]}.{_CLIP_BLOCK[found[2]]}.{found[3]}"] = tensor
+        elif name != "text_projection":
+            raise KeyError(name)
+    dropped = re.compile(re.escape(CLIP_PREFIX) + r"encoder\.layers\.(\d+)\.")
+    return {n: t for n, t in out.items() if not ((found := dropped.match(n)) and int(found[1]) >= layers)}
+
+
+def _inner(rest: str, table: Mapping[str, str]) -> str:
+    """`.in_layers.0.weight` -> `.norm1.weight`; what the table doesn't name stays."""
+    stem, _, leaf = rest.rpartition(".")
+    return f".{table[stem[1:]]}.{leaf}" if stem[1:] in table else rest
+
+
+def _bijection(names: Iterable[str], rename: Callable[[str], str]) -> dict[str, str]:
+    out = {name: rename(name) for name in names}
+    assert len(set(out.values())) == len(out), "two tensors would get one name"
+    return out

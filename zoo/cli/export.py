@@ -1,0 +1,35 @@
+"""`zoo export`: a pipeline as a folder that another library reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = "latent-text2img",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the folder and its files as JSON.")] = False,
+) -> None:
+    """Write a latent text-to-image pipeline as a diffusers folder (StableDiffusionPipeline)."""
+    import json
+
+    import zoo
+
+    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
+    zoo.check(config, overrides, sampler=sampler)  # a wrong request is told at once, before torch is imported
+    from zoo.checkpoints.export import check_target, export_diffusers
+
+    check_target(output)
+    folder = export_diffusers(zoo.build(config, overrides=overrides, sampler=sampler), output)
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "files": files}, indent=2))
+    else:
+        typer.echo(f"wrote '{folder}': StableDiffusionPipeline.from_pretrained('{folder}') draws with it")
