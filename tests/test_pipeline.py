@@ -56,7 +56,8 @@ def test_n_pictures_a_prompt_stand_beside_each_other_and_differ(pipe):
 def test_tensor_is_in_the_unit_range_and_images_are_its_rounding(pipe):
     made = pipe("cat")
     assert made.tensor.shape == (1, 3, 32, 32)
-    assert float(made.tensor.min()) >= 0 and float(made.tensor.max()) <= 1
+    assert float(made.tensor.min()) >= 0
+    assert float(made.tensor.max()) <= 1
     as_array = np.asarray(made.images[0], dtype=np.float32).transpose(2, 0, 1) / 255
     assert np.abs(as_array - made.tensor[0].numpy()).max() <= 0.5 / 255 + 1e-6
 
@@ -185,7 +186,8 @@ def test_a_png_carries_its_record(pipe, tmp_path):
     files = made.save(tmp_path / "out.png")
     assert [f.name for f in files] == ["out-0.png", "out-1.png"]
     record = read_record(files[1])
-    assert record["seed"] == 7 and record["images"] == [{"prompt": "dog", "negative": "", "sample": 1}]
+    assert record["seed"] == 7
+    assert record["images"] == [{"prompt": "dog", "negative": "", "sample": 1}]
     json.dumps(made.record)
 
 

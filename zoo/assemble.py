@@ -47,7 +47,7 @@ def weights(card: Card) -> Any:
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
-    load_strict(module, tensors, what=f"weights '{card.name}'", other=tuple(card.raw["file"].get("other", ())))
+    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
     return denoiser(module, card.denoiser) if card.denoiser is not None else module
 
@@ -154,7 +154,7 @@ def load_into(module: nn.Module, name: str) -> None:
     """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe)."""
     card = read_card(name)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
-    load_strict(module, tensors, what=f"init_from '{name}'", other=tuple(card.raw["file"].get("other", ())))
+    load_strict(module, tensors, what=f"init_from '{name}'", other=card.other)
     module.requires_grad_(True)
 
 

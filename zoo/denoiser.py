@@ -20,7 +20,7 @@ the `nearest` index, or an `interpolate`d one.
 from __future__ import annotations
 
 from math import isfinite, log
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,8 @@ class Denoiser(nn.Module):
         network: nn.Module,
         schedule: NoiseSchedule,
         parameterization: Parameterization,
-        time_input: str = "index",
-        time_rounding: str = "nearest",
+        time_input: Literal["index", "index1000", "t999", "sigma", "log-sigma-quarter"] = "index",
+        time_rounding: Literal["nearest", "interpolate"] = "nearest",
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:

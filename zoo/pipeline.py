@@ -58,7 +58,9 @@ class Stage:
         """(height, width) of this stage's pictures; UsageError for one the networks can't do."""
         wanted = (self.size, self.size) if size is None else (size, size) if isinstance(size, int) else tuple(size)
         multiple = self.size_multiple
-        if len(wanted) != 2 or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted):
+        if len(wanted) != 2 or any(
+            isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted
+        ):
             said = "x".join(str(s) for s in wanted)
             near = max(multiple, round(self.size / multiple) * multiple)
             raise UsageError(
@@ -234,7 +236,9 @@ class Pipeline:
         if stages is None:
             return len(self.stages)
         if isinstance(stages, bool) or not isinstance(stages, int) or not 1 <= stages <= len(self.stages):
-            raise UsageError(f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}")
+            raise UsageError(
+                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}"
+            )
         return stages
 
     def _plan(self, stage: Stage, request: _Request) -> StepTable:

@@ -134,7 +134,7 @@ class NoiseSchedule(Protocol):
     """t -> (alpha_t, sigma_t) in float64 numpy, and back. `T` is the number of discrete points, None if continuous."""
 
     @property
-    def T(self) -> int | None: ...  # noqa: N802
+    def T(self) -> int | None: ...
     def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def t_from_log_snr(self, log_snr: float | np.ndarray) -> np.ndarray: ...
 
@@ -144,13 +144,21 @@ class Parameterization(Protocol):
     """How the network's output is read: coefficients right for any alpha and sigma."""
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients: ...
+    def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any: ...
 
 
 class NoiseSource(Protocol):
     """Standard normal noise by address; returns (len(samples), *shape) float32 on the CPU."""
 
     def __call__(
-        self, shape: Sequence[int], *, purpose: str, samples: Sequence[int], stage: int = 0, step: int = 0, draw: int = 0
+        self,
+        shape: Sequence[int],
+        *,
+        purpose: str,
+        samples: Sequence[int],
+        stage: int = 0,
+        step: int = 0,
+        draw: int = 0,
     ) -> Tensor: ...
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.autoencoders import kl
 from zoo.autoencoders.kl import AutoencoderKL
+from zoo.checkpoints.diffusers_config import kl_config
 from zoo.checkpoints.diffusers_layout import kl_tensors
-from zoo.checkpoints.export import kl_config
 from zoo.checkpoints.files import load_strict
 
 AGREES = 1e-8  # in float64

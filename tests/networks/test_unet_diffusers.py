@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from tests.networks.random_weights import normal, randomise, relative
+from zoo.checkpoints.diffusers_config import unet_config
 from zoo.checkpoints.diffusers_layout import unet_tensors
-from zoo.checkpoints.export import unet_config
 from zoo.networks import transformer, unet
 from zoo.networks.transformer import CrossAttention, SpatialTransformer
 from zoo.networks.unet import Downsample, ResBlock, UNet, Upsample
@@ -19,16 +19,21 @@ from zoo.networks.unet import Downsample, ResBlock, UNet, Upsample
 AGREES = 1e-8  # in float64
 DIFFERS = 1e-6
 CONFIGS = {
-    "sd1-like": {"width": 16, "mult": (1, 2, 4, 4), "blocks": 2, "attention_levels": (0, 1, 2), "heads": 2, "groups": 8},
+    "sd1-like": {
+        "width": 16, "mult": (1, 2, 4, 4), "blocks": 2, "attention_levels": (0, 1, 2), "heads": 2, "groups": 8,
+    },
     "sd2-like": {
         "width": 16, "mult": (1, 2, 2), "blocks": 2, "attention_levels": (0, 1), "head_width": 8, "groups": 8,
         "projection": "linear",
     },
-    "two-deep": {"width": 16, "mult": (1, 2), "blocks": 1, "attention_levels": (1,), "heads": 4, "groups": 4, "depth": 2},
+    "two-deep": {
+        "width": 16, "mult": (1, 2), "blocks": 1, "attention_levels": (1,), "heads": 4, "groups": 4, "depth": 2,
+    },
     "shipped-like": {"width": 24, "mult": (1, 3), "blocks": 1, "attention_levels": (1,), "heads": 3, "groups": 8},
-    "inpainting": {"in_channels": 9, "width": 16, "mult": (1, 2), "blocks": 1, "attention_levels": (0,), "heads": 2,
-                   "groups": 8},
-    "one-level": {"width": 16, "mult": (2,), "blocks": 3, "attention_levels": (0,), "heads": 2, "groups": 8},
+    "inpainting": {
+        "in_channels": 9, "width": 16, "mult": (1, 2), "blocks": 1, "attention_levels": (0,), "heads": 2, "groups": 8,
+    },
+    "one-level": {"width": 16, "mult": (1,), "blocks": 3, "attention_levels": (0,), "heads": 2, "groups": 8},
 }  # fmt: skip
 
 
@@ -149,8 +154,8 @@ def without_cross_attention(model, monkeypatch):
 
 
 FLIPS = (
-    norm_eps, last_norm_eps, transformer_norm_eps, layer_norm_eps, heads, downsample_padding, upsample_mode, sines_first,
-    time_divisor, tanh_gelu, gate_and_value_swapped, without_cross_attention,
+    norm_eps, last_norm_eps, transformer_norm_eps, layer_norm_eps, heads, downsample_padding, upsample_mode,
+    sines_first, time_divisor, tanh_gelu, gate_and_value_swapped, without_cross_attention,
 )  # fmt: skip
 
 

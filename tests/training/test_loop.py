@@ -183,7 +183,9 @@ def test_only_the_newest_checkpoints_are_kept_and_the_run_can_be_read(tmp_path):
 
 
 def test_training_learns(tmp_path):
-    loop = Loop(Line(), settings(steps=300, batch_size=16, learning_rate=1e-2, save_every=300), tmp_path, identity="line")
+    loop = Loop(
+        Line(), settings(steps=300, batch_size=16, learning_rate=1e-2, save_every=300), tmp_path, identity="line"
+    )
     before = loop.validate()["loss"]
     assert loop.run()["loss"] < 0.5 * before
 

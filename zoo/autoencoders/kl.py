@@ -9,6 +9,7 @@ bottom only; both are invisible in the tensors and change the picture when wrong
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -122,7 +123,7 @@ class Encoder(nn.Module):
         for i, m in enumerate(mult):
             widths = [channels] + [width * m] * blocks
             level = _level(
-                [ResnetBlock(a, b, groups=groups) for a, b in zip(widths[:-1], widths[1:], strict=True)],
+                [ResnetBlock(a, b, groups=groups) for a, b in pairwise(widths)],
                 [AttnBlock(width * m, groups=groups) for _ in range(blocks)] if i in attention_levels else [],
             )
             channels = width * m
@@ -157,7 +158,7 @@ class Decoder(nn.Module):
         for i in reversed(range(len(mult))):
             widths = [channels] + [width * mult[i]] * (blocks + 1)
             level = _level(
-                [ResnetBlock(a, b, groups=groups) for a, b in zip(widths[:-1], widths[1:], strict=True)],
+                [ResnetBlock(a, b, groups=groups) for a, b in pairwise(widths)],
                 [AttnBlock(widths[-1], groups=groups) for _ in range(blocks + 1)] if i in attention_levels else [],
             )
             channels = widths[-1]
@@ -235,9 +236,10 @@ class AutoencoderKL(nn.Module):
         """
         n = self.channels
         weight, bias = self.quant_conv.weight, self.quant_conv.bias
-        assert bias is not None and self.post_quant_conv.bias is not None
-        post = self.post_quant_conv.weight
-        self.post_quant_conv.bias += (post[:, :, 0, 0] * mean).sum(dim=1)
+        post, post_bias = self.post_quant_conv.weight, self.post_quant_conv.bias
+        assert bias is not None
+        assert post_bias is not None
+        post_bias += (post[:, :, 0, 0] * mean).sum(dim=1)
         post *= std.view(1, n, 1, 1)
         bias[:n] = (bias[:n] - mean) / std
         weight[:n] /= std.view(n, 1, 1, 1)

@@ -81,16 +81,9 @@ def _check_header(path: Path, length: bytes, header: bytes, size: int) -> None:
     if told > size - 8:
         raise WeightsError(f"the weight file '{path}' ends within its header; get it from its publisher again")
     header = header[:told]
-    if (
-        header.count(b'"') > _STRUCTURE_LIMIT
-        or header.count(b",") > _STRUCTURE_LIMIT
-        or _entries(header) > TENSOR_LIMIT
-    ):
+    marks = max(header.count(b'"'), header.count(b","))
+    if marks > _STRUCTURE_LIMIT or header.count(b'"data_offsets"') > TENSOR_LIMIT:
         raise WeightsError(_too_many(path))
-
-
-def _entries(header: bytes) -> int:
-    return header.count(b'"data_offsets"')
 
 
 def _too_many(path: Path) -> str:
@@ -115,7 +108,8 @@ def load_strict(
     """
     own = module.state_dict()
     packed = {name: t for name, t in tensors.items() if not name.startswith(tuple(other))}
-    _refuse_differences(module.unpack(packed) if isinstance(module, Packed) else packed, own, what=what)
+    unpack = module.unpack if isinstance(module, Packed) else dict
+    _refuse_differences(unpack(packed), own, what=what)
     device = next((t.device for t in own.values() if not t.is_meta), None)
     cast = {n: t.to(device=device, dtype=dtype if t.is_floating_point() else None) for n, t in packed.items()}
     module.load_state_dict(cast, strict=True, assign=True)

@@ -23,7 +23,7 @@ def train(
     with step_bar() as bar:
         bar.describe("preparing")
 
-        def report(p) -> None:  # noqa: ANN001
+        def report(p) -> None:
             bar.describe(f"loss {p.loss:.4f}  {p.images_per_second:.0f} images/s")
             bar.update(p.step, p.steps)
 

@@ -74,7 +74,7 @@ class ClipText(nn.Module):
         state["token_embedding.weight"] = vocabulary.restore(rows, ids)
         return state
 
-    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # noqa: ANN001, ANN201
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """As torch's, for the tensors of a weight file (see `unpack`)."""
         result = super().load_state_dict(self.unpack(state_dict), strict=strict, assign=assign)
         if self.compact:

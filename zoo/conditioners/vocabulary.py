@@ -50,7 +50,8 @@ def tokenize(prompts: Sequence[str], *, context_length: int, pad: int) -> Tensor
         ids = encode(prompt)
         if len(ids) > context_length - 2:
             raise UsageError(
-                f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; this model reads {context_length - 2}: shorten it"
+                f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; "
+                f"this model reads {context_length - 2}: shorten it"
             )
         row[: len(ids) + 2] = torch.tensor([START, *ids, END])
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip import build_clip
+from zoo.errors import WeightsError
 from zoo.training.pictures import from_uint8
 
 
@@ -22,17 +23,25 @@ class Clip(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.image_size = image_size
-        self.clip = build_clip(
-            embed_dim=embed_dim, image_size=image_size, image_width=image_width, image_layers=image_layers,
-            text_width=text_width, text_heads=text_heads, text_layers=text_layers, context_length=context_length,
-        )  # fmt: skip
+        # Not on the meta device, whoever asks: open_clip's attention mask is computed here and is in no file.
+        with torch.device("cpu"):
+            self.clip = build_clip(
+                embed_dim=embed_dim, image_size=image_size, image_width=image_width, image_layers=image_layers,
+                text_width=text_width, text_heads=text_heads, text_layers=text_layers, context_length=context_length,
+            )  # fmt: skip
 
-    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):  # noqa: ANN001, ANN201
-        """As torch's, for the tensors of the inner network with a compact token table."""
-        state = dict(state_dict)
+    def unpack(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A weight file's tensors, named as in open_clip and with a compact token table -> this module's."""
+        state = dict(tensors)
+        if "token_ids" not in state or "token_embedding.weight" not in state:
+            raise WeightsError("extractor 'clip': the file lacks 'token_ids' or the token table; get it again")
         ids = state.pop("token_ids")
         state["token_embedding.weight"] = vocabulary.restore(state["token_embedding.weight"], ids)
-        return self.clip.load_state_dict(state, strict=strict, assign=assign)
+        return {f"clip.{name}": tensor for name, tensor in state.items()}
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+        """As torch's, for the tensors of a weight file (see `unpack`)."""
+        return super().load_state_dict(self.unpack(state_dict), strict=strict, assign=assign)
 
     @torch.inference_mode()
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:

@@ -106,5 +106,3 @@ class SpatialTransformer(nn.Module):
         for block in self.transformer_blocks:
             h = block(h, context, mask)
         return x + (to_image(self.proj_out(h)) if self.linear else self.proj_out(to_image(h)))
-
-

@@ -131,7 +131,9 @@ class UNet(nn.Module):
                 depth=depth, context_width=context_width, projection=projection, groups=groups,
             )  # fmt: skip
 
-        self.time_embed = nn.Sequential(nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
+        )
         self.input_blocks = nn.ModuleList([Block(nn.Conv2d(in_channels, width, 3, padding=1))])
         skips, channels = [width], width
         for level, m in enumerate(mult):

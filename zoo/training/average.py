@@ -22,8 +22,8 @@ class Average:
     def update(self, network: nn.Module, step: int) -> None:
         """Take the network's parameters after `step` optimizer steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        own = [p for p in self.network.parameters()]
-        torch._foreach_lerp_(own, [p.detach() for p in network.parameters()], 1.0 - decay)
+        for own, new in zip(self.network.parameters(), network.parameters(), strict=True):
+            own.lerp_(new, 1.0 - decay)
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)
 

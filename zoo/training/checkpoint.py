@@ -49,7 +49,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], *, keep: int) -> Path:
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], *, keep: int
+) -> Path:
     """Write checkpoint `step` under `folder` (one safetensors file an entry of `tensors`), keep the newest `keep`."""
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,9 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], int]
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         if manifest["schema"] != "zoo.checkpoint/1":
-            raise WeightsError(f"'{path}' has the unknown schema '{manifest['schema']}'; this version reads zoo.checkpoint/1")
+            raise WeightsError(
+                f"'{path}' has the unknown schema '{manifest['schema']}'; this version reads zoo.checkpoint/1"
+            )
         tensors = {}
         for name, fact in manifest["files"].items():
             file = path / Path(name).name

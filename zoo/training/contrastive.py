@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
@@ -95,17 +94,17 @@ class ClipContrastive:
     @torch.no_grad()
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Both towers, with the token table compacted to the words of the training captions."""
-        assert isinstance(network, CLIP)
+        clip: Any = network  # open_clip's CLIP, whose towers are typed as any module
         tensors = {k: v for k, v in network.state_dict().items() if k != "attn_mask"}
         ids = vocabulary.used_ids(_texts(self.train.rows))
         tensors["token_embedding.weight"] = vocabulary.compact(tensors["token_embedding.weight"], ids)
         tensors["token_ids"] = ids
         if self.ship == "extractor":
-            return tensors, {"kind": "extractor", "contract": {"size": int(network.visual.image_size[0])}}  # type: ignore[index]
-        blocks, width = network.transformer.resblocks, int(network.ln_final.weight.numel())
+            return tensors, {"kind": "extractor", "contract": {"size": int(clip.visual.image_size[0])}}
+        blocks, width = clip.transformer.resblocks, int(clip.ln_final.weight.numel())
         text = {
             "width": width, "heads": int(blocks[0].attn.num_heads), "layers": len(blocks),
-            "context_length": self.context_length, "embed_dim": int(network.text_projection.shape[1]),
+            "context_length": self.context_length, "embed_dim": int(clip.text_projection.shape[1]),
             "activation": "gelu", "layer": 1, "final_norm": True, "pad": "zero", "compact": True,
         }  # fmt: skip
         return tensors, {

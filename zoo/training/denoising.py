@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.conditioners.clip_text import ClipText
 from zoo.data.captions import caption
@@ -85,7 +86,11 @@ class Denoising:
         time = torch.tensor([network.time_input(float(value)) for value in t], dtype=torch.float32)
         forward = self._forward if self._forward is not None and network is self.network else network.network
         x_in = x_t.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
+        # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
+        with (
+            torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             output = forward(x_in, time, context=cond).float()
         error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
         c_out = network.parameterization(alpha, sigma).c_out
@@ -102,9 +107,7 @@ class Denoising:
         cond = Condition(tokens=self.conditioner(prompts).tokens)
         null = Condition(tokens=self.conditioner.null(len(prompts)).tokens)
         denoise = network.bind(cond, table)
-        denoise = ClassifierFree(scale=self.guidance).wrap(
-            denoise, denoiser=network, cond=cond, null=null, table=table
-        )
+        denoise = ClassifierFree(scale=self.guidance).wrap(denoise, denoiser=network, cond=cond, null=null, table=table)
         shape, samples = tuple(self.latents.shape[1:]), range(len(prompts))
         source = AddressedNoise(seed)
         x = table.start.sigma * source(shape, purpose="start", samples=samples)

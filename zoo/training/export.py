@@ -18,7 +18,10 @@ from zoo.training.checkpoint import sha256_of, write_atomically
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Floating tensors as float16, contiguous; others as they are."""
     return {
-        name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous(memory_format=torch.contiguous_format)
+        name: (t.half() if t.is_floating_point() else t)
+        .detach()
+        .cpu()
+        .contiguous(memory_format=torch.contiguous_format)
         for name, t in tensors.items()
     }
 

@@ -106,7 +106,7 @@ class Loop:
     def save(self) -> Path:
         """Write a checkpoint of this step."""
         tensors = {
-            "network": {k: v for k, v in self.network.state_dict().items()},
+            "network": dict(self.network.state_dict()),
             "average": self.average.state(),
             "optimizer": self._optimizer_tensors(),
         }

@@ -88,7 +88,9 @@ def train(
     }
     checkpoint.write_atomically(folder / "run.json", json.dumps(facts, indent=1, default=str).encode())
     validation = loop.run(callback)
-    return TrainedRun(card=write_weights(recipe, loop, folder / "export", validation), validation=validation, notes=notes)
+    return TrainedRun(
+        card=write_weights(recipe, loop, folder / "export", validation), validation=validation, notes=notes
+    )
 
 
 def write_weights(recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[str, float]) -> Path:
