@@ -5,21 +5,16 @@ diffusers' step also reads x0 from that output, which zoo does in its denoiser, 
 its search for NaN) is measured too. Runs of both are interleaved and the median is taken, so that other load on the
 machine falls on both alike.
 
-    python benchmarks/sampler_step.py --json benchmarks/results/sampler_step.json
+    python -m benchmarks.sampler_step
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 
-import diffusers
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
@@ -27,6 +22,7 @@ from torch import Tensor, nn
 
 import zoo.samplers.ddim
 import zoo.samplers.dpmpp
+from benchmarks import record
 from zoo.denoiser import Denoiser
 from zoo.parameterization import Eps
 from zoo.schedules import ScaledLinearSchedule
@@ -121,8 +117,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A sampler step's own arithmetic, against diffusers'.")
     parser.add_argument("--steps", type=int, default=50, help="steps of a run")
     parser.add_argument("--repeats", type=int, default=60, help="runs to take the median of")
-    parser.add_argument("--json", type=Path, help="write the record here")
+    parser.add_argument("--quick", action="store_true", help="three runs and no record")
     options = parser.parse_args()
+    if options.quick:
+        options.repeats = 3
     with torch.inference_mode():
         rows = measure(options.steps, options.repeats)
     print("sampler    shape            zoo us  with reading  diffusers us  times faster  with reading")
@@ -132,21 +130,15 @@ def main() -> None:
             f"{row['zoo_with_reading_us']:>13} {row['diffusers_us']:>13} {row['times_faster']:>13} "
             f"{row['times_faster_with_reading']:>13}"
         )
-    if options.json is not None:
-        record = {
-            "schema": "zoo.benchmark/1",
-            "benchmark": "sampler_step",
-            "settings": {"steps": options.steps, "repeats": options.repeats, "statistic": "median per step"},
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "diffusers": diffusers.__version__,
-            },
-            "machine": {"processor": platform.machine(), "cpus": os.cpu_count(), "threads": torch.get_num_threads()},
-            "rows": rows,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    if not options.quick:
+        made = record.make(
+            "sampler_step",
+            settings={"steps": options.steps, "repeats": options.repeats, "statistic": "median per step"},
+            values={"rows": rows},
+            threads=torch.get_num_threads(),
+            packages=("torch", "diffusers"),
+        )
+        print(record.write(made))
 
 
 if __name__ == "__main__":

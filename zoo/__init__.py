@@ -72,6 +72,7 @@ def train(
     folder: str | Path | None = None,
     resume: bool = False,
     overrides: Overrides = None,
+    device: Any = None,
     callback: Any = None,
 ) -> TrainedRun:
     """Train what a recipe says, in `folder` (runs/NAME); the weights and their card are in `folder/export` after."""
@@ -80,7 +81,7 @@ def train(
     from zoo.assemble import train
 
     place = None if folder is None else Path(folder)
-    return train(Path(recipe), folder=place, resume=resume, overrides=overrides, callback=callback)
+    return train(Path(recipe), folder=place, resume=resume, overrides=overrides, device=device, callback=callback)
 
 
 def names(kind: str | None = None, pattern: str = "*") -> list[str]:

@@ -159,9 +159,16 @@ def load_into(module: nn.Module, name: str) -> None:
 
 
 def train(
-    recipe: Path, *, folder: Path | None, resume: bool, overrides: Any, callback: Callable[[Any], Any] | None
+    recipe: Path,
+    *,
+    folder: Path | None,
+    resume: bool,
+    overrides: Any,
+    device: Any,
+    callback: Callable[[Any], Any] | None,
 ) -> TrainedRun:
     """Check a recipe and run it."""
     checked = read_recipe(recipe, registry(), overrides)
     parts = SimpleNamespace(component=component, part=part, denoiser=denoiser, load_into=load_into)
-    return run_recipe(checked, parts, folder=folder or Path("runs") / checked.name, resume=resume, callback=callback)
+    place = folder or Path("runs") / checked.name
+    return run_recipe(checked, parts, folder=place, resume=resume, device=_device(device), callback=callback)

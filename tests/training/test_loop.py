@@ -22,6 +22,7 @@ class Line:
     """Fit a small convolution to another one; noise in, so that every random address matters."""
 
     rows, validation_rows = 10, 4
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         torch.manual_seed(0)

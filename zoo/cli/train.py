@@ -15,6 +15,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe.")
     ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
 ) -> None:
     """Train what a recipe says, and write the weights with their card."""
     import zoo
@@ -27,7 +28,7 @@ def train(
             bar.describe(f"loss {p.loss:.4f}  {p.images_per_second:.0f} images/s")
             bar.update(p.step, p.steps)
 
-        made = zoo.train(recipe, folder=folder, resume=resume, overrides=overrides, callback=report)
+        made = zoo.train(recipe, folder=folder, resume=resume, overrides=overrides, device=device, callback=report)
     for note in made.notes:
         typer.echo(note, err=True)
     for name, value in made.validation.items():

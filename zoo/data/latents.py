@@ -27,7 +27,10 @@ def encode_all(autoencoder: Autoencoder, data: ImageFolder, *, cache: Path, batc
             return load_file(path)["latents"]
         except (SafetensorError, KeyError, OSError):
             path.unlink(missing_ok=True)  # a damaged cache is made again
-    latents = torch.cat([autoencoder.encode(from_uint8(p)) for p in torch.from_numpy(data.images()).split(batch)])
+    assert isinstance(autoencoder, nn.Module)
+    device = next((p.device for p in autoencoder.parameters()), torch.device("cpu"))
+    parts = torch.from_numpy(data.images()).split(batch)
+    latents = torch.cat([autoencoder.encode(from_uint8(part.to(device))).cpu() for part in parts])
     cache.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file({"latents": latents.contiguous()}, temporary)
@@ -42,5 +45,5 @@ def _identity(autoencoder: Autoencoder, data: ImageFolder) -> str:
     assert isinstance(autoencoder, nn.Module)
     for name, tensor in autoencoder.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.float().contiguous().numpy().tobytes())
+        digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

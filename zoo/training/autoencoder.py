@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.data.image_folder import ImageFolder
-from zoo.training.objective import Batch
+from zoo.training.objective import CPU, Batch
 from zoo.training.pictures import from_uint8, grid, to_uint8
 
 
@@ -24,7 +24,9 @@ class AutoencoderKLObjective:
     def __init__(
         self, *, network: AutoencoderKL, train: ImageFolder, validation: ImageFolder, kl_weight: float = 1e-3,
         gradient_weight: float = 1.0, precision: torch.dtype = torch.float32,
+        device: torch.device = CPU,
     ) -> None:  # fmt: skip
+        self.device = device
         self.network, self.kl_weight, self.gradient_weight = network, kl_weight, gradient_weight
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(self.images), len(self.validation_images)
@@ -34,9 +36,9 @@ class AutoencoderKLObjective:
         """Reconstruction through a posterior sample."""
         assert isinstance(network, AutoencoderKL)
         source = self.images if batch.training else self.validation_images
-        x = from_uint8(source[torch.from_numpy(batch.rows)]).contiguous(memory_format=torch.channels_last)
+        x = from_uint8(batch.take(source)).contiguous(memory_format=torch.channels_last)
         side = self.size // network.factor
-        with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             mean, log_variance = network.moments(x)
             mean, log_variance = mean.float(), log_variance.float()
             z = mean + torch.exp(0.5 * log_variance) * batch.noise((network.channels, side, side), "posterior")
@@ -47,12 +49,15 @@ class AutoencoderKLObjective:
         loss = pixel + self.gradient_weight * gradient + self.kl_weight * kl
         return {"loss": loss, "l1": pixel, "gradient": gradient, "kl": kl}
 
+    def _reconstruct(self, network: AutoencoderKL, images: Tensor) -> Tensor:
+        return to_uint8(network.decode(network.encode(from_uint8(images.to(self.device))))).cpu()
+
     @torch.no_grad()
     def sheet(self, network: nn.Module) -> Tensor:
         """Validation pictures above their reconstructions, eight a row."""
         assert isinstance(network, AutoencoderKL)
         x = self.validation_images[:: max(1, self.validation_rows // 24)][:24]
-        y = to_uint8(network.decode(network.encode(from_uint8(x))))
+        y = self._reconstruct(network, x)
         rows = [part for i in range(0, len(x), 8) for part in (x[i : i + 8], y[i : i + 8])]
         return grid(torch.cat(rows), columns=8)
 
@@ -60,11 +65,11 @@ class AutoencoderKLObjective:
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights whose latents have mean 0 and deviation 1 a channel over the training pictures."""
         assert isinstance(network, AutoencoderKL)
-        latents = torch.cat([network.encode(from_uint8(part)) for part in self.images.split(64)])
+        latents = torch.cat([network.encode(from_uint8(p.to(self.device))) for p in self.images.split(64)])
         over = (0, 2, 3)
         network.standardise(latents.mean(over), latents.std(over))
         x = self.validation_images
-        y = torch.cat([to_uint8(network.decode(network.encode(from_uint8(part)))) for part in x.split(64)])
+        y = torch.cat([self._reconstruct(network, part) for part in x.split(64)])
         error = (x.float() - y.float()).square().mean(dim=(1, 2, 3)).clamp_min(1e-6)
         psnr = float((10 * torch.log10(255.0**2 / error)).mean())
         facts = {

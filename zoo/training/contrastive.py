@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from zoo.conditioners import vocabulary
 from zoo.data.captions import caption
 from zoo.data.image_folder import ImageFolder
-from zoo.training.objective import Batch
+from zoo.training.objective import CPU, Batch
 from zoo.training.pictures import from_uint8
 
 LARGEST_LOGIT_SCALE = 100.0
@@ -32,9 +32,9 @@ class ClipContrastive:
     def __init__(
         self, *, network: nn.Module, train: ImageFolder, validation: ImageFolder, word_dropout: float = 0.02,
         jitter: float = 0.1, keep_caption: float = 0.5, precision: torch.dtype = torch.float32,
-        ship: Literal["conditioner", "extractor"] = "conditioner",
+        device: torch.device = CPU, ship: Literal["conditioner", "extractor"] = "conditioner",
     ) -> None:  # fmt: skip
-        self.ship = ship
+        self.ship, self.device = ship, device
         self.network, self.train, self.validation = network, train, validation
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(train), len(validation)
@@ -57,7 +57,7 @@ class ClipContrastive:
 
     def _pictures(self, batch: Batch) -> Tensor:
         source = self.images if batch.training else self.validation_images
-        x = from_uint8(source[torch.from_numpy(batch.rows)])
+        x = from_uint8(batch.take(source))
         if not batch.training or self.jitter == 0:
             return x
         draws = np.stack([g.uniform(-1, 1, size=4) for g in batch.draw("jitter")])
@@ -66,25 +66,25 @@ class ClipContrastive:
         theta[:, 0, 0], theta[:, 0, 1] = np.cos(angle) / zoom, -np.sin(angle) / zoom
         theta[:, 1, 0], theta[:, 1, 1] = np.sin(angle) / zoom, np.cos(angle) / zoom
         theta[:, :, 2] = draws[:, 2:] * 2 * self.jitter
-        places = F.affine_grid(torch.from_numpy(theta).float(), list(x.shape), align_corners=False)
+        places = F.affine_grid(torch.from_numpy(theta).float().to(self.device), list(x.shape), align_corners=False)
         return F.grid_sample(x, places, padding_mode="border", align_corners=False)
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Mean of both directions' cross-entropy."""
         texts, tokens = self._captions(batch)
         pictures = self._pictures(batch).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32):
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             image = network.encode_image(pictures)  # type: ignore[operator]
-            text = network.encode_text(tokens)  # type: ignore[operator]
+            text = network.encode_text(tokens.to(self.device))  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         scale = network.logit_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)  # type: ignore[operator, union-attr]
         logits = scale * image @ text.T
         numbers = {t: i for i, t in enumerate(texts)}
-        same = torch.tensor([numbers[t] for t in texts])
+        same = torch.tensor([numbers[t] for t in texts], device=self.device)
         target = (same[:, None] == same[None]).float()
         target = target / target.sum(dim=1, keepdim=True)
         loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
-        right = (logits.argmax(dim=1) == torch.arange(len(texts))).float().mean()
+        right = (logits.argmax(dim=1) == torch.arange(len(texts), device=self.device)).float().mean()
         return {"loss": loss, "accuracy": right}
 
     def sheet(self, network: nn.Module) -> Tensor | None:

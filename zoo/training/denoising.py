@@ -6,7 +6,8 @@ means. The weight of each noise level is min-SNR's (Hang et al. 2023, eq. 8): an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,9 @@ from zoo.denoiser import Denoiser
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.noise import AddressedNoise, bound
 from zoo.samplers.ddim import DDIM
-from zoo.training.objective import Batch
+from zoo.training.objective import CPU, Batch
 from zoo.training.pictures import grid, to_uint8
 from zoo.types import Autoencoder, Condition
-
-SHEET_PROMPTS = (
-    "red apple, 3d style", "red apple, firefox style", "cat face, noto style", "red heart, flat style",
-    "sun, twemoji style", "pizza, cartoon style", "soccer ball, 3d style", "automobile, blob style",
-    "grinning face, 3d style", "tree, flat style", "house, noto style", "black cat, black and white line style",
-    "banana, firefox style", "blue book, 3d style", "fish, twemoji style", "guitar, cartoon style",
-)  # fmt: skip
 
 
 class Denoising:
@@ -41,21 +35,24 @@ class Denoising:
     Args:
         min_snr: gamma; None weighs every x0 error by SNR, as eps training does.
         condition_dropout: share of captions replaced by the empty one, which guidance needs (Ho & Salimans 2022).
-        guidance, sheet_steps: of the sample sheet only.
+        guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation captions.
     """
 
     def __init__(
         self, *, network: Denoiser, autoencoder: Autoencoder, conditioner: ClipText, train: ImageFolder,
         validation: ImageFolder, cache: Path, min_snr: float | None = 5.0, condition_dropout: float = 0.1,
-        keep_caption: float = 0.6, guidance: float = 4.0, sheet_steps: int = 25,
-        precision: torch.dtype = torch.float32, compile: bool = False,
+        keep_caption: float = 0.6, guidance: float = 4.0, sheet_steps: int = 25, sheet_prompts: Sequence[str] = (),
+        precision: torch.dtype = torch.float32, device: torch.device = CPU, compile: bool = False,
     ) -> None:  # fmt: skip
-        self.network, self.autoencoder, self.conditioner = network, autoencoder, conditioner
+        self.device, self.network = device, network
+        self.autoencoder, self.conditioner = autoencoder, conditioner
         self.train, self.validation = train, validation
         self.latents = encode_all(autoencoder, train, cache=cache)
         self.validation_latents = encode_all(autoencoder, validation, cache=cache)
         self.rows, self.validation_rows = len(train), len(validation)
         self.min_snr, self.condition_dropout, self.keep_caption = min_snr, condition_dropout, keep_caption
+        shown = validation.rows[:: max(1, len(validation) // 16)][:16]
+        self.sheet_prompts = list(sheet_prompts) or [row["text"] for row in shown]
         self.guidance, self.sheet_steps, self.precision = guidance, sheet_steps, precision
         self._forward = torch.compile(network.network) if compile else None
 
@@ -72,24 +69,24 @@ class Denoising:
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Weighted squared error of the network's output, and `x0`, the plain squared error of the x0 it implies."""
         assert isinstance(network, Denoiser)
-        x0 = (self.latents if batch.training else self.validation_latents)[torch.from_numpy(batch.rows)]
+        x0 = batch.take(self.latents if batch.training else self.validation_latents)
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
         points = network.schedule.T
         assert points is not None
         # Stratified over the batch: each sample's t falls in its own share of [0, 1), which evens the loss out.
         place = (np.arange(len(x0)) + batch.uniform("t")) / len(x0)
         t = (np.floor(place * points) + 1) / points
-        alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1) for a in network.schedule(t))
+        alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1).to(self.device) for a in network.schedule(t))
         x_t = alpha * x0 + sigma * eps
         with torch.no_grad():
             cond = self.conditioner.states(self.conditioner.tokenize(self._captions(batch)))[0]
-        time = torch.tensor([network.time_input(float(value)) for value in t], dtype=torch.float32)
+        time = torch.tensor([network.time_input(float(value)) for value in t], device=self.device)
         forward = self._forward if self._forward is not None and network is self.network else network.network
         x_in = x_t.contiguous(memory_format=torch.channels_last)
         # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
         with (
-            torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32),
-            sdpa_kernel(SDPBackend.MATH),
+            torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
+            sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
         ):
             output = forward(x_in, time, context=cond).float()
         error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
@@ -110,14 +107,14 @@ class Denoising:
         denoise = ClassifierFree(scale=self.guidance).wrap(denoise, denoiser=network, cond=cond, null=null, table=table)
         shape, samples = tuple(self.latents.shape[1:]), range(len(prompts))
         source = AddressedNoise(seed)
-        x = table.start.sigma * source(shape, purpose="start", samples=samples)
-        steps = bound(source, shape=shape, samples=samples)
-        return to_uint8(self.autoencoder.decode(sampler(denoise, table, x, noise=steps)))
+        x = table.start.sigma * source(shape, purpose="start", samples=samples).to(self.device)
+        steps = bound(source, shape=shape, samples=samples, device=self.device)
+        return to_uint8(self.autoencoder.decode(sampler(denoise, table, x, noise=steps))).cpu()
 
     def sheet(self, network: nn.Module) -> Tensor:
-        """SHEET_PROMPTS, drawn from fixed noise by the averaged weights, eight a row."""
+        """The sheet's prompts, drawn from fixed noise by the averaged weights, eight a row."""
         assert isinstance(network, Denoiser)
-        return grid(self.draw(network, list(SHEET_PROMPTS)), columns=8)
+        return grid(self.draw(network, self.sheet_prompts), columns=8)
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The U-Net's weights alone; the card says how they are read."""

@@ -84,7 +84,7 @@ class Loop:
 
     def __init__(self, objective: Objective, settings: TrainSettings, folder: Path, *, identity: str) -> None:
         self.objective, self.settings, self.folder, self.identity = objective, settings, folder, identity
-        self.network: nn.Module = objective.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: nn.Module = objective.network.to(objective.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(self.network, decay=settings.average)
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
@@ -131,7 +131,8 @@ class Loop:
             name, entry = key.rsplit("|", 1)
             if value.ndim == 4:  # moments follow their parameter's memory format
                 value = value.contiguous(memory_format=torch.channels_last)
-            self.optimizer.state[parameters[name]][entry] = value
+            # AdamW keeps its step count on the host unless capturable, fused ones beside the parameter.
+            self.optimizer.state[parameters[name]][entry] = value.to(parameters[name].device)
         self.step, self.seconds = step, float(state["seconds"])
         return skipped
 
@@ -144,6 +145,7 @@ class Loop:
             rows=rows_of_batch(seed, step, size, self.objective.rows),
             samples=np.arange(step * size, (step + 1) * size, dtype=np.int64),
             seed=seed,
+            device=self.objective.device,
         )
 
     def train_step(self) -> float:
@@ -180,7 +182,9 @@ class Loop:
         sums: dict[str, float] = {}
         for start in range(0, count, size):
             rows = np.arange(start, min(start + size, count))
-            batch = Batch(rows=rows, samples=rows, seed=self.settings.seed, training=False)
+            batch = Batch(
+                rows=rows, samples=rows, seed=self.settings.seed, training=False, device=self.objective.device
+            )
             for key, value in self.objective.loss(self.average.network, batch).items():
                 sums[key] = sums.get(key, 0.0) + float(value) * len(rows)
         return {key: value / count for key, value in sums.items()}

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from zoo.data.draws import stream
 from zoo.noise import AddressedNoise
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,16 @@ class Batch:
     samples: np.ndarray
     seed: int
     training: bool = True
+    device: torch.device = CPU
 
     def noise(self, shape: tuple[int, ...], purpose: str) -> Tensor:
-        """Standard normal (B, *shape), each row by its own global sample number."""
-        return AddressedNoise(self.seed)(shape, purpose=purpose, samples=[int(s) for s in self.samples])
+        """Standard normal (B, *shape) on the batch's device, each row by its own global sample number."""
+        noise = AddressedNoise(self.seed)(shape, purpose=purpose, samples=[int(s) for s in self.samples])
+        return noise.to(self.device)
+
+    def take(self, source: Tensor) -> Tensor:
+        """The batch's rows of a dataset's tensor, on the batch's device."""
+        return source[torch.from_numpy(self.rows)].to(self.device)
 
     def draw(self, purpose: str) -> list[np.random.Generator]:
         """One random stream a sample."""
@@ -43,6 +52,7 @@ class Objective(Protocol):
     """See the module; `network` holds every trained parameter."""
 
     network: nn.Module
+    device: torch.device
     rows: int  # rows to train on
     validation_rows: int
 

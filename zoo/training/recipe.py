@@ -39,7 +39,8 @@ KEYS = (
     "parameterization", "time_input", "time_rounding", "init_from", "train", "card",
 )  # fmt: skip
 TRAINS = {"denoising": "network", "autoencoder-kl": "autoencoder", "clip-contrastive": "network"}
-GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision")  # by the run itself
+# What the run itself gives an objective.
+GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision", "device")
 SETTINGS = "zoo.training.loop:TrainSettings"
 
 

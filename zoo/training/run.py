@@ -15,6 +15,7 @@ from zoo import __version__
 from zoo.errors import ConfigError
 from zoo.training import checkpoint, export
 from zoo.training.loop import Loop, Progress, TrainSettings
+from zoo.training.objective import CPU
 from zoo.training.recipe import Recipe
 
 
@@ -44,7 +45,7 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     return TrainSettings(**block)
 
 
-def objective_of(recipe: Recipe, parts: Parts, folder: Path) -> Any:
+def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.device) -> Any:
     """The objective with its data and networks; the trained one starts from the recipe's seed or `init_from`."""
     raw, settings = recipe.raw, settings_of(recipe)
     data = {k: v for k, v in raw["data"].items() if k != "split"}
@@ -52,6 +53,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path) -> Any:
         "train": parts.component("dataset", {**data, "split": raw["data"].get("split", "train")}),
         "validation": parts.component("dataset", {**data, "split": "val"}),
         "precision": settings.dtype,
+        "device": device,
     }
     torch.manual_seed(settings.seed)
     trained = parts.component(recipe.trains, raw[recipe.trains])
@@ -59,8 +61,8 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path) -> Any:
         parts.load_into(trained, raw["init_from"])
     if raw["objective"]["name"] == "denoising":
         given["network"] = parts.denoiser(trained, raw)
-        given["autoencoder"] = parts.part("autoencoder", raw["autoencoder"])
-        given["conditioner"] = parts.part("conditioner", raw["conditioner"])
+        given["autoencoder"] = parts.part("autoencoder", raw["autoencoder"]).to(device)
+        given["conditioner"] = parts.part("conditioner", raw["conditioner"]).to(device)
         given["cache"] = folder / "cache"
     else:
         given["network"] = trained
@@ -69,7 +71,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path) -> Any:
 
 
 def train(
-    recipe: Recipe, parts: Parts, *, folder: Path, resume: bool = False,
+    recipe: Recipe, parts: Parts, *, folder: Path, resume: bool = False, device: torch.device = CPU,
     callback: Callable[[Progress], Any] | None = None,
 ) -> TrainedRun:  # fmt: skip
     """Run a recipe in `folder`; the weights and their card are in `folder/export` at the end.
@@ -79,7 +81,7 @@ def train(
     if not resume and (folder / "checkpoints").exists():
         raise ConfigError(f"'{folder}' already holds a run; go on with --resume or choose another folder with --run")
     folder.mkdir(parents=True, exist_ok=True)
-    loop = Loop(objective_of(recipe, parts, folder), settings_of(recipe), folder, identity=recipe.identity)
+    loop = Loop(objective_of(recipe, parts, folder, device), settings_of(recipe), folder, identity=recipe.identity)
     notes = loop.resume() if resume else []
     facts = {
         "recipe": recipe.raw,
@@ -112,7 +114,7 @@ def write_weights(recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[
             "samples_seen": loop.step * loop.settings.batch_size,
             "training_seconds": round(loop.seconds),
             "seed": loop.settings.seed,
-            "device": f"cpu, {torch.get_num_threads()} threads",
+            "device": _device_name(loop.objective.device),
             "torch": str(torch.__version__),
         },
         **(raw.get("card") or {}),
@@ -121,3 +123,9 @@ def write_weights(recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[
         keys = ("schedule", "parameterization", "time_input", "time_rounding")
         card["denoiser"] = {"time_input": "index", **{k: raw[k] for k in keys if k in raw}}
     return export.write(folder, recipe.name, tensors, card)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"

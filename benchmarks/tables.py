@@ -1,0 +1,161 @@
+"""The tables of the README: views of what is in the registry and of the committed records, never typed by hand.
+
+A table stands between `<!-- table: NAME -->` and `<!-- /table -->`. A record that isn't there yet is said so.
+
+    python -m benchmarks.tables --write README.md            # bring them up to date
+    python -m benchmarks.tables --write README.md --check    # exit code 1 if they are not, and write nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+from zoo.config.cards import card_names, read_card
+from zoo.config.describe import listing
+
+MISSING = "*Not measured yet.*"
+_BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def read(name: str, results: Path) -> dict[str, Any] | None:
+    """A committed record."""
+    path = results / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def components(results: Path) -> str:
+    """What `zoo list` shows, plugins left out."""
+    shown = [d for d in listing() if d.broken is None and not d.source.startswith("plugin")]
+    return markdown(("kind", "name", "what it is"), [(d.kind, f"`{d.name}`", d.summary) for d in shown])
+
+
+def weights(results: Path) -> str:
+    """The shipped weights."""
+    rows = []
+    for name in card_names():
+        card = read_card(name)
+        rows.append((f"`{name}`", card.kind, f"{card.bytes / 1e6:.1f} MB", card.summary))
+    return markdown(("weights", "kind", "file", "what they are"), rows)
+
+
+def quality(results: Path) -> str:
+    """The hit score, with ceiling and floors."""
+    tables = []
+    for path in sorted(results.glob("hit-score-*.json")):
+        record = json.loads(path.read_text())
+        values, settings = record["values"], record["settings"]
+        names = {
+            "ceiling_same_size": "real pictures, as small as the drawn ones (ceiling)",
+            "generated": f"**drawn by `{settings['pipeline']}`**",
+            "floor_nearest_training": "nearest training picture in the asked style (floor)",
+            "floor_shuffled": "drawn pictures, shuffled (floor)",
+        }
+        rows = []
+        for key, label in names.items():
+            v = values[key]
+            low, high = (100 * x for x in v["interval"])
+            rows.append((
+                label, f"{100 * v['hit']:.1f} % ({low:.1f} to {high:.1f})", f"{100 * v['concept_at_1']:.1f} %",
+                f"{100 * v['concept_at_5']:.1f} %", f"{100 * v['style']:.1f} %",
+            ))  # fmt: skip
+        rows.append(("guessing", f"{100 * values['chance']:.3f} %", "", "", ""))
+        near = values["similarity_to_nearest_training"]
+        tables.append(
+            markdown(("pictures", "hit (95 % interval)", "concept@1", "concept@5", "style"), rows)
+            + f"\n\n{settings['count']} captions of the split `{settings['split']}`, evaluator "
+            f"`{settings['evaluator']}`. Similarity to the nearest training picture: {near['generated']['p50']:.3f} "
+            f"(median; 95th percentile {near['generated']['p95']:.3f}) for drawn pictures, {near['real']['p50']:.3f} "
+            f"({near['real']['p95']:.3f}) for real ones that were not trained on."
+        )
+    return "\n\n".join(tables) or MISSING
+
+
+def speed(results: Path) -> str:
+    """Pictures, starting up, and a sampler's own arithmetic."""
+    parts: list[str] = []
+    machines: list[str] = []
+    startup, generate, step = (read(n, results) for n in ("startup", "generate", "sampler_step"))
+    rows: list[tuple[str, str]] = []
+    if startup is not None:
+        v = startup["values"]
+        over = 1000 * v["import_zoo_over_bare_seconds"]["median"]
+        rows.append(("`import zoo` over the bare interpreter", f"{over:.0f} ms"))
+        rows += [(f"`zoo {k}`", f"{1000 * r['median']:.0f} ms") for k, r in v["verb_seconds"].items()]
+        machines.append(_machine(startup))
+    if generate is not None:
+        v, s = generate["values"], generate["settings"]
+        what = f"{s['count']} pictures of {s['size']}x{s['size']}, {s['steps']} steps"
+        for sampler, r in v["after_loading_seconds"].items():
+            rows.append((f"{what}, `{sampler}`, after loading", f"{r['median']:.2f} s"))
+        rows.append((f"the whole `zoo generate` command for {what}", f"{v['whole_command_seconds']['median']:.1f} s"))
+        rows.append(("its peak memory", f"{v['whole_command_peak_bytes'] / 1e6:.0f} MB"))
+        machines.append(_machine(generate))
+    if rows:
+        parts.append(markdown(("what", "median"), rows))
+    if step is not None:
+        lines = [
+            (f"`{r['sampler']}`, {'x'.join(map(str, r['shape']))}", f"{r['zoo_us']:.1f} µs",
+             f"{r['diffusers_us']:.1f} µs", f"{r['times_faster']:.0f}x", f"{r['times_faster_with_reading']:.1f}x")
+            for r in step["values"]["rows"]
+        ]  # fmt: skip
+        head = ("a sampler step's own arithmetic", "zoo", "diffusers", "faster", "with x0 read from the output")
+        parts.append(markdown(head, lines))
+        machines.append(_machine(step))
+    if not parts:
+        return MISSING
+    return "\n\n".join([*parts, "Measured on " + "; ".join(dict.fromkeys(machines)) + "."])
+
+
+def _machine(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    threads = f", {machine['threads']} threads" if machine.get("threads") else ""
+    return f"{machine['processor']}, {machine['cores']} cores{threads}, torch {record['versions'].get('torch')}"
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "components": components, "weights": weights, "quality": quality, "speed": speed,
+}  # fmt: skip
+
+
+def render(text: str, results: Path = RESULTS) -> str:
+    """The text with every table brought up to date; KeyError for a table nobody knows."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}{TABLES[match['name']](results)}\n{match[4]}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def main() -> None:
+    """Write or check the tables of a file."""
+    parser = argparse.ArgumentParser(description="Tables from records.")
+    parser.add_argument("--write", type=Path, required=True, metavar="FILE", help="the Markdown file")
+    parser.add_argument("--check", action="store_true", help="only tell whether it is up to date")
+    options = parser.parse_args()
+    text = options.write.read_text()
+    wanted = render(text)
+    if text == wanted:
+        print(f"the tables of {options.write} are up to date")
+    elif options.check:
+        print(f"the tables of {options.write} are not up to date; run without --check", file=sys.stderr)
+        sys.exit(1)
+    else:
+        options.write.write_text(wanted)
+        print(f"wrote the tables of {options.write}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Who may know whom: the order in which `zoo/` can be read, held by the imports in its source.
+
+Imports are read by `ast`, nothing is run, except for the last tests, which ask a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import zoo
+
+PACKAGE = Path(zoo.__file__).parent
+# Read first to last, each module needs only those before it (and what stands beside it in its own package). What a
+# module imports inside a function, it needs to do its work and not to be understood; only `FORBIDDEN` speaks of that.
+LAYERS = (
+    ("zoo", "zoo.errors"),
+    ("zoo.config", "zoo.registry"),
+    ("zoo.types",),
+    ("zoo.noise", "zoo.schedules", "zoo.parameterization"),
+    ("zoo.denoiser",),
+    ("zoo.guidance", "zoo.samplers"),
+    ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
+    ("zoo.safety", "zoo.generation", "zoo.tasks"),
+    ("zoo.pipeline",),
+    ("zoo.checkpoints", "zoo.data", "zoo.evaluation", "zoo.training"),
+    ("zoo.assemble",),
+    ("zoo.cli",),
+)
+# (who, whom, why): not even inside a function.
+FORBIDDEN = (
+    ("zoo.samplers", "zoo.networks", "any sampler works with any weights"),
+    ("zoo.samplers", "zoo.denoiser", "a sampler sees a function from (x_t, step) to x0"),
+    ("zoo.samplers", "zoo.parameterization", "a sampler never branches on eps, x0 or v"),
+    ("zoo.samplers", "zoo.guidance", "guidance is inside what a sampler calls"),
+    ("zoo.networks", "zoo.registry", "networks are found by name, they find nobody"),
+    ("zoo.networks", "zoo.config", "networks take arguments, not configs"),
+    ("zoo.networks", "zoo.samplers", "a network doesn't know how it is sampled"),
+    ("zoo.guidance", "zoo.networks", "guidance wraps a denoiser, whatever is in it"),
+    ("zoo.pipeline", "zoo.registry", "a pipeline is given its parts"),
+    ("zoo.pipeline", "zoo.config", "a pipeline is given its parts"),
+    ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
+)
+TORCH_FREE = ("zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.cli")
+HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers"}
+
+
+class Import(NamedTuple):
+    """One imported module, as named in the source."""
+
+    module: str
+    at_top: bool  # runs when the module is imported
+    line: int
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    """What a module imports, `if TYPE_CHECKING:` left out."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, at_top: bool) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                visit(child, at_top)
+            return
+        if isinstance(node, ast.Import):
+            found.extend(Import(alias.name, at_top, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}, line {node.lineno}: relative imports hide who is meant"
+            base = node.module or ""
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.append(Import(inner if inner in MODULES else base, at_top, node.lineno))
+        inside = at_top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(MODULES[module].read_text(encoding="utf-8")), True)
+    return tuple(found)
+
+
+def within(module: str, package: str) -> bool:
+    """Whether a module is `package` or inside it; `zoo` means the public face alone."""
+    return module == package or (package != "zoo" and module.startswith(package + "."))
+
+
+def layer(module: str) -> int:
+    """The module's place in `LAYERS`."""
+    places = [i for i, layer in enumerate(LAYERS) if any(within(module, p) for p in layer)]
+    assert len(places) == 1, f"'{module}' must stand in one layer of LAYERS, it stands in {len(places)}"
+    return places[0]
+
+
+def own(module: str) -> list[Import]:
+    """The imports of a module that name modules of zoo."""
+    return [i for i in imports(module) if i.module == "zoo" or i.module.startswith("zoo.")]
+
+
+def test_the_graph_is_read_at_all():
+    assert len(MODULES) > 40
+    assert any(i.module == "zoo.samplers.grid" and i.at_top for i in imports("zoo.samplers.ddim"))
+    assert any(i.module == "zoo.assemble" and not i.at_top for i in imports("zoo"))
+    assert not any(i.module == "zoo.pipeline" for i in imports("zoo")), "what is under TYPE_CHECKING is no import"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_needs_only_what_stands_above_it(module):
+    below = [f"{i.module} (line {i.line})" for i in own(module) if i.at_top and layer(i.module) > layer(module)]
+    assert not below, f"{module} imports {', '.join(below)}, which stands below it"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_modules_do_not_import_each_other_in_a_circle(module):
+    seen: set[str] = set()
+    waiting = [i.module for i in own(module) if i.at_top]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in MODULES:
+            continue
+        seen.add(name)
+        waiting += [i.module for i in own(name) if i.at_top]
+    assert module not in seen, f"{module} comes back to itself"
+
+
+@pytest.mark.parametrize(("who", "whom", "why"), FORBIDDEN, ids=[f"{a}-{b}" for a, b, _ in FORBIDDEN])
+def test_who_must_not_know_whom(who, whom, why):
+    wrong = [f"{m}, line {i.line}" for m in MODULES if within(m, who) for i in own(m) if within(i.module, whom)]
+    assert not wrong, f"{wrong[0]}: {who} never imports {whom}, because {why}"
+
+
+def test_nothing_imports_assemble_but_the_public_face():
+    assert {m for m in MODULES for i in own(m) if i.module == "zoo.assemble"} == {"zoo"}
+
+
+def test_nothing_imports_the_command_line():
+    wrong = {m for m in MODULES if not within(m, "zoo.cli") for i in own(m) if within(i.module, "zoo.cli")}
+    assert not wrong
+
+
+def test_schedules_need_numpy_only():
+    assert "torch" not in {i.module.partition(".")[0] for i in imports("zoo.schedules") if i.at_top}
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if any(within(m, p) for p in TORCH_FREE)))
+def test_torch_free_modules_import_nothing_heavy(module):
+    def light(name: str) -> bool:
+        if name == "zoo" or name.startswith("zoo."):
+            return any(within(name, p) for p in TORCH_FREE)
+        return name.partition(".")[0] not in HEAVY
+
+    wrong = [i.module for i in imports(module) if i.at_top and not light(i.module)]
+    assert not wrong, f"{module} must start without torch; import {wrong[0]} inside the function that needs it"
+
+
+def test_only_the_registry_file_names_import_targets():
+    root = PACKAGE.parent
+    texts = [*PACKAGE.glob("presets/*.yaml"), *PACKAGE.glob("weights/*.yaml"), *root.glob("recipes/**/*.yaml")]
+    target = re.compile(r"[A-Za-z_]\w*(\.\w+)+:[A-Za-z_]\w*")
+    assert target.search((root / "registry.yaml").read_text())
+    assert texts
+    assert [t.name for t in texts if target.search(t.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import zoo; zoo.names(); zoo.describe('sampler/ddim'); zoo.check('latent-text2img')",
+        "from zoo.cli.main import run; assert run(['list']) == 0",
+        "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-clip']) == 0",
+        "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
+        "from zoo.cli.main import run; assert run(['generate', '--sampler', 'nothing']) == 2",
+    ],
+)
+def test_torch_stays_out(code):
+    heavy = sorted(HEAVY)
+    end = f"\nimport sys; came = [m for m in {heavy} if m in sys.modules]; assert not came, came"
+    done = subprocess.run([sys.executable, "-c", code + end], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr

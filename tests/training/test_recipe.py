@@ -1,0 +1,191 @@
+"""From a recipe to weights that a pipeline draws with, on a dozen pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+
+import zoo
+from zoo.cli.main import run
+from zoo.errors import ConfigError, UsageError
+from zoo.registry import registry
+from zoo.training.recipe import read_recipe
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "black": (20, 20, 20)}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Data, recipes and a place to run them."""
+    root = tmp_path_factory.mktemp("shop")
+    (root / "data").mkdir()
+    rows = []
+    for colour, value in COLOURS.items():
+        for shape in ("disc", "square", "bar"):
+            for style in ("flat style", "line style"):
+                picture = Image.new("RGB", (32, 32), "white")
+                draw = ImageDraw.Draw(picture)
+                box = {"disc": (4, 4, 27, 27), "square": (6, 6, 25, 25), "bar": (2, 12, 29, 19)}[shape]
+                fill = value if style == "flat style" else None
+                (draw.ellipse if shape == "disc" else draw.rectangle)(box, fill=fill, outline=value, width=2)
+                name = f"{colour}-{shape}-{style.split()[0]}.png"
+                picture.save(root / "data" / name)
+                split = "val" if (colour, shape) == ("green", "bar") else "train"
+                text = f"{colour} {shape}, {style}"
+                row = {
+                    "file_name": name,
+                    "text": text,
+                    "name": f"{colour} {shape}",
+                    "keywords": [shape],
+                    "split": split,
+                }
+                rows.append(json.dumps(row))
+    (root / "data" / "metadata.jsonl").write_text("\n".join(rows))
+    common = {"schema": "zoo.recipe/1", "data": {"name": "image-folder", "path": str(root / "data"), "size": 32}}
+    train = {
+        "steps": 6, "batch_size": 5, "precision": "fp32", "save_every": 2, "validate_every": 3, "sheet_every": 6,
+        "warmup_steps": 2, "seed": 4,
+    }  # fmt: skip
+    recipes = {
+        "ae": {
+            **common, "name": "toy-ae", "objective": "autoencoder-kl", "train": train,
+            "autoencoder": {
+                "name": "kl", "channels": 4, "z_channels": 4, "width": 8, "mult": [1, 2, 2], "blocks": 1, "groups": 4,
+            },
+        },
+        "clip": {
+            **common, "name": "toy-clip", "objective": "clip-contrastive", "train": train,
+            "network": {
+                "name": "clip", "embed_dim": 16, "image_size": 32, "image_width": 8, "image_layers": [1, 1, 1, 1],
+                "text_width": 16, "text_heads": 2, "text_layers": 1, "context_length": 16,
+            },
+        },
+        "latent": {
+            **common, "name": "toy-latent", "train": train,
+            "objective": {"name": "denoising", "sheet_steps": 2},
+            "autoencoder": {"weights": str(root / "runs/toy-ae/export/toy-ae.yaml")},
+            "conditioner": {"weights": str(root / "runs/toy-clip/export/toy-clip.yaml")},
+            "network": {
+                "name": "unet", "in_channels": 4, "out_channels": 4, "width": 8, "mult": [1, 2], "blocks": 1,
+                "attention_levels": [1], "heads": 2, "context_width": 16, "groups": 4,
+            },
+            "schedule": {"name": "cosine", "steps": 1000}, "parameterization": "v",
+        },
+    }  # fmt: skip
+    for name, recipe in recipes.items():
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    for name in ("ae", "clip", "latent"):
+        zoo.train(root / f"{name}.yaml", folder=root / "runs" / f"toy-{name}")
+    return root
+
+
+def test_trained_weights_draw_from_a_config_that_names_their_cards(shop, tmp_path):
+    runs = shop / "runs"
+    config = {
+        "schema": "zoo.pipeline/1",
+        "conditioners": {"text": {"weights": str(runs / "toy-clip/export/toy-clip.yaml")}},
+        "stages": [
+            {
+                "name": "base", "listens": ["text"], "size": 32,
+                "denoiser": {"weights": str(runs / "toy-latent/export/toy-latent.yaml")},
+                "autoencoder": {"weights": str(runs / "toy-ae/export/toy-ae.yaml")},
+                "guidance": [{"name": "classifier-free", "scale": 2.0}],
+                "sampler": {"name": "ddim", "steps": 2},
+            }
+        ],
+    }  # fmt: skip
+    pipe = zoo.build(config)
+    assert pipe("red disc, flat style").tensor.shape == (1, 3, 32, 32)
+    with pytest.raises(UsageError, match="'purple'"):
+        pipe("purple disc, flat style")
+
+
+def test_a_run_folder_tells_what_made_it(shop):
+    facts = json.loads((shop / "runs/toy-latent/run.json").read_text())
+    assert facts["recipe"]["objective"]["name"] == "denoising"
+    card = yaml.safe_load((shop / "runs/toy-latent/export/toy-latent.yaml").read_text())
+    assert card["denoiser"]["parameterization"]["name"] == "v"
+    assert card["provenance"]["steps"] == 6
+    assert card["provenance"]["samples_seen"] == 30
+    assert (shop / "runs/toy-latent/samples/step-00000006.png").exists()
+
+
+def test_standardised_latents_have_unit_deviation_and_decode_as_before(shop):
+    autoencoder = zoo.load(str(shop / "runs/toy-ae/export/toy-ae.yaml"))
+    (cached,) = (
+        p for p in (shop / "runs/toy-latent/cache").glob("*.safetensors") if load_file(p)["latents"].shape[0] > 2
+    )
+    latents = load_file(cached)["latents"]
+    assert latents.mean((0, 2, 3)).abs().max() < 0.02
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.02
+    assert autoencoder.scale == 1.0
+
+
+@pytest.mark.parametrize("name", ["ae", "clip", "latent"])
+def test_a_resumed_run_ends_in_the_same_file(shop, tmp_path, name):
+    whole = (shop / "runs" / f"toy-{name}" / "export" / f"toy-{name}.safetensors").read_bytes()
+    recipe, folder = shop / f"{name}.yaml", tmp_path / "run"
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress):
+        if progress.step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        zoo.train(recipe, folder=folder, callback=stop)
+    made = zoo.train(recipe, folder=folder, resume=True)
+    assert (made.card.parent / f"toy-{name}.safetensors").read_bytes() == whole
+
+
+def test_init_from_starts_where_the_named_weights_ended(shop, tmp_path):
+    card = shop / "runs/toy-ae/export/toy-ae.yaml"
+    overrides = {"init_from": str(card), "train.steps": 1, "train.learning_rate": 0.0}
+    made = zoo.train(shop / "ae.yaml", folder=tmp_path / "run", overrides=overrides)
+    ours, theirs = (load_file(p.with_suffix(".safetensors")) for p in (made.card, card))
+    assert all(torch.allclose(ours[k].float(), theirs[k].float(), atol=2e-3) for k in ours if k.startswith("decoder."))
+
+
+def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", str(shop / "ae.yaml"), "--set", "train.steps=2", "--run", "here"]) == 0
+    assert capsys.readouterr().out.strip().endswith("here/export/toy-ae.yaml")
+    assert run(["train", str(shop / "ae.yaml"), "--run", "here"]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(["train", str(shop / "ae.yaml"), "--run", "other", "--resume"]) == 2
+    assert run(["train", str(shop / "clip.yaml"), "--run", "here", "--resume"]) == 2
+    assert "another recipe" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"train.stepps": 3}, "steps"),
+        ({"train.steps": "many"}, "steps"),
+        ({"objective.kl_wait": 1.0}, "kl_weight"),
+        ({"objective.network": "kl"}, "network"),
+        ({"autoencoder.widht": 3}, "width"),
+        ({"autoencoder": {"weights": "emoji-kl-f4"}}, "init_from"),
+        ({"data.size": "big"}, "size"),
+        ({"name": "../escape"}, "plain word"),
+    ],
+)
+def test_wrong_recipes_are_refused_before_anything_is_read(shop, overrides, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        read_recipe(shop / "ae.yaml", registry(), overrides)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "recipes/emoji").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_recipe_checks(path):
+    assert read_recipe(path, registry()).raw["card"]["licence"]
