@@ -62,8 +62,8 @@ def test_two_samplers_agree_when_both_take_many_steps(pipe):
 
 def test_img2img_and_inpainting_on_the_shipped_model(pipe, apple):
     image = apple.tensor[0]
-    near = pipe("red apple, 3d style", image=image, strength=0.2)
-    far = pipe("red apple, 3d style", image=image, strength=0.9)
+    near = pipe("blue heart, 3d style", image=image, strength=0.2, seed=9)
+    far = pipe("blue heart, 3d style", image=image, strength=0.9, seed=9)
     assert (near.tensor[0] - image).abs().mean() < (far.tensor[0] - image).abs().mean()
     mask = torch.zeros(64, 64)
     mask[:, 32:] = 1
@@ -99,7 +99,7 @@ def test_half_the_precision_draws_nearly_the_same(pipe):
 
 
 def test_a_long_prompt_and_unknown_words_are_told(pipe):
-    with pytest.raises(UsageError, match="'flurbish', 'snorgle'"):
+    with pytest.raises(UsageError, match=r"'flurbish'.*'snorgle'"):
         pipe("a snorgle and a flurbish, 3d style")
     with pytest.raises(UsageError, match="40 tokens"):
         pipe("red " * 40)

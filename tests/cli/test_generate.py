@@ -99,7 +99,7 @@ def test_a_wrong_request_is_one_sentence_and_code_2_and_writes_nothing(here, cap
 
 def test_unknown_words_are_named(here, capsys):
     assert run(["generate", "red appple, 3d style"]) == 2
-    assert "'appple'" in capsys.readouterr().err
+    assert "'appple' (near: apple" in capsys.readouterr().err
     assert list(here.iterdir()) == []
 
 

@@ -81,14 +81,21 @@ def restore(rows: Tensor, token_ids: Tensor) -> Tensor:
     return table
 
 
-def refuse_unknown_words(prompts: Sequence[str], known: frozenset[int], known_words: Sequence[str] = ()) -> None:
+def known_words(known: Iterable[int]) -> list[str]:
+    """The whole words among some token ids."""
+    decoder = _tokenizer().decoder
+    texts = (decoder[i] for i in known if i < UNKNOWN)
+    return [text.removesuffix("</w>") for text in texts if text.endswith("</w>")]
+
+
+def refuse_unknown_words(prompts: Sequence[str], known: frozenset[int]) -> None:
     """Raise UsageError naming each word of the prompts that has a token outside `known`, with near words if any."""
     strange = sorted({w for p in prompts for w in words(p) if not known.issuperset(encode(w))})
     if not strange:
         return
-    named = []
+    there, named = known_words(known), []
     for word in strange:
-        near = difflib.get_close_matches(word, known_words, n=2, cutoff=0.7)
+        near = difflib.get_close_matches(word, there, n=2, cutoff=0.75)
         named.append(f"'{word}'" + (f" (near: {', '.join(near)})" if near else ""))
     raise UsageError(
         f"this model never learned the word{'s' if len(named) > 1 else ''} {', '.join(named)}: say it in other words"

@@ -1,0 +1,204 @@
+"""The documentation against the code: links lead somewhere, commands parse, names exist, examples do what is said."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import zoo
+from zoo.cli import main as command_line
+from zoo.config.cards import KEYS as CARD_KEYS
+from zoo.config.safe_yaml import parse_yaml
+from zoo.pipeline import Pipeline
+from zoo.registry import registry
+from zoo.samplers.ddim import DDIM
+from zoo.schedules import CosineSchedule
+from zoo.training.recipe import KEYS as RECIPE_KEYS
+from zoo.training.recipe import read_recipe
+from zoo.types import Prediction
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    p
+    for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("benchmarks/*.md"))
+    if not p.name.startswith(".")
+)
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
+# Words in capitals stand for what a reader puts there; pictures are the reader's own.
+_PLACEHOLDER = re.compile(r"\b(PATH|NAME|VERB|RECIPE|KEY|CARD)\b")
+
+
+def blocks(language: str) -> list[Any]:
+    """Every fenced block of a language, by page."""
+    found = []
+    for page in PAGES:
+        inside = [text for name, text in _FENCED.findall(page.read_text(encoding="utf-8")) if name == language]
+        found += [pytest.param(text, id=f"{page.relative_to(ROOT)}-{i}") for i, text in enumerate(inside)]
+    return found
+
+
+def commands() -> list[str]:
+    """Every `zoo ...` command line in a fenced or indented block, without what only a reader can fill in."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for name, block in _FENCED.findall(text) if name in ("", "sh") for line in block.splitlines()]
+        lines += [line[4:] for line in _FENCED.sub("", text).splitlines() if line.startswith("    ")]
+        for line in lines:
+            for part in re.split(r"&&", line):
+                if part.strip().startswith("zoo "):
+                    found[part.strip()] = None
+    return list(found)
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """Lets commands run up to where pictures would be drawn or weights trained; returns what was asked there."""
+    calls: list[tuple[str, tuple, dict]] = []
+
+    class Reached(Exception):
+        pass
+
+    def stop(name):
+        def reached(*words, **named):
+            calls.append((name, words, named))
+            raise Reached
+
+        return reached
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(zoo, "build", stop("build"))
+    monkeypatch.setattr(zoo, "train", stop("train"))
+    return calls
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    targets = [link for link, _ in _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))]
+    lost = [t for t in targets if not t.startswith(("http:", "https:")) and not (page.parent / t).exists()]
+    assert not lost, f"{page.relative_to(ROOT)} links to {lost}"
+
+
+def test_every_page_can_be_found_from_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "index.md" and f"({p.name})" not in index] == []
+
+
+def test_there_are_commands_to_check():
+    assert len(commands()) > 30
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not _PLACEHOLDER.search(c.replace("README", ""))])
+def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
+    words = shlex.split(command)[1:]
+    if "mine.yaml" in words:  # the config of docs/extending.md, which another test checks
+        mine = next(b.values[0] for b in blocks("yaml") if "zoo.pipeline/1" in b.values[0])
+        (tmp_path / "mine.yaml").write_text(mine)
+        words = [str(tmp_path / "mine.yaml") if w == "mine.yaml" else w for w in words]
+    code = command_line.run(words)
+    said = capsys.readouterr()
+    if words[0] in ("generate", "export", "train"):
+        assert [name for name, _, _ in heard] == ["train" if words[0] == "train" else "build"], said.err
+    else:
+        assert code == 0, said.err
+    if words[0] == "train":
+        _, (recipe,), named = heard[0]
+        assert read_recipe(recipe, registry(), named["overrides"]).name
+
+
+def test_a_wrong_command_would_be_seen(heard):
+    assert command_line.run(["generate", "x", "--sampler", "nothing"]) == 2
+    assert command_line.run(["generate", "x", "--nothing"]) == 2
+    assert heard == []
+
+
+def literal(node: ast.expr) -> Any:
+    """The value of a literal; None where it is none."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("snippet", blocks("python"))
+def test_python_examples_name_what_there_is(snippet):
+    asked = set(inspect.signature(Pipeline.__call__).parameters)
+    for node in ast.walk(ast.parse(snippet)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zoo"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "zoo":
+            assert node.attr in zoo.__all__, ast.unparse(node)
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        named = {k.arg: literal(k.value) for k in node.keywords}
+        if called == "zoo.build" and isinstance(literal(node.args[0]), str) and named.get("sampler") != "my-sampler":
+            zoo.check(literal(node.args[0]), named.pop("overrides", None), **named)
+        if called == "pipe":
+            assert set(named) <= asked, ast.unparse(node)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_yaml_examples_have_known_keys(text):
+    value = parse_yaml(text, source="the example")
+    if value["schema"] == "zoo.pipeline/1":
+        zoo.check(value)
+    else:
+        known = {"zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[value["schema"]]
+        assert set(value) <= set(known)
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_json_examples_are_json(text):
+    for line in text.splitlines():
+        json.loads(line)
+
+
+def test_the_sampler_that_the_documentation_adds_works(tmp_path, monkeypatch):
+    """Euler's method in sigma / alpha is DDIM; so the example can be held against it."""
+    diff = next(b.values[0] for b in blocks("diff") if "samplers/euler.py" in b.values[0])
+    new, _, registered = diff.partition("--- a/registry.yaml")
+    source = "\n".join(line[1:] for line in new.splitlines() if line.startswith("+") and not line.startswith("+++"))
+    (tmp_path / "euler_of_the_documentation.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("euler_of_the_documentation")
+    added = [line[1:].strip() for line in registered.splitlines() if line.startswith("+") and "+++" not in line]
+    assert added == ["euler: zoo.samplers.euler:Euler"]
+
+    def denoise(x, step):
+        return Prediction(x0=torch.tanh(x) * step.alpha)
+
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = []
+    for sampler in (module.Euler(steps=7), DDIM(steps=7)):
+        drawn.append(sampler(denoise, sampler.plan(CosineSchedule()), x, noise=lambda *_: torch.zeros_like(x)))
+    torch.testing.assert_close(drawn[0], drawn[1], atol=1e-10, rtol=1e-10)
+
+
+def test_every_verb_has_its_page():
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [verb for verb in command_line.VERBS if f"zoo {verb}" not in page] == []
+
+
+def test_nothing_documented_names_a_machine():
+    """Paths of whoever wrote it have no business in text that others paste."""
+    files = [
+        *PAGES,
+        *ROOT.glob("NOTICE"),
+        *ROOT.glob("requirements.lock"),
+        ROOT / ".ci" / "run",
+        ROOT / "pyproject.toml",
+    ]
+    own = re.compile(r"(?<![\w.])/(home|root|Users|work|tmp|opt)/\w")
+    assert [f.name for f in files if own.search(f.read_text(encoding="utf-8"))] == []
