@@ -30,7 +30,8 @@ LAYERS = (
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
     ("zoo.safety", "zoo.generation", "zoo.tasks"),
     ("zoo.pipeline",),
-    ("zoo.checkpoints", "zoo.data", "zoo.evaluation", "zoo.training"),
+    ("zoo.data",),
+    ("zoo.checkpoints", "zoo.evaluation", "zoo.training"),
     ("zoo.assemble",),
     ("zoo.cli",),
 )

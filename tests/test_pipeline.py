@@ -81,7 +81,7 @@ def test_size_changes_the_picture_and_impossible_sizes_are_refused(pipe):
 
 
 def test_img2img_keeps_more_of_the_image_the_smaller_the_strength(pipe, picture):
-    known = pipe.stages[0].autoencoder.encode(torch.from_numpy(np.asarray(picture)).permute(2, 0, 1)[None] / 127.5 - 1)
+    known = pipe.stages[0].autoencoder.encode(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 127.5 - 1)
     far = [
         float((pipe("cat", image=picture, strength=s, steps=20).samples - known).square().mean())
         for s in (0.1, 0.4, 1.0)
@@ -102,7 +102,7 @@ def test_inpainting_keeps_the_known_pixels_exactly_and_redraws_the_rest(pipe, pi
 def test_the_redrawn_part_does_not_depend_on_what_the_mask_hides(pipe, picture):
     mask = torch.zeros(32, 32)
     mask[:16] = 1
-    hidden = torch.from_numpy(np.asarray(picture)).permute(2, 0, 1).float() / 255
+    hidden = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     first = pipe("cat", image=hidden, mask=mask)
     start = first.samples[:, :, :4]
     other = hidden.clone()
@@ -146,6 +146,23 @@ def test_two_stages_over_two_intervals_equal_one_over_both(pipe):
     split = tiny_pipeline()
     split.stages = [high, low]
     torch.testing.assert_close(split("cat", seed=4).samples, pipe("cat", seed=4).samples, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stage_that_takes_an_image_refines_the_one_before_at_its_own_size():
+    pipe = tiny_pipeline(steps=20)
+    stage = pipe.stages[0]
+    two = tiny_pipeline(steps=20)
+    two.stages = [stage, replace(stage, name="fine", size=64, takes="image", interval=(0.2, 0.0))]
+    base = pipe("cat", seed=4).tensor
+    fine = two("cat", seed=4).tensor
+    assert fine.shape == (1, 3, 64, 64)
+    assert torch.equal(two("cat", seed=4, stages=1).tensor, base)
+    known = stage.autoencoder.encode(torch.nn.functional.interpolate(base, 64, mode="bicubic", antialias=True) * 2 - 1)
+    far = [
+        float((two("cat", seed=4).samples - known).square().mean()),
+        float((pipe("cat", seed=4, size=64).samples - known).square().mean()),
+    ]
+    assert far[0] < far[1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from zoo.errors import ConfigError, UsageError
 from zoo.pipeline import Pipeline, Stage
 from zoo.registry import KINDS, registry
 from zoo.training.recipe import read_recipe
-from zoo.training.run import TrainedRun
+from zoo.training.run import Parts, TrainedRun
 from zoo.training.run import train as run_recipe
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -102,6 +101,11 @@ def assemble(
     stages = []
     for number, block in enumerate(config["stages"]):
         interval = block.get("interval") or (1.0, 0.0)
+        if block.get("feeds") in ("low_res", "embedding"):
+            raise ConfigError(
+                f"stage '{block.get('name', number)}' feeds '{block['feeds']}', and no network of this version listens "
+                "to that yet; feed an image or a latent"
+            )
         stages.append(
             Stage(
                 name=block.get("name", f"stage {number}"),
@@ -169,6 +173,6 @@ def train(
 ) -> TrainedRun:
     """Check a recipe and run it."""
     checked = read_recipe(recipe, registry(), overrides)
-    parts = SimpleNamespace(component=component, part=part, denoiser=denoiser, load_into=load_into)
+    parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name
     return run_recipe(checked, parts, folder=place, resume=resume, device=_device(device), callback=callback)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import __version__, tasks
@@ -34,8 +35,8 @@ REFINE_STRENGTH = 0.6  # of image to image, where none is given
 class Stage:
     """A denoiser with its guidance, sampler and autoencoder, at one resolution.
 
-    `takes` says what it starts from (noise, or the latent of the stage before), `feeds` what it hands on; `listens`
-    names its conditioners; `size` is pixels a side; `interval` is the part of t it runs over, (high, low).
+    `takes` says what it starts from (noise, or the latent or the image of the stage before), `feeds` what it hands on;
+    `listens` names its conditioners; `size` is pixels a side; `interval` is the part of t it runs over, (high, low).
     """
 
     name: str
@@ -170,7 +171,8 @@ class Pipeline:
                             x_t=r.x_t, x0=r.x0,
                         ))  # fmt: skip
 
-                x = self._sample(number, stage, table, request, part, x, report)
+                given = x if stage.takes == "latent" or x is None else self._picture(run[number - 1], stage, x, request)
+                x = self._sample(number, stage, table, request, part, given, report)
                 done += len(table)
             assert x is not None
             pixels = run[-1].autoencoder.decode(x.to(_dtype_of(run[-1].autoencoder))).float()
@@ -291,6 +293,8 @@ class Pipeline:
                     x = torch.lerp(x, begin.sigma * eps, free)
         elif stage.takes == "latent" and given is not None:
             x = given  # at this stage's first t already: the stage before stopped there
+        elif stage.takes == "image" and given is not None:
+            x = begin.alpha * given + begin.sigma * eps
         else:
             x = begin.sigma * eps
 
@@ -299,6 +303,14 @@ class Pipeline:
             denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
         steps = bound(request.source, shape=shape, samples=samples, stage=number, device=device)
         return stage.sampler(denoise, table, x, noise=steps, callback=report)
+
+    def _picture(self, before: Stage, stage: Stage, x: Tensor, request: _Request) -> Tensor:
+        """What `before` sampled, as clean latents of `stage` at its size."""
+        images = before.autoencoder.decode(x.to(_dtype_of(before.autoencoder))).float().clamp(-1, 1)
+        size = stage.pixels(request.size)
+        if tuple(images.shape[2:]) != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(-1, 1)
+        return stage.autoencoder.encode(images.to(_dtype_of(stage.autoencoder))).to(x.dtype)
 
     def _checked(self, tensor: Tensor) -> tuple[Tensor, list[dict[str, Any]] | None]:
         if self.safety is None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zoo.data.image_folder import ImageFolder
-from zoo.training.pictures import from_uint8
+from zoo.data.pictures import from_uint8
 from zoo.types import Autoencoder
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip import build_clip
+from zoo.data.pictures import from_uint8
 from zoo.errors import WeightsError
-from zoo.training.pictures import from_uint8
 
 
 class Clip(nn.Module):

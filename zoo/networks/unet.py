@@ -44,8 +44,8 @@ class ResBlock(nn.Module):
             nn.Dropout(dropout),
             nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
-        nn.init.zeros_(self.out_layers[3].weight)  # each block starts as its shortcut (Dhariwal & Nichol 2021)
-        nn.init.zeros_(self.out_layers[3].bias)
+        for parameter in self.out_layers[3].parameters():  # each block starts as its shortcut (Dhariwal & Nichol 2021)
+            nn.init.zeros_(parameter)
         same = channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
 
@@ -160,8 +160,8 @@ class UNet(nn.Module):
                     layers.append(Upsample(channels))
                 self.output_blocks.append(Block(*layers))
         last = nn.Conv2d(channels, out_channels, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.out = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), last)
 
     def forward(self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

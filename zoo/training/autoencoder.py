@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.data.image_folder import ImageFolder
+from zoo.data.pictures import from_uint8, grid, to_uint8
 from zoo.training.objective import CPU, Batch
-from zoo.training.pictures import from_uint8, grid, to_uint8
 
 
 class AutoencoderKLObjective:

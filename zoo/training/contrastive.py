@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from zoo.conditioners import vocabulary
 from zoo.data.captions import caption
 from zoo.data.image_folder import ImageFolder
+from zoo.data.pictures import from_uint8
 from zoo.training.objective import CPU, Batch
-from zoo.training.pictures import from_uint8
 
 LARGEST_LOGIT_SCALE = 100.0
 

@@ -20,12 +20,12 @@ from zoo.conditioners.clip_text import ClipText
 from zoo.data.captions import caption
 from zoo.data.image_folder import ImageFolder
 from zoo.data.latents import encode_all
+from zoo.data.pictures import grid, to_uint8
 from zoo.denoiser import Denoiser
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.noise import AddressedNoise, bound
 from zoo.samplers.ddim import DDIM
 from zoo.training.objective import CPU, Batch
-from zoo.training.pictures import grid, to_uint8
 from zoo.types import Autoencoder, Condition
 
 

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,13 +19,14 @@ from zoo.training.objective import CPU
 from zoo.training.recipe import Recipe
 
 
-class Parts(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Parts:
     """What the assembler lends: components and weights by their blocks."""
 
-    def component(self, kind: str, block: Any) -> Any: ...
-    def part(self, kind: str, block: Mapping[str, Any]) -> Any: ...
-    def denoiser(self, network: Any, facts: Mapping[str, Any]) -> Any: ...
-    def load_into(self, module: Any, card: str) -> None: ...
+    component: Callable[[str, Any], Any]
+    part: Callable[[str, Any], Any]
+    denoiser: Callable[[Any, Mapping[str, Any]], Any]
+    load_into: Callable[[Any, str], None]
 
 
 @dataclass(frozen=True)
