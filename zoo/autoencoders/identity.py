@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Identity(nn.Module):
-    """images (B, C, H, W) in [-1, 1] are their own latents; lets a pixel stage look like a latent one."""
+    """No autoencoder: diffusion on the pixels themselves. images (B, C, H, W) in [-1, 1] are their own latents."""
 
     factor = 1
 

@@ -179,11 +179,12 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """images (B, 3, H, W) in [-1, 1] <-> scaled latents (B, channels, H / factor, W / factor).
+    """The KL autoencoder of latent diffusion, in CompVis' layout: kl-f4, kl-f8, Stable Diffusion's.
 
-    The encoder gives a diagonal Gaussian per position; `encode` returns its mode, or a sample when `noise`
-    (shaped like the latents) is given. Latents leave here as `(z - shift) * scale`, so that a denoiser sees
-    about unit variance (Rombach et al. 2022, appendix G); `decode` undoes that first.
+    images (B, 3, H, W) in [-1, 1] <-> scaled latents (B, channels, H / factor, W / factor). The encoder
+    gives a diagonal Gaussian per position; `encode` returns its mode, or a sample when `noise` (shaped like the
+    latents) is given. Latents leave here as `(z - shift) * scale`, so that a denoiser sees about unit variance
+    (Rombach et al. 2022, appendix G); `decode` undoes that first.
 
     Args:
         width: channels at full resolution; mult: multiples of it, one a level (factor = 2 ** (levels - 1)).

@@ -13,7 +13,7 @@ def build_clip(
     *, embed_dim: int, image_size: int, image_width: int, image_layers: Sequence[int], text_width: int, text_heads: int,
     text_layers: int, context_length: int,
 ) -> CLIP:  # fmt: skip
-    """An open_clip model with a ResNet image tower and a causal text tower over CLIP's 49,408 tokens.
+    """CLIP, both towers, to be trained: a ResNet for pictures and a causal transformer for captions.
 
     Args:
         embed_dim: width of the space both towers meet in. image_size: pixels a side of its pictures, a multiple of 32.

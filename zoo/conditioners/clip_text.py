@@ -19,7 +19,9 @@ from zoo.types import Condition
 
 
 class ClipText(nn.Module):
-    """prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)).
+    """CLIP's text tower: token states for cross-attention, and the pooled embedding.
+
+    prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)).
 
     Args:
         width, heads, layers, context_length, embed_dim: the transformer (SD 1: 768, 12, 12, 77, 768).

@@ -24,7 +24,7 @@ LARGEST_PICTURE = 64 * 10**6  # pixels
 
 
 class ImageFolder:
-    """Rows of pictures and captions; `len`, `rows`, `image(i)` and `images()`.
+    """Pictures with captions, in a folder or a zip with metadata.jsonl.
 
     Args:
         path: a folder or a .zip file. split: keep only rows whose `split` is this. size: pixels a side.

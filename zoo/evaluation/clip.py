@@ -15,7 +15,10 @@ from zoo.errors import WeightsError
 
 
 class Clip(nn.Module):
-    """Unit embeddings of pictures and captions; arguments as `zoo.conditioners.clip.build_clip`, always compact."""
+    """A CLIP as a judge: unit embeddings of pictures and of captions.
+
+    Arguments as `zoo.conditioners.clip.build_clip`; the token table is always compact.
+    """
 
     def __init__(
         self, *, embed_dim: int, image_size: int, image_width: int, image_layers: Sequence[int], text_width: int,

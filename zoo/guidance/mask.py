@@ -26,7 +26,7 @@ from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mask:
-    """Hold the known part of a sample.
+    """Hold the known part of a sample: inpainting.
 
     x0: (B, C, *spatial) clean samples, in the stage's own space and range. known: broadcastable to x0, in [0, 1] or
     bool; 1 where x0 is kept and 0 where the network paints. Put it last, so that nothing changes the known part.

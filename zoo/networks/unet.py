@@ -91,9 +91,10 @@ class Block(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """F(x, time, context): (B, in_channels, H, W) -> (B, out_channels, H, W).
+    """The OpenAI block layout with cross-attention to text: Stable Diffusion 1's network.
 
-    H and W must be multiples of 2 ** (levels - 1).
+    F(x, time, context): (B, in_channels, H, W) -> (B, out_channels, H, W). H and W must be
+    multiples of 2 ** (levels - 1).
 
     Args:
         width: channels of the finest level; mult: multiples of it, one a level; blocks: residual blocks a level.

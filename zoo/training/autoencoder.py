@@ -19,7 +19,9 @@ from zoo.training.objective import CPU, Batch
 
 
 class AutoencoderKLObjective:
-    """|x - x'| + gradient_weight * |grad x - grad x'| + kl_weight * KL(q(z|x) || N(0, 1)), means over elements."""
+    """Trains a KL autoencoder to give pictures back.
+
+    |x - x'| + gradient_weight * |grad x - grad x'| + kl_weight * KL(q(z|x) || N(0, 1)), means over elements."""
 
     def __init__(
         self, *, network: AutoencoderKL, train: ImageFolder, validation: ImageFolder, kl_weight: float = 1e-3,

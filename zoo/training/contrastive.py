@@ -20,7 +20,9 @@ LARGEST_LOGIT_SCALE = 100.0
 
 
 class ClipContrastive:
-    """Symmetric cross-entropy over a batch; equal captions count as each other's.
+    """Trains a CLIP: pictures and captions of a batch find each other.
+
+    Symmetric cross-entropy over a batch; equal captions count as each other's.
 
     Args:
         word_dropout: share of caption tokens replaced by the unknown token, so that its row means something.

@@ -30,7 +30,7 @@ from zoo.types import Autoencoder, Condition
 
 
 class Denoising:
-    """Latents of a frozen autoencoder, captions through a frozen conditioner, one U-Net.
+    """Trains a denoiser on the latents of a frozen autoencoder, told captions through a frozen conditioner.
 
     Args:
         min_snr: gamma; None weighs every x0 error by SNR, as eps training does.
