@@ -102,7 +102,7 @@ class ClipContrastive:
         tensors["token_embedding.weight"] = vocabulary.compact(tensors["token_embedding.weight"], ids)
         tensors["token_ids"] = ids
         if self.ship == "extractor":
-            return tensors, {"kind": "extractor", "contract": {"size": int(clip.visual.image_size[0])}}
+            return tensors, {"kind": "extractor", "contract": {"size": self.train.size}}
         blocks, width = clip.transformer.resblocks, int(clip.ln_final.weight.numel())
         text = {
             "width": width, "heads": int(blocks[0].attn.num_heads), "layers": len(blocks),
