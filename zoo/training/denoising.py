@@ -42,7 +42,7 @@ class Denoising:
         self, *, network: Denoiser, autoencoder: Autoencoder, conditioner: ClipText, train: ImageFolder,
         validation: ImageFolder, cache: Path, min_snr: float | None = 5.0, condition_dropout: float = 0.1,
         keep_caption: float = 0.6, guidance: float = 4.0, sheet_steps: int = 25, sheet_prompts: Sequence[str] = (),
-        precision: torch.dtype = torch.float32, device: torch.device = CPU, compile: bool = False,
+        precision: torch.dtype = torch.float32, device: torch.device = CPU,
     ) -> None:  # fmt: skip
         self.device, self.network = device, network
         self.autoencoder, self.conditioner = autoencoder, conditioner
@@ -54,7 +54,6 @@ class Denoising:
         shown = validation.rows[:: max(1, len(validation) // 16)][:16]
         self.sheet_prompts = list(sheet_prompts) or [row["text"] for row in shown]
         self.guidance, self.sheet_steps, self.precision = guidance, sheet_steps, precision
-        self._forward = torch.compile(network.network) if compile else None
 
     def _captions(self, batch: Batch) -> list[str]:
         if not batch.training:
@@ -81,14 +80,13 @@ class Denoising:
         with torch.no_grad():
             cond = self.conditioner.states(self.conditioner.tokenize(self._captions(batch)))[0]
         time = torch.tensor([network.time_input(float(value)) for value in t], device=self.device)
-        forward = self._forward if self._forward is not None and network is self.network else network.network
         x_in = x_t.contiguous(memory_format=torch.channels_last)
         # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
         with (
             torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
             sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
         ):
-            output = forward(x_in, time, context=cond).float()
+            output = network.network(x_in, time, context=cond).float()
         error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
         c_out = network.parameterization(alpha, sigma).c_out
         c_out_squared = torch.as_tensor(c_out).square()
