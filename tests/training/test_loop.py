@@ -159,6 +159,36 @@ def test_a_crash_while_saving_leaves_the_older_checkpoint(tmp_path, monkeypatch)
     assert resumed.step == 1
 
 
+def test_an_interrupt_inside_a_step_leaves_no_half_step_behind(tmp_path, monkeypatch, uninterrupted):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    update = loop.average.update
+
+    def interrupted(network, step):
+        if step == 6:  # the optimizer has stepped, the average has not
+            raise KeyboardInterrupt
+        update(network, step)
+
+    monkeypatch.setattr(loop.average, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    resumed.resume()
+    assert resumed.step == 5
+    resumed.run()
+    assert equal(weights_of(resumed), uninterrupted[1])
+
+
+def test_saving_a_step_again_never_takes_a_good_checkpoint_away(tmp_path, monkeypatch):
+    loop = Loop(Line(), settings(keep=1), tmp_path, identity="line")
+    loop.train_step()
+    path = loop.save()
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *a, **k: pytest.fail("a checkpoint was removed"))
+    assert loop.save() == path
+    monkeypatch.undo()
+    (path / "network.safetensors").write_bytes(b"spoiled")
+    checkpoint.read(loop.save())
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     objective = Line()
     objective.poison = 4 * 3

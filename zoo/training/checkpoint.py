@@ -54,6 +54,14 @@ def save(
 ) -> Path:
     """Write checkpoint `step` under `folder` (one safetensors file an entry of `tensors`), keep the newest `keep`."""
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    if final.exists():
+        # A step is always the same step. A good checkpoint of it is never taken away to be written again.
+        try:
+            read(final)
+        except WeightsError:
+            pass
+        else:
+            return final
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -69,7 +77,7 @@ def save(
         _flush(temporary / MANIFEST)
         _flush(temporary)
         if final.exists():
-            shutil.rmtree(final)
+            shutil.rmtree(final)  # it didn't verify, see above
         temporary.rename(final)
         _flush(folder)
     except BaseException:

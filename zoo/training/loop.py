@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -190,7 +189,10 @@ class Loop:
         return {key: value / count for key, value in sums.items()}
 
     def run(self, on_progress: Callable[[Progress], Any] | None = None) -> Mapping[str, float]:
-        """Train to the last step, saving on the way and on an interrupt; returns the last validation scalars."""
+        """Train to the last step, saving on the way; returns the last validation scalars.
+
+        An interrupt saves nothing: it may fall inside a step, and half a step is no state to resume from.
+        """
         settings = self.settings
         scalars = Scalars(self.folder)
         last: Mapping[str, float] = {}
@@ -216,10 +218,6 @@ class Loop:
                 if on_progress is not None:
                     left = (settings.steps - self.step) * settings.batch_size / rate
                     on_progress(Progress(self.step, settings.steps, loss, rate, left))
-        except KeyboardInterrupt:
-            with suppress(OSError):
-                self.save()
-            raise
         finally:
             scalars.close()
         return last
