@@ -1,15 +1,19 @@
 """Parameterizations: what a network is trained to give reads back as x0."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from zoo.errors import ConfigError
-from zoo.parameterization import X0, Eps, V
+from zoo.parameterization import EDM, X0, Eps, Flow, V
 
-EACH = {"eps": Eps(), "x0": X0(), "v": V()}
+EACH = {"eps": Eps(), "x0": X0(), "v": V(), "flow": Flow(), "edm": EDM(sigma_data=0.5)}
+GOLDEN = Path(__file__).parent / "golden" / "edm" / "preconditioning.safetensors"
 numbers = st.floats(-3.0, 3.0)
 
 
@@ -20,7 +24,7 @@ def test_target_reads_back_as_x0_for_any_alpha_and_sigma(name, x0, eps, alpha, s
     parameterization = EACH[name]
     c_skip, c_out, c_in = parameterization(alpha, sigma)
     x_t = alpha * x0 + sigma * eps
-    assert c_in == 1.0
+    assert name == "edm" or c_in == 1.0
     back = c_skip * x_t + c_out * parameterization.target(x0, eps, alpha, sigma)
     assert back == pytest.approx(x0, abs=1e-9 * (1.0 + sigma / alpha) ** 2)
 
@@ -56,3 +60,32 @@ def test_v_and_x0_are_fine_where_there_is_no_signal():
     # x0 = -v there: v = 0 * eps - 1 * x0.
     assert V()(0.0, 1.0)[:2] == (0.0, -1.0)
     assert X0()(0.0, 1.0)[:2] == (0.0, 1.0)
+
+
+def test_flow_and_edm_are_fine_where_there_is_no_signal():
+    assert Flow()(0.0, 1.0)[:2] == (1.0, -1.0)
+    assert EDM(sigma_data=0.5)(0.0, 1.0) == (0.0, 0.5, 1.0)
+
+
+def test_edm_reads_the_original_networks_output_as_the_original_code_did():
+    io = load_file(GOLDEN)
+    c_skip, c_out, c_in = EDM(sigma_data=0.5)(torch.ones(2, 1, 1, 1), io["sigma"].view(-1, 1, 1, 1))
+    assert torch.allclose(c_in * io["x"], io["net_in"], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(c_skip * io["x"] + c_out * io["F_x"], io["D_x"], rtol=1e-5, atol=1e-5)
+    other = EDM(sigma_data=0.6)(torch.ones(2, 1, 1, 1), io["sigma"].view(-1, 1, 1, 1))
+    assert not torch.allclose(other.c_skip * io["x"] + other.c_out * io["F_x"], io["D_x"], atol=1e-3)
+
+
+@given(alpha=st.floats(0.05, 1.0), sigma=st.floats(0.01, 20.0))
+def test_edm_has_unit_variance_in_and_out(alpha, sigma):
+    # Exactly, for independent x0 of variance d^2 and eps of variance 1: variances add up.
+    d = 0.5
+    c_in = EDM(sigma_data=d)(alpha, sigma).c_in
+    assert c_in**2 * (alpha**2 * d**2 + sigma**2) == pytest.approx(1.0)
+    of_x0, of_eps = EDM(sigma_data=d).target(1.0, 0.0, alpha, sigma), EDM(sigma_data=d).target(0.0, 1.0, alpha, sigma)
+    assert of_x0**2 * d**2 + of_eps**2 == pytest.approx(1.0)
+
+
+def test_edm_without_deviation_is_refused():
+    with pytest.raises(ConfigError, match="sigma_data"):
+        EDM(sigma_data=0.0)

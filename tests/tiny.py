@@ -1,14 +1,17 @@
-"""A tiny latent pipeline with random weights, made in a blink: what tests of the machinery draw with."""
+"""Tiny pipelines with random weights, made in a blink: what tests of the machinery draw with."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from zoo.autoencoders.identity import Identity
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.denoiser import Denoiser
 from zoo.guidance.classifier_free import ClassifierFree
-from zoo.networks.unet import UNet
+from zoo.guidance.threshold import StaticThreshold
+from zoo.low_res import GaussianAugmentation
+from zoo.networks.unet import UNet, timestep_embedding
 from zoo.parameterization import V
 from zoo.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
@@ -62,3 +65,53 @@ def tiny_pipeline(*, steps: int = 4, eta: float = 0.0, **arguments: object) -> P
         sampler=DDIM(steps=steps, eta=eta), guidance=(ClassifierFree(scale=3.0),), listens=("text",), size=32,
     )  # fmt: skip
     return Pipeline(conditioners={"text": LetterCounts().requires_grad_(False)}, stages=[stage], **arguments)  # type: ignore[arg-type]
+
+
+class TinyNet(nn.Module):
+    """The smallest network that listens to everything: two convolutions, and a shift for what it is told."""
+
+    reads = ("context", "level", "label")
+
+    def __init__(
+        self, *, in_channels: int = 3, out_channels: int = 3, classes: int | None = None, null_class: bool = True,
+        width: int = 8, context_width: int | None = WIDTH,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.in_channels, self.out_channels, self.width = in_channels, out_channels, width
+        self.classes = classes
+        self.conv_in = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
+        self.time, self.level = nn.Linear(width, width), nn.Linear(width, width)
+        self.context = None if context_width is None else nn.Linear(context_width, width)
+        self.label_emb = None if classes is None else nn.Embedding(classes + null_class, width)
+
+    def forward(
+        self, x: torch.Tensor, time: torch.Tensor, *, context: torch.Tensor | None = None,
+        level: torch.Tensor | None = None, label: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        shift = self.time(timestep_embedding(time, self.width).to(x.dtype))
+        if level is not None:
+            shift = shift + self.level(timestep_embedding(1000 * level, self.width).to(x.dtype))
+        if context is not None and self.context is not None:
+            shift = shift + self.context(context.mean(1))
+        if label is not None and self.label_emb is not None:
+            shift = shift + self.label_emb(label)
+        return self.conv_out(torch.tanh(self.conv_in(x) + shift[:, :, None, None]))
+
+
+def tiny_cascade(
+    *, sizes: tuple[int, ...] = (8, 16, 32), augmentation: float | None = 0.2, steps: int = 3, **arguments: object
+) -> Pipeline:
+    """Text to pictures of the last size, through all of them."""
+    stages = []
+    for number, size in enumerate(sizes):
+        denoiser = Denoiser(
+            network=randomise(TinyNet(in_channels=6 if number else 3), number + 1), schedule=CosineSchedule(),
+            parameterization=V(), low_res=GaussianAugmentation(schedule=CosineSchedule()) if number else None,
+        )  # fmt: skip
+        stages.append(Stage(
+            name=f"s{size}", denoiser=denoiser, autoencoder=Identity(), sampler=DDIM(steps=steps, eta=0.5),
+            guidance=(ClassifierFree(scale=2.0), StaticThreshold()), listens=("text",), size=size,
+            feeds="image" if number == len(sizes) - 1 else "low_res", augmentation=augmentation if number else None,
+        ))  # fmt: skip
+    return Pipeline(conditioners={"text": LetterCounts().requires_grad_(False)}, stages=stages, **arguments)  # type: ignore[arg-type]

@@ -52,13 +52,14 @@ def weights(card: Card) -> Any:
 
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
-    """A network with what it was trained for: schedule, parameterization, how t reaches it."""
+    """A network with what it was trained for: schedule, parameterization, how t and a smaller picture reach it."""
     return Denoiser(
         network=network,
         schedule=component("schedule", facts["schedule"]),
         parameterization=component("parameterization", facts["parameterization"]),
         time_input=facts.get("time_input", "index"),
         time_rounding=facts.get("time_rounding", "nearest"),
+        low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,
     )
 
 
@@ -90,6 +91,21 @@ class _Parts:
             self.hashes[name] = read_card(name).sha256
         return self.made[name]
 
+    def guidance(self, block: str | Mapping[str, Any]) -> Any:
+        """A guidance block, whose arguments may be weights of a network (a classifier)."""
+        named: dict[str, Any] = {"name": block} if isinstance(block, str) else dict(block)
+        for key, value in named.items():
+            if isinstance(value, Mapping) and "weights" in value:
+                made = self.get("network", value)
+                named[key] = made.network if isinstance(made, Denoiser) else made
+        return component("guidance", named)
+
+
+def _small_size(block: Mapping[str, Any]) -> int | None:
+    """Pixels a side of the smaller picture that a card says its network enlarges."""
+    small = read_card(block["weights"]).contract.get("low_res") if "weights" in block else None
+    return small if isinstance(small, int) and not isinstance(small, bool) else None
+
 
 def assemble(
     config: Mapping[str, Any], *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
@@ -101,10 +117,10 @@ def assemble(
     stages = []
     for number, block in enumerate(config["stages"]):
         interval = block.get("interval") or (1.0, 0.0)
-        if block.get("feeds") in ("low_res", "embedding"):
+        if block.get("feeds") == "embedding":
             raise ConfigError(
-                f"stage '{block.get('name', number)}' feeds '{block['feeds']}', and no network of this version listens "
-                "to that yet; feed an image or a latent"
+                f"stage '{block.get('name', number)}' feeds an embedding, and no network of this version listens to "
+                "that yet; feed an image, a latent or low_res"
             )
         stages.append(
             Stage(
@@ -112,12 +128,14 @@ def assemble(
                 denoiser=parts.get("network", block["denoiser"]),
                 autoencoder=parts.get("autoencoder", block.get("autoencoder") or {"name": "identity"}),
                 sampler=component("sampler", block["sampler"]),
-                guidance=tuple(component("guidance", g) for g in block.get("guidance") or ()),
+                guidance=tuple(parts.guidance(g) for g in block.get("guidance") or ()),
                 listens=tuple(block.get("listens") or ()),
                 takes=block.get("takes", "noise"),
                 feeds=block.get("feeds", "image"),
                 size=block["size"],
                 interval=(float(interval[0]), float(interval[1])),
+                small_size=_small_size(block["denoiser"]),
+                augmentation=block.get("augmentation"),
             )
         )
     safety = config.get("safety")

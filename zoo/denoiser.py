@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError, NumericError, UsageError
-from zoo.types import Condition, NoiseSchedule, Parameterization, Prediction, Step, StepTable
+from zoo.types import Condition, LowRes, NoiseSchedule, Parameterization, Prediction, Step, StepTable
 
 TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
 
 
 class Denoiser(nn.Module):
-    """A network, the schedule it was trained under, and how its output is read."""
+    """A network, the schedule it was trained under, how its output is read, and what it sees of a smaller picture."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Denoiser(nn.Module):
         parameterization: Parameterization,
         time_input: Literal["index", "index1000", "t999", "sigma", "log-sigma-quarter"] = "index",
         time_rounding: Literal["nearest", "interpolate"] = "nearest",
+        low_res: LowRes | None = None,
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
@@ -56,6 +57,7 @@ class Denoiser(nn.Module):
         self.parameterization = parameterization
         self.time_input_name = time_input
         self.time_rounding = time_rounding
+        self.low_res = low_res
 
     def time_input(self, t: float) -> float:
         """The number the network is handed for t (see the table above)."""
@@ -100,7 +102,8 @@ class BoundDenoiser:
             "mask": cond.mask,
             "vector": cond.vector,
             "label": cond.label,
-            "level": cond.level,
+            # As time does, a level stays float32: it is a t, and is embedded as one.
+            "level": None if self.cond.level is None else self.cond.level.to(x.device, torch.float32),
         }
         # A conditioner may say more than a network listens to (CLIP's pooled vector, to SD 1's U-Net).
         reads = getattr(self.denoiser.network, "reads", named)

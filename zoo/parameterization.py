@@ -8,9 +8,14 @@ that a sampler sees x0 only. With x_t = alpha * x0 + sigma * eps:
 | `Eps` | eps (Ho et al. 2020, eq. 12) | 1 / alpha | -sigma / alpha |
 | `X0` | x0 | 0 | 1 |
 | `V` | alpha * eps - sigma * x0 (Salimans & Ho 2022, appendix D) | alpha / r | -sigma / r |
+| `Flow` | eps - x0 (Lipman et al. 2022; Liu et al. 2022) | 1 / (alpha + sigma) | -sigma / (alpha + sigma) |
+| `EDM` | x0 at unit variance (Karras et al. 2022, table 1) | alpha d^2 / q | sigma d / sqrt(q) |
 
-with r = alpha^2 + sigma^2, which is 1 for variance-preserving schedules. Alpha and sigma may be floats, numpy arrays
+with r = alpha^2 + sigma^2, which is 1 for variance-preserving schedules, d the data's deviation and
+q = sigma^2 + alpha^2 d^2. Only `EDM` scales its input: c_in = 1 / sqrt(q). Alpha and sigma may be floats, numpy arrays
 or tensors; `target` is what a network of this kind is trained to give.
+
+A score network (Song & Ermon 2019) says eps too: the score of x_t is -eps / sigma, so `Eps` reads -sigma * score.
 """
 
 from __future__ import annotations
@@ -64,3 +69,45 @@ class V:
     def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
         """v = alpha * eps - sigma * x0."""
         return alpha * eps - sigma * x0
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The network predicts the velocity eps - x0 of the straight path from data to noise: flow matching."""
+
+    def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
+        # x_t - sigma * (eps - x0) = (alpha + sigma) * x0.
+        total = alpha + sigma
+        return Coefficients(c_skip=1.0 / total, c_out=-sigma / total, c_in=1.0)
+
+    def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
+        """eps - x0."""
+        return eps - x0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDM:
+    """EDM's preconditioning: network input, output and target have unit variance at every noise level.
+
+    Karras et al. 2022, table 1, says it for x_t / alpha and sigma / alpha; here for any alpha.
+
+    Args:
+        sigma_data: the data's standard deviation.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.sigma_data > 0.0:
+            raise ConfigError(f"parameterization 'edm' needs sigma_data > 0, not {self.sigma_data}; the paper's is 0.5")
+
+    def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
+        d = self.sigma_data
+        q = sigma * sigma + alpha * alpha * d * d
+        return Coefficients(c_skip=alpha * d * d / q, c_out=sigma * d / q**0.5, c_in=1.0 / q**0.5)
+
+    def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
+        """(x0 - c_skip * x_t) / c_out, with sigma cancelled."""
+        d = self.sigma_data
+        q = sigma * sigma + alpha * alpha * d * d
+        return (sigma * x0 - alpha * d * d * eps) / (d * q**0.5)

@@ -27,7 +27,7 @@ from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError
 
 KINDS = (
-    "schedule", "parameterization", "grid", "network", "autoencoder", "conditioner", "guidance", "sampler",
+    "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "guidance", "sampler",
     "dataset", "extractor", "metric", "safety", "objective",
 )  # fmt: skip
 PLUGIN_GROUP = "zoo.plugins"

@@ -1,8 +1,8 @@
 """Noise schedules: how much of the clean sample and how much noise x_t holds, `x_t = alpha_t * x0 + sigma_t * eps`.
 
 A schedule is a function of t in [0, 1], t = 0 clean and t = 1 its noisiest point, and it belongs to the weights: a
-network reads x_t right only under the schedule it was trained with. The discrete ones here are variance preserving,
-alpha_t^2 + sigma_t^2 = 1, and defined by T betas (Ho et al. 2020, eq. 2 and 4):
+network reads x_t right only under the schedule it was trained with. Those defined by T betas are variance preserving,
+alpha_t^2 + sigma_t^2 = 1 (Ho et al. 2020, eq. 2 and 4):
 
     alpha_bar_i = prod_{j <= i} (1 - beta_j),    alpha = sqrt(alpha_bar_i),    sigma = sqrt(1 - alpha_bar_i),
 
@@ -14,6 +14,12 @@ k-diffusion does; below the first point alpha_bar goes linearly to 1 at t = 0.
 | `LinearSchedule` | DDPM (Ho et al. 2020), ADM, DiT |
 | `ScaledLinearSchedule` | latent diffusion and Stable Diffusion (Rombach et al. 2022): linear in sqrt(beta) |
 | `CosineSchedule` | improved DDPM (Nichol & Dhariwal 2021, eq. 17), GLIDE, IF |
+| `FlowSchedule` | flow matching: alpha = 1 - t, sigma = t (Lipman et al. 2022; Liu et al. 2022) |
+| `VESchedule` | NCSN and score SDE, alpha = 1, sigmas a geometric row (Song & Ermon 2019; Song et al. 2021b) |
+| `EDMSchedule` | EDM, alpha = 1, sigma^(1 / rho) linear in t (Karras et al. 2022, eq. 5) |
+
+The last two explode the variance. They begin at sigma_min and not at 0: all t above 0 have sigma >= sigma_min, and a
+run's last step leads from there to the clean sample at t = 0.
 
 Everything is float64 numpy: a run asks for some dozens of numbers, once.
 """
@@ -31,6 +37,8 @@ from zoo.errors import ConfigError, UsageError
 # Points closer than this (in units of an index) to a point of the table are that point: (i + 1) / T * T is not
 # always i + 1 in floating point.
 _SNAP = 1e-9
+# Stands for the least t above 0 of a continuous schedule that begins at sigma_min.
+_LEAST_T = 1e-9
 
 
 class DiscreteSchedule(ABC):
@@ -157,6 +165,119 @@ class CosineSchedule(DiscreteSchedule):
         alpha_bar = np.cos((u + self.offset) / (1.0 + self.offset) * np.pi / 2.0) ** 2
         # The cap keeps the last point above alpha = 0, where an eps prediction would say nothing about x0.
         return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], self.beta_cap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSchedule:
+    """The straight path from data to noise: alpha = 1 - t, sigma = t. Continuous."""
+
+    @property
+    def T(self) -> int | None:
+        """None: any t is as good."""
+        return None
+
+    def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(1 - t, t)."""
+        t = _inside(t)
+        return 1.0 - t, t
+
+    def t_from_log_snr(self, log_snr: float | np.ndarray) -> np.ndarray:
+        """sigma / alpha = t / (1 - t)."""
+        return 1.0 / (1.0 + np.exp(np.clip(0.5 * np.asarray(log_snr, dtype=np.float64), -700.0, 700.0)))
+
+
+class VarianceExploding(ABC):
+    """alpha = 1 and sigma from sigma_min to sigma_max; `steps` points, or None for a continuous one."""
+
+    sigma_min: float
+    sigma_max: float
+    steps: int | None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.sigma_min < self.sigma_max:
+            raise ConfigError(
+                f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them"
+            )
+        if self.steps is not None and self.steps < 2:
+            raise ConfigError(f"a schedule from sigma_min to sigma_max needs two points or more, not {self.steps}")
+
+    @abstractmethod
+    def _sigma(self, u: np.ndarray) -> np.ndarray:
+        """The sigma at a share u in [0, 1] of the way from sigma_min to sigma_max."""
+
+    @abstractmethod
+    def _share(self, sigma: np.ndarray) -> np.ndarray:
+        """Its inverse."""
+
+    @property
+    def T(self) -> int | None:
+        """How many points the schedule has, None if it is continuous."""
+        return self.steps
+
+    def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(1, sigma_t) in the shape of t; sigma is 0 at t = 0 and at least sigma_min above."""
+        t = _inside(t)
+        u = t if self.steps is None else np.clip((t * self.steps - 1.0) / (self.steps - 1.0), 0.0, 1.0)
+        return np.ones_like(t), np.where(t > 0.0, self._sigma(u), 0.0)
+
+    def t_from_log_snr(self, log_snr: float | np.ndarray) -> np.ndarray:
+        """The t of a sigma, clipped to [sigma_min, sigma_max]; 0 for infinity."""
+        sigma = np.exp(np.clip(-0.5 * np.asarray(log_snr, dtype=np.float64), -700.0, 700.0))
+        u = np.clip(self._share(np.clip(sigma, self.sigma_min, self.sigma_max)), 0.0, 1.0)
+        t = np.maximum(u, _LEAST_T) if self.steps is None else (u * (self.steps - 1.0) + 1.0) / self.steps
+        return np.where(np.isposinf(log_snr), 0.0, t)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VESchedule(VarianceExploding):
+    """Sigmas in geometric progression (Song & Ermon 2019, section 4; Song et al. 2021b, eq. 30).
+
+    Args:
+        steps: noise levels, None for a continuous row. The first of NCSN's sigmas is the largest; here it is t = 1.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    steps: int | None = None
+
+    def _sigma(self, u: np.ndarray) -> np.ndarray:
+        return self.sigma_min * (self.sigma_max / self.sigma_min) ** u
+
+    def _share(self, sigma: np.ndarray) -> np.ndarray:
+        return np.log(sigma / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EDMSchedule(VarianceExploding):
+    """Sigmas whose rho-th roots lie on a straight line, so that evenly spaced t are EDM's steps.
+
+    Karras et al. 2022, eq. 5; with rho = 1 time is sigma itself.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.rho > 0.0:
+            raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7")
+
+    def _sigma(self, u: np.ndarray) -> np.ndarray:
+        low, high = self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (1.0 / self.rho)
+        return (low + u * (high - low)) ** self.rho
+
+    def _share(self, sigma: np.ndarray) -> np.ndarray:
+        low, high = self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (1.0 / self.rho)
+        return (sigma ** (1.0 / self.rho) - low) / (high - low)
+
+
+def _inside(t: float | np.ndarray) -> np.ndarray:
+    t = np.asarray(t, dtype=np.float64)
+    if np.any(~(t >= 0.0)) or np.any(t > 1.0):
+        raise UsageError(f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first")
+    return t
 
 
 def _check_steps(steps: int) -> None:

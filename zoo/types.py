@@ -208,9 +208,21 @@ class Autoencoder(Protocol):
     def decode(self, latents: Tensor) -> Tensor: ...
 
 
+class LowRes(Protocol):
+    """The small picture that a super-resolution network is conditioned on -> Condition (zoo.low_res)."""
+
+    def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int] | None: ...
+    def __call__(
+        self, small: Tensor, *, size: tuple[int, int], level: Tensor | None = None, eps: Tensor | None = None
+    ) -> Condition: ...
+
+
 @runtime_checkable
 class Conditioner(Protocol):
-    """prompts -> Condition; `null` is the condition the weights were trained to read as 'nothing asked'."""
+    """prompts -> Condition; `null` is the condition the weights were trained to read as 'nothing asked'.
+
+    One with the attribute `hears = "labels"` is given labels instead (zoo.conditioners.class_label).
+    """
 
     def __call__(self, prompts: Sequence[str]) -> Condition: ...
     def null(self, batch: int) -> Condition: ...

@@ -218,8 +218,16 @@ def test_a_pipeline_of_another_kind_is_refused(tmp_path):
         with pytest.raises(ConfigError, match=sentence):
             export_diffusers(Pipeline(conditioners=conditioners, stages=stages), tmp_path / "folder")
     for model, convert, sentence in (
-        (UNet(width=16, mult=(1,), blocks=1, heads=2, groups=8, middle_attention=False), unet_config, "middle"),
-        (UNet(width=16, mult=(2,), blocks=1, heads=2, groups=8), unet_config, "mult not starting with 1"),
+        (
+            UNet(width=16, mult=(1,), blocks=1, heads=2, groups=8, attention_levels=(0,), middle_attention=False),
+            unet_config,
+            "middle",
+        ),
+        (
+            UNet(width=16, mult=(2,), blocks=1, heads=2, groups=8, attention_levels=(0,)),
+            unet_config,
+            "mult not starting with 1",
+        ),
         (AutoencoderKL(width=16, mult=(2,), groups=8), kl_config, "mult not starting with 1"),
     ):
         with pytest.raises(ConfigError, match=sentence):

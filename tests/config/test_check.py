@@ -135,11 +135,6 @@ BAD = {
         r"stops at t = 0\.5 and stage 'b' starts at t = 0\.4; let them meet",
     ),
     "still noisy": (pipeline(stage(interval=[1.0, 0.5])), r"stops at t = 0\.5, still noisy"),
-    "nothing smaller": (pipeline(stage(feeds="low_res"), stage(name="b")), "takes no smaller picture"),
-    "nobody feeds": (
-        pipeline(stage(denoiser={"network": {"name": "net", "low_res": True}, **NET})),
-        "no stage feeds low_res to it",
-    ),
 }  # fmt: skip
 
 
@@ -160,9 +155,6 @@ GOOD = {
     ),
     "a refiner": pipeline(
         stage(feeds="latent", interval=[1.0, 0.5]), stage(name="b", takes="latent", interval=[0.5, 0.0])
-    ),
-    "a cascade": pipeline(
-        stage(feeds="low_res"), stage(name="b", denoiser={"network": {"name": "net", "low_res": True}, **NET}, size=128)
     ),
     "unconditional": pipeline(
         stage(listens=[], guidance=[], denoiser={"network": {"name": "net", "context_width": None}, **NET}),

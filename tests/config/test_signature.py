@@ -84,7 +84,16 @@ def test_dataclasses_constructors_and_inheritance_are_read(components):
     assert [p.default for p in walk.parameters] == ["10", "0.0", "Even()", "'up'"]
     assert walk.summary == "Walks."
     net = components.entry("network", "net").signature()
-    assert net.names == ("in_channels", "context_width", "size_multiple", "vector_width", "low_res", "wide")
+    assert net.names == (
+        "in_channels",
+        "context_width",
+        "size_multiple",
+        "vector_width",
+        "wide",
+        "classes",
+        "null_class",
+        "level",
+    )
     assert components.entry("guidance", "needy").signature().parameters[0].required
     assert components.entry("autoencoder", "codec").signature().constants == {"factor": 4}
 

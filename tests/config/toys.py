@@ -71,7 +71,29 @@ class Net(Module):
     """A net."""
 
     def __init__(self, *, in_channels: int = 4, context_width: int | None = 8, size_multiple: int = 4,
-                 vector_width: int | None = None, low_res: bool = False, wide: list[int] = ()):
+                 vector_width: int | None = None, wide: list[int] = (), classes: int | None = None,
+                 null_class: bool = False, level: bool | None = None):
+        pass
+
+
+@dataclass
+class Noisy:
+    schedule: "Schedule"
+    noised: Literal["before", "after"] = "before"
+
+
+@dataclass
+class Clean:
+    pass
+
+
+class Labels:
+    hears = "labels"
+
+    def __init__(self, *, names: list[str], null_class: bool = True):
+        pass
+
+    def null(self, batch):
         pass
 
 
@@ -108,6 +130,12 @@ class Free:
 
 
 @dataclass
+class Judge:
+    classifier: "Module"
+    scale: float = 1.0
+
+
+@dataclass
 class Needy:
     known: "Tensor"
 '''
@@ -119,8 +147,9 @@ TARGETS = {
     "parameterization": {"velocity": "Velocity"},
     "network": {"net": "Net"},
     "autoencoder": {"codec": "Codec", "identity": "Plain"},
-    "conditioner": {"text": "Text", "mute": "Mute"},
-    "guidance": {"classifier-free": "Free", "needy": "Needy"},
+    "conditioner": {"text": "Text", "mute": "Mute", "labels": "Labels"},
+    "guidance": {"classifier-free": "Free", "classifier": "Judge", "needy": "Needy"},
+    "low_res": {"gaussian": "Noisy", "plain": "Clean"},
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from zoo.data.captions import caption, style_of
+from zoo.data.decode import FORMATS, open_picture
 from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
 from zoo.errors import UsageError
@@ -129,3 +130,20 @@ def test_a_row_without_name_keeps_its_text():
     assert {caption({"text": "a photo"}, stream(0, "c", i), keep=0.0) for i in range(50)} == {"a photo"}
     assert style_of(ROW) == "3d style"
     assert style_of({"text": "a photo"}) == ""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_that_is_read_is_read(format):
+    out = io.BytesIO()
+    Image.new("RGB", (8, 6), (40, 80, 120)).save(out, format)
+    picture = open_picture(out.getvalue(), name="a", where="b")
+    assert picture.size == (8, 6)
+    assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - (40, 80, 120)).max() <= 4
+
+
+def test_a_photograph_lies_as_its_camera_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    out = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(out, "JPEG", exif=exif)
+    assert open_picture(out.getvalue(), name="a", where="b").size == (4, 8)

@@ -4,78 +4,40 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
+from tests.training import line
+from tests.training.line import Line, equal, weights_of
 from zoo.data.draws import rows_of_batch
 from zoo.errors import ConfigError, NumericError, WeightsError
 from zoo.training import checkpoint
-from zoo.training.loop import Loop, TrainSettings
-from zoo.training.objective import Batch
-
-
-class Line:
-    """Fit a small convolution to another one; noise in, so that every random address matters."""
-
-    rows, validation_rows = 10, 4
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.network: nn.Module = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 1))
-        self.poison: int | None = None
-
-    def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        x = batch.noise((2, 5, 5), "x") + torch.from_numpy(batch.rows).view(-1, 1, 1, 1) / 10
-        target = x.sum(dim=1, keepdim=True) * torch.from_numpy(batch.uniform("scale")).float().view(-1, 1, 1, 1)
-        loss = (network(x) - target).square().mean()
-        if self.poison is not None and batch.training and int(batch.samples[0]) >= self.poison:
-            loss = loss * float("nan")
-        return {"loss": loss}
-
-    def sheet(self, network: nn.Module) -> Tensor | None:
-        return torch.zeros(3, 4, 4, dtype=torch.uint8)
-
-    def export(self, network):
-        return network.state_dict(), {}
+from zoo.training.loop import Loop
+from zoo.training.settings import TrainSettings
 
 
 def settings(**changes: object) -> TrainSettings:
-    plain = {
-        "steps": 12, "batch_size": 3, "warmup_steps": 3, "decay_steps": 4, "precision": "fp32", "save_every": 1,
-        "validate_every": 5, "sheet_every": 6, "keep": 3, "weight_decay": 0.1,
-    }  # fmt: skip
-    return TrainSettings(**{**plain, **changes})  # type: ignore[arg-type]
-
-
-def weights_of(loop: Loop) -> dict[str, Tensor]:
-    both = {**loop.network.state_dict(), **{f"average.{k}": v for k, v in loop.average.state().items()}}
-    return {k: v.clone() for k, v in both.items()}
-
-
-def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    """Batches that end within epochs, and a checkpoint every step."""
+    return line.settings(**{"batch_size": 3, "save_every": 1, "sheet_every": 6, **changes})
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    loop = Loop(Line(), settings(), tmp_path_factory.mktemp("whole"), identity="line")
+    loop = Loop(Line(dropout=0.3), settings(), tmp_path_factory.mktemp("whole"), identity="line")
     losses = []
     loop.run(lambda p: losses.append(p.loss))
     return losses, weights_of(loop)
 
 
-@pytest.mark.parametrize("stop", range(1, 12))
+@pytest.mark.parametrize("stop", range(1, 20))
 def test_resume_at_any_step_is_bit_exact(stop, uninterrupted, tmp_path):
     losses, weights = uninterrupted
-    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    loop = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     mine = [loop.train_step() for _ in range(stop)]
     loop.save()
-    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    resumed = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     assert resumed.resume() == []
     assert resumed.step == stop
     resumed.run(lambda p: mine.append(p.loss))
@@ -90,7 +52,7 @@ def test_another_seed_is_another_run(uninterrupted, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, uninterrupted):
-    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    loop = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     for _ in range(6):
         loop.train_step()
         loop.save()
@@ -99,7 +61,7 @@ def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, uninterrupted):
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(data)
-    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    resumed = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     (said,) = resumed.resume()
     assert "network.safetensors" in said
     assert resumed.step == 5
@@ -150,7 +112,7 @@ def test_a_crash_while_saving_leaves_the_older_checkpoint(tmp_path, monkeypatch)
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_flush", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WeightsError, match="No space"):
         loop.save()
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
     monkeypatch.undo()
@@ -160,7 +122,7 @@ def test_a_crash_while_saving_leaves_the_older_checkpoint(tmp_path, monkeypatch)
 
 
 def test_an_interrupt_inside_a_step_leaves_no_half_step_behind(tmp_path, monkeypatch, uninterrupted):
-    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    loop = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     update = loop.average.update
 
     def interrupted(network, step):
@@ -171,7 +133,7 @@ def test_an_interrupt_inside_a_step_leaves_no_half_step_behind(tmp_path, monkeyp
     monkeypatch.setattr(loop.average, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         loop.run()
-    resumed = Loop(Line(), settings(), tmp_path, identity="line")
+    resumed = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     resumed.resume()
     assert resumed.step == 5
     resumed.run()
@@ -205,12 +167,30 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
 def test_only_the_newest_checkpoints_are_kept_and_the_run_can_be_read(tmp_path):
     loop = Loop(Line(), settings(keep=2), tmp_path, identity="line")
     loop.run()
-    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000011", "step-00000012"]
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000019", "step-00000020"]
     lines = (tmp_path / "scalars.csv").read_text().splitlines()
     assert lines[0] == "step,name,value"
-    assert any(line.startswith("12,validation/loss,") for line in lines)
-    assert (tmp_path / "samples" / "step-00000012.png").exists()
-    json.loads((tmp_path / "checkpoints" / "step-00000012" / "manifest.json").read_text())
+    assert any(text.startswith("20,validation/loss,") for text in lines)
+    assert (tmp_path / "samples" / "step-00000020.png").exists()
+    json.loads((tmp_path / "checkpoints" / "step-00000020" / "manifest.json").read_text())
+
+
+def test_a_resumed_run_s_curve_has_each_step_once(tmp_path):
+    whole = Loop(Line(), settings(validate_every=1), tmp_path / "whole", identity="line")
+    whole.run()
+    loop = Loop(Line(), settings(validate_every=1, save_every=4), tmp_path / "parts", identity="line")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(lambda p: (_ for _ in ()).throw(KeyboardInterrupt) if p.step == 7 else None)
+    with (tmp_path / "parts/scalars.csv").open("a") as file:
+        file.write("8,valida")  # a line that a crash cut
+    resumed = Loop(Line(), settings(validate_every=1), tmp_path / "parts", identity="line")
+    resumed.resume()
+    resumed.run()
+
+    def curve(folder):
+        return [text for text in (folder / "scalars.csv").read_text().splitlines() if "per_second" not in text]
+
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
 
 
 def test_training_learns(tmp_path):

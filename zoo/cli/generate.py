@@ -1,4 +1,4 @@
-"""`zoo generate`: prompts to pictures."""
+"""`zoo generate`: prompts, classes or a small picture to pictures."""
 
 from __future__ import annotations
 
@@ -37,15 +37,18 @@ def _check_writable(output: str, count: int, *, grid: bool) -> None:
 
 def generate(
     prompts: Annotated[list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="CLASS", help="A class to draw, by name or number.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = "latent-text2img",
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt or class.")] = 1,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
     size: Annotated[str | None, typer.Option(help="Pixels: 64 or HEIGHTxWIDTH.")] = None,
-    image: Annotated[str | None, typer.Option(help="A picture to start from.")] = None,
+    image: Annotated[str | None, typer.Option(help="A picture to start from, or to enlarge.")] = None,
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
     overrides: Annotated[
@@ -58,7 +61,7 @@ def generate(
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
 ) -> None:
-    """Draw pictures from prompts."""
+    """Draw pictures from prompts, classes or pictures."""
     import zoo
     from zoo.cli.progress import step_bar
 
@@ -66,7 +69,7 @@ def generate(
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
-    count = n * max(1, len(prompts or []))
+    count = n * max(1, len(prompts or []), len(labels or []))
     pixels = _parse_size(size)
     _check_writable(output, count, grid=grid)
     with step_bar(quiet=as_json) as bar:
@@ -74,8 +77,8 @@ def generate(
         pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
         bar.describe("drawing")
         made = pipe(
-            prompts or None, negative=negative, n=n, seed=seed, size=pixels, image=image, mask=mask, strength=strength,
-            batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+            prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=pixels, image=image,
+            mask=mask, strength=strength, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
         )  # fmt: skip
     files = made.save(output, grid=grid)
     if as_json:

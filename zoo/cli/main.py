@@ -26,6 +26,8 @@ VERBS = {
     "check": "zoo.cli.check:check",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
+    "data": "zoo.cli.data:data",
+    "doctor": "zoo.cli.doctor:doctor",
 }
 
 
@@ -39,7 +41,11 @@ def make_app() -> typer.Typer:
     for verb, target in VERBS.items():
         module, _, function = target.partition(":")
         if find_spec(module) is not None:
-            app.command(verb)(getattr(import_module(module), function))
+            found = getattr(import_module(module), function)
+            if isinstance(found, typer.Typer):  # a verb with verbs of its own
+                app.add_typer(found, name=verb)
+            else:
+                app.command(verb)(found)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +12,23 @@ import typer
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, like recipes/emoji/latent-64.yaml.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
-    folder: Annotated[Path | None, typer.Option("--run", help="The run's folder; runs/NAME if not given.")] = None,
+    # torchrun takes --run for an option of its own, before it starts zoo.
+    folder: Annotated[
+        Path | None, typer.Option("--run", "--folder", help="The run's folder; runs/NAME if not given.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
 ) -> None:
-    """Train what a recipe says, and write the weights with their card."""
+    """Train what a recipe says, and write the weights with their card.
+
+    On several devices: torchrun --nproc-per-node 2 -m zoo.cli.main train RECIPE."""
     import zoo
     from zoo.cli.progress import step_bar
 
-    with step_bar() as bar:
+    silent = os.environ.get("RANK", "0") != "0"  # torchrun's; the first process speaks for all
+    with step_bar(quiet=silent) as bar:
         bar.describe("preparing")
 
         def report(p) -> None:
@@ -29,8 +36,11 @@ def train(
             bar.update(p.step, p.steps)
 
         made = zoo.train(recipe, folder=folder, resume=resume, overrides=overrides, device=device, callback=report)
+    if silent:
+        return
     for note in made.notes:
         typer.echo(note, err=True)
     for name, value in made.validation.items():
         typer.echo(f"validation {name}: {value:.5g}")
-    typer.echo(str(made.card))
+    for card in (*made.others, made.card):
+        typer.echo(str(card))

@@ -10,7 +10,7 @@
 | `cards` | weight cards |
 | `presets` | pipelines: finding, reading, the keys of a pipeline and its stages |
 | `overrides` | plain values, merge, dotted overrides, the shortcuts of `build` |
-| `contract` | whether the parts of a pipeline fit each other |
+| `parts`, `contract`, `cascade`, `classes` | whether the parts of a pipeline fit each other |
 | `check` | `resolve`: all of it, in order |
 | `describe` | names and descriptions for people |
 """

@@ -8,44 +8,22 @@ the mend.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from zoo.config.cards import Card, check_card, check_weight_file, read_card
+from zoo.config.blocks import check_block
+from zoo.config.cards import check_card, check_weight_file, read_card
+from zoo.config.cascade import check_cascade
+from zoo.config.classes import check_classes, lent_weights
+from zoo.config.parts import Part, StageParts, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
 # What a stage's output may start or condition in the next one.
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
+RGB = 3  # channels that a smaller picture adds to a network's input
 # These grids choose among the schedule's points; a Karras grid lies between them.
 _FREE_GRIDS = ("karras",)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A component of a pipeline as the contract sees it."""
-
-    label: str
-    facts: Mapping[str, Any]
-    card: Card | None = None
-
-    def __getitem__(self, fact: str) -> Any:
-        return self.facts.get(fact)
-
-
-@dataclass(frozen=True)
-class StageParts:
-    """The parts of one stage."""
-
-    name: str
-    stage: Mapping[str, Any]
-    network: Part
-    autoencoder: Part
-    conditioners: list[Part]
-    schedule: Part
-    guidance: list[Part]
-    sampler: Part
 
 
 def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
@@ -55,13 +33,16 @@ def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
         for name, block in config["conditioners"].items()
     }
     stages = [_gather(stage, conditioners, registry) for stage in config["stages"]]
+    check_cascade(stages, registry)
     for parts in stages:
         _check_latents(parts)
         _check_conditions(parts)
         _check_guidance(parts)
+        check_classes(parts, registry)
         _check_steps(parts)
     _check_chain(stages)
     cards = [p.card for s in stages for p in (s.network, s.autoencoder)] + [p.card for p in conditioners.values()]
+    cards += [read_card(block["weights"]) for s in stages for g in s.guidance for block in lent_weights(g)]
     for card in {card.name: card for card in cards if card is not None}.values():
         check_weight_file(card)
 
@@ -85,6 +66,7 @@ def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry
         schedule=_part(schedule, "schedule", f"the schedule '{schedule['name']}'", registry),
         guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry) for g in stage["guidance"]],
         sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry),
+        low_res=None if not says.get("low_res") else _low_res_part(says["low_res"], where, registry),
     )  # fmt: skip
 
 
@@ -95,6 +77,11 @@ def _part(block: Mapping[str, Any], kind: str, label: str, registry: Registry) -
         facts = {**_derive(written, kind, registry), **card.contract}
         return Part(f"{kind} '{card.name}'", facts, card)
     return Part(label, _derive(block, kind, registry))
+
+
+def _low_res_part(block: str | Mapping[str, Any], where: str, registry: Registry) -> Part:
+    written = check_block(block, kind="low_res", where=f"low_res {where}", registry=registry)
+    return _part(written, "low_res", f"low_res '{written['name']}'", registry)
 
 
 def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str, Any]:
@@ -109,14 +96,22 @@ def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str
 
 def _check_latents(parts: StageParts) -> None:
     channels, wanted = parts.autoencoder["channels"], parts.network["in_channels"]
-    if _whole(channels) and _whole(wanted) and channels != wanted:
+    joined = RGB if parts.low_res is not None else 0
+    if whole(channels) and whole(wanted) and channels + joined != wanted:
+        small = f" and the small picture {joined}" if joined else ""
         raise ConfigError(
             f"stage '{parts.name}': {parts.network.label} takes {wanted} channels and {parts.autoencoder.label} gives "
-            f"{channels}; pair it with an autoencoder of {wanted} channels"
+            f"{channels}{small}; pair it with an autoencoder of {wanted - joined} channels"
+        )
+    given = parts.network["out_channels"]
+    if whole(channels) and whole(given) and given not in (channels, 2 * channels):
+        raise ConfigError(
+            f"stage '{parts.name}': {parts.network.label} gives {given} channels for samples of {channels}; take one "
+            f"that gives {channels}, or {2 * channels} with a learned variance"
         )
     factor, multiple = parts.autoencoder["factor"] or 1, parts.network["size_multiple"] or 1
     size = parts.stage["size"]
-    if _whole(factor) and _whole(multiple) and size % (factor * multiple):
+    if whole(factor) and whole(multiple) and size % (factor * multiple):
         least = factor * multiple
         raise ConfigError(
             f"stage '{parts.name}': size {size} is no multiple of {least}, which {parts.autoencoder.label} (factor "
@@ -127,26 +122,26 @@ def _check_latents(parts: StageParts) -> None:
 
 def _check_conditions(parts: StageParts) -> None:
     width = parts.network["context_width"]
-    givers = [c for c in parts.conditioners if _whole(c["context_width"])]
-    if _whole(width) and not parts.conditioners:
+    givers = [c for c in parts.conditioners if whole(c["context_width"])]
+    if whole(width) and not parts.conditioners:
         raise ConfigError(
             f"stage '{parts.name}': {parts.network.label} attends to tokens of width {width} and the stage listens to "
             "no conditioner; name one in listens"
         )
     for giver in givers:
-        if _whole(width) and giver["context_width"] != width:
+        if whole(width) and giver["context_width"] != width:
             raise ConfigError(
                 f"stage '{parts.name}': {parts.network.label} attends to tokens of width {width} and {giver.label} "
                 f"gives {giver['context_width']}; listen to the conditioner it was trained with"
             )
     vector = parts.network["vector_width"]
     for giver in parts.conditioners:
-        if _whole(vector) and _whole(giver["vector_width"]) and giver["vector_width"] != vector:
+        if whole(vector) and whole(giver["vector_width"]) and giver["vector_width"] != vector:
             raise ConfigError(
                 f"stage '{parts.name}': {parts.network.label} takes a vector of width {vector} and {giver.label} gives "
                 f"{giver['vector_width']}; listen to the conditioner it was trained with"
             )
-    deaf = "context_width" in parts.network.facts and width is None and not _whole(vector)
+    deaf = "context_width" in parts.network.facts and width is None and not whole(vector)
     if deaf and givers and not parts.network["classes"]:
         raise ConfigError(
             f"stage '{parts.name}' listens to {givers[0].label} and {parts.network.label} takes no condition; "
@@ -165,7 +160,7 @@ def _check_guidance(parts: StageParts) -> None:
                 "to no conditioner; name one in listens or take the guidance out"
             )
         for conditioner in parts.conditioners:
-            if not conditioner["null"]:
+            if not conditioner["null"] or conditioner["null_class"] is False:
                 raise ConfigError(
                     f"stage '{parts.name}': {guidance.label} needs a null condition and {conditioner.label} has none; "
                     "take the guidance out or set its scale to 1"
@@ -174,13 +169,13 @@ def _check_guidance(parts: StageParts) -> None:
 
 def _check_steps(parts: StageParts) -> None:
     steps, points = parts.sampler["steps"], parts.schedule["steps"]
-    if not _whole(steps):
+    if not whole(steps):
         return
     if steps < 1:
         raise ConfigError(f"stage '{parts.name}': {parts.sampler.label} takes 1 step or more, not {steps}; set steps")
     grid = parts.sampler["grid"]
     free = isinstance(grid, Mapping) and grid.get("name") in _FREE_GRIDS
-    if _whole(points) and steps > points and not free:
+    if whole(points) and steps > points and not free:
         raise ConfigError(
             f"stage '{parts.name}': {parts.sampler.label} is to take {steps} steps and {parts.schedule.label} of "
             f"{parts.network.label} has {points} points; use at most {points} steps"
@@ -205,18 +200,8 @@ def _check_chain(stages: list[StageParts]) -> None:
             )
         if feeds == "latent":
             _check_handover(before, after)
-        if feeds == "low_res" and not after.network["low_res"]:
-            raise ConfigError(
-                f"stage '{before.name}' feeds low_res and {after.network.label} of stage '{after.name}' takes no "
-                "smaller picture; use a super-resolution network"
-            )
-    for parts, before in zip(stages, [None, *stages], strict=False):
-        if parts.network["low_res"] and (before is None or before.stage["feeds"] != "low_res"):
-            raise ConfigError(
-                f"{parts.network.label} of stage '{parts.name}' needs a smaller picture and no stage feeds low_res "
-                "to it; put one before it"
-            )
-        if parts.stage["feeds"] != "latent" and parts.stage["interval"][1] > 0.0:
+    for parts in stages:
+        if parts.stage["feeds"] not in ("latent", "low_res") and parts.stage["interval"][1] > 0.0:
             raise ConfigError(
                 f"stage '{parts.name}' feeds {parts.stage['feeds']} and stops at t = {parts.stage['interval'][1]}, "
                 "still noisy; end its interval at 0"
@@ -225,7 +210,7 @@ def _check_chain(stages: list[StageParts]) -> None:
 
 def _check_handover(before: StageParts, after: StageParts) -> None:
     given, taken = before.autoencoder["channels"], after.autoencoder["channels"]
-    if _whole(given) and _whole(taken) and given != taken:
+    if whole(given) and whole(taken) and given != taken:
         raise ConfigError(
             f"stage '{before.name}' feeds latents of {given} channels and stage '{after.name}' has an autoencoder of "
             f"{taken}; give both the same autoencoder"
@@ -240,7 +225,3 @@ def _check_handover(before: StageParts, after: StageParts) -> None:
         raise ConfigError(
             f"stage '{before.name}' stops at t = {low} and stage '{after.name}' starts at t = {high}; let them meet"
         )
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -24,6 +24,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "presets"
 KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
+    "augmentation",
 )  # fmt: skip
 TAKES = ("noise", "latent", "image")
 FEEDS = ("image", "latent", "low_res", "embedding")
@@ -131,6 +132,8 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
             for i, block in enumerate(guidance)
         ],
         "sampler": check_block(stage["sampler"], kind="sampler", where=f"{where}.sampler", registry=registry),
+        # The level to which a super-resolution stage's small picture is noised; only where one is given.
+        **_check_augmentation(stage.get("augmentation"), f"{where}.augmentation"),
     }
 
 
@@ -188,6 +191,14 @@ def _check_size(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{where} is {show(value)}; write pixels a side, a whole number from 1 up")
     return value
+
+
+def _check_augmentation(value: Any, where: str) -> dict[str, float]:
+    if value is None:
+        return {}
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{where} is {show(value)}; write a noise level from 0 (none) to 1")
+    return {"augmentation": float(value)}
 
 
 def _check_interval(value: Any, where: str) -> list[float]:

@@ -6,52 +6,91 @@ else the data has stay with the row. File names are hostile until checked: none 
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
+import lzma
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
+from zoo.data.dataset import PictureDataset, Row, Skipped
+from zoo.data.decode import LARGEST_FILE
 from zoo.errors import UsageError
 
 METADATA = "metadata.jsonl"
-LARGEST_FILE = 64 * 2**20  # bytes of one picture or of the metadata
-LARGEST_PICTURE = 64 * 10**6  # pixels
+# What reading a damaged zip raises, besides OSError.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
 
-class ImageFolder:
+class ImageFolder(PictureDataset):
     """Pictures with captions, in a folder or a zip with metadata.jsonl.
 
     Args:
         path: a folder or a .zip file. split: keep only rows whose `split` is this. size: pixels a side.
+        resize: the shorter side is scaled to this before the crop; `size` if not given.
+        crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augment.py).
+        smallest: pictures with a side below this are bad; without it small ones are scaled up.
+        on_bad: `error` stops at a bad row or picture; `skip` decodes everything first and leaves those out, counted.
 
     Raises UsageError naming the file for a missing path, a row without `file_name` or `text`, a name that leaves
     the root, a file that is not a picture.
     """
 
-    def __init__(self, *, path: str, split: str | None = None, size: int = 64) -> None:
-        self.root, self.split, self.size = Path(path), split, size
+    def __init__(
+        self, *, path: str, split: str | None = None, size: int = 64, resize: int | None = None,
+        crop: Literal["centre", "random"] = "centre", flip: float = 0.0, flip_unless: Sequence[str] = (),
+        smallest: int | None = None, on_bad: Literal["error", "skip"] = "error",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            FolderSource(path), split=split, size=size, resize=resize, crop=crop, flip=flip, flip_unless=flip_unless,
+            smallest=smallest, on_bad=on_bad,
+        )  # fmt: skip
+
+
+class FolderSource:
+    """The rows of a `metadata.jsonl` and the bytes beside it."""
+
+    def __init__(self, path: str) -> None:
+        self.root, self.where = Path(path), path
         if not self.root.exists():
             raise UsageError(f"the data '{path}' does not exist; give a folder or a zip with {METADATA}")
         self._zip = None if self.root.is_dir() else self._open_zip()
-        self.rows = [row for row in self._read_rows() if split is None or row.get("split") == split]
-        if not self.rows:
-            raise UsageError(f"'{path}' has no rows" + (f" of split '{split}'" if split else ""))
-
-    def __len__(self) -> int:
-        return len(self.rows)
+        self.rows: list[Row] = []
+        self.broken: list[Skipped] = []
+        for number, row in self._lines():
+            if isinstance(row, Skipped):
+                self.broken.append(row)
+            elif not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("file_name", "text")):
+                name = str(row.get("file_name")) if isinstance(row, dict) else f"line {number}"
+                sentence = f"{METADATA} line {number} of '{path}' lacks a 'file_name' or a 'text'"
+                self.broken.append(Skipped(name, "missing caption", sentence))
+            else:
+                self.rows.append(row)
 
     def _open_zip(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.root)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*_DAMAGE, OSError) as error:
             raise UsageError(f"'{self.root}' is not a zip file: {error}") from error
 
-    def _read(self, name: str) -> bytes:
+    def _lines(self) -> Iterator[tuple[int, Any]]:
+        """Each line of the metadata as what it holds, or as why it holds nothing."""
+        for number, line in enumerate(self._bytes(METADATA).decode("utf-8", errors="replace").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                sentence = f"{METADATA} line {number} of '{self.root}' is not JSON: {error}"
+                yield number, Skipped(f"line {number}", "not JSON", sentence)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a row's picture."""
+        return self._bytes(self.rows[index]["file_name"])
+
+    def _bytes(self, name: str) -> bytes:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
             raise UsageError(f"'{self.root}' names the file '{name}', which leaves its folder; mend {METADATA}")
@@ -67,51 +106,19 @@ class ImageFolder:
             return self._zip.read(name) if self._zip is not None else (self.root / name).read_bytes()
         except (KeyError, FileNotFoundError) as error:
             raise UsageError(f"'{self.root}' has no file '{name}'") from error
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*_DAMAGE, OSError) as error:
             raise UsageError(f"'{name}' in '{self.root}' can't be read: {error}") from error
 
-    def _read_rows(self) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(self._read(METADATA).decode("utf-8", errors="replace").splitlines(), 1):
-            if not line.strip():
-                continue
+    def fingerprint(self) -> str:
+        """The root's name and size; of a folder, every file's size and time too."""
+        said = f"{self.root.name} {self.root.stat().st_size}"
+        if self._zip is not None:
+            return said
+        digest = hashlib.sha256()
+        for row in self.rows:
             try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise UsageError(f"{METADATA} line {number} of '{self.root}' is not JSON: {error}") from error
-            if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("file_name", "text")):
-                raise UsageError(f"{METADATA} line {number} of '{self.root}' lacks a 'file_name' or a 'text'")
-            yield row
-
-    def image(self, index: int) -> np.ndarray:
-        """Row `index` as uint8 (3, size, size): transparent parts on white, area average, square centre crop."""
-        name = self.rows[index]["file_name"]
-        try:
-            with Image.open(io.BytesIO(self._read(name))) as picture:
-                if picture.width * picture.height > LARGEST_PICTURE:
-                    raise UsageError(f"'{name}' in '{self.root}' has over {LARGEST_PICTURE} pixels")
-                return to_square(picture, self.size)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise UsageError(f"'{name}' in '{self.root}' is not a picture: {error}") from error
-
-    def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """All pictures, uint8 (N, 3, size, size)."""
-        out = np.empty((len(self), 3, self.size, self.size), dtype=np.uint8)
-        for i in range(len(self)):
-            out[i] = self.image(i)
-            if progress is not None:
-                progress(i + 1)
-        return out
-
-
-def to_square(picture: Image.Image, size: int) -> np.ndarray:
-    """A PIL picture -> uint8 (3, size, size) on white, centre-cropped, area-averaged down (bicubic up)."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.crop((left, top, left + side, top + side))
-    if side != size:
-        picture = picture.resize((size, size), Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+                found = (self.root / row["file_name"]).stat()
+                digest.update(f"{found.st_size} {found.st_mtime_ns};".encode())
+            except (OSError, ValueError):
+                digest.update(b"missing;")
+        return f"{said} {digest.hexdigest()[:16]}"

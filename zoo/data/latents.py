@@ -10,13 +10,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from zoo.data.image_folder import ImageFolder
+from zoo.data.dataset import Dataset
 from zoo.data.pictures import from_uint8
 from zoo.types import Autoencoder
 
 
 @torch.no_grad()
-def encode_all(autoencoder: Autoencoder, data: ImageFolder, *, cache: Path, batch: int = 64) -> Tensor:
+def encode_all(autoencoder: Autoencoder, data: Dataset, *, cache: Path, batch: int = 64) -> Tensor:
     """The mode of every picture's latent, float32 (N, channels, h, w), from `cache` where it is already there.
 
     The file's name holds a hash of the weights, the rows and the size, so a changed one is never mistaken for it.
@@ -38,8 +38,8 @@ def encode_all(autoencoder: Autoencoder, data: ImageFolder, *, cache: Path, batc
     return latents
 
 
-def _identity(autoencoder: Autoencoder, data: ImageFolder) -> str:
-    digest = hashlib.sha256(f"{data.size} {data.split} {data.root.name} {data.root.stat().st_size}".encode())
+def _identity(autoencoder: Autoencoder, data: Dataset) -> str:
+    digest = hashlib.sha256(data.fingerprint().encode())
     for row in data.rows:
         digest.update(row["file_name"].encode())
     assert isinstance(autoencoder, nn.Module)

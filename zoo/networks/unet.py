@@ -1,178 +1,184 @@
-"""The U-Net of the OpenAI family, with the cross-attention transformer of latent diffusion.
+"""The U-Net of the OpenAI family: unconditional, by class, by text, or of a smaller picture.
 
-Ho et al. 2020 (appendix B), Dhariwal & Nichol 2021 (section 3) and Rombach et al. 2022 (section 3.3). The names
-`time_embed`, `input_blocks`, `middle_block`, `output_blocks`, `out` and every shape equal the published files of
-Stable Diffusion 1, so these load by stripping a prefix.
+Ho et al. 2020 (appendix B), Nichol & Dhariwal 2021, Dhariwal & Nichol 2021 (section 3) and, with the cross-attention
+transformer, Rombach et al. 2022 (section 3.3). The names `time_embed`, `label_emb`, `input_blocks`, `middle_block`,
+`output_blocks`, `out` and every shape equal the published files, so these load by stripping a prefix.
+
+What the papers call it, in this network's arguments (resolution 32, where levels are 32, 16, 8, 4):
+
+| network | arguments |
+|---|---|
+| Ho et al. 2020, CIFAR-10 | width 128, mult 1 2 2 2, attention plain at level 1, heads 1, dropout 0.1 |
+| improved DDPM | width 128, mult 1 2 2 2, blocks 3, attention plain at 1 2, heads 4, scale_shift, out_channels 6 |
+| ADM | attention plain, head_width 64, scale_shift, resblock_updown, out_channels 6, classes |
+| Stable Diffusion 1 | the defaults with heads 8 |
+
+A score network (Song & Ermon 2019) is this one too, told sigma by `time_input: log-sigma-quarter`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.errors import ConfigError
+from zoo.networks.blocks import (
+    AttentionBlock,
+    Block,
+    Downsample,
+    Resample,
+    ResBlock,
+    Upsample,
+    call,
+    check_shape,
+    check_told,
+    embedding_layers,
+    heads_of,
+    timestep_embedding,
+    zeroed,
+)
 from zoo.networks.transformer import SpatialTransformer
 
 
-def timestep_embedding(time: Tensor, width: int, *, max_period: float = 10000.0) -> Tensor:
-    """Sinusoidal features of time (B,) -> (B, width): cosines first, exponent divided by half the width.
-
-    Vaswani et al. 2017, section 3.5, in the order of OpenAI's, CompVis' and Stability's weights.
-    """
-    half = width // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
-    angles = time.float()[:, None] * frequencies[None]
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
-
-
-class ResBlock(nn.Module):
-    """Residual block told the time: (B, in, H, W) and emb (B, D) -> (B, out, H, W)."""
-
-    def __init__(self, channels: int, emb_channels: int, out_channels: int, *, groups: int, dropout: float) -> None:
-        super().__init__()
-        self.in_layers = nn.Sequential(
-            nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
-        )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, out_channels))
-        self.out_layers = nn.Sequential(
-            nn.GroupNorm(groups, out_channels),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1),
-        )
-        for parameter in self.out_layers[3].parameters():  # each block starts as its shortcut (Dhariwal & Nichol 2021)
-            nn.init.zeros_(parameter)
-        same = channels == out_channels
-        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.in_layers(x) + self.emb_layers(emb)[:, :, None, None]
-        return self.skip_connection(x) + self.out_layers(h)
-
-
-class Downsample(nn.Module):
-    """Halve H and W by a strided convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
-
-
-class Upsample(nn.Module):
-    """Double H and W by nearest neighbour and a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
-class Block(nn.Sequential):
-    """A row of layers; each is handed what its kind listens to."""
-
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
-        for layer in self:
-            if isinstance(layer, ResBlock):
-                x = layer(x, emb)
-            elif isinstance(layer, SpatialTransformer):
-                x = layer(x, context, mask)
-            else:
-                x = layer(x)
-        return x
-
-
 class UNet(nn.Module):
-    """The OpenAI block layout with cross-attention to text: Stable Diffusion 1's network.
+    """The OpenAI block layout.
 
-    F(x, time, context): (B, in_channels, H, W) -> (B, out_channels, H, W). H and W must be
+    F(x, time, context, label, level): (B, in_channels, H, W) -> (B, out_channels, H, W). H and W must be
     multiples of 2 ** (levels - 1).
 
     Args:
+        in_channels: with those of a smaller picture that is joined to x_t. out_channels: twice the sample's with a
+            learned variance.
         width: channels of the finest level; mult: multiples of it, one a level; blocks: residual blocks a level.
-        attention_levels: levels with a transformer after each residual block, counted from the finest.
+        attention_levels: levels with attention after each residual block, counted from the finest.
+        attention: a `transformer` that reads text, or `plain` self-attention; the latter wants context_width null.
         heads: attention heads, the same everywhere; head_width: instead, channels a head. One of the two is given:
             tensors don't show which, and the wrong one gives the wrong picture (SD 1 has 8 heads, SD 2 width 64).
+        heads_up: another number of heads on the way up (improved DDPM's `num_heads_upsample`).
+        qkv_order: rows of plain attention, `legacy` or `new` (of the published files, ADM at 64x64 alone).
         depth: transformer blocks in each transformer.
         context_width: D of the tokens (B, L, D) that cross-attention reads.
         projection: into and out of each transformer, a 1x1 `conv` (SD 1) or a `linear` layer (SD 2).
-        groups: groups of every norm. middle_attention: a transformer in the middle block.
+        groups: groups of every norm. middle_attention: attention in the middle block.
+        scale_shift: time scales and shifts norms (adaptive group normalisation). resblock_updown: residual blocks
+            that resample, in place of a convolution (conv_resample) or the bare resampling.
+        classes: how many labels it knows; null_class: one more, for "no class", whose number is `classes`.
+        level: is told the level in [0, 1] to which a smaller picture is noised (Saharia et al. 2022).
     """
-
-    reads = ("context", "mask")  # what of a condition this network listens to
 
     def __init__(
         self, *, in_channels: int = 4, out_channels: int = 4, width: int = 320, mult: Sequence[int] = (1, 2, 4, 4),
-        blocks: int = 2, attention_levels: Sequence[int] = (0, 1, 2), heads: int | None = None,
-        head_width: int | None = None, depth: int = 1, context_width: int = 768,
-        projection: Literal["conv", "linear"] = "conv", groups: int = 32, middle_attention: bool = True,
+        blocks: int = 2, attention_levels: Sequence[int] = (0, 1, 2),
+        attention: Literal["transformer", "plain"] = "transformer", heads: int | None = None,
+        head_width: int | None = None, heads_up: int | None = None, qkv_order: Literal["legacy", "new"] = "legacy",
+        depth: int = 1, context_width: int | None = 768, projection: Literal["conv", "linear"] = "conv",
+        groups: int = 32, middle_attention: bool = True, scale_shift: bool = False, resblock_updown: bool = False,
+        conv_resample: bool = True, classes: int | None = None, null_class: bool = False, level: bool = False,
         dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        if (heads is None) == (head_width is None):
-            raise ValueError("network 'unet': give either heads or head_width; the tensors don't show which is meant")
-        self.in_channels, self.out_channels, self.width = in_channels, out_channels, width
+        check_shape(
+            "unet", width=width, mult=mult, groups=groups, levels={"attention_levels": attention_levels},
+            classes=classes, null_class=null_class,
+            numbers={"in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "depth": depth},
+        )  # fmt: skip
+        if attention not in ("transformer", "plain"):
+            raise ConfigError(f"network 'unet': attention is '{attention}'; choose transformer or plain")
+        if qkv_order not in ("legacy", "new"):
+            raise ConfigError(f"network 'unet': qkv_order is '{qkv_order}'; choose legacy or new")
+        if attention == "plain" and context_width is not None:
+            raise ConfigError("network 'unet': plain attention reads no text; write context_width: null")
+        if attention == "transformer" and context_width is None:
+            raise ConfigError("network 'unet': a transformer reads text; give context_width, or attention: plain")
+        if heads_up is not None and (attention != "plain" or heads is None):
+            raise ConfigError("network 'unet': heads_up goes with attention: plain and heads; take it out")
+        self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
         self.size_multiple = 2 ** (len(mult) - 1)
+        self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
         emb_channels = 4 * width
 
-        def res(inside: int, outside: int) -> ResBlock:
-            return ResBlock(inside, emb_channels, outside, groups=groups, dropout=dropout)
-
-        def transformer(channels: int) -> SpatialTransformer:
-            return SpatialTransformer(
-                channels, heads=heads if heads is not None else channels // (head_width or channels),
-                depth=depth, context_width=context_width, projection=projection, groups=groups,
+        def res(inside: int, outside: int, resample: Resample | None = None) -> ResBlock:
+            return ResBlock(
+                inside, emb_channels, outside, groups=groups, dropout=dropout, scale_shift=scale_shift,
+                resample=resample,
             )  # fmt: skip
 
-        self.time_embed = nn.Sequential(
-            nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
-        )
+        def attend(channels: int, *, up: bool = False) -> nn.Module:
+            asked = heads_up if up and heads_up is not None else heads
+            count = heads_of(channels, heads=asked, head_width=head_width, network="unet")
+            if context_width is None:
+                return AttentionBlock(channels, heads=count, order=qkv_order, groups=groups)
+            return SpatialTransformer(
+                channels, heads=count, depth=depth, context_width=context_width, projection=projection, groups=groups
+            )
+
+        self.time_embed = embedding_layers(width, emb_channels)
+        self.label_emb = None if classes is None else nn.Embedding(classes + null_class, emb_channels)
+        self.aug_proj = embedding_layers(width, emb_channels) if level else None
         self.input_blocks = nn.ModuleList([Block(nn.Conv2d(in_channels, width, 3, padding=1))])
         skips, channels = [width], width
-        for level, m in enumerate(mult):
+        for number, m in enumerate(mult):
             for _ in range(blocks):
                 layers: list[nn.Module] = [res(channels, m * width)]
                 channels = m * width
-                if level in attention_levels:
-                    layers.append(transformer(channels))
+                if number in attention_levels:
+                    layers.append(attend(channels))
                 self.input_blocks.append(Block(*layers))
                 skips.append(channels)
-            if level < len(mult) - 1:
-                self.input_blocks.append(Block(Downsample(channels)))
+            if number < len(mult) - 1:
+                down = res(channels, channels, "down") if resblock_updown else Downsample(channels, conv=conv_resample)
+                self.input_blocks.append(Block(down))
                 skips.append(channels)
-        middle = [transformer(channels)] if middle_attention else []
+        middle = [attend(channels)] if middle_attention else []
         self.middle_block = Block(res(channels, channels), *middle, res(channels, channels))
         self.output_blocks = nn.ModuleList()
-        for level, m in reversed(list(enumerate(mult))):
+        for number, m in reversed(list(enumerate(mult))):
             for i in range(blocks + 1):
                 layers = [res(channels + skips.pop(), m * width)]
                 channels = m * width
-                if level in attention_levels:
-                    layers.append(transformer(channels))
-                if level > 0 and i == blocks:
-                    layers.append(Upsample(channels))
+                if number in attention_levels:
+                    layers.append(attend(channels, up=True))
+                if number > 0 and i == blocks:
+                    up = res(channels, channels, "up") if resblock_updown else Upsample(channels, conv=conv_resample)
+                    layers.append(up)
                 self.output_blocks.append(Block(*layers))
-        last = nn.Conv2d(channels, out_channels, 3, padding=1)
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
+        last = zeroed(nn.Conv2d(channels, out_channels, 3, padding=1))
         self.out = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), last)
 
-    def forward(self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """x (B, in_channels, H, W); time (B,) as the weights know it; context (B, L, D); mask (B, L), True = read."""
-        emb = self.time_embed(timestep_embedding(time, self.width).to(x.dtype))
+        text = any(isinstance(m, SpatialTransformer) for m in self.modules())
+        # What of a condition this network listens to.
+        self.reads = (
+            *(("context", "mask") if text else ()),
+            *(("label",) if classes is not None else ()),
+            *(("level",) if level else ()),
+        )
+
+    def embed(self, time: Tensor, label: Tensor | None, level: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What residual blocks are told (B, 4 width): time, class and augmentation level, added up."""
+        emb = self.time_embed(timestep_embedding(time, self.width).to(dtype))
+        if self.label_emb is not None:
+            emb = emb + self.label_emb(label)
+        if self.aug_proj is not None:
+            assert level is not None  # check_told saw to it
+            emb = emb + self.aug_proj(timestep_embedding(1000.0 * level.float(), self.width).to(dtype))
+        return emb
+
+    def forward(
+        self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
+        label: Tensor | None = None, level: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """x (B, in_channels, H, W); time (B,) as the weights know it; context (B, L, D); mask (B, L), True = read;
+        label (B,) int64; level (B,) in [0, 1]."""
+        check_told("unet", self.reads, {"context": context, "mask": mask, "label": label, "level": level})
+        emb = self.embed(time, label, level, x.dtype)
         h, skips = x, []
         for block in self.input_blocks:
-            h = block(h, emb, context, mask)
+            h = call(block, h, emb, context, mask, recompute=self.checkpointing)
             skips.append(h)
-        h = self.middle_block(h, emb, context, mask)
+        h = call(self.middle_block, h, emb, context, mask, recompute=self.checkpointing)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), emb, context, mask)
+            h = call(block, torch.cat([h, skips.pop()], dim=1), emb, context, mask, recompute=self.checkpointing)
         return self.out(h)

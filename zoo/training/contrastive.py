@@ -31,6 +31,8 @@ class ClipContrastive:
         ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
+    whole_batch = True  # a batch's samples are compared with each other
+
     def __init__(
         self, *, network: nn.Module, train: ImageFolder, validation: ImageFolder, word_dropout: float = 0.02,
         jitter: float = 0.1, keep_caption: float = 0.5, precision: torch.dtype = torch.float32,

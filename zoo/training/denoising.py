@@ -1,7 +1,10 @@
 """Training a denoiser: the regression that diffusion models are (Ho et al. 2020, eq. 14).
 
 x_t = alpha_t * x0 + sigma_t * eps at a random t; the network's output is held to what its parameterization says it
-means. The weight of each noise level is min-SNR's (Hang et al. 2023, eq. 8): an error in x0 counts min(SNR, gamma).
+means. In pixels or in an autoencoder's latents, told captions, class labels, a smaller picture, or nothing
+(zoo.training.conditions). How often each t is drawn: zoo.training.times; how much its error counts:
+zoo.training.weighting. With `loss` hybrid or vlb the network has learned variances too (zoo.training.variational;
+Nichol & Dhariwal 2021, section 3.1).
 """
 
 from __future__ import annotations
@@ -9,117 +12,258 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from zoo.conditioners.clip_text import ClipText
-from zoo.data.captions import caption
-from zoo.data.image_folder import ImageFolder
+from zoo.autoencoders.identity import Identity
+from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
-from zoo.data.pictures import grid, to_uint8
+from zoo.data.pictures import grid
 from zoo.denoiser import Denoiser
-from zoo.guidance.classifier_free import ClassifierFree
-from zoo.noise import AddressedNoise, bound
-from zoo.samplers.ddim import DDIM
+from zoo.errors import ConfigError
+from zoo.training import variational, weighting
+from zoo.training.conditions import Captions, Labels, SmallPictures
 from zoo.training.objective import CPU, Batch
+from zoo.training.pictures import Pictures
+from zoo.training.sheets import draw
+from zoo.training.times import Importance, Times, draw_of
+from zoo.training.told import check_hears, told_of
+from zoo.training.weighting import Weighting
 from zoo.types import Autoencoder, Condition
+
+LOSSES = ("simple", "hybrid", "vlb")
+SHOWN = 16  # samples of a sheet
 
 
 class Denoising:
-    """Trains a denoiser on the latents of a frozen autoencoder, told captions through a frozen conditioner.
+    """Trains a denoiser on pictures, or on their latents, told captions, labels or a smaller picture if anything.
 
     Args:
-        min_snr: gamma; None weighs every x0 error by SNR, as eps training does.
-        condition_dropout: share of captions replaced by the empty one, which guidance needs (Ho & Salimans 2022).
-        guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation captions.
+        loss: `simple` is the weighted squared error; `vlb` the variational bound, `hybrid` simple + vlb_weight * vlb
+            with the mean's gradient stopped in vlb. Both need a network with twice the samples' channels.
+        weighting: of the squared error of x0; min_snr: gamma of `min-snr`, where None weights by SNR; p2_gamma, p2_k.
+        times: density of t; time_mean, time_deviation: of logit-normal and log-normal.
+        labels: column of the rows whose values, sorted, are the classes.
+        condition_dropout: share of captions or labels replaced by the null condition, which guidance needs.
+        low_size: pixels a side of the smaller picture, with a `low_res` block in the recipe; max_level: its noise
+            levels are drawn from [0, max_level]; blur_probability, blur_sigma: how often and how far it is blurred.
+        guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation rows.
     """
 
     def __init__(
-        self, *, network: Denoiser, autoencoder: Autoencoder, conditioner: ClipText, train: ImageFolder,
-        validation: ImageFolder, cache: Path, min_snr: float | None = 5.0, condition_dropout: float = 0.1,
-        keep_caption: float = 0.6, guidance: float = 4.0, sheet_steps: int = 25, sheet_prompts: Sequence[str] = (),
+        self, *, network: Denoiser, train: Dataset, validation: Dataset, cache: Path,
+        autoencoder: Autoencoder | None = None, conditioner: Any = None,
+        loss: Literal["simple", "hybrid", "vlb"] = "simple", vlb_weight: float = 0.001,
+        weighting: Weighting = "min-snr", min_snr: float | None = 5.0, p2_gamma: float = 1.0, p2_k: float = 1.0,
+        times: Times = "uniform", time_mean: float | None = None, time_deviation: float | None = None,
+        labels: str | None = None, condition_dropout: float = 0.1, keep_caption: float = 0.6,
+        low_size: int | None = None, max_level: float = 1.0, blur_probability: float = 0.0,
+        blur_sigma: tuple[float, float] = (0.4, 0.6),
+        guidance: float = 4.0, sheet_steps: int = 25, sheet_prompts: Sequence[str] = (),
         precision: torch.dtype = torch.float32, device: torch.device = CPU,
     ) -> None:  # fmt: skip
-        self.device, self.network = device, network
-        self.autoencoder, self.conditioner = autoencoder, conditioner
-        self.train, self.validation = train, validation
-        self.latents = encode_all(autoencoder, train, cache=cache)
-        self.validation_latents = encode_all(autoencoder, validation, cache=cache)
+        self.device, self.network, self.precision = device, network, precision
         self.rows, self.validation_rows = len(train), len(validation)
-        self.min_snr, self.condition_dropout, self.keep_caption = min_snr, condition_dropout, keep_caption
-        shown = validation.rows[:: max(1, len(validation) // 16)][:16]
-        self.sheet_prompts = list(sheet_prompts) or [row["text"] for row in shown]
-        self.guidance, self.sheet_steps, self.precision = guidance, sheet_steps, precision
+        self.kind, self.vlb_weight = loss, vlb_weight
+        self.weighting: Weighting = weighting
+        self.min_snr, self.p2_gamma, self.p2_k = min_snr, p2_gamma, p2_k
+        self.guidance, self.sheet_steps = guidance, sheet_steps
+        self._open(train, validation, autoencoder, cache)
+        self._check(network, loss, weighting, condition_dropout)
+        self.told = told_of(
+            network, conditioner, train.rows, validation.rows, labels=labels, dropout=condition_dropout,
+            keep=keep_caption,
+        )  # fmt: skip
+        self.small = self._small(network, low_size, max_level, blur_probability, tuple(blur_sigma))
+        self.shown = np.arange(0, len(validation), max(1, len(validation) // SHOWN))[:SHOWN]
+        self.sheet_prompts, self.validation = list(sheet_prompts), validation
+        if self.sheet_prompts:
+            self.told.asked(self.sheet_prompts)
+        check_hears(network, self.told, self.small, channels=self.shape[0])
+        self.times = draw_of(times, network.schedule, mean=time_mean, deviation=time_deviation)
+        if isinstance(self.times, Importance):  # state of the run, which is in its checkpoints
+            self.state, self.load_state = self.times.state, self.times.load_state
 
-    def _captions(self, batch: Batch) -> list[str]:
-        if not batch.training:
-            return [self.validation.rows[i]["text"] for i in batch.rows]
-        dropped = batch.uniform("condition-dropout") < self.condition_dropout
-        draws = batch.draw("caption")
-        return [
-            "" if drop else caption(self.train.rows[i], g, keep=self.keep_caption)
-            for i, g, drop in zip(batch.rows, draws, dropped, strict=True)
-        ]
+    # -- what is trained on
+
+    def _open(self, train: Dataset, validation: Dataset, autoencoder: Autoencoder | None, cache: Path) -> None:
+        self.pictures = None
+        self.autoencoder: Autoencoder = Identity() if autoencoder is None else autoencoder
+        if isinstance(self.autoencoder, Identity):
+            self.pictures = Pictures(train, validation)
+            self.shape = self.pictures.shape
+            return
+        if train.augments:
+            raise ConfigError(
+                "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
+                "of the block data, or train on pixels"
+            )
+        self.latents = encode_all(self.autoencoder, train, cache=cache)
+        self.validation_latents = encode_all(self.autoencoder, validation, cache=cache)
+        self.shape = tuple(self.latents.shape[1:])
+
+    def _check(self, network: Denoiser, loss: str, weighted: str, dropout: float) -> None:
+        weighting.check(weighted)
+        if loss not in LOSSES:
+            raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}")
+        if not 0.0 <= dropout <= 1.0:
+            raise ConfigError(f"objective.condition_dropout is {dropout}; give a share from 0 to 1")
+        channels = self.shape[0]
+        given = getattr(network.network, "out_channels", None)
+        self.learned = given == 2 * channels
+        if given is not None and given != channels and not (self.learned and loss != "simple"):
+            more = f", or {2 * channels} with objective.loss hybrid or vlb" if loss == "simple" else ""
+            raise ConfigError(
+                f"the network gives {given} channels for samples of {channels} with objective.loss '{loss}'; "
+                f"set network.out_channels to {channels if loss == 'simple' else 2 * channels}{more}"
+            )
+        if loss != "simple" and not self.learned:
+            raise ConfigError(
+                f"objective.loss '{loss}' learns the variance, which needs {2 * channels} channels; set "
+                f"network.out_channels to {2 * channels}"
+            )
+        # The discretised decoder is one of 8-bit pictures.
+        bounded = isinstance(network.schedule, variational.DiscreteSchedule) and network.schedule.steps > 1
+        if loss != "simple":
+            variational.discrete(network.schedule)
+            if self.pictures is None:
+                raise ConfigError(f"objective.loss '{loss}' is a bound for pictures; leave the autoencoder out")
+        self.bounded = self.pictures is not None and bounded
+
+    def _small(
+        self, network: Denoiser, size: int | None, level: float, probability: float, sigma: tuple[float, ...]
+    ) -> SmallPictures | None:
+        if (network.low_res is None) != (size is None):
+            raise ConfigError(
+                "a network that enlarges needs both the recipe's block low_res and objective.low_size; add the one "
+                "that is missing"
+            )
+        if network.low_res is None or size is None:
+            return None
+        if self.pictures is None:
+            raise ConfigError("low_res conditioning is trained on pixels; leave the autoencoder out")
+        if not 0 < size < self.shape[-1]:
+            raise ConfigError(f"objective.low_size is {size} for pictures of {self.shape[-1]}; make it smaller")
+        return SmallPictures(
+            network.low_res, size=size, max_level=level, blur_probability=probability, blur_sigma=(sigma[0], sigma[1])
+        )
+
+    def _x0(self, batch: Batch) -> Tensor:
+        if self.pictures is not None:
+            return self.pictures(batch)
+        return batch.take(self.latents if batch.training else self.validation_latents)
+
+    # -- the loss
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """Weighted squared error of the network's output, and `x0`, the plain squared error of the x0 it implies."""
+        """`loss`, `output` and `x0`: the plain squared errors of the output and of the x0 it implies; of pictures in
+        validation also `bits_per_dimension`, an estimate of the bound from each sample's one t."""
         assert isinstance(network, Denoiser)
-        x0 = batch.take(self.latents if batch.training else self.validation_latents)
+        x0 = self._x0(batch)
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
-        points = network.schedule.T
-        assert points is not None
-        # Stratified over the batch: each sample's t falls in its own share of [0, 1), which evens the loss out.
-        place = (np.arange(len(x0)) + batch.uniform("t")) / len(x0)
-        t = (np.floor(place * points) + 1) / points
+        t, importance = self.times(batch)
         alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1).to(self.device) for a in network.schedule(t))
         x_t = alpha * x0 + sigma * eps
-        with torch.no_grad():
-            cond = self.conditioner.states(self.conditioner.tokenize(self._captions(batch)))[0]
+        cond = self.told(batch)
+        if self.small is not None:
+            cond = cond.merge(self.small(batch, x0))
+        c_skip, c_out, c_in = network.parameterization(alpha, sigma)
+        output = self._ask(network, x_t, c_in, t, cond)
+        logit = None
+        if self.learned:
+            output, logit = output.chunk(2, dim=1)
+        error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
+        c_out_squared = torch.as_tensor(c_out, device=self.device).square()
+        weight = weighting.weights(
+            self.weighting, (alpha / sigma).square(), c_out_squared, min_snr=self.min_snr, p2_gamma=self.p2_gamma,
+            p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
+        )  # fmt: skip
+        scalars = {"output": error.mean(), "x0": (c_out_squared * error).mean()}
+        weighted = weight * error
+        bound = self._bound(network, batch, t, x0=x0, x_t=x_t, x0_hat=c_skip * x_t + c_out * output, logit=logit)
+        if bound is not None and not batch.training:
+            prior = variational.prior(variational.discrete(network.schedule), x0)
+            scalars["bits_per_dimension"] = (bound + prior).mean()
+        if self.kind == "simple" and not isinstance(self.times, Importance):
+            # One mean over all: the order of sums is part of a run's identity.
+            return {"loss": weighted.mean(), **scalars}
+        each = weighted.flatten(1).mean(dim=1)
+        if self.kind != "simple":
+            assert bound is not None
+            each = bound if self.kind == "vlb" else each + self.vlb_weight * bound
+        if isinstance(self.times, Importance):
+            self.times.record(batch, t, each)
+            each = each * torch.from_numpy(importance).float().to(self.device)
+        return {"loss": each.mean(), **scalars}
+
+    def _bound(
+        self, network: Denoiser, batch: Batch, t: np.ndarray, *, x0: Tensor, x_t: Tensor, x0_hat: Tensor,
+        logit: Tensor | None,
+    ) -> Tensor | None:  # fmt: skip
+        """(B,) T times the bound's term at each sample's t, whose mean estimates its sum; None where not wanted."""
+        if self.kind == "simple" and (batch.training or not self.bounded):
+            return None
+        schedule = variational.discrete(network.schedule)
+        # Nichol & Dhariwal 2021, section 3.1: in the hybrid the bound trains the variance and L_simple the mean.
+        x0_hat = x0_hat.detach() if self.kind == "hybrid" else x0_hat
+        return schedule.T * variational.term(schedule, t, x0=x0, x_t=x_t, x0_hat=x0_hat, logit=logit)
+
+    def _ask(self, network: Denoiser, x_t: Tensor, c_in: Any, t: np.ndarray, cond: Condition) -> Tensor:
+        """The network's output in float32."""
         time = torch.tensor([network.time_input(float(value)) for value in t], device=self.device)
-        x_in = x_t.contiguous(memory_format=torch.channels_last)
+        x_in = x_t if isinstance(c_in, float) and c_in == 1.0 else x_t * c_in
+        x_in = x_in if cond.concat is None else torch.cat([x_in, cond.concat], dim=1)
+        named = {
+            "context": cond.tokens, "mask": cond.mask, "vector": cond.vector, "label": cond.label, "level": cond.level,
+        }  # fmt: skip
+        reads = getattr(network.network, "reads", named)
+        fields = {k: v for k, v in named.items() if v is not None and k in reads}
         # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
         with (
             torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
             sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
         ):
-            output = network.network(x_in, time, context=cond).float()
-        error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
-        c_out = network.parameterization(alpha, sigma).c_out
-        c_out_squared = torch.as_tensor(c_out).square()
-        snr = (alpha / sigma).square()
-        weight = (snr if self.min_snr is None else snr.clamp(max=self.min_snr)) * c_out_squared
-        return {"loss": (weight * error).mean(), "output": error.mean(), "x0": (c_out_squared * error).mean()}
+            return network.network(x_in.contiguous(memory_format=torch.channels_last), time, **fields).float()
+
+    # -- what was learned
 
     @torch.no_grad()
-    def draw(self, network: Denoiser, prompts: list[str], *, seed: int = 0) -> Tensor:
-        """Prompts -> uint8 (B, 3, H, W) by guided DDIM."""
-        sampler = DDIM(steps=self.sheet_steps, eta=0.0)
-        table = sampler.plan(network.schedule)
-        cond = Condition(tokens=self.conditioner(prompts).tokens)
-        null = Condition(tokens=self.conditioner.null(len(prompts)).tokens)
-        denoise = network.bind(cond, table)
-        denoise = ClassifierFree(scale=self.guidance).wrap(denoise, denoiser=network, cond=cond, null=null, table=table)
-        shape, samples = tuple(self.latents.shape[1:]), range(len(prompts))
-        source = AddressedNoise(seed)
-        x = table.start.sigma * source(shape, purpose="start", samples=samples).to(self.device)
-        steps = bound(source, shape=shape, samples=samples, device=self.device)
-        return to_uint8(self.autoencoder.decode(sampler(denoise, table, x, noise=steps))).cpu()
-
     def sheet(self, network: nn.Module) -> Tensor:
-        """The sheet's prompts, drawn from fixed noise by the averaged weights, eight a row."""
+        """The sheet's prompts or validation rows, drawn from fixed noise by the averaged weights, eight a row."""
         assert isinstance(network, Denoiser)
-        return grid(self.draw(network, self.sheet_prompts), columns=8)
+        if self.sheet_prompts:
+            count, cond = len(self.sheet_prompts), self.told.asked(self.sheet_prompts)
+        else:
+            count = len(self.shown)
+            cond = self.told.shown([self.validation.rows[int(i)] for i in self.shown])
+        if self.small is not None:
+            places = np.resize(self.shown, count)
+            pictures = Batch(rows=places, samples=places, seed=0, training=False, device=self.device)
+            cond = cond.merge(self.small(pictures, self._x0(pictures)))
+        images = draw(
+            network, self.autoencoder, cond.to(self.device), self.told.null(count), count=count,
+            shape=self.shape, guidance=self.guidance, steps=self.sheet_steps, device=self.device,
+        )  # fmt: skip
+        return grid(images, columns=8)
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The U-Net's weights alone; the card says how they are read."""
+        """The network's weights alone; the card says how they are read."""
         assert isinstance(network, Denoiser)
-        shape = self.latents.shape
-        contract = {
-            "in_channels": shape[1], "out_channels": shape[1], "size": shape[-1],
-            "size_multiple": network.network.size_multiple, "context_width": self.conditioner.width,
+        shape, inner = self.shape, network.network
+        joined = 0 if self.small is None else shape[0]
+        contract: dict[str, Any] = {
+            "in_channels": shape[0] + joined, "out_channels": shape[0] * (2 if self.learned else 1),
+            "size": shape[-1], "size_multiple": getattr(inner, "size_multiple", 1),
         }  # fmt: skip
-        return network.network.state_dict(), {"contract": contract}
+        if isinstance(self.told, Captions):
+            contract["context_width"] = self.told.conditioner.width
+        if isinstance(self.told, Labels):
+            names = list(self.told.conditioner.names)
+            contract |= {"classes": len(names), "null_class": self.told.conditioner.null_class, "names": names}
+        if self.small is not None:
+            contract["low_res"] = self.small.size
+        return inner.state_dict(), {"contract": contract}

@@ -1,70 +1,39 @@
 """The training loop: one optimizer step after another, each the same whether the run was interrupted or not.
 
-Everything random is addressed by (seed, purpose, global sample number), so a checkpoint holds weights, their average
-and the optimizer's state, and no generator's. A non-finite loss stops the run before the optimizer step.
+Everything random is addressed by (seed, purpose, global sample number), so a checkpoint holds weights, their averages
+and the optimizer's state, and no generator's; and so a step's batch may be split over parts and devices. A loss or
+gradient that isn't finite stops the run before the optimizer step.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.data.draws import rows_of_batch
+from zoo.data.draws import rows_of_batch, stream
 from zoo.errors import ConfigError, NumericError
-from zoo.training import checkpoint
+from zoo.training import checkpoint, state
+from zoo.training.adversary import Adversary
 from zoo.training.average import Average
+from zoo.training.distributed import Devices, LossOf, whole
+from zoo.training.dropout import AddressedDropout, check_splits
 from zoo.training.objective import Batch, Objective
+from zoo.training.optimizers import optimizers
+from zoo.training.replay import first_overflow
 from zoo.training.scalars import Scalars
+from zoo.training.settings import TrainSettings
+from zoo.training.stopping import Stopping
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """The `train:` block of a recipe.
-
-    The learning rate warms up over `warmup_steps`, stays, and falls linearly to zero over the last `decay_steps`.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    decay_steps: int = 0
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    gradient_clip: float = 1.0
-    average: float = 0.999
-    precision: str = "bf16"
-    seed: int = 0
-    save_every: int = 1000
-    validate_every: int = 500
-    sheet_every: int = 2000
-    keep: int = 2
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("bf16", "fp32"):
-            raise ConfigError(f"train.precision is '{self.precision}'; use 'bf16' or 'fp32'")
-        for name in ("steps", "batch_size", "save_every", "validate_every", "sheet_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision networks compute in; weights and optimizer stay float32."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-    def rate(self, step: int) -> float:
-        """The learning rate of optimizer step `step`, counted from 0."""
-        up = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        down = min(1.0, (self.steps - step) / self.decay_steps) if self.decay_steps else 1.0
-        return self.learning_rate * up * down
+MEND = "the last checkpoint is unharmed: resume with a lower train.learning_rate or train.precision=fp32"
 
 
 @dataclass(frozen=True)
@@ -81,64 +50,81 @@ class Progress:
 class Loop:
     """Trains `objective.network`; `run()` goes to the last step, from a checkpoint where one was resumed."""
 
-    def __init__(self, objective: Objective, settings: TrainSettings, folder: Path, *, identity: str) -> None:
+    def __init__(
+        self, objective: Objective, settings: TrainSettings, folder: Path, *, identity: str,
+        devices: Devices | None = None,
+    ) -> None:  # fmt: skip
         self.objective, self.settings, self.folder, self.identity = objective, settings, folder, identity
-        self.network: nn.Module = objective.network.to(objective.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = Average(self.network, decay=settings.average)
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+        self.devices = devices or Devices(device=objective.device)
+        self.part = settings.share(self.devices.world)  # samples of one forward pass
+        if self.part < settings.batch_size:
+            if getattr(objective, "whole_batch", False):
+                raise ConfigError(
+                    f"{type(objective).__name__} looks at a batch as a whole, so the batch can't be split; "
+                    "use one device and train.accumulate 1"
+                )
+            for part in (objective.network, getattr(objective, "adversary", None)):
+                if part is not None:
+                    check_splits(part)
+        network: nn.Module = objective.network.to(objective.device)
+        if settings.channels_last and not self.devices.sharded:  # FSDP cuts contiguous weights only
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self.averages = [Average(network, decay=decay) for decay in settings.averages]
+        self.average = self.averages[0]
+        self._switch(network)
+        self.dropout = AddressedDropout(network)
+        self.loss_of = self.devices.wrap(LossOf(objective.loss, network))
+        if self.devices.sharded:
+            for average in self.averages:
+                average.follow(network)
+        self.optimizers = optimizers(
+            network, settings.optimizer, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
+            betas=settings.betas,
+        )  # fmt: skip
+        self.scaler = torch.amp.GradScaler(objective.device.type, enabled=settings.precision == "fp16")
+        has_adversary = getattr(objective, "adversary", None) is not None
+        self.adversary = Adversary(objective, settings, self.devices) if has_adversary else None
+        self.stopping = Stopping(settings.patience)
         self.step = 0
+        self.skipped = 0  # steps not taken because their fp16 gradient overflowed
         self.seconds = 0.0  # of training, over all sittings
+
+    def _switch(self, network: nn.Module) -> None:
+        """Gradient checkpointing and compilation, where the settings ask for them."""
+        if self.settings.checkpointing:
+            able = [m for m in network.modules() if hasattr(m, "checkpointing")]
+            if not able:
+                raise ConfigError(
+                    f"train.checkpointing: no part of the network ({type(network).__name__}) can recompute its "
+                    "activations; leave it out"
+                )
+            for module in able:
+                module.checkpointing = True  # type: ignore[assignment]
+        if self.settings.compile:
+            # In place, so that names stay; an objective calls the network, or the parts of one that has no forward.
+            for module in (network, *network.children()):
+                if type(module).forward is not nn.Module.forward:
+                    module.compile()
 
     # -- checkpoints
 
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        names = {id(p): n for n, p in self.network.named_parameters()}
-        return {
-            f"{names[id(p)]}|{key}": value
-            for p, entry in self.optimizer.state.items()
-            for key, value in entry.items()
-        }  # fmt: skip
-
     def save(self) -> Path:
         """Write a checkpoint of this step."""
-        tensors = {
-            "network": dict(self.network.state_dict()),
-            "average": self.average.state(),
-            "optimizer": self._optimizer_tensors(),
-        }
-        state = {"identity": self.identity, "settings": asdict(self.settings), "seconds": self.seconds}
-        return checkpoint.save(self.folder / "checkpoints", self.step, tensors, state, keep=self.settings.keep)
+        return state.save(self)
 
     def resume(self) -> list[str]:
         """Continue from the newest checkpoint that verifies; returns what was skipped. None at all is an error."""
-        path, skipped = checkpoint.newest(self.folder / "checkpoints")
-        if path is None:
-            raise ConfigError(f"nothing to resume: '{self.folder / 'checkpoints'}' has no checkpoint that verifies")
-        tensors, state, step = checkpoint.read(path)
-        if state["identity"] != self.identity:
-            raise ConfigError(
-                f"checkpoint '{path}' belongs to another recipe ({state['identity']}, not {self.identity}); "
-                "resume with its own recipe or choose another run folder"
-            )
-        self.network.load_state_dict(tensors["network"])
-        self.average.network.load_state_dict(tensors["average"])
-        parameters = dict(self.network.named_parameters())
-        for key, value in tensors["optimizer"].items():
-            name, entry = key.rsplit("|", 1)
-            if value.ndim == 4:  # moments follow their parameter's memory format
-                value = value.contiguous(memory_format=torch.channels_last)
-            # AdamW keeps its step count on the host unless capturable, fused ones beside the parameter.
-            self.optimizer.state[parameters[name]][entry] = value.to(parameters[name].device)
-        self.step, self.seconds = step, float(state["seconds"])
-        return skipped
+        notes = state.resume(self)
+        for path in (self.folder / "best").glob("step-*") if self.devices.rank == 0 else ():
+            if int(path.name.removeprefix("step-")) > self.step:  # of steps that will be taken again
+                shutil.rmtree(path)
+        return notes
 
     # -- the run
 
     def batch(self, step: int) -> Batch:
-        """Batch `step` of the run."""
+        """Batch `step` of the run, whole."""
         size, seed = self.settings.batch_size, self.settings.seed
         return Batch(
             rows=rows_of_batch(seed, step, size, self.objective.rows),
@@ -147,77 +133,167 @@ class Loop:
             device=self.objective.device,
         )
 
+    def shares(self, step: int) -> list[Batch]:
+        """What this process takes of batch `step`, one forward pass after another."""
+        count = self.settings.accumulate
+        first = self.devices.rank * count
+        return [_cut(self.batch(step), (first + i) * self.part, self.part) for i in range(count)]
+
+    def _loss(self, share: Batch) -> Mapping[str, torch.Tensor]:
+        self.dropout.batch = share
+        return self.loss_of(share)
+
+    def _gradients(self, shares: Sequence[Batch]) -> dict[str, float]:
+        """Backward through each share, gradients added up; the scalars' means over the global batch."""
+        sums: dict[str, float] = {}
+        for i, share in enumerate(shares):
+            with self.devices.gradients_meet(self.loss_of, i + 1 == len(shares)):
+                scalars = self._loss(share)
+                self.scaler.scale(scalars["loss"] / len(shares)).backward()
+            for key, value in scalars.items():
+                sums[key] = sums.get(key, 0.0) + float(value.detach()) / len(shares)
+        return self.devices.mean(sums)
+
     def train_step(self) -> float:
         """One optimizer step; returns its loss. Raises NumericError before anything changes if that isn't finite."""
-        settings = self.settings
+        settings, shares = self.settings, self.shares(self.step)
         self.network.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(self.step)
-        scalars = self.objective.loss(self.network, self.batch(self.step))
-        loss = float(scalars["loss"].detach())
+        # Nothing of zoo's draws from torch's generator; what a network from elsewhere draws is the same on resuming.
+        torch.manual_seed(int(stream(settings.seed, "torch", self.step).integers(2**62)))
+        loss = self._gradients(shares)["loss"]
         if not math.isfinite(loss):
-            raise NumericError(
-                f"the loss of step {self.step} is {loss}; the last checkpoint is unharmed: "
-                "resume with a lower train.learning_rate or train.precision=fp32"
-            )
-        scalars["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
-        if not torch.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise NumericError(
-                f"the gradient of step {self.step} is not finite; the last checkpoint is unharmed: "
-                "resume with a lower train.learning_rate or train.precision=fp32"
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            self._stop(f"the loss of step {self.step} is {loss}", shares)
+        second = self.adversary.gradients(shares) if self.adversary is not None else {}
+        scale = self.scaler.get_scale()
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(self.step)
+        norm = float(whole(nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)))
+        overflowed = not math.isfinite(norm)
+        if overflowed and scale <= 1.0:  # of fp16, nothing is left to scale down
+            self._stop(f"the gradient of step {self.step} is not finite", shares)
+        bad = [k for k, v in second.items() if not math.isfinite(v)]
+        if bad:
+            raise NumericError(f"the adversary's {bad[0]} of step {self.step} is {second[bad[0]]}; {MEND}")
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)  # skips what overflowed
+        self.scaler.update()
+        self.network.zero_grad(set_to_none=True)
+        if self.adversary is not None:
+            self.adversary.step(settings.rate(self.step))
         self.step += 1
-        self.average.update(self.network, self.step)
+        self.skipped += overflowed
+        for average in () if overflowed else self.averages:
+            average.update(self.network, self.step)
         return loss
+
+    def _stop(self, what: str, shares: Sequence[Batch]) -> NoReturn:
+        """Raise NumericError that names the module which overflowed first, found by taking the step again."""
+
+        def agree(found: str | None) -> str | None:
+            return next((f for f in self.devices.gather(found) if f is not None), None)
+
+        # A gradient that overflows is named by the process whose own it is, so they aren't averaged here.
+        with self.devices.gradients_meet(self.loss_of, False):
+            losses = [lambda share=share: self._loss(share) for share in shares]
+            who = first_overflow(losses, self.network, scale=self.scaler.get_scale(), agree=agree)
+        raise NumericError(f"{what}: {who}; {MEND}")
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean scalars of the averaged network over the validation rows, with the same noise every time."""
         size, count = self.settings.batch_size, self.objective.validation_rows
-        sums: dict[str, float] = {}
+        self.average.gather()
+        shares = []
         for start in range(0, count, size):
             rows = np.arange(start, min(start + size, count))
-            batch = Batch(
+            whole_one = Batch(
                 rows=rows, samples=rows, seed=self.settings.seed, training=False, device=self.objective.device
             )
-            for key, value in self.objective.loss(self.average.network, batch).items():
-                sums[key] = sums.get(key, 0.0) + float(value) * len(rows)
+            shares += [_cut(whole_one, place, self.part) for place in range(0, len(rows), self.part)]
+        mine: dict[int, dict[str, float]] = {}
+        for i in range(self.devices.rank, len(shares), self.devices.world):
+            scalars = self.objective.loss(self.average.network, shares[i])
+            mine[i] = {key: float(value) * len(shares[i].rows) for key, value in scalars.items()}
+        found = {i: values for part in self.devices.gather(mine) for i, values in part.items()}
+        sums: dict[str, float] = {}
+        for i in sorted(found):
+            for key, value in found[i].items():
+                sums[key] = sums.get(key, 0.0) + value
         return {key: value / count for key, value in sums.items()}
 
     def run(self, on_progress: Callable[[Progress], Any] | None = None) -> Mapping[str, float]:
-        """Train to the last step, saving on the way; returns the last validation scalars.
+        """Train to the last step, saving on the way; returns the last validation scalars, or with patience the best.
 
         An interrupt saves nothing: it may fall inside a step, and half a step is no state to resume from.
         """
-        settings = self.settings
-        scalars = Scalars(self.folder)
+        settings, first = self.settings, self.devices.rank == 0
+        scalars = Scalars(self.folder, self.step) if first else None
         last: Mapping[str, float] = {}
         rate = 0.0
         try:
-            while self.step < settings.steps:
+            while self.step < settings.steps and not self.stopping.over:
                 begin = time.perf_counter()
                 loss = self.train_step()
                 took = time.perf_counter() - begin
                 self.seconds += took
                 rate = settings.batch_size / took if rate == 0.0 else 0.95 * rate + 0.05 * settings.batch_size / took
-                if self.step % 20 == 0 or self.step == settings.steps:
-                    scalars.write(self.step, {"train/loss": loss, "train/images_per_second": rate})
-                if self.step % settings.validate_every == 0 or self.step == settings.steps:
+                validated = self.step % settings.validate_every == 0 or self.step == settings.steps
+                if validated:
                     last = self.validate()
-                    scalars.write(self.step, {f"validation/{k}": v for k, v in last.items()})
-                if self.step % settings.sheet_every == 0 or self.step == settings.steps:
-                    sheet = self.objective.sheet(self.average.network)
-                    if sheet is not None:
+                    if self.stopping.better(last["loss"]) and settings.patience:
+                        self._keep_best(last)
+                ended = self.step == settings.steps or self.stopping.over
+                if scalars is not None:
+                    if self.step % 20 == 0 or ended:
+                        facts = {"train/loss": loss, "train/images_per_second": rate}
+                        skipped = {"train/skipped_steps": self.skipped} if self.scaler.is_enabled() else {}
+                        scalars.write(self.step, {**facts, **skipped})
+                    if validated:
+                        scalars.write(self.step, {f"validation/{k}": v for k, v in last.items()})
+                if self.step % settings.sheet_every == 0 or ended:
+                    self.average.gather()
+                    sheet = self.objective.sheet(self.average.network) if scalars is not None else None
+                    if sheet is not None and scalars is not None:
                         scalars.picture(self.step, sheet)
-                if self.step % settings.save_every == 0 or self.step == settings.steps:
+                if self.step % settings.save_every == 0 or ended:
                     self.save()
-                if on_progress is not None:
+                if on_progress is not None and first:
                     left = (settings.steps - self.step) * settings.batch_size / rate
                     on_progress(Progress(self.step, settings.steps, loss, rate, left))
         finally:
-            scalars.close()
-        return last
+            if scalars is not None:
+                scalars.close()
+        for average in self.averages:
+            average.gather()
+        return self._take_best() if settings.patience else last or self.validate()
+
+    def _keep_best(self, validation: Mapping[str, float]) -> None:
+        for average in self.averages:
+            average.gather()
+        if self.devices.rank == 0:
+            facts = {"identity": self.identity, "validation": dict(validation)}
+            checkpoint.save(self.folder / "best", self.step, state.averages_of(self.averages), facts, keep=1)
+
+    def _take_best(self) -> Mapping[str, float]:
+        """The averages as they were at the lowest validation loss."""
+        self.devices.gather(None)  # the first process has written
+        path, _ = checkpoint.newest(self.folder / "best")
+        if path is None:
+            return self.validate()
+        tensors, facts, _ = checkpoint.read(path)
+        for average, name in zip(self.averages, state.averages_of(self.averages), strict=True):
+            average.load_state(tensors[name])
+        return facts["validation"]
+
+
+def _cut(batch: Batch, start: int, count: int) -> Batch:
+    """`count` samples of a whole batch from place `start` on."""
+    part = slice(start, start + count)
+    if len(batch.rows[part]) == batch.of:
+        return batch
+    return Batch(
+        rows=batch.rows[part], samples=batch.samples[part], seed=batch.seed, training=batch.training,
+        device=batch.device, places=batch.places[part], of=batch.of,
+    )  # fmt: skip

@@ -7,7 +7,7 @@ show and to export what was learned. The loop owns the order of rows, the optimi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,13 +22,24 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch by address: rows of the dataset and global sample numbers, each (B,) int64."""
+    """One training batch by address: rows of the dataset and global sample numbers, each (B,) int64.
+
+    It may be a share of the step's global batch of `of` samples, of which it has those at `places` (B,); alone it
+    is the whole.
+    """
 
     rows: np.ndarray
     samples: np.ndarray
     seed: int
     training: bool = True
     device: torch.device = CPU
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    of: int = 0
+
+    def __post_init__(self) -> None:
+        if self.of == 0:
+            object.__setattr__(self, "of", len(self.rows))
+            object.__setattr__(self, "places", np.arange(len(self.rows), dtype=np.int64))
 
     def noise(self, shape: tuple[int, ...], purpose: str) -> Tensor:
         """Standard normal (B, *shape) on the batch's device, each row by its own global sample number."""
@@ -49,7 +60,13 @@ class Batch:
 
 
 class Objective(Protocol):
-    """See the module; `network` holds every trained parameter."""
+    """See the module; `network` holds every trained parameter.
+
+    What an objective may have besides, and the loop looks for: `whole_batch = True` where a sample's loss depends on
+    the others of its batch, which then is never split; `state()` and `load_state(tensors)`, what it remembers of the
+    run, saved in checkpoints: every process asks for it, and it must be the same in each; `adversary` and
+    `adversary_loss(network, batch)`, a second network trained against the first (zoo/training/adversary.py).
+    """
 
     network: nn.Module
     device: torch.device

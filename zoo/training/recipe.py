@@ -36,12 +36,24 @@ from zoo.registry import Registry
 SCHEMA = "zoo.recipe/1"
 KEYS = (
     "schema", "name", "summary", "data", "objective", "network", "autoencoder", "conditioner", "schedule",
-    "parameterization", "time_input", "time_rounding", "init_from", "train", "card",
+    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "train", "card",
 )  # fmt: skip
-TRAINS = {"denoising": "network", "autoencoder-kl": "autoencoder", "clip-contrastive": "network"}
+TRAINS = {
+    "denoising": "network", "autoencoder-kl": "autoencoder", "autoencoder-vq": "autoencoder",
+    "clip-contrastive": "network", "classifier": "network",
+}  # fmt: skip
+# The blocks that an objective reads besides what it trains, and those of them that it can't do without.
+READS = {
+    "denoising": (
+        "autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res",
+    ),
+    "classifier": ("autoencoder", "conditioner", "schedule", "time_input", "time_rounding"),
+    "autoencoder-kl": (), "autoencoder-vq": (), "clip-contrastive": (),
+}  # fmt: skip
+NEEDS = {"denoising": ("schedule", "parameterization"), "classifier": ("schedule",)}
 # What the run itself gives an objective.
 GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision", "device")
-SETTINGS = "zoo.training.loop:TrainSettings"
+SETTINGS = "zoo.training.settings:TrainSettings"
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,8 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     trains = TRAINS.get(checked["objective"]["name"], "network")
     if trains not in raw:
         raise ConfigError(f"{where} lacks the block '{trains}', which its objective trains; add it")
-    for kind in ("network", "autoencoder", "conditioner", "schedule", "parameterization"):
+    _check_blocks(raw, checked["objective"]["name"], trains, where)
+    for kind in ("network", "autoencoder", "conditioner", "schedule", "parameterization", "low_res"):
         if kind in raw:
             checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
     if not isinstance(raw["train"], Mapping):
@@ -97,6 +110,17 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
         raw["train"], settings, what="training", where=f"{where}, train", registry=registry
     )
     return Recipe(name=raw["name"], raw=checked, source=path)
+
+
+def _check_blocks(raw: Mapping[str, Any], objective: str, trains: str, where: str) -> None:
+    """ConfigError for a block that the objective lacks, or has no use for."""
+    for name in NEEDS.get(objective, ()):
+        if name not in raw:
+            raise ConfigError(f"{where} lacks the block '{name}', which objective '{objective}' needs; add it")
+    everything = {name for names in READS.values() for name in names} | {"network"}
+    for name in sorted(everything & raw.keys()) if objective in READS else ():
+        if name != trains and name not in READS[objective]:
+            raise ConfigError(f"{where}: objective '{objective}' doesn't read the block '{name}'; take it out")
 
 
 def _check_part(block: Any, kind: str, where: str, registry: Registry, *, trained: bool) -> dict[str, Any]:

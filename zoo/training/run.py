@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,14 @@ from typing import Any
 
 import torch
 
-from zoo import __version__
 from zoo.errors import ConfigError
-from zoo.training import checkpoint, export
-from zoo.training.loop import Loop, Progress, TrainSettings
+from zoo.training import export, provenance
+from zoo.training.average import Average
+from zoo.training.distributed import started
+from zoo.training.loop import Loop, Progress
 from zoo.training.objective import CPU
 from zoo.training.recipe import Recipe
+from zoo.training.settings import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +31,23 @@ class Parts:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """Where the weights' card is, the last validation scalars, and what was skipped when resuming."""
+    """Where the weights' card is, the last validation scalars, and what was skipped when resuming.
+
+    `others` are the cards of further averages: NAME-ema0.9999. Only the run's first process writes them.
+    """
 
     card: Path
     validation: Mapping[str, float]
     notes: Sequence[str]
+    others: Sequence[Path] = ()
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
     """The `train:` block as settings."""
     block = dict(recipe.raw["train"])
-    if "betas" in block:
-        block["betas"] = tuple(block["betas"])
+    for name in ("betas", "average"):
+        if isinstance(block.get(name), list):
+            block[name] = tuple(block[name])
     return TrainSettings(**block)
 
 
@@ -60,10 +65,13 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     trained = parts.component(recipe.trains, raw[recipe.trains])
     if "init_from" in raw:
         parts.load_into(trained, raw["init_from"])
-    if raw["objective"]["name"] == "denoising":
-        given["network"] = parts.denoiser(trained, raw)
-        given["autoencoder"] = parts.part("autoencoder", raw["autoencoder"]).to(device)
-        given["conditioner"] = parts.part("conditioner", raw["conditioner"]).to(device)
+    if raw["objective"]["name"] in ("denoising", "classifier"):
+        # A classifier says no x0; what stands for its parameterization is never asked.
+        given["network"] = parts.denoiser(trained, {"parameterization": "x0", **raw})
+        for kind in ("autoencoder", "conditioner"):
+            if kind in raw:
+                part = parts.part(kind, raw[kind])
+                given[kind] = part.to(device) if isinstance(part, torch.nn.Module) else part
         given["cache"] = folder / "cache"
     else:
         given["network"] = trained
@@ -77,31 +85,42 @@ def train(
 ) -> TrainedRun:  # fmt: skip
     """Run a recipe in `folder`; the weights and their card are in `folder/export` at the end.
 
-    Raises ConfigError where `folder` already holds a run and `resume` is not set.
+    Under `torchrun` the processes share the run, and the first writes. Raises ConfigError where they can't split the
+    batch, or where `folder` already holds a run and `resume` is not set.
     """
-    if not resume and (folder / "checkpoints").exists():
-        raise ConfigError(f"'{folder}' already holds a run; go on with --resume or choose another folder with --run")
-    folder.mkdir(parents=True, exist_ok=True)
-    loop = Loop(objective_of(recipe, parts, folder, device), settings_of(recipe), folder, identity=recipe.identity)
-    notes = loop.resume() if resume else []
-    facts = {
-        "recipe": recipe.raw,
-        "identity": recipe.identity,
-        "versions": {"zoo": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
-    }
-    checkpoint.write_atomically(folder / "run.json", json.dumps(facts, indent=1, default=str).encode())
-    validation = loop.run(callback)
-    return TrainedRun(
-        card=write_weights(recipe, loop, folder / "export", validation), validation=validation, notes=notes
-    )
+    settings = settings_of(recipe)
+    with started(settings, device) as devices:
+        if not resume and (folder / "checkpoints").exists():
+            raise ConfigError(
+                f"'{folder}' already holds a run; go on with --resume or choose another folder with --run"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with devices.first_then_others():
+            objective = objective_of(recipe, parts, folder, devices.device)
+        first_weights = provenance.hash_of_tensors(objective.network.state_dict())
+        loop = Loop(objective, settings, folder, identity=recipe.identity, devices=devices)
+        notes = loop.resume() if resume else []
+        if devices.rank == 0:
+            provenance.write(folder, recipe, first_weights, devices, step=loop.step)
+        validation = loop.run(callback)
+        names = [recipe.name, *(f"{recipe.name}-ema{a.decay:g}" for a in loop.averages[1:])]
+        cards = [folder / "export" / f"{name}.yaml" for name in names]
+        if devices.rank == 0:
+            for average, card in zip(loop.averages, cards, strict=True):
+                write_weights(recipe, loop, card.parent, validation, average=average, name=card.stem)
+        devices.gather(None)  # the weights are there when any process returns
+    return TrainedRun(card=cards[0], validation=validation, notes=notes, others=cards[1:])
 
 
-def write_weights(recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[str, float]) -> Path:
-    """Export the averaged weights of a loop with a card; returns the card's path."""
-    tensors, facts = loop.objective.export(loop.average.network)
+def write_weights(
+    recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[str, float], *, average: Average, name: str
+) -> Path:
+    """Export averaged weights of a loop with a card; returns the card's path. Validation was of the first average."""
+    tensors, facts = loop.objective.export(average.network)
     raw = recipe.raw
     own = {k: v for k, v in raw[recipe.trains].items() if k != "name"}
-    metrics = {f"validation_{k}": round(v, 5) for k, v in validation.items()}
+    validated = validation if average is loop.average else {}
+    metrics = {f"validation_{k}": round(v, 5) for k, v in validated.items()}
     card: dict[str, Any] = {
         "kind": recipe.trains,
         "component": raw[recipe.trains]["name"],
@@ -115,18 +134,16 @@ def write_weights(recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[
             "samples_seen": loop.step * loop.settings.batch_size,
             "training_seconds": round(loop.seconds),
             "seed": loop.settings.seed,
-            "device": _device_name(loop.objective.device),
+            "average": average.decay,
+            "device": provenance.device_name(loop.objective.device),
             "torch": str(torch.__version__),
         },
         **(raw.get("card") or {}),
     }
     if raw["objective"]["name"] == "denoising":
-        keys = ("schedule", "parameterization", "time_input", "time_rounding")
+        keys = ("schedule", "parameterization", "time_input", "time_rounding", "low_res")
         card["denoiser"] = {"time_input": "index", **{k: raw[k] for k in keys if k in raw}}
-    return export.write(folder, recipe.name, tensors, card)
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    if raw["objective"]["name"] == "classifier":  # no denoiser, but it knows x_t of one schedule
+        told = {"schedule": raw["schedule"], "time_input": raw.get("time_input", "index")}
+        card["contract"] = {**card["contract"], **told}
+    return export.write(folder, name, tensors, card)

@@ -9,24 +9,35 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from zoo.training.checkpoint import write_atomically
+
+HEADER = "step,name,value"
+
 
 class Scalars:
-    """Appends to a run's folder; every line is complete on disk once written."""
+    """Appends to a run's folder; every line is complete on disk once written.
 
-    def __init__(self, folder: Path) -> None:
+    A run that goes on from `step` forgets the lines after it, whose steps it takes again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         new = not (folder / "scalars.csv").exists()
+        if not new:
+            lines = (folder / "scalars.csv").read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [ln for ln in lines[1:] if ln.partition(",")[0].isdigit() and int(ln.partition(",")[0]) <= step]
+            write_atomically(folder / "scalars.csv", "".join(f"{ln}\n" for ln in [HEADER, *kept]).encode())
         self._file = (folder / "scalars.csv").open("a", newline="", encoding="utf-8")
-        self._csv = csv.writer(self._file)
+        self._csv = csv.writer(self._file, lineterminator="\n")
         if new:
-            self._csv.writerow(["step", "name", "value"])
+            self._csv.writerow(HEADER.split(","))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # an extra, not a need: the CSV has it all
             self._board = None
         else:
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line a value."""

@@ -1,0 +1,85 @@
+"""`zoo doctor` as a user runs it: the installation, and a tiny cascade against a tiny dataset."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import tiny_cascade
+from zoo.cli.main import run
+from zoo.registry import Entry, registry
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A dataset in the working folder, and a cascade of random weights under the name of a shipped pipeline."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(9):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append({"file_name": f"{i}.png", "text": "cat", "split": "train" if i == 8 else "test"})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    asked = []
+
+    def build(name, *, overrides=None, device=None, steps=None):
+        asked.append((name, overrides, steps))
+        return tiny_cascade(sizes=(8, 16), steps=steps or 2, record={"config": {"name": "tiny"}})
+
+    monkeypatch.setattr("zoo.build", build)
+    monkeypatch.setattr("zoo.check", lambda *a, **k: {"stages": [{"size": 8}, {"size": 16}]})
+    return asked
+
+
+WORDS = ["doctor", "cascade", "latent-text2img", "--data", ".", "--n", "4", "--levels", "0,0.3"]
+
+
+def test_the_doctor_prints_a_table_and_writes_a_sheet(here, capsys):
+    assert run([*WORDS, "-o", "sheet.png", "--steps", "1", "--set", "stages.1.augmentation=0.2"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("tiny: fd[emoji-evaluator@")
+    assert "8 to 16" in told
+    assert Image.open("sheet.png").size == (4 * 18 - 2, 4 * 18 - 2)
+    assert here == [("latent-text2img", ["stages.1.augmentation=0.2"], 1)]
+
+
+def test_with_json_stdout_is_one_value(here, capsys):
+    assert run([*WORDS, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == "zoo.doctor/1"
+    assert [s["name"] for s in report["stages"]] == ["s8", "s16"]
+    assert [at["level"] for at in report["stages"][1]["sweep"]] == [0.0, 0.3]
+    assert report["count"] == 4
+    assert report["stages"][0]["floor"] is not None  # the train row is left out, 8 pictures of test are there
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["doctor", "cascad"], "did you mean 'cascade'"),
+        (["doctor", "cascade", "latent-text2img"], "--data PATH"),
+        ([*WORDS, "--levels", "0,2"], "levels from 0 to 1"),
+        ([*WORDS, "--levels", "many"], "levels from 0 to 1"),
+        ([*WORDS, "-o", "sheet.jpg"], "ends in .png"),
+        ([*WORDS, "--extractor", "emoji-clip"], "of kind 'conditioner' where an extractor"),
+        ([*WORDS, "--n", "9"], "give 2 to 8"),
+        (["doctor", "cascade", "x", "--data", "nowhere"], "does not exist"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence_and_code_2(here, capsys, words, said):
+    assert run(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_installation_alone_lists_what_is_broken(monkeypatch, capsys):
+    assert run(["doctor"]) == 0
+    assert capsys.readouterr().out.strip() == "nothing is broken"
+    entry = Entry("sampler", "bad", "nowhere:X", "plugin package 'p'", "it is no good")
+    monkeypatch.setitem(registry()._entries, ("sampler", "bad"), entry)
+    assert run(["doctor"]) == 0
+    assert capsys.readouterr().out.strip() == "sampler/bad: it is no good"
+    assert run(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"kind": "sampler", "name": "bad", "broken": "it is no good"}]

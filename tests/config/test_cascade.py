@@ -1,0 +1,200 @@
+"""Stages of a cascade, class labels and classifiers that fit pass; others are refused, with parts and mend."""
+
+import pytest
+
+from tests.config import toys
+from tests.config.toys import pipeline, stage
+from zoo.config.check import resolve
+from zoo.errors import ConfigError
+
+NET = {"schedule": "scheme", "parameterization": "velocity"}
+PIXELS = {"network": {"name": "net", "in_channels": 3}, **NET}
+NOISY = {"name": "gaussian", "schedule": "scheme"}
+
+
+def upper(**changes):
+    """A super-resolution stage."""
+    low_res = changes.pop("low_res", NOISY)
+    denoiser = {"network": {"name": "net", "in_channels": 6}, "low_res": low_res, **NET}
+    return stage(**{"name": "up", "size": 64, "autoencoder": "identity", "denoiser": denoiser, **changes})
+
+
+def base(**changes):
+    return stage(**{"size": 32, "feeds": "low_res", "autoencoder": "identity", "denoiser": PIXELS, **changes})
+
+
+STOPS = {"interval": [1.0, 0.1]}
+GOOD = {
+    "a cascade": pipeline(base(), upper(augmentation=0.2)),
+    "a cascade of three": pipeline(base(), upper(feeds="low_res"), upper(name="top", size=128)),
+    "truncated": pipeline(base(**STOPS), upper()),
+    "truncated, with the schedule's defaults said": pipeline(
+        base(**STOPS), upper(low_res={"name": "gaussian", "schedule": {"name": "scheme", "steps": 100}})
+    ),
+    "without noise": pipeline(base(), upper(low_res="plain")),
+    "an upscaler alone": pipeline(upper()),
+    "a latent below": pipeline(stage(feeds="low_res"), upper(size=128)),
+}
+
+
+@pytest.mark.parametrize("config", GOOD.values(), ids=GOOD.keys())
+def test_a_cascade_that_fits_passes(components, config):
+    resolve(config, components=components)
+
+
+def test_augmentation_is_written_out_where_given_and_can_be_overridden(components):
+    config = pipeline(base(), upper(augmentation=0.2))
+    assert "augmentation" not in resolve(config, components=components)["stages"][0]
+    assert resolve(config, ["stages.1.augmentation=0.3"], components=components)["stages"][1]["augmentation"] == 0.3
+    assert resolve(config, ["stages.up.augmentation=0"], components=components)["stages"][1]["augmentation"] == 0.0
+
+
+LOUD = {"name": "gaussian", "schedule": {"name": "scheme", "steps": 50}}
+BAD = {
+    "nothing smaller": (
+        pipeline(base(), stage(name="b", denoiser=PIXELS, autoencoder="identity")), "takes no smaller picture; use a"
+    ),
+    "nobody feeds": (pipeline(base(feeds="image"), upper()), "stage 'base' feeds image.*; let it feed low_res"),
+    "the last feeds": (pipeline(base(), upper(feeds="low_res")), "no stage stands after it"),
+    "augmentation of nothing": (pipeline(base(augmentation=0.1), upper()), "'base' has an augmentation.*take it out"),
+    "augmentation without a level": (pipeline(base(), upper(low_res="plain", augmentation=0.1)), "low_res 'plain'"),
+    "level above 1": (pipeline(base(), upper(augmentation=1.5)), r"stages\.1\.augmentation is 1\.5; write a noise"),
+    "level below 0": (pipeline(base(), upper(augmentation=-0.1)), "augmentation is -0.1"),
+    "level of text": (pipeline(base(), upper(augmentation="much")), "augmentation is 'much'"),
+    "level of true": (pipeline(base(), upper(augmentation=True)), "augmentation is true"),
+    "not enlarged": (pipeline(base(size=64), upper()), "pictures of 64 and stage 'up' is to enlarge them to 64"),
+    "channels": (
+        pipeline(base(), upper(denoiser={**PIXELS, "low_res": NOISY})),
+        "takes 3 channels and the autoencoder.* gives 3 and the small picture 3",
+    ),
+    "starts from an image": (pipeline(base(feeds="image"), upper(takes="image")), "takes image.*; let it take noise"),
+    "truncated and augmented": (pipeline(base(**STOPS), upper(augmentation=0.1)), "also has an augmentation of 0.1"),
+    "truncated and plain": (pipeline(base(**STOPS), upper(low_res="plain")), "low_res 'plain'.*end the interval at 0"),
+    "truncated and noised after": (
+        pipeline(base(**STOPS), upper(low_res={**NOISY, "noised": "after"})), "noises pictures after enlarging them"
+    ),
+    "truncated and another schedule": (
+        pipeline(base(**STOPS), upper(low_res=LOUD)), "schedule 'scheme' of network 'net' of stage 'base' isn't the one"
+    ),
+    "truncated latents": (pipeline(stage(feeds="low_res", **STOPS), upper(size=128)), "latents of the autoencoder"),
+    "unknown low_res": (pipeline(base(), upper(low_res="gausian")), "unknown low_res 'gausian', did you mean"),
+    "low_res without a schedule": (pipeline(base(), upper(low_res="gaussian")), "low_res 'gaussian' needs 'schedule'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "said"), BAD.values(), ids=BAD.keys())
+def test_a_wrong_cascade_is_refused_by_one_sentence(components, config, said):
+    with pytest.raises(ConfigError, match=said) as error:
+        resolve(config, components=components)
+    assert "\n" not in str(error.value)
+
+
+def told(level, **changes):
+    """A super-resolution stage whose network says whether it is told the level."""
+    low_res = changes.pop("low_res", NOISY)
+    denoiser = {"network": {"name": "net", "in_channels": 6, "level": level}, "low_res": low_res, **NET}
+    return upper(denoiser=denoiser, **changes)
+
+
+def test_a_network_is_told_the_level_where_there_is_one(components):
+    resolve(pipeline(base(), told(True, augmentation=0.1)), components=components)
+    resolve(pipeline(base(), told(False)), components=components)
+    for config, said in (
+        (pipeline(base(), told(False, augmentation=0.1)), "isn't told how noisy.*take it out"),
+        (pipeline(base(**STOPS), told(False)), "isn't told how noisy.*end the interval at 0"),
+        (pipeline(base(), told(True, low_res="plain")), "gives no level; use low_res gaussian"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            resolve(config, components=components)
+
+
+def card(folder, sees=NOISY, **contract):
+    denoiser = {**NET, **({"low_res": sees} if sees else {})}
+    name = toys.write_card(
+        folder, "sr", "network", "net", config={"in_channels": 6}, denoiser=denoiser, contract=contract
+    )
+    return {"weights": name}
+
+
+def test_a_card_says_how_small_its_pictures_were(components, tmp_path):
+    fits = card(tmp_path, low_res=32, size=64)
+    resolve(pipeline(base(), upper(denoiser=fits)), components=components)
+    resolve(pipeline(upper(denoiser=fits)), components=components)
+    with pytest.raises(ConfigError, match=r"enlarges pictures of 32 and stage 'base' gives pictures of 16; set"):
+        resolve(pipeline(base(size=16), upper(denoiser=fits)), components=components)
+    with pytest.raises(
+        ConfigError, match=r"trained to enlarge 32 to 64 and the stage has size 128; set its size to 64"
+    ):
+        resolve(pipeline(base(), upper(size=128, denoiser=fits)), components=components)
+
+
+def test_a_card_that_hides_how_a_small_picture_is_seen_is_refused(components, tmp_path):
+    with pytest.raises(ConfigError, match="doesn't say how it sees one; add low_res to the denoiser"):
+        resolve(pipeline(upper(denoiser=card(tmp_path, None, low_res=32, size=64))), components=components)
+
+
+def labelled(network=None, conditioner=None, **changes):
+    """A stage that hears class labels."""
+    net = {"name": "net", "in_channels": 3, "context_width": None, "classes": 2, "null_class": True, **(network or {})}
+    heard = {"name": "labels", "names": ["a", "b"], **(conditioner or {})}
+    one = stage(autoencoder="identity", denoiser={"network": net, **NET}, **changes)
+    return pipeline(one, conditioners={"words": heard})
+
+
+def test_labels_that_fit_pass(components):
+    resolve(labelled(), components=components)
+    resolve(labelled({"null_class": False}, {"null_class": False}, guidance=[]), components=components)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (labelled(conditioner={"names": ["a"]}), "knows 2 classes and conditioner 'words' names 1"),
+        (labelled({"null_class": False}), "has a null class and network.* was trained without"),
+        (labelled({"null_class": False}, {"null_class": False}), "needs a null condition"),
+        (labelled(guidance=[{"name": "classifier", "classifier": "x"}]), r"write classifier: \{weights: NAME\}"),
+        (labelled(guidance=[{"name": "classifier", "classifier": {"weights": "x"}}]), "unknown weights 'x'"),
+        (
+            pipeline(stage(guidance=[{"name": "classifier", "classifier": {"weights": "x"}}])),
+            "needs a class for each sample and the stage listens to no conditioner of labels",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(components, config, said):
+    with pytest.raises(ConfigError, match=said):
+        resolve(config, components=components)
+
+
+def guided(folder, **changes):
+    changes = {"denoiser": None, **changes}
+    judge = toys.write_card(folder, "judge", "network", "net", **changes)
+    return labelled(guidance=[{"name": "classifier", "scale": 2.0, "classifier": {"weights": judge}}])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"contract": {"classes": 2, "names": ["a", "b"], "in_channels": 3}},
+        {"contract": {"in_channels": 3, "schedule": "scheme", "time_input": "index"}},
+        {"contract": {"in_channels": 3}, "denoiser": {**NET, "schedule": {"name": "scheme", "steps": 100}}},
+    ],
+)
+def test_a_classifier_that_fits_passes(components, tmp_path, changes):
+    resolve(guided(tmp_path, **changes), components=components)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"contract": {"classes": 3}}, "knows 3 classes and conditioner 'words' names 2"),
+        ({"contract": {"classes": 2, "names": ["a", "c"]}}, "class 1 of the classifier 'judge' is 'c' and"),
+        ({"contract": {"in_channels": 4}}, "takes 4 channels and samples have 3"),
+        ({"contract": {"in_channels": 3}, "denoiser": {**NET, "schedule": {"name": "scheme", "steps": 50}}},
+         "trained under another schedule"),
+        ({"contract": {"in_channels": 3, "schedule": {"name": "scheme", "steps": 50}}}, "under another schedule"),
+        ({"contract": {"in_channels": 3, "time_input": "sigma"}}, "told t as 'sigma' and network.* as 'index'"),
+    ],
+)  # fmt: skip
+def test_a_classifier_that_does_not_fit_is_refused(components, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        resolve(guided(tmp_path, **changes), components=components)

@@ -1,0 +1,278 @@
+"""How a run is tortured: killed at every system call of a save, killed at random, its files spoiled bit by bit.
+
+The tests do it at a size that fits them (`tests/training/test_torture.py`); the full counts:
+
+    python -m tests.torture
+
+prints one line a trial and exits with 1 where a pass mark is missed. Everything is done in forked processes, so a
+kill is a real SIGKILL, and in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tests.training.line import Line, settings, weights_of
+from zoo.errors import WeightsError
+from zoo.training import checkpoint
+from zoo.training.loop import Loop
+from zoo.training.provenance import hash_of_tensors
+
+SAVES = 3
+TORN = (0.0, 0.3, 1.0)  # shares of a file's bytes that are on disk when a write dies
+STEPS = 20
+
+
+def loop_in(folder: Path, **changes: object) -> Loop:
+    """A small run: two averages, a schedule, epochs that end within batches, a checkpoint every step."""
+    plan = settings(**{"steps": STEPS, "save_every": 1, "average": [0.9, 0.99], "batch_size": 3, **changes})
+    return Loop(Line(dropout=0.3), plan, folder, identity="line")
+
+
+def hash_of(loop: Loop) -> str:
+    """Of trained and averaged weights."""
+    return hash_of_tensors(weights_of(loop))
+
+
+def forked(work: Callable[[], None]) -> multiprocessing.process.BaseProcess:
+    """Start `work` in a fork; its exit code is 0 where it came to its end."""
+
+    def one() -> None:
+        torch.set_num_threads(1)  # a fork has none of its parent's threads
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        try:
+            work()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=one)
+    process.start()
+    return process
+
+
+def kill_at(count: int, torn: float) -> Callable[[], int]:
+    """Make this process die at the `count`-th write, flush, rename or removal that a save asks for.
+
+    A write that dies leaves a share `torn` of its bytes. Returns a function that says how many calls there were.
+    """
+    calls = 0
+
+    def dying(real, write: bool):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls != count:
+                return real(*args, **kwargs)
+            if write:
+                path = Path(args[1] if real is checkpoint_save_file else args[0])
+                real(*args, **kwargs)
+                os.truncate(path, int(path.stat().st_size * torn))
+            elif torn == 1.0:
+                real(*args, **kwargs)  # done, and nobody hears of it
+            os.kill(os.getpid(), signal.SIGKILL)
+            return None
+
+        return call
+
+    checkpoint_save_file, write_text = checkpoint.save_file, Path.write_text
+    checkpoint.save_file = dying(checkpoint_save_file, True)
+    Path.write_text = dying(write_text, True)  # type: ignore[method-assign]
+    for name in ("fsync", "rename", "mkdir", "unlink", "rmdir"):
+        setattr(os, name, dying(getattr(os, name), False))
+    return lambda: calls
+
+
+def kills_in_saves(folder: Path, torn: tuple[float, ...] = TORN, every: int = 1) -> tuple[int, int]:
+    """Die at every call of three saves; (kills, mismatches).
+
+    A mismatch is a run that can't go on, or that ends in other weights than one never killed.
+    """
+    whole = loop_in(folder / "whole")
+    kept = folder / "kept"
+    expected = []
+    for _ in range(SAVES):
+        whole.train_step()
+        expected.append(hash_of(whole))
+        whole.save()
+
+    def save_all(where: Path, first: int = 0) -> Loop:
+        loop = loop_in(where, keep=2)
+        if first:
+            loop.resume()
+        while loop.step < SAVES:
+            loop.train_step()
+            loop.save()
+        return loop
+
+    count = multiprocessing.get_context("fork").Value("i", 0)
+
+    def counting() -> None:
+        calls = kill_at(-1, 0.0)
+        save_all(folder / "count")
+        count.value = calls()
+
+    forked(counting).join()
+    kills = mismatches = 0
+    for number in range(1, count.value + 1, every):
+        for share in torn:
+            shutil.rmtree(kept, ignore_errors=True)
+
+            def dying(number: int = number, share: float = share) -> None:
+                kill_at(number, share)
+                save_all(kept)
+
+            process = forked(dying)
+            process.join()
+            kills += process.exitcode == -signal.SIGKILL
+            path, skipped = checkpoint.newest(kept / "checkpoints")
+            step = 0 if path is None else checkpoint.read(path)[2]
+            # Nothing that bears a checkpoint's name may fail to verify.
+            good = not skipped
+            again = save_all(kept, first=step)
+            good = good and hash_of(again) == expected[-1]
+            if step:
+                fresh = loop_in(kept)
+                fresh.resume()
+                good = good and hash_of(fresh) == expected[-1]
+            mismatches += not good
+    return kills, mismatches
+
+
+def kills_in_training(folder: Path, kills: int, steps: int = STEPS, seed: int = 0) -> dict[str, int]:
+    """Kill runs at random moments until `kills` were; each is resumed until it ends.
+
+    Counts kills, those that fell inside a save, runs that ended, and those among them that ended in other weights.
+    """
+    loop_in(folder / "warm", steps=1).run()  # what the first run imports is not to be counted
+    whole = loop_in(folder / "whole", steps=steps)
+    begun = time.perf_counter()
+    whole.run()
+    longest = 1.2 * (time.perf_counter() - begun)
+    expected = hash_of(whole)
+    flag = mmap.mmap(-1, 1)  # shared with the forks: 1 while one saves
+    chance = random.Random(seed)
+    found = {"kills": 0, "inside_saves": 0, "runs": 0, "mismatches": 0}
+
+    def work(where: Path) -> None:
+        save = checkpoint.save
+
+        def flagged(*args, **kwargs):
+            flag[0] = 1
+            try:
+                return save(*args, **kwargs)
+            finally:
+                flag[0] = 0
+
+        checkpoint.save = flagged
+        loop = loop_in(where, steps=steps)
+        if checkpoint.newest(where / "checkpoints")[0] is not None:
+            loop.resume()
+        loop.run()
+
+    run = folder / "run-0"
+    while found["kills"] < kills or run.exists():
+        flag[0] = 0
+        process = forked(lambda run=run: work(run))
+        process.join(chance.uniform(0.0, longest) if found["kills"] < kills else None)
+        if process.is_alive():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        if process.exitcode == -signal.SIGKILL:
+            found["kills"] += 1
+            found["inside_saves"] += flag[0]
+            continue
+        ended = loop_in(run, steps=steps)
+        if process.exitcode == 0:
+            ended.resume()
+        found["runs"] += 1
+        found["mismatches"] += process.exitcode != 0 or ended.step != steps or hash_of(ended) != expected
+        shutil.rmtree(run)
+        run = folder / f"run-{found['runs']}"
+    return found
+
+
+def mutant(data: bytes, chance: random.Random) -> bytes:
+    """The bytes of a file, spoiled in one of five ways; never as they were."""
+    kind = chance.choice(("truncate", "flip", "zero", "append", "swap"))
+    place = chance.randrange(len(data))
+    spoiled = bytearray(data)
+    if kind == "truncate":
+        spoiled = spoiled[:place]
+    elif kind == "flip":
+        spoiled[place] ^= 1 << chance.randrange(8)
+    elif kind == "zero":
+        spoiled[place : place + 64] = bytes(len(spoiled[place : place + 64]))
+    elif kind == "append":
+        spoiled += chance.choice((b"\0", b"\n", b"}", b" "))
+    else:
+        other = chance.randrange(len(data))
+        spoiled[place], spoiled[other] = spoiled[other], spoiled[place]
+    return bytes(spoiled) if bytes(spoiled) != data else data[:-1]
+
+
+def mutants(folder: Path, count: int, seed: int = 0) -> tuple[int, int]:
+    """Spoil files of a checkpoint; (how many, how many were not refused by an error that names the folder)."""
+    loop = loop_in(folder)
+    loop.train_step()
+    path = loop.save()
+    chance = random.Random(seed)
+    accepted = 0
+    files = sorted(path.iterdir())
+    for i in range(count):
+        file = files[i % len(files)]
+        data = file.read_bytes()
+        file.write_bytes(mutant(data, chance))
+        try:
+            checkpoint.read(path)
+        except WeightsError as error:
+            accepted += str(path) not in str(error)
+        except Exception:
+            accepted += 1
+        else:
+            accepted += 1
+        file.write_bytes(data)
+    checkpoint.read(path)
+    return count, accepted
+
+
+def main() -> int:
+    """All of it, at full counts."""
+    parser = argparse.ArgumentParser(description="Kill, spoil, resume, compare.")
+    parser.add_argument("--kills", type=int, default=200, help="random kills in training")
+    parser.add_argument("--mutants", type=int, default=2000, help="spoiled files")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    passed = True
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        kills, wrong = kills_in_saves(folder / "saves")
+        passed &= wrong == 0 and kills > 0
+        print(f"killed at every call of {SAVES} saves: {kills} kills, {wrong} mismatches")
+        found = kills_in_training(folder / "training", options.kills)
+        enough = found["inside_saves"] >= options.kills // 4 and found["runs"] >= options.kills // 10
+        passed &= found["mismatches"] == 0 and enough
+        print("killed at random in training: " + ", ".join(f"{v} {k}" for k, v in found.items()))
+        count, accepted = mutants(folder / "mutants", options.mutants)
+        passed &= accepted == 0
+        print(f"spoiled files: {count}, {accepted} not refused")
+    print("passed" if passed else "FAILED")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Class labels as a condition: numbers, or names for them (Dhariwal & Nichol 2021, section 3.1).
+
+The network has an embedding a class. One more, numbered after the last class, stands for 'nothing asked' where the
+weights were trained for classifier-free guidance (Ho & Salimans 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError, UsageError
+from zoo.types import Condition
+
+
+class ClassLabel:
+    """Labels by number or name -> Condition(label (B,)).
+
+    Args:
+        names: the classes' names, in the order of their numbers.
+        null_class: whether the network has a row for 'nothing asked', numbered after the last class.
+    """
+
+    hears = "labels"
+
+    def __init__(self, *, names: Sequence[str], null_class: bool = True) -> None:
+        self.names, self.null_class = tuple(names), null_class
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ConfigError("conditioner 'class-label' needs one name or more, each once; mend names")
+
+    def number(self, label: int | str | None) -> int:
+        """The number of a label; None is the null class. UsageError for an unknown one, with the nearest name."""
+        count = len(self.names)
+        if label is None:
+            if not self.null_class:
+                shown = ", ".join(self.names[:20])
+                raise UsageError(f"this pipeline draws one class at a time and none was given; give labels: {shown}")
+            return count
+        if isinstance(label, str):
+            if label in self.names:
+                return self.names.index(label)
+            if not (label.isascii() and label.isdecimal()):
+                raise UsageError(unknown("label", label, self.names))
+            label = int(label[:18])
+        if isinstance(label, bool) or not isinstance(label, int):
+            raise UsageError(f"a label is a number or a name, not {label!r}")
+        if not 0 <= label < count:
+            raise UsageError(f"there is no label {label}; give 0 to {count - 1}, or a name")
+        return label
+
+    def check(self, labels: Sequence[int | str | None]) -> None:
+        """Raise UsageError for labels there are not, before anything is computed."""
+        for label in labels:
+            self.number(label)
+
+    def __call__(self, labels: Sequence[int | str | None]) -> Condition:
+        return Condition(label=torch.tensor([self.number(label) for label in labels], dtype=torch.int64))
+
+    def null(self, batch: int) -> Condition:
+        """The condition of the null class."""
+        return self([None] * batch)

@@ -1,0 +1,134 @@
+"""Whether super-resolution stages fit the stages below them (Ho et al. 2021, section 4): a part of the contract."""
+
+from __future__ import annotations
+
+from zoo.config.parts import StageParts, whole, written_schedule
+from zoo.errors import ConfigError
+from zoo.registry import Registry
+
+
+def check_cascade(stages: list[StageParts], registry: Registry) -> None:
+    """Refuse a small picture that nobody gives or takes, of another size or noise than the network knows."""
+    for parts, before in zip(stages, [None, *stages], strict=False):
+        feeds = None if before is None else before.stage["feeds"]
+        if before is not None and feeds == "low_res" and parts.low_res is None:
+            raise ConfigError(
+                f"stage '{before.name}' feeds low_res and {parts.network.label} of stage '{parts.name}' takes no "
+                "smaller picture; use a super-resolution network"
+            )
+        if parts.low_res is None:
+            _check_without(parts)
+            continue
+        _check_size(parts)
+        if before is None:
+            continue
+        if feeds != "low_res":
+            raise ConfigError(
+                f"{parts.network.label} of stage '{parts.name}' needs a smaller picture and stage '{before.name}' "
+                f"feeds {feeds}; let it feed low_res"
+            )
+        _check_pair(before, parts)
+        if before.stage["interval"][1] > 0.0:
+            _check_truncated(before, parts, registry)
+
+
+def _check_without(parts: StageParts) -> None:
+    if parts.stage.get("augmentation") is not None:
+        raise ConfigError(
+            f"stage '{parts.name}' has an augmentation and {parts.network.label} takes no smaller picture to noise; "
+            "take it out"
+        )
+    if parts.network["low_res"]:
+        raise ConfigError(
+            f"stage '{parts.name}': {parts.network.label} was trained with a smaller picture and its denoiser doesn't "
+            "say how it sees one; add low_res to the denoiser, like {name: plain}"
+        )
+
+
+def _check_size(parts: StageParts) -> None:
+    low_res, name = parts.low_res, parts.name
+    assert low_res is not None
+    if low_res["name"] == "plain" and parts.stage.get("augmentation"):
+        raise ConfigError(
+            f"stage '{name}' has an augmentation and {parts.network.label} was trained without noise on the smaller "
+            "picture (low_res 'plain'); take it out"
+        )
+    if low_res["name"] == "plain" and parts.network["level"] is True:
+        raise ConfigError(
+            f"stage '{name}': {parts.network.label} is told how noisy the smaller picture is and low_res 'plain' gives "
+            "no level; use low_res gaussian, with the schedule it was trained with"
+        )
+    if parts.stage.get("augmentation") and parts.network["level"] is False:
+        raise ConfigError(
+            f"stage '{name}' has an augmentation and {parts.network.label} isn't told how noisy the smaller picture is "
+            "(its level is false); take it out"
+        )
+    if parts.stage["takes"] != "noise":
+        raise ConfigError(
+            f"stage '{name}' takes {parts.stage['takes']} and is conditioned on a smaller picture; let it take noise"
+        )
+    small, trained = parts.network["low_res"], parts.network["size"]
+    size = parts.stage["size"] // (parts.autoencoder["factor"] or 1)
+    if whole(small) and whole(trained) and size != trained:
+        raise ConfigError(
+            f"stage '{name}': {parts.network.label} was trained to enlarge {small} to {trained} and the stage has size "
+            f"{parts.stage['size']}; set its size to {parts.stage['size'] // size * trained}"
+        )
+    if whole(small) and small >= parts.stage["size"]:
+        raise ConfigError(
+            f"stage '{name}' has size {parts.stage['size']} and {parts.network.label} enlarges pictures of {small}; "
+            "set a larger size"
+        )
+
+
+def _check_pair(before: StageParts, after: StageParts) -> None:
+    small, given = after.network["low_res"], before.stage["size"]
+    if whole(small) and small != given:
+        raise ConfigError(
+            f"{after.network.label} of stage '{after.name}' enlarges pictures of {small} and stage '{before.name}' "
+            f"gives pictures of {given}; set its size to {small} or take a network trained for {given}"
+        )
+    if given >= after.stage["size"]:
+        raise ConfigError(
+            f"stage '{before.name}' gives pictures of {given} and stage '{after.name}' is to enlarge them to "
+            f"{after.stage['size']}; give it a larger size"
+        )
+
+
+def _check_truncated(before: StageParts, after: StageParts, registry: Registry) -> None:
+    """The stage before stops at noise, which is the augmentation itself."""
+    low_res, stop = after.low_res, before.stage["interval"][1]
+    assert low_res is not None
+    where = f"stage '{before.name}' stops at t = {stop}, for truncated conditioning of stage '{after.name}',"
+    if low_res["name"] == "plain":
+        raise ConfigError(
+            f"{where} and {after.network.label} was trained without noise on the smaller picture (low_res 'plain'); "
+            "end the interval at 0"
+        )
+    if after.network["level"] is False:
+        raise ConfigError(
+            f"{where} and {after.network.label} isn't told how noisy the smaller picture is (its level is false); end "
+            "the interval at 0"
+        )
+    if after.stage.get("augmentation") is not None:
+        raise ConfigError(
+            f"{where} which also has an augmentation of {after.stage['augmentation']}; take it out, the level is where "
+            "the stage before stops"
+        )
+    if low_res["noised"] == "after":
+        raise ConfigError(
+            f"{where} whose {low_res.label} noises pictures after enlarging them; end the interval at 0 and give an "
+            "augmentation"
+        )
+    factor = before.autoencoder["factor"]
+    if whole(factor) and factor != 1:
+        raise ConfigError(
+            f"{where} and its samples are latents of {before.autoencoder.label}, not pictures; end the interval at 0 "
+            "and give an augmentation"
+        )
+    meant, found = low_res["schedule"], before.schedule.facts
+    if meant is not None and written_schedule(meant, registry) != written_schedule(found, registry):
+        raise ConfigError(
+            f"{where} and {before.schedule.label} of {before.network.label} isn't the one that {low_res.label} of "
+            f"{after.network.label} noises by; end the interval at 0 and give an augmentation"
+        )

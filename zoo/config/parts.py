@@ -1,0 +1,50 @@
+"""The components of a pipeline as its contract sees them: a label for sentences, and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.config.cards import Card
+from zoo.registry import Registry
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component of a pipeline as the contract sees it."""
+
+    label: str
+    facts: Mapping[str, Any]
+    card: Card | None = None
+
+    def __getitem__(self, fact: str) -> Any:
+        return self.facts.get(fact)
+
+
+@dataclass(frozen=True)
+class StageParts:
+    """The parts of one stage."""
+
+    name: str
+    stage: Mapping[str, Any]
+    network: Part
+    autoencoder: Part
+    conditioners: list[Part]
+    schedule: Part
+    guidance: list[Part]
+    sampler: Part
+    low_res: Part | None = None  # how the network sees a smaller picture
+
+
+def whole(value: Any) -> bool:
+    """Whether a fact is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def written_schedule(block: str | Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """A schedule with its defaults written out, to compare."""
+    named = {"name": block} if isinstance(block, str) else block
+    signature = registry.entry("schedule", named["name"]).signature()
+    defaults = {p.name: p.literal() for p in signature.parameters if not p.required}
+    return {k: v for k, v in {**defaults, **named}.items() if k == "name" or k in signature.names}

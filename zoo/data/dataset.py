@@ -1,0 +1,179 @@
+"""What training reads: the protocol of datasets, and all that folders, zips and tar shards share.
+
+A `Source` knows where rows and bytes are; `PictureDataset` makes pictures of one size from them. Rows are listed once
+and read by place, so that the order of training is a function of (seed, step) and not of how the data is stored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.augment import Augment, centre
+from zoo.data.decode import centre_square, on_white, open_picture, scaled, to_array
+from zoo.errors import ConfigError, UsageError
+
+Row = dict[str, Any]
+
+
+class Skipped(NamedTuple):
+    """A row that was left out: which, why in a word or two, and the whole sentence."""
+
+    name: str
+    reason: str
+    sentence: str
+
+
+class Source(Protocol):
+    """Where rows and their bytes are. `rows` and `broken` are listed when it is opened."""
+
+    where: str  # for sentences
+    rows: list[Row]  # each with `file_name` and `text`
+    broken: list[Skipped]  # what is no row
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a row's picture; UsageError naming the file."""
+        ...
+
+    def fingerprint(self) -> str:
+        """What a cache is named by; another one where the data changed."""
+        ...
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Pictures with captions, by place. Every registered dataset is one."""
+
+    rows: Sequence[Row]  # `file_name`, `text` and whatever else the data has
+    size: int  # pixels a side
+    split: str | None
+    augments: bool  # whether `augmented` differs from `image`
+    skipped: Sequence[Skipped]
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> np.ndarray:
+        """Row `index` as uint8 (3, size, size), always the same."""
+        ...
+
+    def augmented(self, index: int, draw: np.random.Generator) -> np.ndarray:
+        """Row `index` as uint8 (3, size, size), cropped and mirrored by `draw`."""
+        ...
+
+    def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """All pictures, uint8 (N, 3, size, size)."""
+        ...
+
+    def fingerprint(self) -> str:
+        """What decides `images()`: data, split and size."""
+        ...
+
+
+class PictureDataset:
+    """Pictures of one size from a source. See `Dataset`; subclasses say how the source is opened."""
+
+    def __init__(
+        self, source: Source, *, split: str | None, size: int, resize: int | None, crop: Literal["centre", "random"],
+        flip: float, flip_unless: Sequence[str], smallest: int | None, on_bad: Literal["error", "skip"],
+    ) -> None:  # fmt: skip
+        if size < 1:
+            raise ConfigError(f"size is {size}; it must be 1 pixel or more")
+        if resize is not None and resize < size:
+            raise ConfigError(
+                f"resize is {resize}, smaller than the size {size} cropped from it; make it {size} or more"
+            )
+        if crop not in ("centre", "random"):
+            raise ConfigError(f"crop is '{crop}'; use 'centre' or 'random'")
+        if on_bad not in ("error", "skip"):
+            raise ConfigError(f"on_bad is '{on_bad}'; use 'error' or 'skip'")
+        self.source, self.split, self.size, self.resize, self.smallest = source, split, size, resize or size, smallest
+        self.augment = Augment(crop=size if crop == "random" else None, flip=flip, flip_unless=tuple(flip_unless))
+        self.skipped: list[Skipped] = list(source.broken)
+        if self.skipped and on_bad == "error":
+            raise UsageError(self.skipped[0].sentence)
+        self._places = [i for i, row in enumerate(source.rows) if split is None or row.get("split") == split]
+        if on_bad == "skip":
+            self._places = [i for i in self._places if self._is_good(i)]
+        self.rows: list[Row] = [source.rows[i] for i in self._places]
+        if not self.rows:
+            wanted = f" of split '{split}'" if split else ""
+            first = f"; {len(self.skipped)} were left out: {self.skipped[0].sentence}" if self.skipped else ""
+            raise UsageError(f"'{source.where}' has no rows{wanted}{first}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def augments(self) -> bool:
+        """Whether `augmented` differs from `image`."""
+        return not self.augment.does_nothing
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many rows were left out, by reason."""
+        return Counter(skipped.reason for skipped in self.skipped)
+
+    def _is_good(self, place: int) -> bool:
+        """Whether a row's picture can be used; counted in `skipped` if not. It is decoded to know."""
+        try:
+            self._picture(place)
+        except UsageError as error:
+            self.skipped.append(Skipped(self.source.rows[place]["file_name"], reason_of(error), str(error)))
+            return False
+        return True
+
+    def _picture(self, place: int) -> Image.Image:
+        name = self.source.rows[place]["file_name"]
+        picture = open_picture(self.source.read(place), name=name, where=self.source.where)
+        if self.smallest is not None and min(picture.size) < self.smallest:
+            raise UsageError(
+                f"'{name}' in '{self.source.where}' is {picture.width}x{picture.height}, smaller than {self.smallest} "
+                "pixels; leave it out with on_bad: skip, or lower `smallest`"
+            )
+        return picture
+
+    def image(self, index: int) -> np.ndarray:
+        """Row `index` as uint8 (3, size, size): transparent parts on white, area average, square centre crop."""
+        picture = scaled(centre_square(on_white(self._picture(self._places[index]))), self.resize)
+        return centre(to_array(picture), self.size)
+
+    def augmented(self, index: int, draw: np.random.Generator) -> np.ndarray:
+        """Row `index` as uint8 (3, size, size), its window and mirroring by `draw`.
+
+        A random window may lie anywhere in a picture that isn't square; a centred one is that of `image`.
+        """
+        if self.augment.crop is None:
+            return self.augment(self.image(index), self.rows[index], draw)
+        whole = to_array(scaled(on_white(self._picture(self._places[index])), self.resize))
+        return self.augment(whole, self.rows[index], draw)
+
+    def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
+        """All pictures, uint8 (N, 3, size, size)."""
+        out = np.empty((len(self), 3, self.size, self.size), dtype=np.uint8)
+        for i in range(len(self)):
+            out[i] = self.image(i)
+            if progress is not None:
+                progress(i + 1)
+        return out
+
+    def fingerprint(self) -> str:
+        """What decides `images()` besides the rows: data, split, size, and the resize where there is one."""
+        resized = f" {self.resize}" if self.resize != self.size else ""
+        return f"{self.size} {self.split} {self.source.fingerprint()}{resized}"
+
+
+def reason_of(error: Exception) -> str:
+    """A refusal in a word or two, to count by."""
+    sentence = str(error)
+    for sign, reason in (
+        ("leaves its folder", "leaves the folder"), ("outside its folder", "leaves the folder"),
+        ("smaller than", "too small"), ("pixels; make it smaller", "too large"), ("are read", "too large"),
+        ("is not a picture", "not a picture"), ("has no file", "missing file"),
+    ):  # fmt: skip
+        if sign in sentence:
+            return reason
+    return "unreadable"

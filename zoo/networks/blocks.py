@@ -1,0 +1,231 @@
+"""The building blocks of the OpenAI layout, which U-Nets, super-resolution networks and classifiers share.
+
+Ho et al. 2020 (appendix B); Dhariwal & Nichol 2021 (section 3) for what came later: attention at several resolutions,
+residual blocks that resample, adaptive group normalisation. Names and shapes equal those of the published files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zoo.errors import ConfigError, UsageError
+from zoo.networks.transformer import SpatialTransformer
+
+Resample = Literal["down", "up"]
+QKVOrder = Literal["legacy", "new"]
+M = TypeVar("M", bound=nn.Module)
+
+
+def timestep_embedding(time: Tensor, width: int, *, max_period: float = 10000.0) -> Tensor:
+    """Sinusoidal features of time (B,) -> (B, width): cosines first, exponent divided by half the width.
+
+    Vaswani et al. 2017, section 3.5, in the order of OpenAI's, CompVis' and Stability's weights.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
+    angles = time.float()[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def embedding_layers(width: int, emb_channels: int) -> nn.Sequential:
+    """From features of a number (B, width) to what residual blocks are told (B, emb_channels)."""
+    return nn.Sequential(nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
+
+
+def zeroed(module: M) -> M:
+    """The module with its parameters at zero: a residual branch that starts as nothing."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def halve(x: Tensor) -> Tensor:
+    """H and W halved by the mean of each 2x2 cell."""
+    return F.avg_pool2d(x, 2)
+
+
+def double(x: Tensor) -> Tensor:
+    """H and W doubled by the nearest neighbour."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class ResBlock(nn.Module):
+    """Residual block told the time: (B, in, H, W) and emb (B, D) -> (B, out, H, W).
+
+    scale_shift: emb scales and shifts the second norm's output (adaptive group normalisation) and is not added before
+    it. resample: both branches are halved or doubled, the inner one between activation and convolution.
+    """
+
+    def __init__(
+        self, channels: int, emb_channels: int, out_channels: int, *, groups: int, dropout: float = 0.0,
+        scale_shift: bool = False, resample: Resample | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.scale_shift, self.resample = scale_shift, resample
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(
+            nn.SiLU(), nn.Linear(emb_channels, 2 * out_channels if scale_shift else out_channels)
+        )
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(groups, out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            # Each block starts as its shortcut (Dhariwal & Nichol 2021).
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        same = channels == out_channels
+        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        if self.resample is None:
+            h = self.in_layers(x)
+        else:
+            resize = halve if self.resample == "down" else double
+            h = self.in_layers[2](resize(self.in_layers[1](self.in_layers[0](x))))
+            x = resize(x)
+        told = self.emb_layers(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = told.chunk(2, dim=1)
+            h = self.out_layers[0](h) * (1 + scale) + shift
+            h = self.out_layers[3](self.out_layers[2](self.out_layers[1](h)))
+        else:
+            h = self.out_layers(h + told)
+        return self.skip_connection(x) + h
+
+
+def attend(qkv: Tensor, *, heads: int, order: QKVOrder) -> Tensor:
+    """Attention of qkv (B, 3 C, N) to itself -> (B, C, N); the order in which its rows are stored is `order`."""
+    width = qkv.shape[1] // 3 // heads
+    if order == "legacy":  # [head][q, k, v][channel]
+        q, k, v = qkv.unflatten(1, (heads, 3, width)).transpose(-1, -2).unbind(2)
+    else:  # [q, k, v][head][channel]
+        q, k, v = qkv.unflatten(1, (3, heads, width)).transpose(-1, -2).unbind(1)
+    return F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the positions of (B, C, H, W), beside a shortcut."""
+
+    def __init__(self, channels: int, *, heads: int, order: QKVOrder = "legacy", groups: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.order: QKVOrder = order
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = attend(self.qkv(self.norm(x.flatten(2))), heads=self.heads, order=self.order)
+        return x + self.proj_out(h).unflatten(2, x.shape[2:])
+
+
+class Downsample(nn.Module):
+    """Halve H and W by a strided convolution, or by the mean."""
+
+    def __init__(self, channels: int, *, conv: bool = True) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if conv else nn.AvgPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Double H and W by nearest neighbour, and a convolution."""
+
+    def __init__(self, channels: int, *, conv: bool = True, out_channels: int | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels or channels, 3, padding=1) if conv else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(double(x))
+
+
+class Block(nn.Sequential):
+    """A row of layers; each is handed what its kind listens to."""
+
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                x = layer(x, emb)
+            elif isinstance(layer, SpatialTransformer):
+                x = layer(x, context, mask)
+            else:
+                x = layer(x)
+        return x
+
+
+def call(block: nn.Module, *inputs: Tensor | None, recompute: bool) -> Tensor:
+    """block(*inputs); with `recompute` its inside is not kept and worked out again on the way back.
+
+    Chen et al. 2016: memory of the blocks' outputs alone, for a third more compute.
+    """
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
+    return block(*inputs)
+
+
+def heads_of(channels: int, *, heads: int | None, head_width: int | None, network: str) -> int:
+    """The number of heads at so many channels, whichever of the two was given."""
+    if (heads is None) == (head_width is None):
+        raise ConfigError(
+            f"network '{network}': give either heads or head_width; the tensors don't show which is meant"
+        )
+    said, number = ("heads", heads) if heads is not None else ("head_width", head_width)
+    assert number is not None  # one of the two was given
+    if number < 1 or channels % number:
+        raise ConfigError(
+            f"network '{network}': {said} is {number}, which doesn't divide the {channels} channels of a level with "
+            "attention; choose a divisor"
+        )
+    return number if heads is not None else channels // number
+
+
+def check_shape(
+    network: str, *, width: int, mult: Sequence[int], groups: int, levels: Mapping[str, Sequence[int]],
+    classes: int | None, null_class: bool, numbers: Mapping[str, int],
+) -> None:  # fmt: skip
+    """ConfigError where the arguments that all these networks share can't be built, by name."""
+    for name, number in {"width": width, "groups": groups, **numbers}.items():
+        if number < 1:
+            raise ConfigError(f"network '{network}': {name} is {number}; give at least 1")
+    if not mult or any(m < 1 or m != int(m) for m in mult):
+        raise ConfigError(f"network '{network}': mult is {list(mult)}; give a whole number from 1 up for each level")
+    if width % 2:
+        raise ConfigError(f"network '{network}': width {width} is odd; time is embedded in cosines and as many sines")
+    if width % groups:
+        raise ConfigError(
+            f"network '{network}': width {width} can't be normalised in {groups} groups; give a width that is a "
+            f"multiple of {groups}, or groups: {math.gcd(width, groups)}"
+        )
+    for name, chosen in levels.items():
+        for level in chosen:
+            if not 0 <= level < len(mult):
+                raise ConfigError(
+                    f"network '{network}': {name} names level {level}; with {len(mult)} in mult they are 0 (the "
+                    f"finest) to {len(mult) - 1}"
+                )
+    if classes is not None and classes < 1:
+        raise ConfigError(f"network '{network}': classes is {classes}; give at least 1, or null for no classes")
+    if null_class and classes is None:
+        raise ConfigError(f"network '{network}': null_class is true and classes null; say how many classes there are")
+
+
+def check_told(network: str, reads: Sequence[str], given: Mapping[str, Any]) -> None:
+    """UsageError where a network isn't told what it reads, or is told what it can't hear."""
+    for name, value in given.items():
+        if value is None and name in reads and name != "mask":
+            raise UsageError(f"network '{network}' reads '{name}' and is given none; listen to what gives it")
+        if value is not None and name not in reads:
+            raise UsageError(
+                f"network '{network}' is given '{name}' and was built to read {', '.join(reads) or 'time alone'}"
+            )

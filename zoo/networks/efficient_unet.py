@@ -1,0 +1,205 @@
+"""Imagen's Efficient U-Net: a super-resolution network with its weight and work at low resolutions.
+
+Saharia et al. 2022, appendix B.1, against the U-Net of OpenAI's layout:
+
+- residual blocks are counted by level, few where pixels are many and more where they are few;
+- a level is halved before its convolutions and doubled after them, so that the picture's own size sees the first and
+  the last convolutions alone;
+- skips are scaled by 1 / sqrt 2, and one leaves each level.
+
+The first convolution's output joins before the last one, scaled likewise: a narrow network could not carry the noise
+of every pixel, which it must know to take it away, through a level of half the size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ConfigError
+from zoo.networks.blocks import (
+    AttentionBlock,
+    ResBlock,
+    Upsample,
+    call,
+    check_shape,
+    check_told,
+    embedding_layers,
+    heads_of,
+    timestep_embedding,
+    zeroed,
+)
+from zoo.networks.transformer import CrossAttention
+
+SKIP_SCALE = 1.0 / math.sqrt(2.0)
+
+
+class TextAttention(nn.Module):
+    """Cross-attention of the positions of (B, C, H, W) to text (B, L, D), beside a shortcut."""
+
+    def __init__(self, channels: int, *, heads: int, context_width: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.context_norm = nn.LayerNorm(context_width)
+        self.attention = CrossAttention(channels, heads=heads, context_width=context_width)
+        zeroed(self.attention.to_out[0])
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        h = self.norm(x).flatten(2).transpose(1, 2)
+        h = self.attention(h, self.context_norm(context), mask)
+        return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Level(nn.Module):
+    """One level's way down or up: resampled before (down) or after (up) its residual blocks and attention."""
+
+    def __init__(
+        self, *, before: nn.Module | None, blocks: Sequence[ResBlock], attention: AttentionBlock | None,
+        text: TextAttention | None, after: nn.Module | None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.before, self.after = before, after
+        self.blocks = nn.ModuleList(blocks)
+        self.attention, self.text = attention, text
+
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+        x = x if self.before is None else self.before(x)
+        for block in self.blocks:
+            x = block(x, emb)
+        x = x if self.attention is None else self.attention(x)
+        if self.text is not None:
+            assert context is not None  # check_told saw to it
+            x = self.text(x, context, mask)
+        return x if self.after is None else self.after(x)
+
+
+class EfficientUNet(nn.Module):
+    """F(x, time, context, vector, label, level): (B, in_channels, H, W) -> (B, out_channels, H, W).
+
+    H and W must be multiples of 2 ** levels: the finest level already is at half the picture's size.
+
+    Args:
+        in_channels: 6 with the smaller picture, enlarged, beside x_t; 3 without.
+        width: channels at the picture's size; mult: multiples of it, one a level, finest first.
+        blocks: residual blocks of each level on its way down, and as many on its way up.
+        attention_levels: levels with self-attention. text_levels: levels with cross-attention to text (B, L,
+            context_width). head_width: channels of an attention head.
+        vector_width: D of a pooled embedding (B, D) that is added to the time's.
+        classes: how many labels it knows; null_class: one more, for "no class", whose number is `classes`.
+        level: is told the level in [0, 1] to which the smaller picture is noised.
+        scale_shift: time scales and shifts norms. groups: groups of every norm.
+    """
+
+    def __init__(
+        self, *, in_channels: int = 6, out_channels: int = 3, width: int = 128, mult: Sequence[int] = (1, 2, 4, 8),
+        blocks: Sequence[int] = (2, 4, 8, 8), attention_levels: Sequence[int] = (3,), text_levels: Sequence[int] = (),
+        head_width: int = 64, context_width: int | None = None, vector_width: int | None = None,
+        classes: int | None = None, null_class: bool = False, level: bool = True, scale_shift: bool = True,
+        groups: int = 32, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_shape(
+            "efficient-unet", width=width, mult=mult, groups=groups, classes=classes, null_class=null_class,
+            levels={"attention_levels": attention_levels, "text_levels": text_levels},
+            numbers={"in_channels": in_channels, "out_channels": out_channels},
+        )  # fmt: skip
+        if len(blocks) != len(mult) or min(blocks) < 1:
+            raise ConfigError(
+                f"network 'efficient-unet': blocks is {list(blocks)}; give a number from 1 up for each of the "
+                f"{len(mult)} levels of mult"
+            )
+        if bool(text_levels) != (context_width is not None):
+            raise ConfigError(
+                "network 'efficient-unet': text_levels and context_width go together; give both, or neither"
+            )
+        self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
+        self.size_multiple = 2 ** len(mult)
+        self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
+        emb_channels = 4 * width
+
+        def half(number: int, first: int, *, before: nn.Module | None, after: nn.Module | None) -> Level:
+            channels = mult[number] * width
+
+            def res(inside: int) -> ResBlock:
+                return ResBlock(inside, emb_channels, channels, groups=groups, dropout=dropout, scale_shift=scale_shift)
+
+            heads, attention, text = 0, None, None
+            if number in attention_levels or number in text_levels:
+                heads = heads_of(channels, heads=None, head_width=head_width, network="efficient-unet")
+            if number in attention_levels:
+                attention = AttentionBlock(channels, heads=heads, groups=groups)
+            if number in text_levels and context_width is not None:
+                text = TextAttention(channels, heads=heads, context_width=context_width, groups=groups)
+            return Level(
+                before=before, blocks=[res(first)] + [res(channels) for _ in range(blocks[number] - 1)],
+                attention=attention, text=text, after=after,
+            )  # fmt: skip
+
+        self.time_embed = embedding_layers(width, emb_channels)
+        self.label_emb = None if classes is None else nn.Embedding(classes + null_class, emb_channels)
+        self.aug_proj = embedding_layers(width, emb_channels) if level else None
+        self.vector_proj = None if vector_width is None else embedding_layers(vector_width, emb_channels)
+        self.first = nn.Conv2d(in_channels, width, 3, padding=1)
+        wide = [width, *(m * width for m in mult)]
+        self.down = nn.ModuleList(
+            half(i, wide[i + 1], before=nn.Conv2d(wide[i], wide[i + 1], 3, stride=2, padding=1), after=None)
+            for i in range(len(mult))
+        )
+        # The coarsest level's way up goes on from its way down; a skip would only say the same twice.
+        self.up = nn.ModuleList(
+            half(
+                i, wide[i + 1] if i == len(mult) - 1 else 2 * wide[i + 1], before=None,
+                after=Upsample(wide[i + 1], out_channels=wide[i]),
+            )
+            for i in reversed(range(len(mult)))
+        )  # fmt: skip
+        self.out = nn.Sequential(
+            nn.GroupNorm(groups, 2 * width), nn.SiLU(), zeroed(nn.Conv2d(2 * width, out_channels, 3, padding=1))
+        )
+        # What of a condition this network listens to.
+        self.reads = (
+            *(("context", "mask") if text_levels else ()),
+            *(("vector",) if vector_width is not None else ()),
+            *(("label",) if classes is not None else ()),
+            *(("level",) if level else ()),
+        )
+
+    def embed(
+        self, time: Tensor, vector: Tensor | None, label: Tensor | None, level: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        """What residual blocks are told (B, 4 width): time, pooled text, class and augmentation level, added up."""
+        emb = self.time_embed(timestep_embedding(time, self.width).to(dtype))
+        if self.vector_proj is not None:
+            emb = emb + self.vector_proj(vector)
+        if self.label_emb is not None:
+            emb = emb + self.label_emb(label)
+        if self.aug_proj is not None:
+            assert level is not None  # check_told saw to it
+            emb = emb + self.aug_proj(timestep_embedding(1000.0 * level.float(), self.width).to(dtype))
+        return emb
+
+    def forward(
+        self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
+        vector: Tensor | None = None, label: Tensor | None = None, level: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """x (B, in_channels, H, W); time (B,) as the weights know it; context (B, L, D); mask (B, L), True = read;
+        vector (B, D); label (B,) int64; level (B,) in [0, 1]."""
+        check_told(
+            "efficient-unet", self.reads,
+            {"context": context, "mask": mask, "vector": vector, "label": label, "level": level},
+        )  # fmt: skip
+        emb = self.embed(time, vector, label, level, x.dtype)
+        first = h = self.first(x)
+        skips = []
+        for part in self.down:
+            h = call(part, h, emb, context, mask, recompute=self.checkpointing)
+            skips.append(h)
+        h = skips.pop()
+        for number, part in enumerate(self.up):
+            if number > 0:
+                h = torch.cat([h, SKIP_SCALE * skips.pop()], dim=1)
+            h = call(part, h, emb, context, mask, recompute=self.checkpointing)
+        return self.out(torch.cat([h, SKIP_SCALE * first], dim=1))

@@ -1,0 +1,128 @@
+"""One call of a pipeline, checked and laid out before any network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from zoo import tasks
+from zoo.errors import UsageError
+from zoo.guidance.classifier_free import ClassifierFree
+from zoo.noise import AddressedNoise, FixedNoise
+from zoo.stage import Pixels, Stage, lay_out, small_sizes
+from zoo.types import Conditioner, NoiseSource
+
+REFINE_STRENGTH = 0.6  # of image to image, where none is given
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, one entry a sample where it is a list; `sizes` and `smalls` have one a stage that runs."""
+
+    prompts: list[str]
+    negative: list[str]
+    labels: list[int | str | None]
+    samples: list[int]  # global sample numbers, addresses of the noise
+    size: Pixels | None
+    sizes: list[Pixels]
+    smalls: list[Pixels | None]
+    steps: int | None
+    guidance: float | None
+    source: NoiseSource
+    image: Tensor | None = None
+    mask: Tensor | None = None
+    strength: float = 1.0
+
+
+def read_request(
+    stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, prompts: Any, negative: Any, labels: Any,
+    n: int, seed: int, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
+    strength: float | None, noise: Any,
+) -> Request:  # fmt: skip
+    """A call of the stages that run; UsageError, with the mend, for one they can't do."""
+    asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UsageError(f"n is {n!r}; give the number of pictures a prompt, 1 or more")
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise UsageError(f"steps is {steps!r}; give 1 or more")
+    if guidance is not None and not any(isinstance(g, ClassifierFree) for s in stages for g in s.guidance):
+        raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+    strength = _read_strength(stages, image, mask, strength)
+    if isinstance(noise, (Tensor, Mapping)):
+        source: NoiseSource = FixedNoise(noise)
+    else:
+        source = AddressedNoise(seed) if noise is None else noise
+    count = len(asked) * n
+    sizes = lay_out(stages, size)
+    smalls = small_sizes(stages, sizes)
+    given = smalls[0] or sizes[0]
+    return Request(
+        prompts=[p for p in asked for _ in range(n)], negative=[p for p in unwanted for _ in range(n)],
+        labels=[c for c in classes for _ in range(n)], samples=list(range(count)),
+        size=None if size is None else sizes[-1], sizes=sizes, smalls=smalls, steps=steps, guidance=guidance,
+        source=source, strength=strength,
+        image=None if image is None else tasks.read_image(image, size=given, count=count),
+        mask=None if mask is None else tasks.read_mask(mask, size=given),
+    )  # fmt: skip
+
+
+def hears(conditioner: Conditioner) -> str:
+    """What a conditioner is given: "prompts" or "labels"."""
+    return getattr(conditioner, "hears", "prompts")
+
+
+def _read_words(
+    conditioners: Mapping[str, Conditioner], prompts: Any, negative: Any, labels: Any
+) -> tuple[list[str], list[str], list[int | str | None]]:
+    """Prompts, negative prompts and labels, as many of each."""
+    heard = {hears(c) for c in conditioners.values()}
+    if labels is not None and "labels" not in heard:
+        raise UsageError("no conditioner of this pipeline takes labels; ask with prompts")
+    if prompts is not None and not conditioners:
+        raise UsageError("this pipeline has no conditioner and can't be asked with prompts; call it without any")
+    if prompts is not None and "prompts" not in heard:
+        raise UsageError("no conditioner of this pipeline takes prompts; ask with labels")
+    asked = [""] if prompts is None else [prompts] if isinstance(prompts, str) else list(prompts)
+    if not asked or not all(isinstance(p, str) for p in asked):
+        raise UsageError("prompts must be a text or a list of at least one text")
+    classes: list[Any] = [labels] if isinstance(labels, (str, int)) else [None] if labels is None else list(labels)
+    if not classes:
+        raise UsageError("labels must be a number or a name, or a list of at least one")
+    if len(asked) != len(classes) and 1 not in (len(asked), len(classes)):
+        raise UsageError(f"{len(classes)} labels for {len(asked)} prompts; give one, or one a prompt")
+    count = max(len(asked), len(classes))
+    asked = asked * count if len(asked) == 1 else asked
+    classes = classes * count if len(classes) == 1 else classes
+    unwanted = [""] if negative is None else [negative] if isinstance(negative, str) else list(negative)
+    if len(unwanted) not in (1, count):
+        raise UsageError(f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt")
+    unwanted = unwanted * count if len(unwanted) == 1 else unwanted
+    for conditioner in conditioners.values():
+        if hasattr(conditioner, "check"):
+            words = [*asked, *unwanted] if hears(conditioner) == "prompts" else classes
+            conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
+    return asked, unwanted, classes
+
+
+def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: float | None) -> float:
+    first = stages[0]
+    task = "mask" if mask is not None else "strength"
+    if first.enlarges:
+        if image is None:
+            raise UsageError(f"stage '{first.name}' enlarges a picture and none was given; give an image")
+        if mask is not None or strength is not None:
+            raise UsageError(f"stage '{first.name}' enlarges the image and draws all of it; leave the {task} out")
+        return 1.0
+    if image is None and (mask is not None or strength is not None):
+        raise UsageError(f"a {task} needs an image to start from; give one")
+    if mask is not None and any(s.enlarges or s.size != first.size for s in stages):
+        raise UsageError(
+            "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1"
+        )
+    strength = (REFINE_STRENGTH if mask is None else 1.0) if strength is None else strength
+    if not 0.0 < strength <= 1.0:
+        raise UsageError(f"strength is {strength}; give more than 0 (keep the image) and at most 1 (draw anew)")
+    return strength if image is not None else 1.0

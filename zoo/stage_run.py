@@ -1,0 +1,146 @@
+"""One stage of one call: what it is told, where it starts, and what it is handed of the stage before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo import tasks
+from zoo.errors import UsageError
+from zoo.guidance.classifier_free import ClassifierFree
+from zoo.guidance.mask import Mask
+from zoo.low_res import GaussianAugmentation
+from zoo.noise import bound
+from zoo.request import Request, hears
+from zoo.stage import Stage
+from zoo.types import Condition, Conditioner, Guidance, StepReport, StepTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """A stage with its table; `number` is its place in the call, `address` the one in its noise."""
+
+    stage: Stage
+    table: StepTable
+    number: int
+    address: int
+    before: StageRun | None
+    conditioners: Mapping[str, Conditioner]
+    request: Request
+    device: torch.device
+
+    def draw(self, part: slice, given: Tensor | None, report: Callable[[StepReport], None]) -> Tensor:
+        """Samples (B, C, *spatial) of a part of the call; `given` is what the stage before drew of it."""
+        stage, table, device, request = self.stage, self.table, self.device, self.request
+        samples, address = request.samples[part], self.address
+        height, width = request.sizes[self.number]
+        factor = stage.autoencoder.factor
+        shape = (stage.autoencoder.channels, height // factor, width // factor)
+        cond, null = self._conditions(part)
+        if stage.enlarges:
+            cond = cond.merge(self._low_res(part, given))
+
+        begin = table.start
+        eps = request.source(shape, purpose="start", samples=samples, stage=address).to(device)
+        guidance: list[Guidance] = [
+            dataclasses.replace(g, scale=float(request.guidance))
+            if isinstance(g, ClassifierFree) and request.guidance is not None
+            else g
+            for g in stage.guidance
+        ]
+        if self.number == 0 and request.image is not None and not stage.enlarges:
+            images = request.image[part].to(device)
+            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
+            x = begin.alpha * known + begin.sigma * eps
+            if request.mask is not None:
+                free = tasks.latent_mask(request.mask, factor).to(device)
+                guidance.append(Mask(x0=known, known=1.0 - free))
+                if request.strength == 1.0:
+                    # Where all is drawn anew nothing of the picture may shine through.
+                    x = torch.lerp(x, begin.sigma * eps, free)
+        elif stage.takes == "latent" and given is not None:
+            x = given  # at this stage's first t already: the stage before stopped there
+        elif stage.takes == "image" and given is not None:
+            images = self._picture(given, (height, width))
+            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(given.dtype)
+            x = begin.alpha * known + begin.sigma * eps
+        else:
+            x = begin.sigma * eps
+
+        denoise = stage.denoiser.bind(cond, table)
+        for wrapper in guidance:
+            denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
+        steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
+        return stage.sampler(denoise, table, x, noise=steps, callback=report)
+
+    def _conditions(self, part: slice) -> tuple[Condition, Condition | None]:
+        """What was asked for, and nothing (or the negative prompts); None where the weights know no nothing."""
+        cond, null = Condition(), Condition()
+        everyone, request = True, self.request
+        negative = request.negative[part]
+        for name in self.stage.listens:
+            conditioner = self.conditioners[name]
+            by_label = hears(conditioner) == "labels"
+            cond = cond.merge(self._hear(conditioner, request.labels[part] if by_label else request.prompts[part]))
+            if any(negative) and not by_label:
+                null = null.merge(self._hear(conditioner, negative))
+            elif getattr(conditioner, "null_class", True):
+                null = null.merge(conditioner.null(len(negative)).to(self.device))
+            else:
+                everyone = False
+        return cond, null if everyone else None
+
+    def _hear(self, conditioner: Conditioner, words: Sequence[Any]) -> Condition:
+        """The condition of each word; equal ones are worked out once."""
+        distinct = list(dict.fromkeys(words))
+        place = torch.tensor([distinct.index(word) for word in words], device=self.device)
+        return conditioner(distinct).to(self.device).rows(place)
+
+    def _low_res(self, part: slice, given: Tensor | None) -> Condition:
+        """The smaller picture as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
+        stage, request = self.stage, self.request
+        size, small = request.sizes[self.number], request.smalls[self.number]
+        low_res, samples = stage.denoiser.low_res, request.samples[part]
+        assert low_res is not None
+        assert small is not None
+        before = self.before
+        if before is not None and given is not None and before.stage.interval[1] > 0.0:
+            # Truncated: what the stage before left is noised already, to the t where its last step really ended.
+            if not isinstance(low_res, GaussianAugmentation):
+                raise UsageError(f"stage '{before.stage.name}' stops at noise, for which '{stage.name}' has no level")
+            level = torch.full((len(samples),), before.table.steps[-1].t_next, device=given.device)
+            return low_res.upsampled(given, size=size, level=level)
+        if before is None or given is None:
+            assert request.image is not None  # the request was refused without
+            images = request.image[part].to(self.device)
+        else:
+            images = self._picture(given, small)
+        eps, level = None, None
+        noise_shape = low_res.noise_shape(small, size)
+        if stage.augmentation and noise_shape is not None:
+            level = torch.full((len(samples),), float(stage.augmentation), device=images.device)
+            eps = request.source(noise_shape, purpose="augmentation", samples=samples, stage=self.address).to(
+                images.device
+            )
+        return low_res(images, size=size, level=level, eps=eps)
+
+    def _picture(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """What the stage before sampled, as images (B, 3, *size) in [-1, 1]."""
+        assert self.before is not None
+        autoencoder = self.before.stage.autoencoder
+        images = autoencoder.decode(x.to(dtype_of(autoencoder))).float().clamp(-1, 1)
+        if tuple(images.shape[2:]) != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(-1, 1)
+        return images
+
+
+def dtype_of(module: Any) -> torch.dtype:
+    """The precision of a module's parameters; float32 for one without."""
+    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    return torch.float32 if parameter is None else parameter.dtype

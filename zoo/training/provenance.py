@@ -1,0 +1,86 @@
+"""What a run was made from: `run.json`, with the recipe, versions, and hashes of the data and the first weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo import __version__
+from zoo.training.checkpoint import sha256_of, write_atomically
+from zoo.training.distributed import Devices
+from zoo.training.recipe import Recipe
+
+PACKAGES = ("torch", "numpy", "safetensors", "open_clip_torch")
+
+
+def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in the order of names; the same for equal weights."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_of_data(path: Path) -> dict[str, Any]:
+    """A file's SHA-256; of a folder one over the contents of its .jsonl files and the names and sizes of all."""
+    if path.is_file():
+        return {"sha256": sha256_of(path), "of": "the file"}
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        inside = sha256_of(file) if file.suffix == ".jsonl" else ""
+        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size} {inside}\n".encode())
+    return {"sha256": digest.hexdigest(), "of": f"names and sizes of {len(files)} files, and the contents of .jsonl"}
+
+
+def write(folder: Path, recipe: Recipe, first_weights: str, devices: Devices, *, step: int) -> Path:
+    """Write `run.json`; a run that goes on from `step` adds a sitting to what is there."""
+    installed: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            installed[package] = None
+    sitting = {
+        "from_step": step,
+        "versions": {"zoo": __version__, "python": platform.python_version(), **installed},
+        "device": device_name(devices.device),
+        "world": devices.world,
+        "parallel": devices.parallel if devices.world > 1 else None,
+    }
+    path = folder / "run.json"
+    before: list[Any] = []
+    if step and path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8")).get("sittings", [])
+        except (ValueError, AttributeError):
+            before = []  # only a note: checkpoints don't depend on it
+    source = recipe.raw["data"].get("path")
+    facts = {
+        "schema": "zoo.run/1",
+        "recipe": recipe.raw,
+        "identity": recipe.identity,
+        "versions": sitting["versions"],
+        "data": hash_of_data(Path(source)) if isinstance(source, str) and Path(source).exists() else None,
+        "first_weights": first_weights,
+        "sittings": [*before, sitting],
+    }
+    write_atomically(path, json.dumps(facts, indent=1, default=str).encode())
+    return path
+
+
+def device_name(device: torch.device) -> str:
+    """The device, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
