@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo.cli.main import run
+from zoo.config.cards import read_card
 from zoo.errors import ConfigError, UsageError
 from zoo.registry import registry
 from zoo.training.recipe import read_recipe
@@ -151,6 +152,8 @@ def test_init_from_starts_where_the_named_weights_ended(shop, tmp_path):
     made = zoo.train(shop / "ae.yaml", folder=tmp_path / "run", overrides=overrides)
     ours, theirs = (load_file(p.with_suffix(".safetensors")) for p in (made.card, card))
     assert all(torch.allclose(ours[k].float(), theirs[k].float(), atol=2e-3) for k in ours if k.startswith("decoder."))
+    told, start = read_card(str(made.card)).raw["provenance"]["started_from"], read_card(str(card))
+    assert (told["name"], told["sha256"], told["steps"]) == ("toy-ae", start.sha256, start.raw["provenance"]["steps"])
 
 
 def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatch, capsys):

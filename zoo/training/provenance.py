@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo import __version__
+from zoo.config.cards import read_card
 from zoo.training.checkpoint import sha256_of, write_atomically
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
@@ -77,6 +78,14 @@ def write(folder: Path, recipe: Recipe, first_weights: str, devices: Devices, *,
     }
     write_atomically(path, json.dumps(facts, indent=1, default=str).encode())
     return path
+
+
+def started_from(card: str | None) -> dict[str, Any]:
+    """What a card's provenance says of the weights named in `init_from`; nothing without."""
+    if card is None:
+        return {}
+    start = read_card(card)
+    return {"started_from": {"name": start.name, "sha256": start.sha256, **(start.raw.get("provenance") or {})}}
 
 
 def device_name(device: torch.device) -> str:

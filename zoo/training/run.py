@@ -137,6 +137,7 @@ def write_weights(
             "average": average.decay,
             "device": provenance.device_name(loop.objective.device),
             "torch": str(torch.__version__),
+            **provenance.started_from(raw.get("init_from")),
         },
         **(raw.get("card") or {}),
     }
