@@ -56,7 +56,7 @@ class ClipText(nn.Module):
         self.text_projection = tower.text_projection
         # The mask is computed, not loaded, so building on the meta device leaves nothing undefined.
         self.context_length, self.layer, self.final_norm = context_length, layer, final_norm
-        self.width, self.compact = width, compact
+        self.width, self.heads, self.layers, self.embed_dim, self.compact = width, heads, layers, embed_dim, compact
         self.activation, self.pad = activation, pad
         self.known: frozenset[int] | None = None
 

@@ -6,7 +6,7 @@ article, or no style at all. Rows without `name` and `keywords` keep their text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,14 @@ def style_of(row: Mapping[str, Any]) -> str:
     """What the caption says after the name: "red apple, 3d style" -> "3d style"."""
     name, text = row.get("name") or "", row["text"]
     return text[len(name) :].lstrip(", ") if name and text.startswith(name) else ""
+
+
+def all_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Texts that hold every word any caption of the rows may have."""
+    texts = ["a an the in"]
+    for row in rows:
+        texts += [row["text"].replace(",", " , "), *(row.get("keywords") or [])]
+    return texts
 
 
 def caption(row: Mapping[str, Any], draw: np.random.Generator, *, keep: float = 0.5) -> str:

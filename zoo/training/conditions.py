@@ -9,6 +9,7 @@ that it isn't told.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,13 +48,22 @@ class Told(Protocol):
 
 
 class Captions:
-    """Captions through a frozen text tower; the null condition is the empty caption."""
+    """Captions through a text tower, as a rule a frozen one; the null condition is the empty caption."""
 
     def __init__(
-        self, conditioner: ClipText, train: Rows, validation: Rows, *, dropout: float, keep: float, vector: bool = False
-    ) -> None:
+        self, conditioner: ClipText, train: Rows, validation: Rows, *, dropout: float, keep: float,
+        vector: bool = False, frozen: bool = True, precision: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
         self.conditioner, self.train, self.validation = conditioner, train, validation
         self.dropout, self.keep, self.vector = dropout, keep, vector
+        self.frozen, self.precision = frozen, precision
+
+    def through(self, tower: ClipText) -> Captions:
+        """The same captions through a tower that is being trained, or through its average."""
+        return Captions(
+            tower, self.train, self.validation, dropout=self.dropout, keep=self.keep, vector=self.vector, frozen=False,
+            precision=self.precision,
+        )  # fmt: skip
 
     def texts(self, batch: Batch) -> list[str]:
         """The captions of a batch."""
@@ -67,7 +77,9 @@ class Captions:
         ]
 
     def _condition(self, texts: Sequence[str]) -> Condition:
-        with torch.no_grad():
+        low = not self.frozen and self.precision != torch.float32
+        device = self.conditioner.positional_embedding.device.type
+        with nullcontext() if not self.frozen else torch.no_grad(), torch.autocast(device, self.precision, enabled=low):
             tokens, vector = self.conditioner.states(self.conditioner.tokenize(texts))
         return Condition(tokens=tokens, vector=vector if self.vector else None)
 

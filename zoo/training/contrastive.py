@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
-from zoo.data.captions import caption
-from zoo.data.image_folder import ImageFolder
+from zoo.conditioners.clip_text import ClipText
+from zoo.data.captions import all_texts, caption
+from zoo.data.dataset import Dataset
 from zoo.data.pictures import from_uint8
+from zoo.errors import ConfigError
 from zoo.training.objective import CPU, Batch
+from zoo.training.tower import conditioner_facts
 
 LARGEST_LOGIT_SCALE = 100.0
 
@@ -28,15 +31,18 @@ class ClipContrastive:
         word_dropout: share of caption tokens replaced by the unknown token, so that its row means something.
         jitter: pictures are shifted, zoomed and turned by up to this share (of the side; 1 = 45 degrees).
         keep_caption: share of captions that stay as the data has them; the rest are said in other words.
+        conditioner: a text tower to take over and leave as it is but for its projection, so that the pictures' tower
+            learns to meet it (Zhai et al. 2022, section 3, the other way round).
         ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
     whole_batch = True  # a batch's samples are compared with each other
 
     def __init__(
-        self, *, network: nn.Module, train: ImageFolder, validation: ImageFolder, word_dropout: float = 0.02,
+        self, *, network: nn.Module, train: Dataset, validation: Dataset, word_dropout: float = 0.02,
         jitter: float = 0.1, keep_caption: float = 0.5, precision: torch.dtype = torch.float32,
         device: torch.device = CPU, ship: Literal["conditioner", "extractor"] = "conditioner",
+        conditioner: Any = None,
     ) -> None:  # fmt: skip
         self.ship, self.device = ship, device
         self.network, self.train, self.validation = network, train, validation
@@ -45,6 +51,8 @@ class ClipContrastive:
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
         self.precision = precision
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
+        if conditioner is not None:
+            _lock_text(network, conditioner)
 
     def _captions(self, batch: Batch) -> tuple[list[str], Tensor]:
         if not batch.training:
@@ -100,7 +108,7 @@ class ClipContrastive:
         """Both towers, with the token table compacted to the words of the training captions."""
         clip: Any = network  # open_clip's CLIP, whose towers are typed as any module
         tensors = {k: v for k, v in network.state_dict().items() if k != "attn_mask"}
-        ids = vocabulary.used_ids(_texts(self.train.rows))
+        ids = vocabulary.used_ids(all_texts(self.train.rows))
         tensors["token_embedding.weight"] = vocabulary.compact(tensors["token_embedding.weight"], ids)
         tensors["token_ids"] = ids
         if self.ship == "extractor":
@@ -109,17 +117,22 @@ class ClipContrastive:
         text = {
             "width": width, "heads": int(blocks[0].attn.num_heads), "layers": len(blocks),
             "context_length": self.context_length, "embed_dim": int(clip.text_projection.shape[1]),
-            "activation": "gelu", "layer": 1, "final_norm": True, "pad": "zero", "compact": True,
+            "activation": "gelu", "layer": 1, "final_norm": True, "pad": "zero",
         }  # fmt: skip
-        return tensors, {
-            "kind": "conditioner", "component": "clip-text", "config": text,
-            "contract": {"context_width": width, "vector_width": text["embed_dim"], "null": True},
-            "other": ["visual.", "logit_scale"],
-        }  # fmt: skip
+        return tensors, {**conditioner_facts(text), "other": ["visual.", "logit_scale"]}
 
 
-def _texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    texts = ["a an the in"]
-    for row in rows:
-        texts += [row["text"].replace(",", " , "), *(row.get("keywords") or [])]
-    return texts
+@torch.no_grad()
+def _lock_text(network: nn.Module, conditioner: Any) -> None:
+    """Put a text tower into a CLIP and freeze what its token states depend on."""
+    if not isinstance(conditioner, ClipText):
+        raise ConfigError("the conditioner of a contrastive run is a text tower of CLIP's; name clip-text weights")
+    own = dict(network.named_parameters())
+    for name, tensor in conditioner.state_dict().items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise ConfigError(
+                f"the conditioner's '{name}' {tuple(tensor.shape)} doesn't fit the recipe's network; give the network "
+                "the text_width, text_heads, text_layers and context_length of the conditioner"
+            )
+        own[name].copy_(tensor)
+        own[name].requires_grad_(name == "text_projection")

@@ -20,18 +20,20 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.autoencoders.identity import Identity
+from zoo.data.captions import all_texts
 from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
 from zoo.data.pictures import grid
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
 from zoo.training import variational, weighting
-from zoo.training.conditions import Captions, Labels, SmallPictures
+from zoo.training.conditions import Captions, Labels, SmallPictures, Told
 from zoo.training.objective import CPU, Batch
 from zoo.training.pictures import Pictures
 from zoo.training.sheets import draw
 from zoo.training.times import Importance, Times, draw_of
 from zoo.training.told import check_hears, told_of
+from zoo.training.tower import export_tower, trainable
 from zoo.training.weighting import Weighting
 from zoo.types import Autoencoder, Condition
 
@@ -49,6 +51,7 @@ class Denoising:
         times: density of t; time_mean, time_deviation: of logit-normal and log-normal.
         labels: column of the rows whose values, sorted, are the classes.
         condition_dropout: share of captions or labels replaced by the null condition, which guidance needs.
+        train_conditioner: whether the text tower learns along; it is then exported as NAME-text.
         low_size: pixels a side of the smaller picture, with a `low_res` block in the recipe; max_level: its noise
             levels are drawn from [0, max_level]; blur_probability, blur_sigma: how often and how far it is blurred.
         guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation rows.
@@ -61,6 +64,7 @@ class Denoising:
         weighting: Weighting = "min-snr", min_snr: float | None = 5.0, p2_gamma: float = 1.0, p2_k: float = 1.0,
         times: Times = "uniform", time_mean: float | None = None, time_deviation: float | None = None,
         labels: str | None = None, condition_dropout: float = 0.1, keep_caption: float = 0.6,
+        train_conditioner: bool = False,
         low_size: int | None = None, max_level: float = 1.0, blur_probability: float = 0.0,
         blur_sigma: tuple[float, float] = (0.4, 0.6),
         guidance: float = 4.0, sheet_steps: int = 25, sheet_prompts: Sequence[str] = (),
@@ -76,8 +80,11 @@ class Denoising:
         self._check(network, loss, weighting, condition_dropout)
         self.told = told_of(
             network, conditioner, train.rows, validation.rows, labels=labels, dropout=condition_dropout,
-            keep=keep_caption,
+            keep=keep_caption, precision=precision,
         )  # fmt: skip
+        self.tuned = train_conditioner
+        if train_conditioner:
+            self._tune(train)
         self.small = self._small(network, low_size, max_level, blur_probability, tuple(blur_sigma))
         self.shown = np.arange(0, len(validation), max(1, len(validation) // SHOWN))[:SHOWN]
         self.sheet_prompts, self.validation = list(sheet_prompts), validation
@@ -152,6 +159,27 @@ class Denoising:
             network.low_res, size=size, max_level=level, blur_probability=probability, blur_sigma=(sigma[0], sigma[1])
         )
 
+    def _tune(self, train: Dataset) -> None:
+        if not isinstance(self.told, Captions):
+            raise ConfigError(
+                "objective.train_conditioner: nothing is told in words; add a conditioner of text, or take it out"
+            )
+        if self.told.vector:
+            raise ConfigError(
+                "objective.train_conditioner trains token states, and this network reads the pooled embedding; leave "
+                "it out"
+            )
+        # Part of what is trained: the optimizer, averages and checkpoints hold it with the network.
+        self.network.add_module("conditioner", trainable(self.told.conditioner, all_texts(train.rows)))
+
+    def _told(self, network: Denoiser) -> Told:
+        """What is told, by the tower that `network` brings along where the tower learns too."""
+        if not self.tuned:
+            return self.told
+        assert isinstance(self.told, Captions)
+        tower: Any = network.conditioner
+        return self.told.through(tower)
+
     def _x0(self, batch: Batch) -> Tensor:
         if self.pictures is not None:
             return self.pictures(batch)
@@ -168,7 +196,7 @@ class Denoising:
         t, importance = self.times(batch)
         alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1).to(self.device) for a in network.schedule(t))
         x_t = alpha * x0 + sigma * eps
-        cond = self.told(batch)
+        cond = self._told(network)(batch)
         if self.small is not None:
             cond = cond.merge(self.small(batch, x0))
         c_skip, c_out, c_in = network.parameterization(alpha, sigma)
@@ -235,17 +263,18 @@ class Denoising:
     def sheet(self, network: nn.Module) -> Tensor:
         """The sheet's prompts or validation rows, drawn from fixed noise by the averaged weights, eight a row."""
         assert isinstance(network, Denoiser)
+        told = self._told(network)
         if self.sheet_prompts:
-            count, cond = len(self.sheet_prompts), self.told.asked(self.sheet_prompts)
+            count, cond = len(self.sheet_prompts), told.asked(self.sheet_prompts)
         else:
             count = len(self.shown)
-            cond = self.told.shown([self.validation.rows[int(i)] for i in self.shown])
+            cond = told.shown([self.validation.rows[int(i)] for i in self.shown])
         if self.small is not None:
             places = np.resize(self.shown, count)
             pictures = Batch(rows=places, samples=places, seed=0, training=False, device=self.device)
             cond = cond.merge(self.small(pictures, self._x0(pictures)))
         images = draw(
-            network, self.autoencoder, cond.to(self.device), self.told.null(count), count=count,
+            network, self.autoencoder, cond.to(self.device), told.null(count), count=count,
             shape=self.shape, guidance=self.guidance, steps=self.sheet_steps, device=self.device,
         )  # fmt: skip
         return grid(images, columns=8)
@@ -267,3 +296,8 @@ class Denoising:
         if self.small is not None:
             contract["low_res"] = self.small.size
         return inner.state_dict(), {"contract": contract}
+
+    def export_others(self, network: nn.Module) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
+        """What was trained along, by the ending of its name: `text`, the tower."""
+        tower: Any = network.conditioner if self.tuned else None
+        return {} if tower is None else {"text": export_tower(tower)}

@@ -65,7 +65,8 @@ class Objective(Protocol):
     What an objective may have besides, and the loop looks for: `whole_batch = True` where a sample's loss depends on
     the others of its batch, which then is never split; `state()` and `load_state(tensors)`, what it remembers of the
     run, saved in checkpoints: every process asks for it, and it must be the same in each; `adversary` and
-    `adversary_loss(network, batch)`, a second network trained against the first (zoo/training/adversary.py).
+    `adversary_loss(network, batch)`, a second network trained against the first (zoo/training/adversary.py);
+    `export_others(network)`, as `export`, by the ending of the name: further weights that the run made.
     """
 
     network: nn.Module

@@ -48,7 +48,7 @@ READS = {
         "autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res",
     ),
     "classifier": ("autoencoder", "conditioner", "schedule", "time_input", "time_rounding"),
-    "autoencoder-kl": (), "autoencoder-vq": (), "clip-contrastive": (),
+    "autoencoder-kl": (), "autoencoder-vq": (), "clip-contrastive": ("conditioner",),
 }  # fmt: skip
 NEEDS = {"denoising": ("schedule", "parameterization"), "classifier": ("schedule",)}
 # What the run itself gives an objective.

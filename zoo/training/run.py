@@ -33,7 +33,8 @@ class Parts:
 class TrainedRun:
     """Where the weights' card is, the last validation scalars, and what was skipped when resuming.
 
-    `others` are the cards of further averages: NAME-ema0.9999. Only the run's first process writes them.
+    `others` are the cards of further averages, NAME-ema0.9999, and of what was trained along, NAME-text. Only the run's
+    first process writes them.
     """
 
     card: Path
@@ -65,16 +66,15 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     trained = parts.component(recipe.trains, raw[recipe.trains])
     if "init_from" in raw:
         parts.load_into(trained, raw["init_from"])
+    given["network"] = trained
     if raw["objective"]["name"] in ("denoising", "classifier"):
         # A classifier says no x0; what stands for its parameterization is never asked.
         given["network"] = parts.denoiser(trained, {"parameterization": "x0", **raw})
-        for kind in ("autoencoder", "conditioner"):
-            if kind in raw:
-                part = parts.part(kind, raw[kind])
-                given[kind] = part.to(device) if isinstance(part, torch.nn.Module) else part
         given["cache"] = folder / "cache"
-    else:
-        given["network"] = trained
+    for kind in ("autoencoder", "conditioner"):
+        if kind in raw and kind != recipe.trains:
+            part = parts.part(kind, raw[kind])
+            given[kind] = part.to(device) if isinstance(part, torch.nn.Module) else part
     block = dict(raw["objective"])
     return parts.component("objective", {**block, **given})
 
@@ -105,29 +105,27 @@ def train(
         validation = loop.run(callback)
         names = [recipe.name, *(f"{recipe.name}-ema{a.decay:g}" for a in loop.averages[1:])]
         cards = [folder / "export" / f"{name}.yaml" for name in names]
+        others = cards[1:]
         if devices.rank == 0:
             for average, card in zip(loop.averages, cards, strict=True):
-                write_weights(recipe, loop, card.parent, validation, average=average, name=card.stem)
+                others += write_weights(recipe, loop, card.parent, validation, average=average, name=card.stem)[1:]
         devices.gather(None)  # the weights are there when any process returns
-    return TrainedRun(card=cards[0], validation=validation, notes=notes, others=cards[1:])
+    return TrainedRun(card=cards[0], validation=validation, notes=notes, others=others)
 
 
 def write_weights(
     recipe: Recipe, loop: Loop, folder: Path, validation: Mapping[str, float], *, average: Average, name: str
-) -> Path:
-    """Export averaged weights of a loop with a card; returns the card's path. Validation was of the first average."""
+) -> list[Path]:
+    """Export averaged weights of a loop with a card each; returns the cards' paths, that of the network first.
+
+    Validation was of the first average.
+    """
     tensors, facts = loop.objective.export(average.network)
     raw = recipe.raw
     own = {k: v for k, v in raw[recipe.trains].items() if k != "name"}
     validated = validation if average is loop.average else {}
     metrics = {f"validation_{k}": round(v, 5) for k, v in validated.items()}
-    card: dict[str, Any] = {
-        "kind": recipe.trains,
-        "component": raw[recipe.trains]["name"],
-        "summary": raw.get("summary", ""),
-        "config": own,
-        **facts,
-        "metrics": {**metrics, **facts.get("metrics", {})},
+    made: dict[str, Any] = {
         "recipe": recipe.source.as_posix() if not recipe.source.is_absolute() else recipe.source.name,
         "provenance": {
             "steps": loop.step,
@@ -141,10 +139,24 @@ def write_weights(
         },
         **(raw.get("card") or {}),
     }
+    card: dict[str, Any] = {
+        "kind": recipe.trains,
+        "component": raw[recipe.trains]["name"],
+        "summary": raw.get("summary", ""),
+        "config": own,
+        **facts,
+        "metrics": {**metrics, **facts.get("metrics", {})},
+        **made,
+    }
     if raw["objective"]["name"] == "denoising":
         keys = ("schedule", "parameterization", "time_input", "time_rounding", "low_res")
         card["denoiser"] = {"time_input": "index", **{k: raw[k] for k in keys if k in raw}}
     if raw["objective"]["name"] == "classifier":  # no denoiser, but it knows x_t of one schedule
         told = {"schedule": raw["schedule"], "time_input": raw.get("time_input", "index")}
         card["contract"] = {**card["contract"], **told}
-    return export.write(folder, name, tensors, card)
+    cards = [export.write(folder, name, tensors, card)]
+    others = getattr(loop.objective, "export_others", lambda network: {})(average.network)
+    for ending, (extra, about) in others.items():
+        summary = f"Trained along with {name}."
+        cards.append(export.write(folder, f"{name}-{ending}", extra, {"summary": summary, **about, **made}))
+    return cards

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from zoo.conditioners.class_label import ClassLabel
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
@@ -13,7 +15,7 @@ from zoo.training.conditions import Captions, Labels, Nothing, SmallPictures, To
 
 def told_of(
     network: Denoiser, conditioner: Any, rows: Sequence[Any], validation: Sequence[Any], *, labels: str | None,
-    dropout: float, keep: float,
+    dropout: float, keep: float, precision: torch.dtype = torch.float32,
 ) -> Told:  # fmt: skip
     """What the network is told, as the recipe's conditioner and labels say."""
     reads = getattr(network.network, "reads", ("context", "mask"))
@@ -33,7 +35,9 @@ def told_of(
     if conditioner is None:
         return Nothing()
     assert not isinstance(conditioner, ClassLabel)  # refused above
-    return Captions(conditioner, rows, validation, dropout=dropout, keep=keep, vector="vector" in reads)
+    return Captions(
+        conditioner, rows, validation, dropout=dropout, keep=keep, vector="vector" in reads, precision=precision
+    )
 
 
 def check_hears(network: Denoiser, told: Told, small: SmallPictures | None, *, channels: int) -> None:
