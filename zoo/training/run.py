@@ -158,5 +158,7 @@ def write_weights(
     others = getattr(loop.objective, "export_others", lambda network: {})(average.network)
     for ending, (extra, about) in others.items():
         summary = f"Trained along with {name}."
-        cards.append(export.write(folder, f"{name}-{ending}", extra, {"summary": summary, **about, **made}))
+        cards.append(
+            export.write(folder, f"{name}-{ending}", extra, {"summary": summary, **about, "metrics": metrics, **made})
+        )
     return cards
