@@ -1,4 +1,4 @@
-"""The Fréchet distance against closed forms, and PSNR against its definition."""
+"""The Fréchet distance against closed forms and other ways to compute it."""
 
 import math
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from zoo.errors import NumericError, UsageError
-from zoo.evaluation.frechet import distance_key, frechet_distance, psnr
+from zoo.evaluation.frechet import distance_key, frechet_distance
+from zoo.evaluation.moments import Moments
 
 
 def features(count=200, width=6, seed=0):
@@ -51,10 +52,56 @@ def test_too_few_or_spoilt_features_are_refused():
         frechet_distance(features() * math.nan, features())
 
 
-def test_psnr_is_of_each_picture_and_then_averaged():
-    truth = torch.zeros(2, 3, 4, 4)
-    pictures = truth.clone()
-    pictures[0] += 0.1
-    pictures[1] += 0.01
-    assert psnr(pictures, truth) == pytest.approx(30.0)
-    assert psnr(truth, truth) == pytest.approx(100.0)
+def gaussian_samples(count, width, scale, seed=0):
+    """Samples whose own mean is 0 and covariance diag(scale^2), to rounding."""
+    x = np.random.default_rng(seed).standard_normal((count, width))
+    q, _ = np.linalg.qr(x - x.mean(axis=0))
+    return q * np.sqrt(count - 1.0) * scale
+
+
+def test_the_closed_form_of_diagonal_covariances_holds_to_1e_9_at_full_rank():
+    width = 48
+    one, other = np.linspace(0.1, 3.0, width), np.linspace(2.0, 0.5, width)
+    move = np.linspace(-1.0, 1.0, width)
+    x, y = gaussian_samples(200, width, one, seed=1) + move, gaussian_samples(300, width, other, seed=2)
+    expected = (move**2).sum() + ((one - other) ** 2).sum()
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(Moments.of(x), Moments.of(y)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_closed_form_holds_to_1e_7_with_fewer_samples_than_features(streamed):
+    # Of rank 12 in 64 features, along the same axes.
+    rng = np.random.default_rng(5)
+    axes = np.linalg.qr(rng.standard_normal((64, 12)))[0].T
+    one, other = np.linspace(0.5, 3.0, 12), np.linspace(2.0, 0.7, 12)
+    x, y = gaussian_samples(13, 12, one, seed=1) @ axes + 0.25, gaussian_samples(40, 12, other, seed=2) @ axes
+    expected = 64 * 0.25**2 + ((one - other) ** 2).sum()
+    found = frechet_distance(Moments.of(x), Moments.of(y)) if streamed else frechet_distance(x, y)
+    assert found == pytest.approx(expected, rel=1e-7)
+
+
+def test_few_samples_against_many_agree_with_the_singular_values_of_both_sets():
+    x, y = features(20, 50, seed=1).numpy(), features(400, 50, seed=2).numpy() * 1.5
+    a, b = ((z - z.mean(0)) / np.sqrt(len(z) - 1) for z in (x, y))
+    shared = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.square(a).sum() + np.square(b).sum() - 2 * shared
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+def test_features_that_depend_on_each_other_are_no_obstacle():
+    x = features(200, 6).numpy()
+    doubled = np.concatenate([x, x], axis=1)
+    assert frechet_distance(doubled, doubled + 1.0) == pytest.approx(12.0, rel=1e-6)
+
+
+def test_a_distance_far_below_zero_is_refused_and_not_clamped():
+    sound = Moments.of(features())
+    damaged = Moments(sound.count, sound.mean, sound.scatter - 3.0 * np.diag(np.diag(sound.scatter)))
+    with pytest.raises(NumericError, match="damaged"):
+        frechet_distance(damaged, sound)
+
+
+def test_features_of_two_extractors_are_refused():
+    with pytest.raises(UsageError, match="6 and 7"):
+        frechet_distance(features(), features(width=7))

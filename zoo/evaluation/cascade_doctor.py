@@ -30,7 +30,8 @@ from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
 from zoo.data.pictures import grid
 from zoo.errors import UsageError
-from zoo.evaluation.frechet import distance_key, frechet_distance, psnr
+from zoo.evaluation.frechet import distance_key, frechet_distance
+from zoo.evaluation.reconstruction import psnr
 from zoo.low_res import GaussianAugmentation
 from zoo.pipeline import Pipeline
 from zoo.request import hears

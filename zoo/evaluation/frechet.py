@@ -1,44 +1,82 @@
 """The Fréchet distance of two sets of features: of the Gaussians with their means and covariances.
 
-    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)          (Dowson & Landau 1982; Heusel et al. 2017)
+    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)          (Dowson & Landau 1982; Heusel et al. 2017, eq. 6)
+
+No matrix root is taken. With S1 = R1 R1^T and S2 = R2 R2^T, the eigenvalues of S1 S2 are the squared singular values
+of R1^T R2, so the last trace is their sum, the nuclear norm of R1^T R2. Any roots will do:
+
+- N <= D: the centred features themselves, and R1^T R2 is an (N, M) Gram matrix, small and never squared;
+- N > D: the Cholesky factor; where only singular moments are left (streamed, N <= D), that of an eigendecomposition.
 
 It depends on the extractor and on N, so both stand in its key, `fd[EXTRACTOR@HASH]@N`; unlike keys are never compared.
-Only the distance under the 2015 Inception is called FID, and this one isn't.
+Only the distance under the 2015 Inception is called FID (zoo.evaluation.metrics).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from zoo.errors import NumericError, UsageError
+from zoo.evaluation.keys import distance_key
+from zoo.evaluation.moments import Moments, as_features
+
+__all__ = ["distance_key", "frechet_distance"]
+
+_BELOW_ZERO = 1e-6  # of the covariances' traces: as far below 0 as rounding brings a distance
 
 
-def distance_key(extractor: str, sha256: str, count: int) -> str:
-    """The name that a distance goes by."""
-    return f"fd[{extractor}@{sha256[:8]}]@{count}"
+@dataclass(frozen=True, eq=False)
+class _Gaussian:
+    mean: np.ndarray  # (D,)
+    spread: float  # the trace of the covariance
+    root: np.ndarray  # (D, rank), the covariance is root root^T
 
 
-def frechet_distance(one: Tensor, other: Tensor) -> float:
-    """Of features (N, D) and (M, D), in float64 with unbiased covariances; at least 0."""
-    if min(len(one), len(other)) < 2:
-        raise UsageError(f"a Fréchet distance needs two samples or more of each, not {len(one)} and {len(other)}")
-    a, b = (x.detach().double().cpu().numpy() for x in (one, other))
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise NumericError("features are NaN or infinite; check the pictures and the extractor's weights")
-    mean = a.mean(0) - b.mean(0)
-    s1, s2 = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
-    # tr (S1 S2)^(1/2) = sum of the roots of the eigenvalues of R^T S2 R, with S1 = R R^T: no matrix root is taken.
-    values, vectors = np.linalg.eigh(s1)
-    root = vectors * np.sqrt(values.clip(0.0))
-    cross = np.sqrt(np.linalg.eigvalsh(root.T @ s2 @ root).clip(0.0)).sum()
-    spread = float(np.trace(s1) + np.trace(s2))
-    distance = float(mean @ mean + spread - 2.0 * cross)
-    assert distance > -1e-6 * (1.0 + spread), distance  # below 0 by rounding only
+def frechet_distance(one: Tensor | np.ndarray | Moments, other: Tensor | np.ndarray | Moments) -> float:
+    """Of features (N, D) and (M, D), or of their moments; float64, unbiased covariances, at least 0."""
+    counts = [x.count if isinstance(x, Moments) else len(x) for x in (one, other)]
+    if min(counts) < 2:
+        raise UsageError(f"a Fréchet distance needs two samples or more of each, not {counts[0]} and {counts[1]}")
+    a, b = _gaussian(one), _gaussian(other)
+    if len(a.mean) != len(b.mean):
+        raise UsageError(f"features have {len(a.mean)} and {len(b.mean)} numbers; use one extractor for both sets")
+    apart = a.mean - b.mean
+    shared = float(np.linalg.svd(a.root.T @ b.root, compute_uv=False).sum())
+    return _not_negative(float(apart @ apart) + a.spread + b.spread - 2.0 * shared, a.spread + b.spread)
+
+
+def _not_negative(distance: float, spread: float) -> float:
+    """The distance, 0 where rounding brought it below; a root that went wrong is no rounding."""
+    if not distance >= -_BELOW_ZERO * spread:
+        raise NumericError(
+            f"a Fréchet distance came out at {distance:g} for covariances with traces of {spread:g}: the moments are "
+            "damaged or not of one kind; extract the features again"
+        )
     return max(distance, 0.0)
 
 
-def psnr(pictures: Tensor, truth: Tensor) -> float:
-    """Mean over pictures (N, C, H, W) in [0, 1] of 10 log10(1 / mean squared error), in dB; at most 100."""
-    error = (pictures.double() - truth.double()).square().flatten(1).mean(1)
-    return float((-10.0 * error.clamp(min=1e-10).log10()).mean())
+def _gaussian(given: Tensor | np.ndarray | Moments) -> _Gaussian:
+    if not isinstance(given, Moments):
+        x = as_features(given)
+        if len(x) <= x.shape[1]:
+            mean = x.mean(axis=0)
+            root = (x - mean).T / np.sqrt(len(x) - 1.0)
+            return _Gaussian(mean, float(np.square(root).sum()), root)
+        given = Moments.of(x)
+    if not (np.isfinite(given.mean).all() and np.isfinite(given.scatter).all()):
+        raise NumericError("features are NaN or infinite; check the pictures and the extractor's weights")
+    root = _root(given.covariance, singular=given.count <= len(given.mean))
+    return _Gaussian(given.mean, float(np.trace(given.covariance)), root)
+
+
+def _root(covariance: np.ndarray, *, singular: bool) -> np.ndarray:
+    if not singular:
+        try:
+            return np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:
+            pass  # features that depend on each other
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(values.clip(0.0))

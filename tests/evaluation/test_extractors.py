@@ -1,0 +1,182 @@
+"""Extractors: what they are called, what they need, what they refuse."""
+
+import hashlib
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from zoo.errors import ConfigError, UsageError, WeightsError
+from zoo.evaluation import Unavailable, build_extractor
+from zoo.evaluation.extractor import Named, look
+from zoo.evaluation.inception import WEIGHTS
+from zoo.evaluation.inception_network import InceptionNetwork
+from zoo.evaluation.resize import resize_clean, resize_uint8
+from zoo.evaluation.weight_file import PublishedFile, read_tensors
+
+
+def pictures(count=2, size=(24, 40)):
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.integers(0, 256, (count, 3, *size), dtype=np.uint8))
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("ZOO_INCEPTION_2015", raising=False)
+    return tmp_path
+
+
+def published(data: bytes) -> PublishedFile:
+    return PublishedFile(
+        purpose="it", names=("first.pth", "second.pth"), sha256=hashlib.sha256(data).hexdigest(), bytes=len(data),
+        variable="ZOO_TEST_WEIGHTS",
+    )  # fmt: skip
+
+
+def test_missing_inception_weights_are_named_with_their_hash(nowhere):
+    with pytest.raises(Unavailable, match=f"unavailable: needs weights-inception.*SHA-256 {WEIGHTS.sha256}"):
+        build_extractor("inception-2015")
+    with pytest.raises(Unavailable, match="is no file"):
+        build_extractor("inception-2015", weights=str(nowhere / "absent.pth"))
+
+
+def test_another_file_is_refused_before_it_is_opened(nowhere, monkeypatch):
+    path = nowhere / "wrong.pth"
+    path.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("a file of another hash was opened"))
+    monkeypatch.setenv("ZOO_INCEPTION_2015", str(path))
+    with pytest.raises(WeightsError, match="another file"):
+        build_extractor("inception-2015")
+
+
+def test_a_published_file_is_found_by_path_variable_and_cache_in_this_order(nowhere, monkeypatch):
+    (nowhere / "state.pth").parent.mkdir(exist_ok=True)
+    torch.save({"a": torch.ones(2)}, nowhere / "state.pth")
+    data = (nowhere / "state.pth").read_bytes()
+    file = published(data)
+    with pytest.raises(Unavailable, match=r"needs first\.pth"):
+        file.find()
+    cached = nowhere / "torch" / "hub" / "checkpoints" / "second.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(data)
+    assert file.find() == cached
+    own = nowhere / "cache" / "first.pth"
+    own.parent.mkdir()
+    own.write_bytes(data)
+    assert file.find() == own
+    monkeypatch.setenv("ZOO_TEST_WEIGHTS", str(nowhere / "state.pth"))
+    assert file.find() == nowhere / "state.pth"
+    assert file.find(str(cached)) == cached
+    assert torch.equal(file.read()["a"], torch.ones(2))
+
+
+def test_a_pickle_with_code_in_it_runs_nothing(tmp_path):
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(b"cbuiltins\nexit\n(tR.")
+    with pytest.raises(WeightsError, match="tensors alone"):
+        read_tensors(path)
+    torch.save([1, 2], path)
+    with pytest.raises(WeightsError, match="no state dict"):
+        read_tensors(path)
+
+
+def test_inception_has_the_published_number_of_weights():
+    with torch.device("meta"):
+        state = InceptionNetwork().state_dict()
+    assert state["fc.weight"].shape == (1008, 2048)
+    assert sum(name.endswith("conv.weight") for name in state) == 94
+    # 95,628,359 bytes of file are these numbers in float32 and what names them.
+    assert 0 < WEIGHTS.bytes - 4 * sum(t.numel() for t in state.values()) < 200_000
+
+
+def test_the_clean_resize_is_pils_in_float_for_each_channel():
+    shown = pictures(1)
+    found = resize_clean(shown, 17)
+    for channel in range(3):
+        image = Image.fromarray(shown[0, channel].numpy().astype(np.float32), mode="F")
+        expected = np.asarray(image.resize((17, 17), Image.Resampling.BICUBIC)).clip(0, 255)
+        np.testing.assert_array_equal(found[0, channel].numpy(), expected)
+    assert (found != found.round()).any(), "not rounded again"
+
+
+def test_pictures_of_the_right_size_are_not_resized():
+    assert torch.equal(resize_uint8(pictures(), (24, 40)), pictures())
+    assert resize_uint8(pictures(), (30, 10)).shape == (2, 3, 30, 10)
+
+
+def test_the_random_network_is_the_same_everywhere_and_another_for_another_seed():
+    one, again, other = (build_extractor("random", seed=s, width=8) for s in (0, 0, 1))
+    assert one.sha256 == again.sha256 != other.sha256
+    assert one.sha256.startswith("37f8a74b")
+    assert (one.name, other.name) == ("random-0-8x4-64", "random-1-8x4-64")
+    found = one.images(pictures(5))
+    assert found.shape == (5, 64)
+    torch.testing.assert_close(one.images(pictures(5), batch=2), found, rtol=1e-5, atol=1e-6)
+    assert found.std(dim=0).min() > 0
+
+
+def test_any_backbone_of_timm_is_an_extractor_under_its_name(tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", pretrained=False).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), path)
+    extractor = build_extractor("timm", model="test_resnet", weights=str(path), size=32)
+    assert extractor.name == "timm-test_resnet-32"
+    assert extractor.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    shown = pictures(3, (32, 32))
+    config = network.pretrained_cfg
+    mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    with torch.no_grad():
+        expected = network.forward_head(network.forward_features((shown / 255 - mean) / std), pre_logits=True)
+    torch.testing.assert_close(extractor.images(shown), expected)
+    with pytest.raises(UsageError, match="asked for"):
+        build_extractor("timm", model="test_resnet", weights=str(path), sha256="0" * 64)
+    with pytest.raises(Unavailable, match="extractor 'random' needs none"):
+        build_extractor("timm", model="test_resnet")
+    with pytest.raises(ConfigError, match="no features"):
+        build_extractor("timm", model="no-such-network", weights=str(path))
+
+
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 64, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+}
+
+
+def test_a_clip_of_open_clip_gives_unit_embeddings_of_pictures_and_captions(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = open_clip.CLIP(8, open_clip.CLIPVisionCfg(**TINY["vision_cfg"]), open_clip.CLIPTextCfg(**TINY["text_cfg"]))
+    path = tmp_path / "clip.pt"
+    torch.save(model.state_dict(), path)
+    known = dict(open_clip.factory._MODEL_CONFIGS) | {"tiny": TINY}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", known)
+    extractor = build_extractor("openclip", model="tiny", weights=str(path))
+    shown = pictures(3, (16, 16))
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )
+    with torch.no_grad():
+        expected = model.eval().encode_image((shown / 255 - mean) / std, normalize=True)
+        words = model.encode_text(open_clip.tokenize(["a cat"]), normalize=True)
+    torch.testing.assert_close(extractor.images(shown), expected)
+    torch.testing.assert_close(extractor.texts(["a cat"]), words)
+    assert extractor.name == "openclip-tiny"
+
+
+def test_only_uint8_pictures_are_shown_and_only_layers_that_there_are():
+    extractor = build_extractor("random", width=4)
+    with pytest.raises(UsageError, match="uint8"):
+        look(extractor, torch.rand(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="no layer 'logits'"):
+        look(extractor, pictures(), ("logits",))
+
+
+def test_an_extractor_without_captions_says_so():
+    with pytest.raises(UsageError, match="no text tower"):
+        Named(extractor=build_extractor("random", width=4), name="x", sha256="0").texts(["a"])

@@ -1,0 +1,207 @@
+"""Pictures to features: sources, shards, resuming."""
+
+import io
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.errors import UsageError
+from zoo.evaluation import build_extractor
+from zoo.evaluation import features as shards_module
+from zoo.evaluation.features import extract, fill
+from zoo.evaluation.frechet import frechet_distance
+from zoo.evaluation.pictures import ArrayPictures, DatasetPictures, DrawnPictures, FolderPictures
+
+
+def pictures(count=25, size=(8, 8)):
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.integers(0, 256, (count, 3, *size), dtype=np.uint8))
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", 10)
+
+
+class Counting:
+    """An extractor that counts what it is shown; a feature is a channel's mean."""
+
+    name, sha256 = "counting", "ab" * 32
+
+    def __init__(self):
+        self.seen = 0
+
+    def images(self, shown, *, batch=64):
+        self.seen += len(shown)
+        return shown.float().mean(dim=(2, 3))
+
+
+def test_a_run_that_was_stopped_makes_what_is_missing_and_counts_nothing_twice(tmp_path, small_shards):
+    source, extractor = ArrayPictures(pictures()), Counting()
+    whole = extract(source, extractor)
+    fill(source, extractor, folder=tmp_path, rank=1, world=2)
+    assert [f.name for f in tmp_path.iterdir()] == ["000000010-000000020.npz"]
+    extractor.seen = 0
+    found = extract(source, extractor, folder=tmp_path)
+    assert extractor.seen == 15
+    again = extract(source, extractor, folder=tmp_path)
+    assert extractor.seen == 15
+    for other in (found, again):
+        np.testing.assert_array_equal(other.array(), whole.array())
+        np.testing.assert_array_equal(other.moment().scatter, whole.moment().scatter)
+        assert other.pictures_sha256 == whole.pictures_sha256
+    np.testing.assert_allclose(whole.array(), pictures().float().mean(dim=(2, 3)).numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_value_does_not_depend_on_the_number_of_processes(tmp_path, small_shards, world):
+    source, extractor = ArrayPictures(pictures()), build_extractor("random", width=4, size=16)
+    for rank in range(world):
+        fill(source, extractor, folder=tmp_path, rank=rank, world=world)
+    found, alone = extract(source, extractor, folder=tmp_path), extract(source, extractor)
+    assert frechet_distance(found.array()[:12], found.array()[12:]) == frechet_distance(
+        alone.array()[:12], alone.array()[12:]
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_the_value_hardly_depends_on_the_batch(small_shards, batch):
+    source, extractor = ArrayPictures(pictures()), build_extractor("random", width=4, size=16)
+    found, usual = extract(source, extractor, batch=batch), extract(source, extractor)
+    np.testing.assert_allclose(found.array(), usual.array(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_damaged_shard_is_made_again_and_another_extractors_is_refused(tmp_path, small_shards):
+    source, extractor = ArrayPictures(pictures()), Counting()
+    whole = extract(source, extractor, folder=tmp_path)
+    spoilt = tmp_path / "000000010-000000020.npz"
+    data = bytearray(spoilt.read_bytes())
+    data[len(data) // 2] ^= 255
+    spoilt.write_bytes(data)
+    np.testing.assert_array_equal(extract(source, extractor, folder=tmp_path).array(), whole.array())
+    spoilt.write_bytes(data[:100])
+    np.testing.assert_array_equal(extract(source, extractor, folder=tmp_path).array(), whole.array())
+    extractor.sha256 = "cd" * 32
+    with pytest.raises(UsageError, match="another extractor"):
+        extract(source, extractor, folder=tmp_path)
+    with pytest.raises(UsageError, match="other pictures"):
+        extract(ArrayPictures(pictures() // 2), Counting(), folder=tmp_path)
+
+
+def test_above_a_number_of_samples_moments_alone_are_kept(small_shards):
+    found, whole = (extract(ArrayPictures(pictures()), Counting(), keep=k) for k in (20, 25))
+    np.testing.assert_array_equal(found.moment().mean, whole.moment().mean)
+    with pytest.raises(UsageError, match="only moments"):
+        found.array()
+    with pytest.raises(UsageError, match="wasn't extracted"):
+        found.moment("logits")
+
+
+def test_pictures_of_several_sizes_keep_their_order():
+    mixed = [p for pair in zip(pictures(4), pictures(4, (6, 9)), strict=True) for p in pair]
+
+    class Mixed(ArrayPictures):
+        def __call__(self, ids):
+            return [mixed[i] for i in ids]
+
+    found = extract(Mixed(pictures(8)), Counting()).array()
+    np.testing.assert_allclose(found, torch.stack([p.float().mean(dim=(1, 2)) for p in mixed]).numpy(), rtol=1e-6)
+
+
+def test_drawn_pictures_are_asked_for_by_sample_id():
+    asked = []
+
+    def draw(ids):
+        asked.extend(ids)
+        return torch.stack([torch.full((3, 2, 2), i / 255) for i in ids])
+
+    found = extract(DrawnPictures(draw, count=7, mark="m"), Counting(), batch=3)
+    assert asked == list(range(7))
+    np.testing.assert_allclose(found.array()[:, 0], np.arange(7))
+    with pytest.raises(UsageError, match="drew 1"):
+        DrawnPictures(lambda ids: torch.zeros(1, 3, 2, 2), count=7, mark="m")(range(2))
+
+
+def test_dataset_pictures_are_the_rows_asked_for():
+    class Data:
+        size = 8
+        rows = [{"file_name": f"{i}.png"} for i in range(25)]  # noqa: RUF012
+
+        def image(self, index):
+            return pictures()[index].numpy()
+
+    found = extract(DatasetPictures(Data(), rows=[4, 2]), Counting()).array()
+    np.testing.assert_allclose(found, pictures()[[4, 2]].float().mean(dim=(2, 3)).numpy(), rtol=1e-6)
+
+
+def picture(mode="RGB", **how):
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).convert(mode).save(
+        buffer, **{"format": "PNG", **how}
+    )
+    return buffer.getvalue()
+
+
+def test_a_folder_and_a_zip_give_the_same_pictures_in_the_order_of_names(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    files = {"b.png": picture(), "a.png": picture("L"), "below/c.jpg": picture(format="JPEG"), "notes.txt": b"no"}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+            archive.writestr(name, data)
+    sources = FolderPictures(folder), FolderPictures(tmp_path / "all.zip")
+    for source in sources:
+        assert source.files == ["a.png", "b.png", "below/c.jpg"]
+        shown = source(range(3))
+        assert shown[0].shape == (3, 8, 8)
+        assert torch.equal(shown[1], torch.from_numpy(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).permute(2, 0, 1))
+        assert source.notes == Counter({"grey, made RGB": 1, "JPEG, which scores otherwise than PNG": 1})
+    one, other = (extract(s, Counting()) for s in sources)
+    assert one.pictures_sha256 == other.pictures_sha256
+    assert one.notes == {"grey, made RGB": 1, "JPEG, which scores otherwise than PNG": 1}
+
+
+def test_what_would_change_numbers_silently_is_refused(tmp_path):
+    def of(data, name="x.png", **settings):
+        (tmp_path / "x.png").unlink(missing_ok=True)
+        (tmp_path / name).write_bytes(data)
+        return FolderPictures(tmp_path, **settings)(range(1))
+
+    with pytest.raises(UsageError, match="transparent"):
+        of(picture("RGBA"))
+    assert of(picture("RGBA"), background="white")[0].shape == (3, 8, 8)
+    with pytest.raises(UsageError, match="8 bits"):
+        of(sixteen_bits())
+    with pytest.raises(UsageError, match="not a picture"):
+        of(b"no picture")
+    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:])
+    (tmp_path / "x.png").unlink()
+    with pytest.raises(UsageError, match="animated"):
+        of(buffer.getvalue(), name="x.gif")
+
+
+def sixteen_bits():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_a_source_without_pictures_is_told(tmp_path):
+    with pytest.raises(UsageError, match="holds no pictures"):
+        FolderPictures(tmp_path)
+    with pytest.raises(UsageError, match="no folder or zip"):
+        FolderPictures(tmp_path / "absent")
+    (tmp_path / "x.zip").write_bytes(b"no zip")
+    with pytest.raises(UsageError, match="no zip file"):
+        FolderPictures(tmp_path / "x.zip")
+    with pytest.raises(UsageError, match="uint8"):
+        ArrayPictures(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UsageError, match="has no pictures"):
+        extract(ArrayPictures(pictures(0)), Counting())

@@ -1,0 +1,194 @@
+"""Pictures to features, in shards: the unit of distribution, of resuming and of merging.
+
+A shard is 1,000 consecutive sample ids. Inside it pictures are shown to the extractor in batches that always start at
+the same ids, so features don't depend on how many processes work. Its features are kept as float32 in one file,
+written atomically; a run that was killed makes what is missing and counts nothing twice:
+
+    fill(pictures, extractor, folder="f", rank=rank, world=world)     # each process its shards
+    features = extract(pictures, extractor, folder="f")               # reads them all, in order
+
+Moments are merged in shard order. Above `keep` samples the features themselves are dropped and moments are left, which
+a Fréchet distance needs; what needs the features says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.errors import UsageError
+from zoo.evaluation.extractor import MAIN, Extractor, look
+from zoo.evaluation.moments import Moments
+from zoo.evaluation.pictures import Pictures
+from zoo.training.checkpoint import write_atomically
+
+SCHEMA = "zoo.features/1"
+SHARD = 1000  # sample ids
+BATCH = 50  # pictures an extractor is shown at once
+KEEP = 100_000  # samples above which moments alone are kept
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Features:
+    """What an extractor made of a set of pictures."""
+
+    source: str
+    extractor: str
+    sha256: str  # of the extractor's weights
+    count: int
+    arrays: Mapping[str, np.ndarray]  # by layer (N, D) float32; empty where only moments were kept
+    moments: Mapping[str, Moments]  # by layer
+    pictures_sha256: str  # of all pixels, in order
+    notes: Mapping[str, int] = field(default_factory=dict)
+    texts: np.ndarray | None = None  # (N, D) embeddings of the captions, where the extractor has a text tower
+
+    def array(self, layer: str = MAIN) -> np.ndarray:
+        """A layer's features (N, D)."""
+        self._check(layer)
+        if layer not in self.arrays:
+            raise UsageError(
+                f"of '{self.source}' only moments were kept, since it has {self.count} pictures; a metric of the "
+                "features themselves needs fewer, or a larger `keep`"
+            )
+        return self.arrays[layer]
+
+    def moment(self, layer: str = MAIN) -> Moments:
+        """A layer's moments."""
+        self._check(layer)
+        return self.moments[layer]
+
+    def gaussian(self, layer: str = MAIN) -> np.ndarray | Moments:
+        """What a Fréchet distance is best computed from: the features where they are few, else their moments."""
+        few = layer in self.arrays and self.count <= self.arrays[layer].shape[1]
+        return self.arrays[layer] if few else self.moment(layer)
+
+    def _check(self, layer: str) -> None:
+        if layer not in self.moments:
+            raise UsageError(f"of '{self.source}' the layer '{layer}' wasn't extracted; name it in `layers`")
+
+
+def shards(count: int) -> list[range]:
+    """The sample ids of each shard."""
+    return [range(i, min(i + SHARD, count)) for i in range(0, count, SHARD)]
+
+
+def fill(
+    pictures: Pictures, extractor: Extractor, *, folder: str | Path, layers: Sequence[str] = (MAIN,),
+    batch: int = BATCH, rank: int = 0, world: int = 1,
+) -> None:  # fmt: skip
+    """Make the shard files that are missing, those of one process of `world`."""
+    mark = pictures.fingerprint()
+    for ids in shards(len(pictures))[rank::world]:
+        _shard(pictures, extractor, ids, layers, batch, Path(folder), mark)
+
+
+def extract(
+    pictures: Pictures, extractor: Extractor, *, layers: Sequence[str] = (MAIN,), folder: str | Path | None = None,
+    batch: int = BATCH, keep: int = KEEP,
+) -> Features:  # fmt: skip
+    """The features of all pictures.
+
+    Args:
+        layers: which of the extractor's (see the metrics' `layer`). folder: where shards are kept and found again.
+        batch: pictures shown at once; part of what a shard is. keep: samples above which moments alone are kept.
+    """
+    if not len(pictures):
+        raise UsageError(f"'{pictures.name}' has no pictures; give one or more")
+    parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+    moments: dict[str, Moments] = {}
+    digest, notes = hashlib.sha256(), Counter[str]()
+    kept_in = None if folder is None else Path(folder)
+    mark = "" if folder is None else pictures.fingerprint()
+    for ids in shards(len(pictures)):
+        arrays, header = _shard(pictures, extractor, ids, layers, batch, kept_in, mark)
+        digest.update(bytes.fromhex(header["pixels"]))
+        notes.update(header["notes"])
+        for layer in layers:
+            found = Moments.of(arrays[layer])
+            moments[layer] = moments[layer].merge(found) if layer in moments else found
+            if len(pictures) <= keep:
+                parts[layer].append(arrays[layer])
+    return Features(
+        source=pictures.name, extractor=extractor.name, sha256=extractor.sha256, count=len(pictures),
+        arrays={layer: np.concatenate(found) for layer, found in parts.items() if found}, moments=moments,
+        pictures_sha256=digest.hexdigest(), notes=dict(notes),
+    )  # fmt: skip
+
+
+def _shard(
+    pictures: Pictures, extractor: Extractor, ids: range, layers: Sequence[str], batch: int, folder: Path | None,
+    mark: str,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
+    """One shard's features by layer and its header, from its file where there is one."""
+    header = {
+        "schema": SCHEMA, "extractor": extractor.name, "sha256": extractor.sha256, "layers": sorted(layers),
+        "pictures": mark, "start": ids.start, "stop": ids.stop, "batch": batch,
+    }  # fmt: skip
+    path = None if folder is None else folder / f"{ids.start:09d}-{ids.stop:09d}.npz"
+    if path is not None:
+        kept = _read(path, header)
+        if kept is not None:
+            return kept
+    before = Counter(pictures.notes)
+    pixels = hashlib.sha256()
+    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    for start in range(ids.start, ids.stop, batch):
+        shown = pictures(range(start, min(start + batch, ids.stop)))
+        for picture in shown:
+            pixels.update(f"{tuple(picture.shape)}".encode() + picture.contiguous().numpy().tobytes())
+        for layer, found in _look(extractor, shown, layers, batch).items():
+            rows[layer].append(found)
+    arrays = {layer: torch.cat(found).numpy() for layer, found in rows.items()}
+    header |= {"pixels": pixels.hexdigest(), "notes": dict(Counter(pictures.notes) - before)}
+    if path is not None:
+        _write(path, arrays, header)
+    return arrays, header
+
+
+def _look(extractor: Extractor, shown: Sequence[Tensor], layers: Sequence[str], batch: int) -> dict[str, Tensor]:
+    """The layers of one batch; pictures of one size are shown together, and put back in their order."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for i, picture in enumerate(shown):
+        sizes.setdefault(tuple(picture.shape), []).append(i)
+    order = [i for places in sizes.values() for i in places]
+    seen = [look(extractor, torch.stack([shown[i] for i in places]), layers, batch=batch) for places in sizes.values()]
+    back = torch.tensor(order).argsort()
+    return {layer: torch.cat([s[layer] for s in seen])[back] for layer in layers}
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    told = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(buffer, header=told, **{f"layer_{layer}": array for layer, array in arrays.items()})  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """A shard file's content; None where there is none or it is damaged (a zip's checksums tell)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(file["header"].tobytes())
+            arrays = {name.removeprefix("layer_"): file[name] for name in file.files if name != "header"}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    other = sorted(key for key, value in wanted.items() if header.get(key) != value)
+    if other:
+        raise UsageError(
+            f"'{path}' holds features of other pictures or another extractor ({other[0]}: {header.get(other[0])}); "
+            "give another folder, or remove that one"
+        )
+    return arrays, header

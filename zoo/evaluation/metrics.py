@@ -1,0 +1,201 @@
+"""The registered metrics: which layer each needs, what it is called, and what it is computed by.
+
+A metric is given the features of the generated pictures and (if `paired`) of the reference, and returns values by
+key. The key of a Fréchet distance says FID only for the 2015 Inception with its published weights in float32:
+`fid-tf1`, `fid-clean`, by the resizing; under any other extractor it is `fd[EXTRACTOR@HASH]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from zoo.errors import UsageError
+from zoo.evaluation.clip_score import clip_scores
+from zoo.evaluation.extractor import MAIN
+from zoo.evaluation.extrapolation import distance_at_infinity, real_floor
+from zoo.evaluation.features import Features
+from zoo.evaluation.frechet import frechet_distance
+from zoo.evaluation.inception import NAME, WEIGHTS
+from zoo.evaluation.inception_score import inception_score
+from zoo.evaluation.kernel import cmmd, kernel_distance
+from zoo.evaluation.keys import metric_key
+from zoo.evaluation.manifold import manifold
+
+_PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FID is called by
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Features -> values by key. Registered ones are frozen dataclasses whose arguments all have defaults."""
+
+    layers: ClassVar[tuple[str, ...]]
+    paired: ClassVar[bool]  # needs a reference
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]: ...
+
+
+def fid_protocol(features: Features) -> str | None:
+    """tf1 or clean where a Fréchet distance of these features is FID, else None."""
+    return _PROTOCOLS.get(features.extractor) if features.sha256 == WEIGHTS.sha256 else None
+
+
+def _key(metric: str, features: Features, *settings: str) -> str:
+    return metric_key(metric, features.extractor, features.sha256, features.count, *settings)
+
+
+def _both(generated: Features, reference: Features | None, metric: str) -> Features:
+    """The reference, seen by the same extractor."""
+    if reference is None:
+        raise UsageError(f"the metric {metric} compares two sets of pictures; give a reference")
+    if (generated.extractor, generated.sha256) != (reference.extractor, reference.sha256):
+        raise UsageError(
+            f"'{generated.source}' was seen by {generated.extractor}@{generated.sha256[:8]} and '{reference.source}' "
+            f"by {reference.extractor}@{reference.sha256[:8]}; extract both with one"
+        )
+    return reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrechetDistance:
+    """Fréchet distance under any extractor, with that of real pictures to real ones beside it.
+
+    Args:
+        floor: also tell what as many pictures of the reference have to its others (where it has enough).
+        infinity: also tell the distance extrapolated to infinitely many pictures.
+    """
+
+    floor: bool = True
+    infinity: bool = False
+    layers: ClassVar[tuple[str, ...]] = (MAIN,)
+    paired: ClassVar[bool] = True
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
+        reference = _both(generated, reference, "fd")
+        protocol = fid_protocol(generated)
+
+        def key(prefix: str, *settings: str) -> str:
+            if protocol is None:
+                return _key(f"fd{prefix}", generated, *settings)
+            said = f"[{','.join(settings)}]" if settings else ""
+            return f"fid-{protocol}{prefix}{said}@{generated.count}"
+
+        found = {key(""): frechet_distance(generated.gaussian(), reference.gaussian())}
+        if self.floor and generated.count <= reference.count - 2 and MAIN in reference.arrays:
+            left = reference.count - generated.count
+            found[key("-floor", f"n_ref={left}")] = real_floor(reference.array(), generated.count)
+        if self.infinity:
+            found[key("-infinity")] = distance_at_infinity(generated.array(), reference.gaussian()).distance
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class FID(FrechetDistance):
+    """Fréchet Inception distance: under the 2015 Inception and nothing else."""
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
+        if fid_protocol(generated) is None:
+            raise UsageError(
+                f"FID is of the 2015 Inception, and '{generated.source}' was seen by {generated.extractor}; "
+                "ask for fd, or use the extractor inception-2015"
+            )
+        return super().__call__(generated, reference)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialFID:
+    """sFID: the Fréchet distance of the 2015 Inception's first spatial features (Nash et al. 2021)."""
+
+    layers: ClassVar[tuple[str, ...]] = ("spatial",)
+    paired: ClassVar[bool] = True
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
+        reference = _both(generated, reference, "sfid")
+        distance = frechet_distance(generated.gaussian("spatial"), reference.gaussian("spatial"))
+        named = fid_protocol(generated) == "tf1"
+        return {f"sfid@{generated.count}" if named else _key("fd-spatial", generated): distance}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KID:
+    """Kernel distance: unbiased under a cubic kernel, the mean over seeded subsets."""
+
+    subsets: int = 100
+    size: int = 1000
+    seed: int = 2020
+    layers: ClassVar[tuple[str, ...]] = (MAIN,)
+    paired: ClassVar[bool] = True
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
+        reference = _both(generated, reference, "kid")
+        found = kernel_distance(
+            generated.array(), reference.array(), subsets=self.subsets, size=self.size, seed=self.seed
+        )
+        settings = (f"{self.subsets}x{self.size}", *(() if self.seed == 2020 else (f"seed={self.seed}",)))
+        return {
+            _key("kid", generated, *settings): found.mean,
+            _key("kid-deviation", generated, *settings): found.deviation,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionScore:
+    """Inception score: clear single pictures of many classes; needs no reference."""
+
+    protocol: Literal["torch-fidelity", "adm"] = "torch-fidelity"
+    layers: ClassVar[tuple[str, ...]] = ("logits",)
+    paired: ClassVar[bool] = False
+
+    def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
+        found = inception_score(generated.array("logits"), protocol=self.protocol)
+        return {
+            _key("is", generated, self.protocol): found.mean,
+            _key("is-deviation", generated, self.protocol): found.deviation,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRDC:
+    """Precision, recall, density and coverage, by balls around the k nearest neighbours."""
+
+    k: int = 3
+    layers: ClassVar[tuple[str, ...]] = (MAIN,)
+    paired: ClassVar[bool] = True
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
+        reference = _both(generated, reference, "prdc")
+        found = manifold(generated.array(), reference.array(), k=self.k)
+        settings = (f"k={self.k}", f"n_ref={reference.count}")
+        return {
+            _key(name, generated, *settings): getattr(found, name)
+            for name in ("precision", "recall", "density", "coverage")
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CMMD:
+    """CMMD: kernel distance of unit CLIP embeddings under a Gaussian kernel."""
+
+    sigma: float = 10.0
+    layers: ClassVar[tuple[str, ...]] = (MAIN,)
+    paired: ClassVar[bool] = True
+
+    def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
+        reference = _both(generated, reference, "cmmd")
+        settings = () if self.sigma == 10.0 else (f"sigma={self.sigma:g}",)
+        return {_key("cmmd", generated, *settings): cmmd(generated.array(), reference.array(), sigma=self.sigma)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPScore:
+    """CLIPScore: how near pictures are to their captions; needs an extractor with a text tower."""
+
+    layers: ClassVar[tuple[str, ...]] = (MAIN,)
+    paired: ClassVar[bool] = False
+
+    def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
+        if generated.texts is None:
+            raise UsageError(
+                f"CLIPScore needs the captions of '{generated.source}'; give them to with_texts, with a CLIP"
+            )
+        return {_key("clip-score", generated): float(clip_scores(generated.array(), generated.texts).mean())}

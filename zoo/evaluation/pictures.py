@@ -1,0 +1,182 @@
+"""Where pictures to be measured come from: an array, a folder or zip, a dataset, or whatever draws them as asked.
+
+Every source hands out uint8 RGB pictures by sample id, the same each time. What would change numbers without a word is
+refused by a sentence (alpha, animation, 16 bits) or counted in `notes` (grey made RGB, JPEG).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zoo.data.decode import LARGEST_FILE, open_picture, to_array
+from zoo.data.pictures import to_uint8
+from zoo.errors import UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
+
+
+class Pictures(Protocol):
+    """uint8 pictures (3, H, W) by sample id; they may differ in size."""
+
+    name: str
+    notes: Counter[str]  # what was done to pictures, and how often; filled as they are read
+
+    def __len__(self) -> int: ...
+    def fingerprint(self) -> str:
+        """Another one where the pictures changed: features kept on disk belong to one."""
+        ...
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]: ...
+
+
+class ArrayPictures:
+    """Pictures in memory: uint8 (N, 3, H, W)."""
+
+    def __init__(self, images: Tensor | np.ndarray, *, name: str = "array") -> None:
+        x = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+        if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
+            raise UsageError(f"pictures are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}; convert them first")
+        self.images, self.name = x.cpu(), name
+        self.notes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fingerprint(self) -> str:
+        """Of the pixels."""
+        return hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]:
+        return list(self.images[list(ids)])
+
+
+class FolderPictures:
+    """The pictures of a folder or a zip, below it at any depth, in the order of their names.
+
+    Args:
+        background: `white` puts transparent pictures on white; without it they are refused.
+    """
+
+    def __init__(self, path: str | Path, *, background: str | None = None) -> None:
+        if background not in (None, "white"):
+            raise UsageError(f"a background is white or none, not '{background}'")
+        self.root, self.name, self.background = Path(path), str(path), background
+        self.notes: Counter[str] = Counter()
+        if self.root.is_dir():
+            self._zip = None
+            files = {str(f.relative_to(self.root)): f.stat() for f in self.root.rglob("*") if f.is_file()}
+            found = {name: (s.st_size, s.st_mtime_ns) for name, s in files.items()}
+        elif self.root.is_file():
+            try:
+                self._zip = zipfile.ZipFile(self.root)
+            except (zipfile.BadZipFile, OSError) as error:
+                raise UsageError(f"'{path}' is no zip file: {error}; give a folder or a zip of pictures") from error
+            listed = [i for i in self._zip.infolist() if not i.is_dir() and not stat.S_ISLNK(i.external_attr >> 16)]
+            found = {i.filename: (i.file_size, i.CRC) for i in listed}
+            if len(found) != len(listed):
+                raise UsageError(f"'{path}' holds two files of one name; which is meant can't be told, so rename one")
+        else:
+            raise UsageError(f"there is no folder or zip '{path}'; give one that holds pictures")
+        self.files = sorted(name for name in found if name.lower().endswith(SUFFIXES))
+        if not self.files:
+            raise UsageError(f"'{path}' holds no pictures ({', '.join(SUFFIXES)}); give a folder or zip that does")
+        self._marks = [(name, *found[name]) for name in self.files]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def fingerprint(self) -> str:
+        """Of names, sizes and times (of a zip: checksums)."""
+        return hashlib.sha256(repr((self._marks, self.background)).encode()).hexdigest()
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]:
+        return [self._picture(self.files[i]) for i in ids]
+
+    def _picture(self, name: str) -> Tensor:
+        try:
+            data = self._zip.read(name) if self._zip is not None else (self.root / name).read_bytes()
+        except Exception as error:  # whatever a damaged zip makes its reader raise
+            raise UsageError(f"'{name}' in '{self.name}' can't be read: {error}") from error
+        if len(data) > LARGEST_FILE:
+            raise UsageError(f"'{name}' in '{self.name}' has {len(data)} bytes; at most {LARGEST_FILE} are read")
+        picture = open_picture(data, name=name, where=self.name)
+        self._refuse(picture, name, data)
+        if picture.mode in ("L", "1"):
+            self.notes["grey, made RGB"] += 1
+        if data[:3] == b"\xff\xd8\xff":
+            self.notes["JPEG, which scores otherwise than PNG"] += 1
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        return torch.from_numpy(to_array(picture.convert("RGB")))
+
+    def _refuse(self, picture: Image.Image, name: str, data: bytes) -> None:
+        alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+        if alpha and self.background is None:
+            raise UsageError(f"'{name}' in '{self.name}' is transparent; say background='white', or convert it to RGB")
+        if alpha:
+            self.notes["transparent, put on white"] += 1
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+            raise UsageError(f"'{name}' in '{self.name}' has more than 8 bits a channel; convert it to 8-bit RGB")
+        import io
+
+        with Image.open(io.BytesIO(data)) as again:  # turned upright, a picture no longer knows its frames
+            if getattr(again, "n_frames", 1) > 1:
+                raise UsageError(f"'{name}' in '{self.name}' is animated; keep one frame of it")
+
+
+class DatasetPictures:
+    """The pictures of a registered dataset, some of its rows."""
+
+    def __init__(self, dataset: Any, *, rows: Sequence[int] | None = None, name: str = "dataset") -> None:
+        self.dataset, self.name = dataset, name
+        self.rows = range(len(dataset)) if rows is None else rows
+        self.notes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def fingerprint(self) -> str:
+        """Of the rows' files and the size they are made."""
+        said = [(i, self.dataset.rows[i].get("file_name")) for i in self.rows]
+        return hashlib.sha256(repr((self.dataset.size, said)).encode()).hexdigest()
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]:
+        return [torch.from_numpy(self.dataset.image(self.rows[i])) for i in ids]
+
+
+class DrawnPictures:
+    """Pictures drawn when they are asked for; nothing is kept but what is made of them.
+
+    Args:
+        draw: sample ids -> float (n, 3, H, W) in [0, 1], or uint8; a sample's picture must depend on its id alone.
+        mark: all that decides the pictures (config, weights, seed): another one is another set.
+    """
+
+    def __init__(self, draw: Callable[[Sequence[int]], Tensor], *, count: int, mark: str, name: str = "drawn") -> None:
+        self.draw, self.count, self.mark, self.name = draw, count, mark, name
+        self.notes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fingerprint(self) -> str:
+        """Of the mark; a longer run of the same pictures goes on where a shorter one ended."""
+        return hashlib.sha256(self.mark.encode()).hexdigest()
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]:
+        drawn = self.draw(ids)
+        if len(drawn) != len(ids):
+            raise UsageError(f"'{self.name}' drew {len(drawn)} pictures where {len(ids)} were asked for")
+        return list(drawn if drawn.dtype == torch.uint8 else to_uint8(drawn * 2.0 - 1.0))
