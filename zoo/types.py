@@ -87,9 +87,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class StepTable:
-    """A sampling run as data: one row a network evaluation, in order."""
+    """A sampling run as data: one row a network evaluation, in order.
+
+    begin: where x starts, if the first row raises its noise (churn) before it asks the network.
+    """
 
     steps: tuple[Step, ...]
+    begin: Step | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -102,7 +106,7 @@ class StepTable:
     @property
     def start(self) -> Step:
         """The row that says where x starts: x = alpha * x0 + sigma * eps."""
-        return self.steps[0]
+        return self.steps[0] if self.begin is None else self.begin
 
 
 class Coefficients(NamedTuple):

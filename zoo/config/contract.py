@@ -23,7 +23,7 @@ from zoo.registry import Registry
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
 RGB = 3  # channels that a smaller picture adds to a network's input
 # These grids choose among the schedule's points; a Karras grid lies between them.
-_FREE_GRIDS = ("karras",)
+_FREE_GRIDS = ("karras", "log-snr", "exponential", "table")
 
 
 def check_contract(config: Mapping[str, Any], registry: Registry) -> None:

@@ -9,6 +9,7 @@ the ones that published samplers use (Lin et al. 2023, table 2):
 | `Trailing` | round(T - k * T / n) - 1 | starts at t = 1, as a sample does: the one to take |
 | `Linspace` | round(k * (T - 1) / (n - 1)) | improved DDPM, ADM, DiT |
 | `Karras` | evenly in (sigma / alpha)^(1 / rho) | k-diffusion, EDM (Karras et al. 2022, eq. 5) |
+| `LogSNR` | evenly in ln(sigma / alpha) | DPM-Solver, NCSN; k-diffusion's exponential |
 
 A step leads to the grid's next node and the last one to t = 0, where alpha = 1, sigma = 0 and x = x0 (`final` "clean").
 Stable Diffusion's original sampler ends at the schedule's first point instead (`final` "first": diffusers'
@@ -102,19 +103,22 @@ class Karras:
             raise ConfigError(f"a Karras grid needs rho > 0, not {self.rho}; usual is 7")
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
-        noisiest = _ratio(schedule, 1.0)
-        if self.sigma_min is None and schedule.T is None:
-            raise UsageError("a Karras grid on a continuous schedule has no lowest noise of its own; give sigma_min")
-        low = _ratio(schedule, 1.0 / (schedule.T or 1)) if self.sigma_min is None else self.sigma_min
-        high = noisiest if self.sigma_max is None else self.sigma_max
-        if not 0.0 < low < high or high > noisiest * (1.0 + 1e-6):
-            raise UsageError(
-                f"a Karras grid needs 0 < sigma_min < sigma_max and at most the schedule's {noisiest:.4g}, "
-                f"not {low:.4g} and {high:.4g}; leave them out to take the schedule's own"
-            )
+        low, high = _range(schedule, self.sigma_min, self.sigma_max, "karras")
         ramp = np.linspace(0.0, 1.0, steps)
         sigmas = (high ** (1 / self.rho) + ramp * (low ** (1 / self.rho) - high ** (1 / self.rho))) ** self.rho
         return schedule.t_from_log_snr(-2.0 * np.log(sigmas))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSNR:
+    """Evenly in ln(alpha / sigma), from sigma_max to sigma_min as in `Karras`; k-diffusion calls it exponential."""
+
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        low, high = _range(schedule, self.sigma_min, self.sigma_max, "log-snr")
+        return schedule.t_from_log_snr(-2.0 * np.linspace(np.log(high), np.log(low), steps))
 
 
 def rows(
@@ -178,4 +182,19 @@ def _points(schedule: NoiseSchedule, nodes: int, grid: str) -> int:
 
 def _ratio(schedule: NoiseSchedule, t: float) -> float:
     alpha, sigma = schedule(t)
-    return float(sigma / alpha)
+    return float(sigma / alpha) if alpha > 0.0 else np.inf
+
+
+def _range(schedule: NoiseSchedule, lowest: float | None, highest: float | None, grid: str) -> tuple[float, float]:
+    name = "Karras" if grid == "karras" else grid
+    if lowest is None and schedule.T is None:
+        raise UsageError(f"a {name} grid on a continuous schedule has no lowest noise of its own; give sigma_min")
+    noisiest = _ratio(schedule, 1.0)
+    low = _ratio(schedule, 1.0 / (schedule.T or 1)) if lowest is None else lowest
+    high = noisiest if highest is None else highest
+    if not 0.0 < low < high < np.inf or high > noisiest * (1.0 + 1e-6):
+        raise UsageError(
+            f"a {name} grid needs 0 < sigma_min < sigma_max and at most the schedule's {noisiest:.4g}, "
+            f"not {low:.4g} and {high:.4g}; leave them out to take the schedule's own"
+        )
+    return low, high

@@ -1,0 +1,67 @@
+"""Euler's method, plain and ancestral (Karras et al. 2022, algorithm 1 without its correction).
+
+With y = x / alpha and s = sigma / alpha the probability-flow ODE is dy/ds = (y - x0) / s = eps; a step is
+
+    y_next = y + (s_next - s) eps,    that is    x_next = alpha_next x0 + sigma_next eps.
+
+This is DDIM, and on the straight path alpha = 1 - t, sigma = t it is Euler's method on dx/dt = eps - x0, so rectified
+flow needs no sampler of its own. The ancestral form goes down further than asked and comes back up by fresh noise:
+
+    s_up = eta s_next sqrt(1 - s_next^2 / s^2),    s_down = sqrt(s_next^2 - s_up^2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from zoo.errors import ConfigError
+from zoo.samplers.grid import Final, Grid, Trailing, rows
+from zoo.samplers.linear import LinearSampler, Rows, ancestral, ends, towards
+from zoo.types import NoiseSchedule, StepTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Euler(LinearSampler):
+    """Deterministic and first order: the simplest solver, and the one for rectified flow."""
+
+    steps: int = 50
+    grid: Grid = field(default_factory=Trailing)
+    final: Final = "clean"
+
+    def plan(
+        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
+    ) -> StepTable:
+        """The table of a run: one evaluation a step."""
+        count = self.steps if steps is None else steps
+        table = Rows()
+        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
+            here, there = ends(step)
+            table.add(here, there, towards(table.look(here), there))
+        return table.table()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EulerAncestral(LinearSampler):
+    """Euler's method with fresh noise on every step: DDIM's eta counted as k-diffusion counts it."""
+
+    steps: int = 50
+    eta: float = 1.0
+    grid: Grid = field(default_factory=Trailing)
+    final: Final = "clean"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.eta <= 1.0:
+            raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
+
+    def plan(
+        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
+    ) -> StepTable:
+        """The table of a run: one evaluation a step."""
+        count = self.steps if steps is None else steps
+        table = Rows()
+        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
+            here, there = ends(step)
+            seen = table.look(here)
+            down, up = ancestral(here, there, self.eta)
+            table.add(here, there, there.alpha * (seen.x0 + down * seen.eps), noise=there.alpha * up)
+        return table.table()

@@ -1,0 +1,83 @@
+"""Grids that are given as data: OpenAI's sections, and tables of noise levels such as Align Your Steps.
+
+Sections cut the schedule's points into equal parts and take a number of evenly spaced ones from each, so that "10,8,6"
+spends most steps where it is clean (Nichol & Dhariwal 2021, section 4). A table lists sigma / alpha found by
+optimisation (Sabour et al. 2024); for other numbers of steps it is interpolated linearly in the logarithm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.errors import ConfigError, UsageError
+from zoo.types import NoiseSchedule
+
+# Sabour et al. 2024: ten steps, and the level below the last.
+TABLES = {
+    "ays-sd1": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "ays-sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sections:
+    """OpenAI's spacing: counts as "10,8,6", cleanest first, or "ddim25" for one stride; steps are their sum."""
+
+    sections: str
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        points = schedule.T
+        if points is None:
+            raise UsageError("sections count points, which a continuous schedule has not; use trailing or karras")
+        if self.sections.startswith("ddim"):
+            count = _whole(self.sections[4:], self.sections)
+            stride = next((s for s in range(1, points + 1) if len(range(0, points, s)) == count), None)
+            if stride is None:
+                raise ConfigError(
+                    f"no whole stride gives {count} of {points} points; choose another than {self.sections}"
+                )
+            indices = list(range(0, points, stride))
+        else:
+            counts = [_whole(part, self.sections) for part in self.sections.split(",")]
+            indices, begin = [], 0
+            for k, count in enumerate(counts):
+                size = points // len(counts) + (k < points % len(counts))
+                if count > size:
+                    raise ConfigError(f"a section of {size} points can't give {count} steps; mend '{self.sections}'")
+                stride = (size - 1) / (count - 1) if count > 1 else 1.0
+                indices += [begin + round(j * stride) for j in range(count)]
+                begin += size
+        if len(indices) != steps:
+            raise UsageError(f"sections '{self.sections}' are {len(indices)} steps, not {steps}; set steps to that")
+        return (np.array(indices[::-1], dtype=np.float64) + 1.0) / points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Noise levels from a table: `ays-sd1`, `ays-sdxl`, or sigmas (sigma / alpha, one more than steps)."""
+
+    name: str = "ays-sd1"
+    sigmas: tuple[float, ...] | list[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sigmas is None and self.name not in TABLES:
+            raise ConfigError(f"unknown table '{self.name}'; choose one of {', '.join(TABLES)} or give sigmas")
+        given = self._sigmas()
+        if len(given) < 2 or min(given) <= 0.0 or bool(np.any(np.diff(given) >= 0.0)):
+            raise ConfigError(f"a table's sigmas are two or more, positive and descending, not {given}; mend them")
+
+    def _sigmas(self) -> tuple[float, ...]:
+        return TABLES[self.name] if self.sigmas is None else tuple(self.sigmas)
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        logs = np.log(self._sigmas())
+        nodes = np.interp(np.linspace(0.0, 1.0, steps + 1)[:-1], np.linspace(0.0, 1.0, len(logs)), logs)
+        return schedule.t_from_log_snr(-2.0 * nodes)
+
+
+def _whole(text: str, whole: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ConfigError(f"sections are counts like '10,8,6' or 'ddim25', not '{whole}'; mend them")
+    return int(text)

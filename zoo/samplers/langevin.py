@@ -1,0 +1,142 @@
+"""Langevin dynamics: annealed (Song & Ermon 2019), and as a corrector (Song et al. 2021b, algorithm 2).
+
+With the score grad log p(x_t) = (alpha x0 - x) / sigma^2 a Langevin step keeps the distribution of its noise level,
+
+    x <- x + epsilon score + sqrt(2 epsilon) z.
+
+Annealed Langevin takes `repeats` of them at each level, epsilon = rate sigma^2 / 2, and goes down; a clean end is the
+last x0 (Jolicoeur-Martineau et al. 2021). Predictor-corrector walks the reverse SDE and corrects every state before it
+goes on, with epsilon = 2 (snr |z| / |score|)^2. The norms are each sample's own, not the batch's mean as in the
+original, so that a sample doesn't depend on its neighbours. In a corrector's row t_next = t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ConfigError
+from zoo.samplers.grid import Final, Grid, Trailing, rows
+from zoo.samplers.linear import LinearSampler, Rows, ends, towards
+from zoo.samplers.state import guided_x0, wide
+from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, StepNoise, StepReport, StepTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnealedLangevin(LinearSampler):
+    """Many small noisy steps at each of a few noise levels: NCSN's sampler."""
+
+    steps: int = 10
+    repeats: int = 100
+    rate: float = 0.2
+    grid: Grid = field(default_factory=Trailing)
+    final: Final = "clean"
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1 or not 0.0 < self.rate < 4.0:
+            raise ConfigError(
+                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}"
+            )
+
+    def plan(
+        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
+    ) -> StepTable:
+        """The table of a run: steps * repeats evaluations."""
+        count = self.steps if steps is None else steps
+        table = Rows()
+        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
+            here, there = ends(step)
+            if here.alpha == 0.0:  # pure noise already
+                table.add(here, there, towards(table.look(here), there))
+                continue
+            for repeat in range(self.repeats):
+                seen, last = table.look(here), repeat == self.repeats - 1
+                if last and there.sigma == 0.0:
+                    table.add(here, there, there.alpha * seen.x0)
+                    continue
+                to = there if last else here
+                scale = to.alpha / here.alpha
+                moved = scale * (seen.x - (0.5 * self.rate * here.sigma) * seen.eps)
+                table.add(here, to, moved, noise=scale * here.sigma * sqrt(self.rate))
+        return table.table()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorCorrector:
+    """Steps of the reverse SDE, each state corrected by Langevin dynamics first.
+
+    predictor: `ancestral` has the right spread however long the step; `reverse-diffusion` is the original's for
+    exploding variance, and needs short steps.
+    """
+
+    steps: int = 500
+    corrections: int = 1
+    snr: float = 0.16
+    predictor: Literal["ancestral", "reverse-diffusion"] = "ancestral"
+    grid: Grid = field(default_factory=Trailing)
+    final: Final = "clean"
+
+    def __post_init__(self) -> None:
+        if self.corrections < 0 or not self.snr > 0.0:
+            raise ConfigError(
+                f"a corrector needs corrections from 0 up and snr > 0, not {self.corrections} and {self.snr}; mend them"
+            )
+        if self.predictor not in ("ancestral", "reverse-diffusion"):
+            raise ConfigError(f"unknown predictor '{self.predictor}'; choose ancestral or reverse-diffusion")
+
+    def plan(
+        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
+    ) -> StepTable:
+        """The table of a run: steps * (1 + corrections) evaluations; coefficients (a, b, tau), or (snr,)."""
+        count = self.steps if steps is None else steps
+        planned = []
+        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
+            here, there = ends(step)
+            if here.alpha == 0.0 and self.predictor == "reverse-diffusion":
+                raise ConfigError("reverse-diffusion can't start at alpha = 0; use predictor ancestral")
+            stay = replace(step, t_next=here.t, alpha_next=here.alpha, sigma_next=here.sigma, coefficients=(self.snr,))
+            planned += [stay] * self.corrections
+            kept = there.ratio / here.ratio
+            a = there.sigma / here.sigma * kept
+            spread = there.sigma if self.predictor == "ancestral" else there.alpha * here.ratio
+            tau = spread * sqrt(max(0.0, 1.0 - kept * kept)) if there.sigma > 0.0 else 0.0
+            planned.append(replace(step, coefficients=(a, there.alpha * (1.0 - kept * kept), tau)))
+        return StepTable(tuple(replace(step, index=k) for k, step in enumerate(planned)))
+
+    def __call__(
+        self,
+        denoise: DenoiseFn,
+        table: StepTable,
+        x: Tensor,
+        *,
+        noise: StepNoise,
+        callback: Callback | None = None,
+        after_step: AfterStep | None = None,
+    ) -> Tensor:
+        """Walk x from the table's start to its end."""
+        x = wide(x)
+        for step in table.steps:
+            x0 = guided_x0(denoise(x, step), step)
+            if len(step.coefficients) == 1:
+                z = noise(step.index).to(x.dtype)
+                score = torch.sub(step.alpha * x0, x).div_(step.sigma**2)
+                epsilon = 2.0 * (step.coefficients[0] * norms(z) / norms(score)) ** 2
+                x_next = x + epsilon * score + (2.0 * epsilon).sqrt() * z
+            else:
+                a, b, tau = step.coefficients
+                x_next = torch.mul(x, a).add_(x0, alpha=b)
+                if tau:
+                    x_next.add_(noise(step.index), alpha=tau)
+            if callback is not None:
+                callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
+            x = x_next if after_step is None else after_step(x_next, step)
+        return x
+
+
+def norms(x: Tensor) -> Tensor:
+    """Each sample's length, (B, 1, ...)."""
+    return x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))

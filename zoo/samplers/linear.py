@@ -1,0 +1,195 @@
+"""Samplers whose every update is a weighted sum of what the run has seen: the common loop, and how to write its rows.
+
+Nearly all solvers are of this kind. With x_k the state that row k showed the network, x0_k the estimate it got and z
+fresh noise, a row says
+
+    x_(k+1) = sum_j (a_j x_(k-j) + b_j x0_(k-j)) + tau z
+
+and `plan` works the weights out. A `Mix` is such a sum while it is being planned, so that a solver's file reads as its
+equations do: eps = (x - alpha x0) / sigma is a mix, and so is each thing made of it. A solver that asks the network
+twice a step has two rows for it; in one that evaluates where the state already is (Heun's second) t_next = t.
+Churn (Karras et al. 2022, algorithm 2) raises the noise before the row asks: x <- grow x + churn z.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp, inf, log, sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoo.samplers.state import guided_x0, state_factors, wide
+from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+
+
+class Level(NamedTuple):
+    """A place on a schedule."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    @property
+    def ratio(self) -> float:
+        """sigma / alpha, the noise of x / alpha; infinite where nothing of the sample is left."""
+        return self.sigma / self.alpha if self.alpha > 0.0 else inf
+
+
+def ends(step: Step) -> tuple[Level, Level]:
+    """Where a step begins and where it leads."""
+    return Level(step.t, step.alpha, step.sigma), Level(step.t_next, step.alpha_next, step.sigma_next)
+
+
+def finite(here: Level, there: Level) -> bool:
+    """Whether the step has a length in ln(alpha / sigma); from alpha = 0 or to sigma = 0 only first order is left."""
+    return here.alpha > 0.0 and there.sigma > 0.0
+
+
+def level_at(schedule: NoiseSchedule, ratio: float) -> Level:
+    """Where the schedule has this sigma / alpha, or comes nearest to it."""
+    t = float(schedule.t_from_log_snr(-2.0 * log(ratio)))
+    alpha, sigma = schedule(t)
+    return Level(t, float(alpha), float(sigma))
+
+
+def between(schedule: NoiseSchedule, here: Level, there: Level, share: float) -> Level:
+    """The level a share of the way in ln(alpha / sigma)."""
+    return level_at(schedule, exp((1.0 - share) * log(here.ratio) + share * log(there.ratio)))
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A weighted sum; parts: ("x" or "x0", row) -> weight."""
+
+    parts: Mapping[tuple[str, int], float]
+
+    def __add__(self, other: Mix) -> Mix:
+        keys = self.parts.keys() | other.parts.keys()
+        return Mix({k: self.parts.get(k, 0.0) + other.parts.get(k, 0.0) for k in keys})
+
+    def __rmul__(self, factor: float) -> Mix:
+        return Mix({k: factor * weight for k, weight in self.parts.items()})
+
+    def __sub__(self, other: Mix) -> Mix:
+        return self + -1.0 * other
+
+
+NOTHING = Mix({})
+
+
+class Seen(NamedTuple):
+    """What a row will have seen, as mixes."""
+
+    x: Mix
+    x0: Mix
+    eps: Mix
+
+
+class Rows:
+    """A table being written, row by row."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._begin: Level | None = None
+
+    def look(self, here: Level) -> Seen:
+        """What the row to be added next sees, at this level."""
+        row = len(self.steps)
+        x, x0 = Mix({("x", row): 1.0}), Mix({("x0", row): 1.0})
+        return Seen(x, x0, (1.0 / here.sigma) * x - (here.alpha / here.sigma) * x0)
+
+    def add(
+        self,
+        here: Level,
+        there: Level,
+        x_next: Mix,
+        *,
+        noise: float = 0.0,
+        churn: float = 0.0,
+        before: Level | None = None,
+    ) -> None:
+        """Ask the network at `here` and go on to `there`; with churn the state comes from `before`."""
+        row = len(self.steps)
+        parts = {key: weight for key, weight in x_next.parts.items() if weight != 0.0}
+        lags = max((row - k for _, k in parts), default=0)
+        weights = [(parts.get(("x", row - j), 0.0), parts.get(("x0", row - j), 0.0)) for j in range(lags + 1)]
+        grow = 1.0 if before is None else here.alpha / before.alpha
+        if row == 0:
+            self._begin = before
+        coefficients = (*weights[0], noise, grow, churn, *(w for pair in weights[1:] for w in pair))
+        self.steps.append(Step(row, *here, *there, coefficients))
+
+    def table(self) -> StepTable:
+        """The rows as a table."""
+        first, begin = self.steps[0], self._begin
+        if begin is None:
+            return StepTable(tuple(self.steps))
+        return StepTable(tuple(self.steps), begin=Step(0, *begin, first.t, first.alpha, first.sigma))
+
+
+def towards(seen: Seen, there: Level) -> Mix:
+    """alpha x0 + sigma eps at the next level: DDIM's step, and Euler's in x / alpha."""
+    return there.alpha * seen.x0 + there.sigma * seen.eps
+
+
+def along(x: Mix, here: Level, there: Level, slope: Mix) -> Mix:
+    """From x along a slope d(x / alpha) / d(sigma / alpha), which for the exact solution is eps."""
+    return (there.alpha / here.alpha) * x + there.alpha * (there.ratio - here.ratio) * slope
+
+
+def ancestral(here: Level, there: Level, eta: float) -> tuple[float, float]:
+    """(down, up) in sigma / alpha: as far as the ODE goes, and the fresh noise that leads back to `there`."""
+    kept = there.ratio / here.ratio
+    up = eta * there.ratio * sqrt(max(0.0, 1.0 - kept * kept))
+    return sqrt(max(0.0, there.ratio**2 - up**2)), up
+
+
+class LinearSampler(ABC):
+    """What samplers of this kind share: the loop. Coefficients are (a_0, b_0, tau, grow, churn, a_1, b_1, ...)."""
+
+    @abstractmethod
+    def plan(
+        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
+    ) -> StepTable:
+        """The table of a run."""
+
+    def __call__(
+        self,
+        denoise: DenoiseFn,
+        table: StepTable,
+        x: Tensor,
+        *,
+        noise: StepNoise,
+        callback: Callback | None = None,
+        after_step: AfterStep | None = None,
+    ) -> Tensor:
+        """Walk x from the table's start to its end."""
+        x = wide(x)
+        # No row looks further back than the longest one.
+        longest = max(len(step.coefficients) - 5 for step in table.steps) // 2
+        seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=longest)
+        for step, a in zip(table.steps, state_factors(table, x), strict=True):
+            _, b, tau, grow, churn, *older = step.coefficients
+            if churn:
+                x = torch.mul(x, grow).add_(noise(step.index, 1), alpha=churn)
+            x0 = guided_x0(denoise(x, step), step)
+            x_next = torch.mul(x, a).add_(x0, alpha=b)
+            for (a_before, b_before), (x_before, x0_before) in zip(
+                zip(older[::2], older[1::2], strict=True), seen, strict=False
+            ):
+                if a_before:
+                    x_next.add_(x_before, alpha=a_before)
+                if b_before:
+                    x_next.add_(x0_before, alpha=b_before)
+            seen.appendleft((x, x0))
+            if tau:
+                x_next.add_(noise(step.index), alpha=tau)
+            if callback is not None:
+                callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
+            x = x_next if after_step is None else after_step(x_next, step)
+        return x
