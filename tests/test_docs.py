@@ -167,21 +167,21 @@ def test_json_examples_are_json(text):
 
 def test_the_sampler_that_the_documentation_adds_works(tmp_path, monkeypatch):
     """Euler's method in sigma / alpha is DDIM; so the example can be held against it."""
-    diff = next(b.values[0] for b in blocks("diff") if "samplers/euler.py" in b.values[0])
+    diff = next(b.values[0] for b in blocks("diff") if "samplers/straight.py" in b.values[0])
     new, _, registered = diff.partition("--- a/registry.yaml")
     source = "\n".join(line[1:] for line in new.splitlines() if line.startswith("+") and not line.startswith("+++"))
-    (tmp_path / "euler_of_the_documentation.py").write_text(source)
+    (tmp_path / "straight_of_the_documentation.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("euler_of_the_documentation")
+    module = importlib.import_module("straight_of_the_documentation")
     added = [line[1:].strip() for line in registered.splitlines() if line.startswith("+") and "+++" not in line]
-    assert added == ["euler: zoo.samplers.euler:Euler"]
+    assert added == ["straight: zoo.samplers.straight:Straight"]
 
     def denoise(x, step):
         return Prediction(x0=torch.tanh(x) * step.alpha)
 
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     drawn = []
-    for sampler in (module.Euler(steps=7), DDIM(steps=7)):
+    for sampler in (module.Straight(steps=7), DDIM(steps=7)):
         drawn.append(sampler(denoise, sampler.plan(CosineSchedule()), x, noise=lambda *_: torch.zeros_like(x)))
     torch.testing.assert_close(drawn[0], drawn[1], atol=1e-10, rtol=1e-10)
 

@@ -22,7 +22,10 @@ _FACE = {
     "Moments": "moments", "Named": "extractor", "Unavailable": "weight_file",
     "frechet_distance": "frechet", "psnr": "reconstruction", "ssim": "reconstruction",
 }  # fmt: skip
-__all__ = [*_FACE, "build_extractor"]
+
+
+def __dir__() -> list[str]:
+    return sorted([*_FACE, "build_extractor"])
 
 
 def build_extractor(name: str, **arguments: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +40,13 @@ class Timm(nn.Module):
 
         path, self.sha256 = _weights("timm", model, weights, sha256)
         try:
-            self.network = timm.create_model(model, pretrained=False, num_classes=0)
+            network: Any = timm.create_model(
+                model, pretrained=False, num_classes=0
+            )  # a Module's attributes have no types
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"timm makes no features of a backbone '{model}' ({error}); try resnet50") from error
-        config = self.network.pretrained_cfg
+        self.network: nn.Module = network
+        config = network.pretrained_cfg
         heads = config.get("classifier") or ()
         heads = (heads,) if isinstance(heads, str) else tuple(heads)
         own = self.network.state_dict()
@@ -51,7 +55,7 @@ class Timm(nn.Module):
         load_strict(self.network, kept, what=f"the weights '{path}'")
         high, wide = (size, size) if size else config["input_size"][-2:]
         if size and hasattr(self.network, "set_input_size"):
-            self.network.set_input_size(img_size=(high, wide))
+            network.set_input_size(img_size=(high, wide))
         self.size = (int(high), int(wide))
         self.name = f"timm-{model}-{self.size[0]}"
         self.network.eval().requires_grad_(False)
@@ -82,11 +86,12 @@ class OpenClip(nn.Module):
         path, self.sha256 = _weights("openclip", model, weights, sha256)
         if model not in open_clip.list_models():
             raise ConfigError(f"open_clip knows no model '{model}'; see open_clip.list_models()")
-        self.clip = open_clip.create_model(model, pretrained=None)
+        clip: Any = open_clip.create_model(model, pretrained=None)
+        self.clip: nn.Module = clip
         load_strict(self.clip, read_tensors(path), what=f"the weights '{path}'")
         self.clip.eval().requires_grad_(False)
         self.tokenizer = open_clip.get_tokenizer(model)
-        side = self.clip.visual.image_size
+        side: Any = clip.visual.image_size
         self.size = (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
         self.name = f"openclip-{model}"
         _register_range(self, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -95,15 +100,17 @@ class OpenClip(nn.Module):
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         """uint8 (N, 3, H, W) -> unit embeddings (N, D); the whole picture is resized, nothing is cropped."""
         check_pictures(pictures)
-        parts = [self.clip.encode_image(_normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]
+        clip: Any = self.clip
+        parts = [clip.encode_image(_normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     @torch.inference_mode()
     def texts(self, captions: Sequence[str], *, batch: int = 512) -> Tensor:
         """captions -> unit embeddings (N, D)."""
-        device = self.mean.device
+        clip: Any = self.clip
+        device = next(self.clip.parameters()).device
         parts = [
-            self.clip.encode_text(self.tokenizer(list(captions[i : i + batch])).to(device))
+            clip.encode_text(self.tokenizer(list(captions[i : i + batch])).to(device))
             for i in range(0, len(captions), batch)
         ]
         return F.normalize(torch.cat(parts).float(), dim=-1)

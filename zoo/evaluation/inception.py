@@ -57,7 +57,7 @@ class Inception2015(nn.Module):
             self.network.requires_grad_(False)
             self.sha256 = WEIGHTS.sha256
         self.dtype = getattr(torch, precision)
-        self.network.to(dtype=self.dtype, memory_format=torch.channels_last)
+        self.network.to(dtype=self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.published = seed is None and precision == "float32"
         parts = ("" if seed is None else f"random-{seed}", "" if precision == "float32" else "bf16", resize)
         self.name = "-".join([NAME, *(p for p in parts if p and p != "tf1")])

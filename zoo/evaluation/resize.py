@@ -47,8 +47,9 @@ def resize_uint8(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """uint8 (B, 3, H, W) -> uint8 (B, 3, *size), PIL's bicubic, as timm's networks and CLIP are shown pictures."""
     if tuple(pictures.shape[-2:]) == size:
         return pictures
+    high, wide = size
     resized = [
-        np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BICUBIC))
+        np.asarray(Image.fromarray(p).resize((wide, high), Image.Resampling.BICUBIC))
         for p in pictures.cpu().permute(0, 2, 3, 1).contiguous().numpy()
     ]
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).to(pictures.device)
