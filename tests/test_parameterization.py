@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from zoo.errors import ConfigError
-from zoo.parameterization import EDM, X0, Eps, Flow, V
+from zoo.parameterization import EDM, X0, Eps, Flow, Score, V
 
 EACH = {"eps": Eps(), "x0": X0(), "v": V(), "flow": Flow(), "edm": EDM(sigma_data=0.5)}
 GOLDEN = Path(__file__).parent / "golden" / "edm" / "preconditioning.safetensors"
@@ -89,3 +89,25 @@ def test_edm_has_unit_variance_in_and_out(alpha, sigma):
 def test_edm_without_deviation_is_refused():
     with pytest.raises(ConfigError, match="sigma_data"):
         EDM(sigma_data=0.0)
+
+
+@given(x0=numbers, eps=numbers, alpha=st.floats(0.01, 1.0), sigma=st.floats(0.01, 80.0))
+def test_a_score_reads_back_as_x0_by_tweedies_formula(x0, eps, alpha, sigma):
+    c_skip, c_out, c_in = Score()(alpha, sigma)
+    back = c_skip * (alpha * x0 + sigma * eps) + c_out * Score().target(x0, eps, alpha, sigma)
+    assert c_in == 1.0
+    assert back == pytest.approx(x0, abs=1e-9 * (1.0 + sigma / alpha) ** 2)
+
+
+def test_the_score_of_a_gaussian_gives_its_posterior_mean():
+    # x0 ~ N(m, d^2): x_t ~ N(alpha m, q), and E[x0 | x_t] is the regression on x_t.
+    alpha, sigma, m, d, x_t = 0.6, 0.5, 0.3, 0.7, -1.1
+    q = alpha**2 * d**2 + sigma**2
+    c_skip, c_out, _ = Score()(alpha, sigma)
+    mean = m + alpha * d**2 / q * (x_t - alpha * m)
+    assert c_skip * x_t - c_out * (x_t - alpha * m) / q == pytest.approx(mean)
+
+
+def test_a_score_says_nothing_where_alpha_is_0():
+    with pytest.raises(ConfigError, match="'score' doesn't determine x0"):
+        Score()(0.0, 1.0)

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.errors import ConfigError, UsageError
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.schedules import (
+    CosineSchedule,
+    FlowSchedule,
+    LinearSchedule,
+    QuadraticSchedule,
+    ScaledLinearSchedule,
+    SigmoidSchedule,
+    TabulatedSchedule,
+    ZeroTerminalSNR,
+)
 from zoo.types import NoiseSchedule
 
 SCHEDULES = {
@@ -16,6 +25,8 @@ SCHEDULES = {
     "scaled-linear": ScaledLinearSchedule(),
     "cosine": CosineSchedule(),
     "cosine-4000": CosineSchedule(steps=4000),
+    "quadratic": QuadraticSchedule(),
+    "sigmoid": SigmoidSchedule(),
     "linear-20": LinearSchedule(steps=20, beta_start=0.005, beta_end=0.5),
 }
 each = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -40,6 +51,9 @@ def test_points_are_the_cumulative_products_of_the_betas(schedule):
         (LinearSchedule(), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
         (ScaledLinearSchedule(), {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}),
         (CosineSchedule(), {"beta_schedule": "squaredcos_cap_v2"}),
+        (QuadraticSchedule(), {"beta_schedule": "scaled_linear", "beta_start": 1e-4, "beta_end": 0.02}),
+        (SigmoidSchedule(), {"beta_schedule": "sigmoid", "beta_start": 1e-4, "beta_end": 0.02}),
+        (TabulatedSchedule(table=[0.1, 0.3, 0.2, 0.9]), {"trained_betas": [0.1, 0.3, 0.2, 0.9]}),
     ],
 )
 def test_betas_are_diffusers(schedule, settings):
@@ -130,3 +144,34 @@ def test_schedules_are_values():
     assert len({CosineSchedule(), CosineSchedule()}) == 1
     with pytest.raises(ValueError, match="read-only"):
         CosineSchedule().betas[0] = 0.0
+
+
+def test_zero_terminal_snr_is_that_of_diffusers():
+    settings = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    theirs = DDPMScheduler(rescale_betas_zero_snr=True, **settings).alphas_cumprod.numpy()
+    ours = ZeroTerminalSNR(schedule=ScaledLinearSchedule())
+    assert np.allclose(ours.alphas_bar, theirs, rtol=1e-3, atol=1e-6)
+    assert ours.alphas_bar[0] == pytest.approx(ScaledLinearSchedule().alphas_bar[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [ZeroTerminalSNR(schedule=LinearSchedule()), TabulatedSchedule(table=[0.2, 1.0])])
+def test_pure_noise_is_reached_smoothly_and_t_comes_back(schedule):
+    assert tuple(float(v) for v in schedule(1.0)) == (0.0, 1.0)
+    t = 1.0 - np.array([1.4, 1.0, 0.75, 0.5, 0.01]) / schedule.T
+    alpha, sigma = schedule(t)
+    assert (np.diff(alpha) < 0.0).all()
+    assert np.allclose(alpha**2 + sigma**2, 1.0)
+    assert np.allclose(alpha[2:] / alpha[1], [0.75, 0.5, 0.01])
+    assert np.allclose(schedule.t_from_log_snr(2.0 * np.log(alpha / sigma)), t, rtol=0, atol=1e-9)
+    assert float(schedule.t_from_log_snr(-np.inf)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("table", [[], [0.1, 0.0], [1.0, 0.5], [1.0], [0.1, 1.1]])
+def test_betas_that_are_none_are_refused(table):
+    with pytest.raises(ConfigError, match=r"tabulated|at least one point"):
+        TabulatedSchedule(table=table)
+
+
+def test_only_a_table_of_betas_is_rescaled():
+    with pytest.raises(ConfigError, match="FlowSchedule has not"):
+        ZeroTerminalSNR(schedule=FlowSchedule())

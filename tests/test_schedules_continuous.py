@@ -8,13 +8,24 @@ from hypothesis import strategies as st
 from zoo.errors import ConfigError, UsageError
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.grid import Karras
-from zoo.schedules import EDMSchedule, FlowSchedule, VESchedule
+from zoo.schedules import (
+    EDMSchedule,
+    FlowSchedule,
+    LinearSchedule,
+    ShiftedCosineSchedule,
+    SubVPSchedule,
+    VESchedule,
+    VPSDESchedule,
+)
 from zoo.types import NoiseSchedule
 
 SCHEDULES = {
     "flow": FlowSchedule(),
     "ve": VESchedule(),
     "ve-10": VESchedule(sigma_min=0.01, sigma_max=1.0, steps=10),
+    "vp-sde": VPSDESchedule(),
+    "sub-vp": SubVPSchedule(),
+    "shifted-cosine": ShiftedCosineSchedule(size=256),
     "edm": EDMSchedule(),
     "edm-18": EDMSchedule(steps=18),
 }
@@ -72,3 +83,41 @@ def test_impossible_ranges_are_refused(wrong):
     for kind in (VESchedule, EDMSchedule):
         with pytest.raises(ConfigError, match=r"sigma_min|points"):
             kind(**wrong)
+
+
+def test_vp_sde_is_the_limit_of_ddpms_betas():
+    t = np.linspace(0.1, 1.0, 10)
+    fine = LinearSchedule(steps=100_000, beta_start=0.1 / 100_000, beta_end=20.0 / 100_000)
+    assert np.allclose(VPSDESchedule()(t)[0], fine(t)[0], rtol=2e-3)
+
+
+def test_score_sdes_marginals_are_the_papers():
+    # Song et al. 2021b, appendix C: exp(-t^2 (20 - 0.1) / 4 - 0.1 t / 2).
+    t = np.array([0.05, 0.5, 1.0])
+    mean = np.exp(-0.25 * t**2 * 19.9 - 0.05 * t)
+    alpha, sigma = VPSDESchedule()(t)
+    assert np.allclose(alpha, mean, rtol=1e-12)
+    assert np.allclose(sigma, np.sqrt(1.0 - mean**2), rtol=1e-12)
+    alpha, sigma = SubVPSchedule()(t)
+    assert np.allclose(alpha, mean, rtol=1e-12)
+    assert np.allclose(sigma, 1.0 - mean**2, rtol=1e-12)
+
+
+def test_a_shifted_cosine_is_the_cosine_with_its_log_snr_moved():
+    # Hoogeboom et al. 2023: the log-SNR of cos(pi t / 2), plus 2 ln(64 / 256).
+    t = np.array([0.1, 0.5, 0.9])
+    wide = ShiftedCosineSchedule(size=256, low=-60.0, high=60.0)
+    alpha, sigma = wide(t)
+    theirs = -2.0 * np.log(np.tan(np.pi * t / 2.0)) + 2.0 * np.log(64.0 / 256.0)
+    assert np.allclose(2.0 * np.log(alpha / sigma), theirs, rtol=1e-9)
+    alpha, sigma = ShiftedCosineSchedule(size=256)(1.0)
+    assert 2.0 * np.log(alpha / sigma) == pytest.approx(-15.0 - 2.0 * np.log(4.0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [(VPSDESchedule, {"beta_min": 0.0}), (SubVPSchedule, {"beta_max": 0.01}), (ShiftedCosineSchedule, {"size": 0})],
+)
+def test_impossible_settings_are_refused(kind, wrong):
+    with pytest.raises(ConfigError, match=r"beta_min|size"):
+        kind(**wrong)

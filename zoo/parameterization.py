@@ -9,13 +9,12 @@ that a sampler sees x0 only. With x_t = alpha * x0 + sigma * eps:
 | `X0` | x0 | 0 | 1 |
 | `V` | alpha * eps - sigma * x0 (Salimans & Ho 2022, appendix D) | alpha / r | -sigma / r |
 | `Flow` | eps - x0 (Lipman et al. 2022; Liu et al. 2022) | 1 / (alpha + sigma) | -sigma / (alpha + sigma) |
+| `Score` | grad log p(x_t) = -eps / sigma (Song & Ermon 2019) | 1 / alpha | sigma^2 / alpha |
 | `EDM` | x0 at unit variance (Karras et al. 2022, table 1) | alpha d^2 / q | sigma d / sqrt(q) |
 
 with r = alpha^2 + sigma^2, which is 1 for variance-preserving schedules, d the data's deviation and
 q = sigma^2 + alpha^2 d^2. Only `EDM` scales its input: c_in = 1 / sqrt(q). Alpha and sigma may be floats, numpy arrays
 or tensors; `target` is what a network of this kind is trained to give.
-
-A score network (Song & Ermon 2019) says eps too: the score of x_t is -eps / sigma, so `Eps` reads -sigma * score.
 """
 
 from __future__ import annotations
@@ -32,12 +31,7 @@ class Eps:
     """The network predicts the noise. It can say nothing where alpha = 0, since x_t is the noise itself there."""
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
-        zero = alpha == 0
-        if zero if isinstance(zero, bool) else bool(zero.any()):
-            raise ConfigError(
-                "parameterization 'eps' doesn't determine x0 where alpha = 0; "
-                "use 'v' or 'x0', or a schedule that ends above alpha = 0"
-            )
+        _refuse_zero(alpha, "eps")
         return Coefficients(c_skip=1.0 / alpha, c_out=-sigma / alpha, c_in=1.0)
 
     def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
@@ -111,3 +105,26 @@ class EDM:
         d = self.sigma_data
         q = sigma * sigma + alpha * alpha * d * d
         return (sigma * x0 - alpha * d * d * eps) / (d * q**0.5)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The network predicts the score, grad log p(x_t) = -eps / sigma; like eps it can say nothing where alpha = 0."""
+
+    def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
+        _refuse_zero(alpha, "score")
+        # Tweedie: alpha * x0 = x_t + sigma^2 * score.
+        return Coefficients(c_skip=1.0 / alpha, c_out=sigma * sigma / alpha, c_in=1.0)
+
+    def target(self, x0: Any, eps: Any, alpha: Any, sigma: Any) -> Any:
+        """-eps / sigma."""
+        return -eps / sigma
+
+
+def _refuse_zero(alpha: Any, name: str) -> None:
+    zero = alpha == 0
+    if zero if isinstance(zero, bool) else bool(zero.any()):
+        raise ConfigError(
+            f"parameterization '{name}' doesn't determine x0 where alpha = 0; "
+            "use 'v' or 'x0', or a schedule that ends above alpha = 0"
+        )

@@ -20,7 +20,7 @@ from math import exp, sqrt
 
 from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import Level, LinearSampler, Rows, along, ends, finite, level_at, towards
+from zoo.samplers.linear import Level, LinearSampler, Rows, along, ends, finite, leaps, level_at, towards
 from zoo.types import NoiseSchedule, StepTable
 
 
@@ -89,6 +89,6 @@ class EDM(LinearSampler):
 def _step(table: Rows, here: Level, there: Level, *, churn: float = 0.0, before: Level | None = None) -> None:
     first = table.look(here)
     table.add(here, there, towards(first, there), churn=churn, before=before)
-    if finite(here, there):
+    if finite(here, there) and not leaps(here, there):
         second = table.look(there)
         table.add(there, there, along(first.x, here, there, 0.5 * (first.eps + second.eps)))

@@ -50,6 +50,15 @@ def finite(here: Level, there: Level) -> bool:
     return here.alpha > 0.0 and there.sigma > 0.0
 
 
+def leaps(here: Level, there: Level) -> bool:
+    """Whether a step leaves pure noise, or what is next to it, at one stride.
+
+    Cosine's capped betas begin at sigma / alpha = 2e4, whence the first step of 30 leads to 19. What solvers in
+    sigma / alpha add to Euler's step is multiplied by its length, and over such a length it says nothing.
+    """
+    return here.alpha == 0.0 or here.ratio > max(100.0, 10.0 * there.ratio)
+
+
 def level_at(schedule: NoiseSchedule, ratio: float) -> Level:
     """Where the schedule has this sigma / alpha, or comes nearest to it."""
     t = float(schedule.t_from_log_snr(-2.0 * log(ratio)))

@@ -6,8 +6,8 @@ reach a higher order at one evaluation each. LMS integrates the polynomial throu
     y_next = y + sum_j eps_j * integral of L_j(s) from s to s_next
 
 PLMS takes Adams and Bashforth's weights for even steps, (55, -59, 37, -9) / 24, whatever the steps (eq. 12), and starts
-by one step of Heun's method, so that n steps are n + 1 evaluations. Where alpha = 0, s is infinite: that step is
-Euler's and its eps isn't remembered.
+by one step of Heun's method, so that n steps are n + 1 evaluations. A step from pure noise, or from next to it, is
+Euler's, and its eps isn't remembered: s is infinite there, or as good as.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, along, ends, towards
+from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, along, ends, leaps, towards
 from zoo.types import NoiseSchedule, StepTable
 
 _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -47,7 +47,7 @@ class LMS(LinearSampler):
         for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
             here, there = ends(step)
             seen = table.look(here)
-            if here.alpha == 0.0:
+            if leaps(here, there):
                 table.add(here, there, towards(seen, there))
                 continue
             known = [(here.ratio, seen.eps), *known][: self.order]
@@ -77,7 +77,7 @@ class PLMS(LinearSampler):
         for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
             here, there = ends(step)
             seen = table.look(here)
-            if here.alpha == 0.0:
+            if leaps(here, there):
                 table.add(here, there, towards(seen, there))
                 continue
             known = [seen.eps, *known][:4]

@@ -1,0 +1,47 @@
+"""Guidance in a limited interval of noise levels (Kynkäänniemi et al. 2024).
+
+Guidance at the noisiest steps costs variety and at the cleanest ones does nothing. The guidance given is followed where
+low < sigma / alpha <= high, and elsewhere the denoiser is asked as if it were not in the list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from torch import Tensor
+
+from zoo.errors import ConfigError
+from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedInterval:
+    """Follow another guidance where low < sigma / alpha <= high; outside its cost is saved too.
+
+    Args:
+        guidance: what is limited, for instance classifier-free guidance; this stands where that would in the list.
+    """
+
+    guidance: Guidance
+    low: float = 0.0
+    high: float = inf
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.low < self.high:
+            raise ConfigError(f"an interval of sigma / alpha needs 0 <= low < high, not {self.low} and {self.high}")
+
+    def wrap(
+        self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
+    ) -> DenoiseFn:
+        """The guided denoiser inside the interval, `denoise` itself outside."""
+        guided = self.guidance.wrap(denoise, denoiser=denoiser, cond=cond, null=null, table=table)
+
+        def limited(x: Tensor, step: Step) -> Prediction:
+            # As products: at alpha = 0 the ratio is infinite, and inside only where high is.
+            above = step.sigma > self.low * step.alpha
+            below = self.high == inf or step.sigma <= self.high * step.alpha
+            return (guided if above and below else denoise)(x, step)
+
+        return limited
