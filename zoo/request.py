@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo import tasks
 from zoo.errors import UsageError
-from zoo.guidance.classifier_free import ClassifierFree
+from zoo.guidance.interval import holds_classifier_free
 from zoo.noise import AddressedNoise, FixedNoise
 from zoo.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.types import Conditioner, NoiseSource
@@ -48,7 +48,7 @@ def read_request(
         raise UsageError(f"n is {n!r}; give the number of pictures a prompt, 1 or more")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise UsageError(f"steps is {steps!r}; give 1 or more")
-    if guidance is not None and not any(isinstance(g, ClassifierFree) for s in stages for g in s.guidance):
+    if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
         raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
     strength = _read_strength(stages, image, mask, strength)
     if isinstance(noise, (Tensor, Mapping)):

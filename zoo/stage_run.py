@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +12,13 @@ from torch import Tensor, nn
 
 from zoo import tasks
 from zoo.errors import UsageError
-from zoo.guidance.classifier_free import ClassifierFree
+from zoo.guidance.interval import at_scale
 from zoo.guidance.mask import Mask
 from zoo.low_res import GaussianAugmentation
 from zoo.noise import bound
 from zoo.request import Request, hears
 from zoo.stage import Stage
-from zoo.types import Condition, Conditioner, Guidance, StepReport, StepTable
+from zoo.types import Condition, Conditioner, StepReport, StepTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +47,7 @@ class StageRun:
 
         begin = table.start
         eps = request.source(shape, purpose="start", samples=samples, stage=address).to(device)
-        guidance: list[Guidance] = [
-            dataclasses.replace(g, scale=float(request.guidance))
-            if isinstance(g, ClassifierFree) and request.guidance is not None
-            else g
-            for g in stage.guidance
-        ]
+        guidance = [g if request.guidance is None else at_scale(g, request.guidance) for g in stage.guidance]
         if self.number == 0 and request.image is not None and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)

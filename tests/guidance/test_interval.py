@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+import zoo
 from zoo.errors import ConfigError
-from zoo.guidance.interval import LimitedInterval
+from zoo.guidance.classifier_free import ClassifierFree
+from zoo.guidance.interval import LimitedInterval, at_scale, holds_classifier_free
 from zoo.guidance.threshold import StaticThreshold
 from zoo.types import Condition, Prediction, Step, StepTable
 
@@ -38,3 +40,35 @@ def test_an_open_interval_holds_pure_noise_too():
 def test_an_empty_interval_is_refused():
     with pytest.raises(ConfigError, match="low < high"):
         LimitedInterval(guidance=StaticThreshold(), low=2.0, high=2.0)
+
+
+UNCONDITIONAL = {
+    "network": {"name": "unet", "in_channels": 4, "out_channels": 4, "attention": "plain", "context_width": None},
+    "schedule": "cosine",
+    "parameterization": "v",
+}
+BLOCK = {"name": "limited-interval", "guidance": {"name": "classifier-free", "scale": 3.0}, "low": 0.3}
+
+
+def test_a_config_may_limit_classifier_free_guidance_and_shortcuts_still_find_it():
+    limited = zoo.check("latent-text2img", {"stages.0.guidance": [BLOCK]})
+    config = zoo.check(limited, guidance=5.0)
+    assert config["stages"][0]["guidance"][0]["guidance"]["scale"] == 5.0
+
+
+def test_a_guidance_that_is_held_by_another_is_checked_as_well():
+    wrong = {**BLOCK, "guidance": {"name": "classifier-free", "scael": 3.0}}
+    with pytest.raises(ConfigError, match="scael"):
+        zoo.check("latent-text2img", {"stages.0.guidance": [wrong]})
+    deaf = {**BLOCK, "guidance": "classifier-free"}
+    unconditional = {"stages.0.guidance": [deaf], "stages.0.listens": [], "stages.0.denoiser": UNCONDITIONAL}
+    with pytest.raises(ConfigError, match="classifier-free"):
+        zoo.check("latent-text2img", unconditional)
+
+
+def test_a_call_sets_the_scale_of_a_limited_guidance():
+    limited = LimitedInterval(guidance=LimitedInterval(guidance=ClassifierFree(scale=3.0)), low=0.1)
+    assert holds_classifier_free(limited)
+    assert not holds_classifier_free(LimitedInterval(guidance=StaticThreshold()))
+    changed = at_scale(limited, 7)
+    assert (changed.low, changed.guidance.guidance.scale) == (0.1, 7.0)

@@ -7,7 +7,7 @@ the mend.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -64,10 +64,19 @@ def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry
         autoencoder=_part(stage["autoencoder"], "autoencoder", f"the autoencoder {where}", registry),
         conditioners=[conditioners[name] for name in stage["listens"]],
         schedule=_part(schedule, "schedule", f"the schedule '{schedule['name']}'", registry),
-        guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry) for g in stage["guidance"]],
+        guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry) for g in _each(stage["guidance"])],
         sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry),
         low_res=None if not says.get("low_res") else _low_res_part(says["low_res"], where, registry),
     )  # fmt: skip
+
+
+def _each(guidance: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Every guidance of a list, and those that others hold."""
+    for block in guidance:
+        yield block
+        inner = block.get("guidance")
+        if inner is not None:
+            yield from _each([{"name": inner} if isinstance(inner, str) else inner])
 
 
 def _part(block: Mapping[str, Any], kind: str, label: str, registry: Registry) -> Part:

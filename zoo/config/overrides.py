@@ -189,11 +189,12 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
         found = False
         for i in stages:
             guidance = changed["stages"][i].get("guidance") or []
-            names = [g.get("name") if isinstance(g, Mapping) else g for g in guidance if isinstance(guidance, list)]
-            if "classifier-free" in names:
-                found = True
-                place = f"stages.{i}.guidance.{names.index('classifier-free')}.scale"
-                changed = override(changed, place, given["guidance"], known)
+            for k, block in enumerate(guidance) if isinstance(guidance, list) else ():
+                inside = _classifier_free(block)
+                if inside is not None:
+                    found = True
+                    place = ".".join([f"stages.{i}.guidance.{k}", *inside, "scale"])
+                    changed = override(changed, place, given["guidance"], known)
         if not found:
             raise UsageError("guidance= sets the scale of classifier-free guidance, which no stage has; add it to one")
     return changed
@@ -203,3 +204,11 @@ def _path_text(path: Any) -> str:
     if not isinstance(path, str):
         raise UsageError(f"an override's path is text like stages.0.sampler.steps, not {show(path)}")
     return path
+
+
+def _classifier_free(block: Any) -> list[str] | None:
+    """The keys that lead to classifier-free guidance in a guidance block, which may hold another; None without."""
+    if (block.get("name") if isinstance(block, Mapping) else block) == "classifier-free":
+        return []
+    inner = _classifier_free(block["guidance"]) if isinstance(block, Mapping) and "guidance" in block else None
+    return None if inner is None else ["guidance", *inner]

@@ -6,13 +6,14 @@ low < sigma / alpha <= high, and elsewhere the denoiser is asked as if it were n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
 from torch import Tensor
 
 from zoo.errors import ConfigError
+from zoo.guidance.classifier_free import ClassifierFree
 from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 
 
@@ -45,3 +46,18 @@ class LimitedInterval:
             return (guided if above and below else denoise)(x, step)
 
         return limited
+
+
+def holds_classifier_free(guidance: Guidance) -> bool:
+    """Whether this is classifier-free guidance, or limits one."""
+    inner = guidance.guidance if isinstance(guidance, LimitedInterval) else guidance
+    return isinstance(inner, ClassifierFree) or (inner is not guidance and holds_classifier_free(inner))
+
+
+def at_scale(guidance: Guidance, scale: float) -> Guidance:
+    """The guidance with another scale, where it is classifier-free or limits one."""
+    if isinstance(guidance, ClassifierFree):
+        return replace(guidance, scale=float(scale))
+    if isinstance(guidance, LimitedInterval):
+        return replace(guidance, guidance=at_scale(guidance.guidance, scale))
+    return guidance
