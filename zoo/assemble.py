@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from zoo.checkpoints.files import load_strict, read_verified
+from zoo.conditioners.vocabulary import restore
 from zoo.config.cards import Card, read_card
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError, UsageError
@@ -178,7 +179,12 @@ def load_into(module: nn.Module, name: str) -> None:
     """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe)."""
     card = read_card(name)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
-    load_strict(module, tensors, what=f"init_from '{name}'", other=card.other)
+    wanted = module.state_dict()
+    if "token_ids" in tensors and "token_ids" not in wanted:  # a CLIP's compact vocabulary, and it is trained whole
+        ids = tensors.pop("token_ids")
+        tensors["token_embedding.weight"] = restore(tensors["token_embedding.weight"], ids)
+    other = [prefix for prefix in card.other if not any(key.startswith(prefix) for key in wanted)]
+    load_strict(module, tensors, what=f"init_from '{name}'", other=other)
     module.requires_grad_(True)
 
 

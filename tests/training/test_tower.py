@@ -67,3 +67,13 @@ def test_a_tower_that_cannot_learn_or_does_not_fit_is_refused(shop, tuned, tmp_p
     raw = {"objective": {"name": "denoising", "labels": "name", "train_conditioner": True}}
     with pytest.raises(ConfigError, match="conditioner"):
         zoo.train(shop / "latent.yaml", folder=tmp_path / "b", overrides={**raw, "conditioner": None})
+
+
+def test_a_clip_goes_on_from_its_own_weights(shop, tmp_path):  # noqa: F811
+    card = shop / "runs/toy-clip/export/toy-clip.yaml"
+    overrides = {"init_from": str(card), "train.steps": 1, "train.learning_rate": 0.0}
+    made = zoo.train(shop / "clip.yaml", folder=tmp_path / "run", overrides=overrides)
+    ours, theirs = (load_file(p.with_suffix(".safetensors")) for p in (made.card, card))
+    assert ours.keys() == theirs.keys()
+    weights = [k for k in theirs if "running" not in k and "num_batches" not in k]
+    assert all(torch.allclose(ours[k].float(), theirs[k].float(), atol=2e-3) for k in weights)
