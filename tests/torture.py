@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -31,6 +33,8 @@ from zoo.training import checkpoint
 from zoo.training.loop import Loop
 from zoo.training.provenance import hash_of_tensors
 
+P = ParamSpec("P")
+R = TypeVar("R")
 SAVES = 3
 TORN = (0.0, 0.3, 1.0)  # shares of a file's bytes that are on disk when a write dies
 STEPS = 20
@@ -45,6 +49,21 @@ def loop_in(folder: Path, **changes: object) -> Loop:
 def hash_of(loop: Loop) -> str:
     """Of trained and averaged weights."""
     return hash_of_tensors(weights_of(loop))
+
+
+def one_thread(trial: Callable[P, R]) -> Callable[P, R]:
+    """A trial with torch on one thread, as its forks are: other numbers of threads round differently."""
+
+    @wraps(trial)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return trial(*args, **kwargs)
+        finally:
+            torch.set_num_threads(before)
+
+    return tried
 
 
 def forked(work: Callable[[], None]) -> multiprocessing.process.BaseProcess:
@@ -96,6 +115,7 @@ def kill_at(count: int, torn: float) -> Callable[[], int]:
     return lambda: calls
 
 
+@one_thread
 def kills_in_saves(folder: Path, torn: tuple[float, ...] = TORN, every: int = 1) -> tuple[int, int]:
     """Die at every call of three saves; (kills, mismatches).
 
@@ -152,6 +172,7 @@ def kills_in_saves(folder: Path, torn: tuple[float, ...] = TORN, every: int = 1)
     return kills, mismatches
 
 
+@one_thread
 def kills_in_training(folder: Path, kills: int, steps: int = STEPS, seed: int = 0) -> dict[str, int]:
     """Kill runs at random moments until `kills` were; each is resumed until it ends.
 
