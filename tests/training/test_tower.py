@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import zoo
@@ -64,9 +65,13 @@ def test_a_tower_that_cannot_learn_or_does_not_fit_is_refused(shop, tuned, tmp_p
     overrides = {"conditioner.weights": str(tuned.others[0]), "network.text_width": 8}
     with pytest.raises(ConfigError, match="text_width"):
         zoo.train(shop / "clip.yaml", folder=tmp_path / "a", overrides=overrides)
-    raw = {"objective": {"name": "denoising", "labels": "name", "train_conditioner": True}}
-    with pytest.raises(ConfigError, match="conditioner"):
-        zoo.train(shop / "latent.yaml", folder=tmp_path / "b", overrides={**raw, "conditioner": None})
+    unheard = yaml.safe_load((shop / "latent.yaml").read_text())
+    del unheard["conditioner"]
+    unheard["objective"]["train_conditioner"] = True
+    unheard["network"] |= {"attention": "plain", "context_width": None}
+    (tmp_path / "unheard.yaml").write_text(yaml.safe_dump(unheard))
+    with pytest.raises(ConfigError, match="nothing is told in words"):
+        zoo.train(tmp_path / "unheard.yaml", folder=tmp_path / "b")
 
 
 def test_a_clip_goes_on_from_its_own_weights(shop, tmp_path):  # noqa: F811
