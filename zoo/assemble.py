@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.config.cards import Card, read_card
 from zoo.denoiser import Denoiser
@@ -46,10 +47,16 @@ def weights(card: Card) -> Any:
     with torch.device("meta"):
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
-    tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
+    tensors = _tensors(card)
     load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
     return denoiser(module, card.denoiser) if card.denoiser is not None else module
+
+
+def _tensors(card: Card) -> dict[str, Tensor]:
+    """What a card's file holds, verified, and unpacked where it is stored in eight bits."""
+    tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
+    return unpack(tensors, what=f"weights '{card.name}'")
 
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
@@ -175,11 +182,19 @@ def load(name: str, *, device: str | torch.device | None = None, dtype: str | to
     return weights(read_card(name)).to(device=_device(device), dtype=_dtype(dtype))
 
 
-def load_into(module: nn.Module, name: str) -> None:
-    """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe)."""
+def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
+    """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe).
+
+    Those whose names begin with one of `fresh` (`init_fresh`) stay as the module has them, of whatever shape.
+    """
     card = read_card(name)
-    tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
+    tensors = _tensors(card)
     wanted = module.state_dict()
+    for prefix in fresh:
+        own = {key: tensor for key, tensor in wanted.items() if key.startswith(prefix)}
+        if not own:
+            raise ConfigError(f"init_fresh names '{prefix}', which begins no tensor's name; take it out")
+        tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)} | own
     if "token_ids" in tensors and "token_ids" not in wanted:  # a CLIP's compact vocabulary, and it is trained whole
         ids = tensors.pop("token_ids")
         tensors["token_embedding.weight"] = restore(tensors["token_embedding.weight"], ids)

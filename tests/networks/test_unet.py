@@ -149,3 +149,17 @@ def test_a_unet_says_what_it_misses_and_what_it_cannot_hear():
         UNet(**PLAIN, classes=2)(x, time)
     with pytest.raises(UsageError, match=r"given 'level'.*time alone"):
         UNet(**PLAIN)(x, time, level=torch.zeros(1))
+
+
+@torch.no_grad()
+def test_a_patch_is_the_same_network_between_a_rearrangement_of_pixels():
+    facts = dict(width=16, mult=(1, 2), blocks=1, attention="plain", attention_levels=(1,), heads=2, context_width=None,
+                 groups=8)  # fmt: skip
+    model = randomise(UNet(in_channels=3, out_channels=3, patch=2, **facts))
+    inner = UNet(in_channels=12, out_channels=12, **facts).to(torch.float64)
+    inner.load_state_dict(model.state_dict())
+    x, time = normal(2, 3, 8, 12), torch.tensor([3.0, 40.0])
+    cells = x.reshape(2, 3, 4, 2, 6, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 12, 4, 6)
+    out = inner(cells, time).reshape(2, 3, 2, 2, 4, 6).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 8, 12)
+    assert torch.equal(model(x, time), out)
+    assert model.size_multiple == 4

@@ -156,6 +156,30 @@ def test_init_from_starts_where_the_named_weights_ended(shop, tmp_path):
     assert (told["name"], told["sha256"], told["steps"]) == ("toy-ae", start.sha256, start.raw["provenance"]["steps"])
 
 
+def test_what_init_fresh_names_starts_anew_and_the_rest_does_not(shop, tmp_path):
+    card = shop / "runs/toy-ae/export/toy-ae.yaml"
+    fresh = ["decoder.conv_out.", "decoder.norm_out."]
+    overrides = {"init_from": str(card), "init_fresh": fresh, "train.steps": 1, "train.learning_rate": 0.0}
+    made = zoo.train(shop / "ae.yaml", folder=tmp_path / "run", overrides=overrides)
+    ours, theirs = (load_file(p.with_suffix(".safetensors")) for p in (made.card, card))
+    differ = {k for k in ours if not torch.allclose(ours[k].float(), theirs[k].float(), atol=2e-3)}
+    assert differ and all(k.startswith(tuple(fresh)) for k in differ if k.startswith("decoder."))
+    assert read_card(str(made.card)).raw["provenance"]["started_from"]["but_for"] == fresh
+    with pytest.raises(ConfigError, match="init_fresh names 'decoder.conv_uot', which begins no tensor's name"):
+        zoo.train(shop / "ae.yaml", folder=tmp_path / "no", overrides={**overrides, "init_fresh": ["decoder.conv_uot"]})
+
+
+def test_weights_stored_in_eight_bits_load_by_their_card(shop, tmp_path):
+    card = shop / "runs/toy-ae/export/toy-ae.yaml"
+    start = {"init_from": str(card), "train.steps": 1, "train.learning_rate": 0.0, "storage": "int8"}
+    made = zoo.train(shop / "ae.yaml", folder=tmp_path / "run", overrides=start)
+    assert read_card(str(made.card)).raw["file"]["dtype"] == "int8"
+    assert made.card.with_suffix(".safetensors").stat().st_size < 0.8 * card.with_suffix(".safetensors").stat().st_size
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    ours, theirs = (zoo.load(str(c)).encode(images) for c in (made.card, card))
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()
+
+
 def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["train", str(shop / "ae.yaml"), "--set", "train.steps=2", "--run", "here"]) == 0
@@ -179,6 +203,9 @@ def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatc
         ({"autoencoder.widht": 3}, "width"),
         ({"autoencoder": {"weights": "emoji-kl-f4"}}, "init_from"),
         ({"data.size": "big"}, "size"),
+        ({"init_fresh": ["decoder."]}, "init_from"),
+        ({"init_from": "emoji-kl-f4", "init_fresh": "decoder."}, "list of the beginnings"),
+        ({"storage": "int7"}, "storage 'int7'.*int8"),
         ({"name": "../escape"}, "plain word"),
     ],
 )

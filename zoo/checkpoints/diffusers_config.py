@@ -29,6 +29,8 @@ PREDICTION_TYPES = {Eps: "epsilon", V: "v_prediction", X0: "sample"}
 
 def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]:
     """The configuration of diffusers' `UNet2DConditionModel` that is this U-Net."""
+    if unet.patch > 1:
+        raise ConfigError(f"a U-Net with patch {unet.patch} can't be a UNet2DConditionModel, which takes single pixels")
     levels = _levels(unet)
     middle = [m for m in unet.middle_block if isinstance(m, SpatialTransformer)]
     if not middle:
@@ -77,7 +79,7 @@ def _levels(unet: UNet) -> list[list[nn.Module]]:
 
 def blocks_of(unet: UNet) -> int:
     """Residual blocks a level."""
-    levels = unet.size_multiple.bit_length()
+    levels = (unet.size_multiple // unet.patch).bit_length()
     return (len(unet.input_blocks) - levels) // levels
 
 

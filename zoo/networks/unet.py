@@ -23,6 +23,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from zoo.errors import ConfigError
 from zoo.networks.blocks import (
@@ -47,7 +48,7 @@ class UNet(nn.Module):
     """The OpenAI block layout.
 
     F(x, time, context, label, level): (B, in_channels, H, W) -> (B, out_channels, H, W). H and W must be
-    multiples of 2 ** (levels - 1).
+    multiples of patch * 2 ** (levels - 1).
 
     Args:
         in_channels: with those of a smaller picture that is joined to x_t. out_channels: twice the sample's with a
@@ -67,6 +68,8 @@ class UNet(nn.Module):
             that resample, in place of a convolution (conv_resample) or the bare resampling.
         classes: how many labels it knows; null_class: one more, for "no class", whose number is `classes`.
         level: is told the level in [0, 1] to which a smaller picture is noised (Saharia et al. 2022).
+        patch: pixels a side that the first convolution takes as one position, and the last gives back; what is
+            learned is the same, at 1 / patch ** 2 of the work (Hoogeboom et al. 2023, section 3.3).
     """
 
     def __init__(
@@ -77,13 +80,16 @@ class UNet(nn.Module):
         depth: int = 1, context_width: int | None = 768, projection: Literal["conv", "linear"] = "conv",
         groups: int = 32, middle_attention: bool = True, scale_shift: bool = False, resblock_updown: bool = False,
         conv_resample: bool = True, classes: int | None = None, null_class: bool = False, level: bool = False,
-        dropout: float = 0.0,
+        patch: int = 1, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         check_shape(
             "unet", width=width, mult=mult, groups=groups, levels={"attention_levels": attention_levels},
             classes=classes, null_class=null_class,
-            numbers={"in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "depth": depth},
+            numbers={
+                "in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "depth": depth,
+                "patch": patch,
+            },
         )  # fmt: skip
         if attention not in ("transformer", "plain"):
             raise ConfigError(f"network 'unet': attention is '{attention}'; choose transformer or plain")
@@ -96,7 +102,7 @@ class UNet(nn.Module):
         if heads_up is not None and (attention != "plain" or heads is None):
             raise ConfigError("network 'unet': heads_up goes with attention: plain and heads; take it out")
         self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
-        self.size_multiple = 2 ** (len(mult) - 1)
+        self.patch, self.size_multiple = patch, patch * 2 ** (len(mult) - 1)
         self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
         emb_channels = 4 * width
 
@@ -118,7 +124,7 @@ class UNet(nn.Module):
         self.time_embed = embedding_layers(width, emb_channels)
         self.label_emb = None if classes is None else nn.Embedding(classes + null_class, emb_channels)
         self.aug_proj = embedding_layers(width, emb_channels) if level else None
-        self.input_blocks = nn.ModuleList([Block(nn.Conv2d(in_channels, width, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([Block(nn.Conv2d(in_channels * patch**2, width, 3, padding=1))])
         skips, channels = [width], width
         for number, m in enumerate(mult):
             for _ in range(blocks):
@@ -145,7 +151,7 @@ class UNet(nn.Module):
                     up = res(channels, channels, "up") if resblock_updown else Upsample(channels, conv=conv_resample)
                     layers.append(up)
                 self.output_blocks.append(Block(*layers))
-        last = zeroed(nn.Conv2d(channels, out_channels, 3, padding=1))
+        last = zeroed(nn.Conv2d(channels, out_channels * patch**2, 3, padding=1))
         self.out = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), last)
 
         text = any(isinstance(m, SpatialTransformer) for m in self.modules())
@@ -174,11 +180,11 @@ class UNet(nn.Module):
         label (B,) int64; level (B,) in [0, 1]."""
         check_told("unet", self.reads, {"context": context, "mask": mask, "label": label, "level": level})
         emb = self.embed(time, label, level, x.dtype)
-        h, skips = x, []
+        h, skips = pixel_unshuffle(x, self.patch), []
         for block in self.input_blocks:
             h = call(block, h, emb, context, mask, recompute=self.checkpointing)
             skips.append(h)
         h = call(self.middle_block, h, emb, context, mask, recompute=self.checkpointing)
         for block in self.output_blocks:
             h = call(block, torch.cat([h, skips.pop()], dim=1), emb, context, mask, recompute=self.checkpointing)
-        return self.out(h)
+        return pixel_shuffle(self.out(h), self.patch)

@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import save
 from torch import Tensor
 
+from zoo.checkpoints.packed import pack
 from zoo.training.checkpoint import sha256_of, write_atomically
 
 
@@ -26,17 +27,21 @@ def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def write(folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> Path:
+def write(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], *, storage: str = "float16"
+) -> Path:
     """Write NAME.safetensors and NAME.yaml into `folder`; returns the card's path.
+
+    `storage` int8 packs matrices and filters in eight bits (zoo.checkpoints.packed).
 
     `card` holds everything but `schema` and `file`, which are worked out here.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    write_atomically(path, save(half(tensors)))
+    write_atomically(path, save(half(pack(tensors) if storage == "int8" else tensors)))
     card = dict(card)
     other = card.pop("other", None)  # prefixes of tensors that another reader of the same file takes
-    facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": "float16"}
+    facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": storage}
     whole = {"schema": "zoo.card/1", **card, "file": facts if other is None else {**facts, "other": other}}
     whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML knows no str or tuple of torch's
     text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,13 @@ def write(folder: Path, recipe: Recipe, first_weights: str, devices: Devices, *,
     return path
 
 
-def started_from(card: str | None) -> dict[str, Any]:
-    """What a card's provenance says of the weights named in `init_from`; nothing without."""
+def started_from(card: str | None, fresh: Sequence[str] = ()) -> dict[str, Any]:
+    """What a card's provenance says of the weights named in `init_from`, but for the `fresh`; nothing without."""
     if card is None:
         return {}
     start = read_card(card)
-    return {"started_from": {"name": start.name, "sha256": start.sha256, **(start.raw.get("provenance") or {})}}
+    own = {"name": start.name, "sha256": start.sha256, **({"but_for": list(fresh)} if fresh else {})}
+    return {"started_from": {**own, **(start.raw.get("provenance") or {})}}
 
 
 def device_name(device: torch.device) -> str:

@@ -36,7 +36,8 @@ from zoo.registry import Registry
 SCHEMA = "zoo.recipe/1"
 KEYS = (
     "schema", "name", "summary", "data", "objective", "network", "autoencoder", "conditioner", "schedule",
-    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "train", "card",
+    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage",
+    "train", "card",
 )  # fmt: skip
 TRAINS = {
     "denoising": "network", "autoencoder-kl": "autoencoder", "autoencoder-vq": "autoencoder",
@@ -53,6 +54,7 @@ READS = {
 NEEDS = {"denoising": ("schedule", "parameterization"), "classifier": ("schedule",)}
 # What the run itself gives an objective.
 GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision", "device")
+STORAGE = ("float16", "int8")  # how the weights are written at the end
 SETTINGS = "zoo.training.settings:TrainSettings"
 
 
@@ -74,7 +76,7 @@ class Recipe:
         """A hash of everything that decides the weights but the length of the run; checkpoints carry it."""
         train = {k: v for k, v in self.raw["train"].items() if k in ("batch_size", "seed", "average", "betas")}
         data = {k: v for k, v in self.raw["data"].items() if k != "path"}
-        parts = {k: v for k, v in self.raw.items() if k not in ("summary", "card", "train", "data")}
+        parts = {k: v for k, v in self.raw.items() if k not in ("summary", "card", "train", "data", "storage")}
         text = json.dumps({**parts, "train": train, "data": data}, sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -103,6 +105,7 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     for kind in ("network", "autoencoder", "conditioner", "schedule", "parameterization", "low_res"):
         if kind in raw:
             checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
+    _check_start(raw, where)
     if not isinstance(raw["train"], Mapping):
         raise ConfigError(f"{where}: train is {raw['train']!r}; give a block with steps and batch_size")
     settings = read_signature(SETTINGS)
@@ -121,6 +124,17 @@ def _check_blocks(raw: Mapping[str, Any], objective: str, trains: str, where: st
     for name in sorted(everything & raw.keys()) if objective in READS else ():
         if name != trains and name not in READS[objective]:
             raise ConfigError(f"{where}: objective '{objective}' doesn't read the block '{name}'; take it out")
+
+
+def _check_start(raw: Mapping[str, Any], where: str) -> None:
+    """ConfigError for an `init_fresh` or a `storage` that can't be meant."""
+    fresh = raw.get("init_fresh", [])
+    if not isinstance(fresh, list) or not all(isinstance(f, str) and f for f in fresh):
+        raise ConfigError(f"{where}: init_fresh is {fresh!r}; give a list of the beginnings of tensor names")
+    if fresh and "init_from" not in raw:
+        raise ConfigError(f"{where}: init_fresh says what of init_from not to take, and there is none; take it out")
+    if raw.get("storage", STORAGE[0]) not in STORAGE:
+        raise ConfigError(f"{where}: {unknown('storage', raw['storage'], STORAGE)}")
 
 
 def _check_part(block: Any, kind: str, where: str, registry: Registry, *, trained: bool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Parts:
     component: Callable[[str, Any], Any]
     part: Callable[[str, Any], Any]
     denoiser: Callable[[Any, Mapping[str, Any]], Any]
-    load_into: Callable[[Any, str], None]
+    load_into: Callable[[Any, str, Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     torch.manual_seed(settings.seed)
     trained = parts.component(recipe.trains, raw[recipe.trains])
     if "init_from" in raw:
-        parts.load_into(trained, raw["init_from"])
+        parts.load_into(trained, raw["init_from"], raw.get("init_fresh") or ())
     given["network"] = trained
     if raw["objective"]["name"] in ("denoising", "classifier"):
         # A classifier says no x0; what stands for its parameterization is never asked.
@@ -135,7 +135,7 @@ def write_weights(
             "average": average.decay,
             "device": provenance.device_name(loop.objective.device),
             "torch": str(torch.__version__),
-            **provenance.started_from(raw.get("init_from")),
+            **provenance.started_from(raw.get("init_from"), raw.get("init_fresh") or ()),
         },
         **(raw.get("card") or {}),
     }
@@ -154,7 +154,8 @@ def write_weights(
     if raw["objective"]["name"] == "classifier":  # no denoiser, but it knows x_t of one schedule
         told = {"schedule": raw["schedule"], "time_input": raw.get("time_input", "index")}
         card["contract"] = {**card["contract"], **told}
-    cards = [export.write(folder, name, tensors, card)]
+    storage = raw.get("storage", "float16")
+    cards = [export.write(folder, name, tensors, card, storage=storage)]
     others = getattr(loop.objective, "export_others", lambda network: {})(average.network)
     for ending, (extra, about) in others.items():
         summary = f"Trained along with {name}."
