@@ -150,6 +150,33 @@ def super_resolution(results: Path) -> str:
     return "\n\n".join(tables) or MISSING
 
 
+def doctor(results: Path) -> str:
+    """What each stage of a cascade loses."""
+
+    def say(value: float | None, digits: int = 4) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    tables = []
+    for path in sorted(results.glob("doctor-*.json")):
+        record = json.loads(path.read_text())
+        values = record["values"]
+        rows = [
+            (
+                f"`{s['name']}`", str(s["size"]) if s["low_res"] is None else f"{s['low_res']} to {s['size']}",
+                say(s["level"], 2), say(s["psnr"], 2), say(s["psnr_bicubic"], 2), say(s["fd_true"]),
+                say(s["fd_generated"]), say(s["floor"]), say(s["lost"]),
+            )
+            for s in values["stages"]
+        ]  # fmt: skip
+        rows.append(("all", "", "", "", "", "", say(values["total"]), "", say(values["total"])))
+        head = ("stage", "pixels", "level", "PSNR", "bicubic", "fd from true", "fd drawn", "floor", "lost")
+        tables.append(
+            markdown(head, rows) + f"\n\n`{record['settings']['pipeline']}`, {values['count']} captions of the split "
+            f"`{record['settings']['split']}`; distances are `{values['key']}`."
+        )
+    return "\n\n".join(tables) or MISSING
+
+
 def _machine(record: dict[str, Any]) -> str:
     machine = record["machine"]
     threads = f", {machine['threads']} threads" if machine.get("threads") else ""
@@ -158,7 +185,7 @@ def _machine(record: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "weights": weights, "quality": quality, "speed": speed,
-    "super-resolution": super_resolution,
+    "super-resolution": super_resolution, "doctor": doctor,
 }  # fmt: skip
 
 
