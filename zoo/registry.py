@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.config.safe_yaml import read_mapping
-from zoo.config.signature import Signature, find_source, parse_module, read_signature
+from zoo.config.signature import Signature, find_source, parse_module, read_signature, read_summary
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError
 
@@ -33,6 +33,9 @@ KINDS = (
 PLUGIN_GROUP = "zoo.plugins"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Entry:
 
     def signature(self) -> Signature:
         """What the component takes, without importing it."""
-        self._refuse_broken()
-        try:
-            return read_signature(self.target)
-        except ConfigError as error:
-            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} can't be used: {error}") from error
+        return self._read(read_signature)
+
+    def summary(self) -> str:
+        """What the component says of itself, without importing it."""
+        return self._read(read_summary)
 
     def load(self) -> Any:
         """Import the component."""
@@ -78,6 +81,13 @@ class Entry:
         if not callable(loaded):
             raise ConfigError(f"{self.kind} '{self.name}' from {self.source} is no class or function; mend its target")
         return loaded
+
+    def _read(self, read: Callable[[str | Any], _Read]) -> _Read:
+        self._refuse_broken()
+        try:
+            return read(self.target)
+        except ConfigError as error:
+            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} can't be used: {error}") from error
 
     def _refuse_broken(self) -> None:
         if self.broken is not None:
