@@ -94,6 +94,16 @@ class Entry:
             raise ConfigError(f"{self.kind} '{self.name}' is broken: {self.broken}")
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """An installed package that has entry points in the group: what it is called, and the keys of its components."""
+
+    package: str
+    version: str
+    place: str
+    keys: tuple[str, ...]
+
+
 class Registry:
     """Entries by kind and name."""
 
@@ -122,6 +132,11 @@ class Registry:
         if found is None:
             raise ConfigError(unknown(kind, name, self.names(kind)))
         return found
+
+    def at(self, key: str) -> Entry:
+        """The entry of a key that there is, broken or not."""
+        kind, _, name = key.partition("/")
+        return self._entries[kind, name]
 
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""
@@ -186,12 +201,55 @@ def read_plugins() -> list[Entry]:
     return [_read_plugin(point) for point in entry_points(group=PLUGIN_GROUP)]
 
 
-def _read_plugin(point: Any) -> Entry:
+def installed_plugins() -> list[Plugin]:
+    """The packages that have them, in the order of their names."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Plugin] = {}
+    for point in entry_points(group=PLUGIN_GROUP):
+        package = _package(point)
+        entry = _read_plugin(point)
+        before = found.get(package)
+        keys = (*(before.keys if before else ()), entry.key)
+        try:
+            version, place = str(point.dist.version or "unknown"), str(point.dist.locate_file(""))
+        except Exception:  # damaged metadata of somebody's package
+            version, place = "unknown", "unknown"
+        found[package] = Plugin(package, version, place, tuple(sorted(keys)))
+    return sorted(found.values(), key=lambda plugin: plugin.package)
+
+
+def find_plugin(package: str) -> Plugin:
+    """The plugin package of that name, as packages are named: case, '-', '_' and '.' don't count."""
+    plugins = {_canonical(plugin.package): plugin for plugin in installed_plugins()}
+    found = plugins.get(_canonical(package))
+    if found is not None:
+        return found
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
-        package = point.dist.name or "an unnamed package"
+        distribution(package)
+    except (PackageNotFoundError, ValueError):
+        raise UsageError(unknown("plugin package", package, sorted(p.package for p in plugins.values()))) from None
+    raise UsageError(
+        f"the package '{package}' is installed and has no plugins; give it entry points in the group "
+        f"'{PLUGIN_GROUP}' and install it again"
+    )
+
+
+def _canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _package(point: Any) -> str:
+    try:
+        return str(point.dist.name or "an unnamed package")
     except Exception:  # damaged metadata of somebody's package
-        package = "an unnamed package"
-    source = f"plugin package '{package}'"
+        return "an unnamed package"
+
+
+def _read_plugin(point: Any) -> Entry:
+    source = f"plugin package '{_package(point)}'"
     kind, _, name = point.name.partition(".")
     if kind not in KINDS or not _NAME.fullmatch(name):
         # Listed under its own name, where nobody can ask for it.
