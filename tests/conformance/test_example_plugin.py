@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,16 @@ def test_the_examples_sampler_fits_shipped_weights_by_its_name_alone(example):
         "steps": 12,
         "grid": {"name": "trailing"},
     }
+
+
+def test_the_documentation_shows_the_example_as_it_is():
+    page = (EXAMPLE.parents[1] / "extending.md").read_text(encoding="utf-8")
+    (points,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert points in (EXAMPLE / "pyproject.toml").read_text()
+    source = (EXAMPLE / "src" / "zoo_example_plugin" / "ralston.py").read_text()
+    shown = page[page.index("def plan(self, schedule, steps=None") :].partition("```")[0].splitlines()[1:]
+    assert len(shown) > 10
+    assert "\n".join(f"    {line}" for line in shown if line) in source
 
 
 def test_a_step_of_the_examples_sampler_is_ralstons(example):
