@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -113,3 +114,10 @@ def test_a_weight_file_that_is_cut_off_is_broken(monkeypatch, tmp_path):
     monkeypatch.setattr(installation, "card_names", lambda: [str(tmp_path / "cut.yaml")])
     (broken,) = installation.broken()
     assert "bytes" in broken["broken"] or "cut off" in broken["broken"]
+
+
+def test_a_torch_that_fails_is_told_and_not_raised(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (device,) = installation.devices()
+    assert device["device"] == "none"
+    assert "torch fails (ModuleNotFoundError" in device["what"]

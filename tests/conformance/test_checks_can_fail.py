@@ -14,6 +14,7 @@ from tests.tiny import TinyNet
 from zoo.autoencoders.identity import Identity
 from zoo.conformance import CHECKS, examine
 from zoo.errors import UsageError
+from zoo.evaluation.keys import metric_key
 from zoo.guidance.threshold import StaticThreshold
 from zoo.parameterization import V
 from zoo.safety import Verdict
@@ -247,6 +248,19 @@ class NoName:
         return pictures.flatten(1).float()
 
 
+class BareKey:
+    layers, paired = ("pool",), True
+
+    def __call__(self, generated, reference):
+        return {"mean": float(generated.array().mean())}
+
+
+class Draws(BareKey):
+    def __call__(self, generated, reference):
+        generated.array()[:] = 0.0
+        return {metric_key("draws", generated.extractor, generated.sha256, generated.count): 1.0}
+
+
 MISTAKES = [
     ("sampler", Thawed, "frozen"),
     ("sampler", AnyCount, "any-steps"),
@@ -284,6 +298,9 @@ MISTAKES = [
     ("guidance", Doubles, "neutral"),
     ("safety", NoReason, "verdicts"),
     ("extractor", NoName, "features"),
+    ("metric", BareKey, "needs"),
+    ("metric", BareKey, "keys"),
+    ("metric", Draws, "pure"),
 ]
 ARGUMENTS = {"network": {"classes": 3}}
 

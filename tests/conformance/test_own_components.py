@@ -51,6 +51,7 @@ SMALL = {
     "guidance/limited-interval": {"guidance": ClassifierFree()},
     "guidance/classifier": {"classifier": Towards()},
     "guidance/mask": {"x0": torch.zeros(1, 2, 3, 3), "known": torch.eye(3)},
+    "metric/kid": {"subsets": 3, "size": 20},
     "extractor/random": {"width": 4, "size": 16, "layers": 2},
 }  # fmt: skip
 OTHERWISE = {

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zoo.conformance import ends, guidance, modules, samplers, schedules
+from zoo.conformance import ends, guidance, metrics, modules, samplers, schedules
 from zoo.conformance.report import Check, Fault, Outcome, Report, Subject, hold
 from zoo.errors import ConfigError, UsageError
 from zoo.registry import KINDS, Entry, find_plugin, registry
@@ -27,12 +27,13 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "grid": schedules.GRID_CHECKS,
     "guidance": guidance.CHECKS,
     "extractor": ends.EXTRACTOR_CHECKS,
+    "metric": metrics.CHECKS,
     "safety": ends.SAFETY_CHECKS,
 }
 Arguments = Mapping[str, Mapping[str, Any]]  # kind/name -> arguments
 
 
-def examine(kind: str, target: Callable[..., Any], *, name: str | None = None, **arguments: Any) -> Report:
+def examine(kind: str, target: Callable[..., Any], /, *, name: str | None = None, **arguments: Any) -> Report:
     """Hold a class or function to the promises of its kind; `arguments` make a small one, over its `example`."""
     if kind not in KINDS:
         from zoo.config.unknown import unknown
