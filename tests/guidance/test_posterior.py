@@ -62,7 +62,10 @@ def draw(guidance, sampler=None, *, rows=ROWS, interval=(0.98, 0.0)):
         denoiser.bind(Condition(), table), denoiser=denoiser, cond=Condition(), null=None, table=table
     )
     rng = np.random.default_rng(1)
-    noise = lambda step, draw=0: torch.from_numpy(rng.standard_normal((rows, *SHAPE)))  # noqa: E731
+
+    def noise(step, draw=0):
+        return torch.from_numpy(rng.standard_normal((rows, *SHAPE)))
+
     return sampler(denoise, table, x, noise=no_noise if isinstance(sampler, DPMpp2M) else noise).flatten(1)
 
 
