@@ -82,6 +82,9 @@ BAD = {
     "no stride": (pixels(sampler=grid("sections", sections="ddim999", steps=999)), "can't be taken.*whole stride"),
     "eta of euler": (pixels(sampler={"name": "euler", "eta": 0.5}), r"'euler' has no .* eta 0\.5; .*euler-ancestral"),
     "churn of 2m": (pixels(sampler={"name": "dpmpp-2m", "s_churn": 40.0}), r"'dpmpp-2m' .*s_churn 40\.0; .*\(edm\)"),
+    "eta within": (
+        pixels(sampler={"name": "repaint", "sampler": {"name": "euler", "eta": 1.0}}), r"'euler' .*eta 1\.0"
+    ),
     "steps within": (
         pixels(sampler={"name": "repaint", "sampler": {"name": "ddim", "steps": 9}}), "'repaint' has steps .*'ddim'.* 9"
     ),

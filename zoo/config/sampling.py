@@ -53,6 +53,7 @@ def refuse_noise(block: Any, where: str, registry: Registry) -> None:
         able = [other for other in registry.names("sampler") if _takes(other, key, registry)]
         mend = f"use one that has ({', '.join(able)}) or take it out" if able else "take it out"
         raise ConfigError(f"{where}: the plan of sampler '{name}' has no noise for {key} {block[key]}; {mend}")
+    refuse_noise(block.get("sampler"), f"{where}.sampler", registry)
 
 
 def _takes(sampler: str, key: str, registry: Registry) -> bool:
