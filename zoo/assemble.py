@@ -100,14 +100,17 @@ class _Parts:
         return self.made[name]
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:
-        """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance."""
+        """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance.
+
+        An argument called `denoiser` gets the network with its schedule and parameterization, any other the bare one.
+        """
         named: dict[str, Any] = {"name": block} if isinstance(block, str) else dict(block)
         for key, value in named.items():
             if key == "guidance":
                 named[key] = self.guidance(value)
             if isinstance(value, Mapping) and "weights" in value:
                 made = self.get("network", value)
-                named[key] = made.network if isinstance(made, Denoiser) else made
+                named[key] = made.network if isinstance(made, Denoiser) and key != "denoiser" else made
         return component("guidance", named)
 
 

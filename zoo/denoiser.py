@@ -96,14 +96,17 @@ class BoundDenoiser:
         # The network runs in its own precision; one without parameters takes what comes.
         weight = next(self.denoiser.network.parameters(), None)
         dtype = x.dtype if weight is None else weight.dtype
-        cond = self.cond.to(device=x.device, dtype=dtype)
+        # Inference mode's tensors would be in the way of guidance that goes back through the network.
+        with torch.inference_mode(False):
+            given = self.cond._map(lambda v: v.clone() if v.is_inference() else v)
+        cond = given.to(device=x.device, dtype=dtype)
         named = {
             "context": cond.tokens,
             "mask": cond.mask,
             "vector": cond.vector,
             "label": cond.label,
             # As time does, a level stays float32: it is a t, and is embedded as one.
-            "level": None if self.cond.level is None else self.cond.level.to(x.device, torch.float32),
+            "level": None if given.level is None else given.level.to(x.device, torch.float32),
         }
         # A conditioner may say more than a network listens to (CLIP's pooled vector, to SD 1's U-Net).
         reads = getattr(self.denoiser.network, "reads", named)

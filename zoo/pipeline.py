@@ -23,7 +23,7 @@ from zoo.request import Request, read_request
 from zoo.safety import SafetyCheck
 from zoo.stage import Stage
 from zoo.stage_run import StageRun, dtype_of
-from zoo.types import Conditioner, NoiseSource, StepReport
+from zoo.types import Conditioner, Guidance, NoiseSource, StepReport
 
 __all__ = ["Pipeline", "Progress", "Stage"]
 BLANK = 0.5  # the grey that stands in for a picture a safety check refused
@@ -61,7 +61,11 @@ class Pipeline:
         parts: list[Any] = list(self.conditioners.values())
         for stage in self.stages:
             parts += [stage.denoiser, stage.autoencoder]
-            parts += [value for guidance in stage.guidance for value in vars(guidance).values()]  # a classifier
+            held = list(stage.guidance)  # a classifier, a weaker denoiser; one guidance may hold another
+            while held:
+                inside = list(vars(held.pop()).values())
+                parts += inside
+                held += [value for value in inside if isinstance(value, Guidance) and hasattr(value, "__dict__")]
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
@@ -121,8 +125,8 @@ class Pipeline:
             n: pictures a prompt or label. seed: 64 bits; sample i of a call always gets the same noise from it.
             size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share.
             steps, guidance: instead of the config's, in every stage.
-            image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that;
-                mask: white where it is to be drawn anew.
+            image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
+                or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
             strength: how far back the picture is noised, in (0, 1]; 0.6 by default, 1 with a mask.
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
             stages: run only so many. batch_size: samples a network call; None means all at once.
@@ -163,7 +167,7 @@ class Pipeline:
             samples.append(x.cpu())
             pictures.append((pixels * 0.5 + 0.5).clamp(0, 1).cpu())
         tensor = torch.cat(pictures)
-        if request.mask is not None and request.image is not None:
+        if request.mask is not None and request.image is not None and not request.measured:
             # Latents can't hold the known part to the pixel; the picture itself can.
             tensor = torch.lerp(request.image * 0.5 + 0.5, tensor, request.mask)
         tensor, verdicts = self._checked(tensor)

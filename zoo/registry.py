@@ -27,8 +27,8 @@ from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError
 
 KINDS = (
-    "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "guidance", "sampler",
-    "dataset", "extractor", "metric", "safety", "objective",
+    "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "measurement",
+    "guidance", "sampler", "dataset", "extractor", "metric", "safety", "objective",
 )  # fmt: skip
 PLUGIN_GROUP = "zoo.plugins"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")

@@ -50,11 +50,14 @@ SMALL = {
     "grid/sections": {"sections": "ddim10"},
     "guidance/limited-interval": {"guidance": ClassifierFree()},
     "guidance/classifier": {"classifier": Towards()},
+    "guidance/rescale": {"space": "x0"},
     "guidance/mask": {"x0": torch.zeros(1, 2, 3, 3), "known": torch.eye(3)},
     "metric/kid": {"subsets": 3, "size": 20},
     "extractor/random": {"width": 4, "size": 16, "layers": 2},
 }  # fmt: skip
 OTHERWISE = {
+    "guidance/autoguidance": "it wants a second denoiser under the scene's own schedule; tests/guidance has one",
+    "guidance/posterior": "it wants a measured picture; tests/guidance has one",
     "network/clip": "it is trained on pairs and denoises nothing",
     "extractor/clip": "its weights are a card's",
     "extractor/inception-2015": "its weights are published and not shipped",

@@ -9,7 +9,7 @@ from zoo.conformance.samplers import SCHEDULES, SHAPE, draw
 from zoo.registry import read_registry_file, registry_file
 
 ENTRIES = {e.name: e for e in read_registry_file(registry_file()) if e.kind == "sampler"}
-SMALL = {"annealed-langevin": {"repeats": 2}}
+SMALL = {"annealed-langevin": {"repeats": 2}, "repaint": {"jump": 2, "resamples": 2}}
 SLOW_TO_ARRIVE = {"annealed-langevin"}  # Langevin's dynamics take time, on any schedule
 each_sampler = pytest.mark.parametrize("name", ENTRIES)
 

@@ -48,7 +48,9 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
     size: Annotated[str | None, typer.Option(help="Pixels: 64 or HEIGHTxWIDTH.")] = None,
-    image: Annotated[str | None, typer.Option(help="A picture to start from, or to enlarge.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="A picture to start from, to enlarge, or that was measured.")
+    ] = None,
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
     overrides: Annotated[

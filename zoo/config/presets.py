@@ -15,6 +15,7 @@ from typing import Any
 from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_denoiser, check_schema, read_card
 from zoo.config.safe_yaml import read_mapping
+from zoo.config.sampling import refuse_noise
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError
 from zoo.registry import Registry
@@ -116,6 +117,7 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
     for slot in ("denoiser", "sampler", "size"):
         if stage.get(slot) is None:
             raise ConfigError(f"{where} ('{name}') has no {slot}; add it")
+    refuse_noise(stage["sampler"], f"{where}.sampler", registry)
     return {
         "name": name,
         "takes": _choose(stage.get("takes", "noise"), TAKES, f"{where}.takes"),
