@@ -25,6 +25,7 @@ LAYERS = (
     ("zoo.config", "zoo.registry"),
     ("zoo.types",),
     ("zoo.noise", "zoo.schedules", "zoo.parameterization"),
+    ("zoo.fast", "zoo.step_cache"),
     ("zoo.denoiser", "zoo.low_res"),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
@@ -33,6 +34,7 @@ LAYERS = (
     ("zoo.data",),
     ("zoo.checkpoints", "zoo.evaluation", "zoo.training"),
     ("zoo.assemble",),
+    ("zoo.benchmark",),
     ("zoo.cli",),
     ("zoo.__main__",),
 )
