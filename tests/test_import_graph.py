@@ -193,6 +193,8 @@ def test_only_the_registry_file_names_import_targets():
         "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-clip']) == 0",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
         "from zoo.cli.main import run; assert run(['generate', '--sampler', 'nothing']) == 2",
+        "from zoo.cli.main import run; assert run(['bench', '--list']) == 0",
+        "from zoo.cli.main import run; assert run(['bench', 'quick', '--dry-run']) == 0",
     ],
 )
 def test_torch_stays_out(code):
