@@ -59,7 +59,7 @@ def test_networks_of_the_gpu_suites_take_and_give_what_their_stages_need(name, s
         side = block["size"] // autoencoder.factor // 4  # a quarter of it says as much
         told = {}
         if "context" in network.reads:
-            width = [c.get("context_width") or c.get("width") or 768 for c in conditioners][0]
+            width = next(c.get("context_width") or c.get("width") or 768 for c in conditioners)
             told["context"] = torch.empty(1, 77, width)
         if "vector" in network.reads:
             told["vector"] = torch.empty(1, 2816)
@@ -111,7 +111,7 @@ def test_settings_change_the_hash_of_a_suite_and_not_of_its_rows():
         ({"kind": "pipeline"}, "did you mean 'pipelines'"),
         ({"matrix": [{"model": "latent-text2im"}]}, "did you mean 'latent-text2img'"),
         ({"matrix": [{"model": "latent-text2img", "smapler": "ddim"}]}, "did you mean 'sampler'"),
-        ({"matrix": [{"model": "latent-text2img", "sampler": "ddmi"}]}, "did you mean 'ddim'"),
+        ({"matrix": [{"model": "latent-text2img", "sampler": "huen"}]}, "did you mean 'heun'"),
         ({"matrix": [{"model": "latent-text2img", "precision": "float23"}]}, "did you mean 'float32'"),
         ({"matrix": [{"model": "latent-text2img", "device": "cdua"}]}, "did you mean 'cuda'"),
         ({"matrix": [{"model": "latent-text2img", "fast": {"graph": True}}]}, "did you mean 'graphs'"),

@@ -18,6 +18,8 @@ from zoo.pipeline import Pipeline
 from zoo.request import hears
 from zoo.stage import lay_out, small_sizes
 
+CACHED = "with a step cache evaluations differ in work"
+
 
 def missing(device: str) -> str | None:
     """Why a device can't be used here; None where it can."""
@@ -35,8 +37,8 @@ class Built:
     row: Row
     pipe: Pipeline
     settings: Settings
-    operations: int | None  # of one image
-    reason: str | None  # why they aren't known
+    operations: int | None = None  # of one image
+    reason: str | None = None  # why they aren't known
     tried: list[int] = field(default_factory=list)
     last: Any = None  # the Generation of the latest call
 
@@ -56,7 +58,7 @@ class Builder:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._first: dict[str, Pipeline] = {}
-        self._operations: dict[str, tuple[int | None, str | None]] = {}
+        self._counted: dict[str, Counted | str] = {}
 
     def build(self, row: Row) -> Built:
         """The pipeline of a row, on its device, in its precision, fast if that is asked for."""
@@ -78,16 +80,19 @@ class Builder:
         if first is not None:
             pipe.fast = first.fast
         work = json.dumps([asked.model, asked.guidance, asked.size])
-        if work not in self._operations and first is None:
-            self._operations[work] = count_operations(pipe, asked, self.settings)
+        if first is None and not isinstance(self._counted.get(work), Counted):
+            self._counted[work] = count_operations(pipe, asked, self.settings)
         if first is None:
             if asked.fast:
                 pipe.compile(**(asked.fast if isinstance(asked.fast, dict) else {}))
             self._first[key] = pipe
-        operations, reason = self._operations.get(work, (None, "not counted: its networks had been compiled"))
-        if asked.step_cache is not None:
-            operations, reason = None, "with a step cache evaluations differ in work"
-        return Built(row=row, pipe=pipe, settings=self.settings, operations=operations, reason=reason)
+        counted = CACHED if asked.step_cache else self._counted.get(work, "its networks were compiled before a count")
+        built = Built(row=row, pipe=pipe, settings=self.settings)
+        if isinstance(counted, Counted):
+            built.operations = counted.of(pipe)
+        else:
+            built.reason = counted
+        return built
 
 
 def words(pipe: Pipeline, batch: int, prompts: Sequence[str], size: int | None, *, start: int = 0) -> dict[str, Any]:
@@ -113,24 +118,33 @@ def picture(height: int, width: int) -> torch.Tensor:
     return torch.stack([torch.sin(x + y), torch.sin(2 * x - y), torch.cos(x * y / 3)]) * 0.5 + 0.5
 
 
-def count_operations(pipe: Pipeline, asked: Asked, settings: Settings) -> tuple[int | None, str | None]:
-    """Operations of one image: those around the networks as counted at one step, and each network's by evaluations."""
-    networks = [stage.denoiser.network for stage in pipe.stages]
+@dataclass(frozen=True)
+class Counted:
+    """Operations of one image: around the networks (text, decoding), and of one evaluation of each stage's network."""
+
+    around: int
+    evaluation: tuple[int, ...]
+
+    def of(self, pipe: Pipeline) -> int:
+        """With a pipeline's own steps."""
+        tables = [s.sampler.plan(s.denoiser.schedule, interval=s.interval) for s in pipe.stages]
+        return self.around + sum(one * t.evaluations for one, t in zip(self.evaluation, tables, strict=True))
+
+
+def count_operations(pipe: Pipeline, asked: Asked, settings: Settings) -> Counted | str:
+    """The operations of an image, counted at one step; or why they can't be."""
     if any(stage.denoiser.step_cache is not None for stage in pipe.stages):
-        return None, "with a step cache evaluations differ in work"
+        return CACHED
     called = words(pipe, 1, settings.prompts, asked.size)
     try:
-        with Operations(networks) as counted:
+        with Operations([stage.denoiser.network for stage in pipe.stages]) as counted:
             pipe(**called, steps=1)
-        planned = [
-            stage.sampler.plan(stage.denoiser.schedule, interval=stage.interval).evaluations for stage in pipe.stages
-        ]
     except (ZooError, RuntimeError, NotImplementedError) as error:
-        return None, f"operations can't be counted: {str(error).splitlines()[0][:160]}"
+        return f"operations can't be counted: {str(error).splitlines()[0][:160]}"
     if not all(counted.calls.values()):
-        return None, "operations can't be counted: a network was not called"
+        return "operations can't be counted: a network was not called"
     inside = sum(sum(calls) for calls in counted.calls.values())
-    return counted.total - inside + sum(counted.calls[i][0] * n for i, n in enumerate(planned)), None
+    return Counted(counted.total - inside, tuple(calls[0] for calls in counted.calls.values()))
 
 
 def prepare(built: Built, repeats: int) -> Timed | str:
@@ -152,6 +166,7 @@ def prepare(built: Built, repeats: int) -> Timed | str:
             return timed
         # Outside of the handler, whose error holds what took the memory.
         batch = batch // 2
+        built.pipe.to()  # a fast pipeline forgets what it recorded for the larger batch
         if asked.device.startswith("cuda"):
             torch.cuda.empty_cache()
 

@@ -63,7 +63,8 @@ class Judges:
         drawn = made.tensor.mul(255).round().to(torch.uint8)
         size = int(drawn.shape[-1])
         found = self._distances(drawn, size)
-        if "prompts" in words and self.asked.hit and isinstance(self._clip(), Clip) and "concept" in chosen[0]:
+        concepts = {row.get("concept") for row in self.every.rows} - {None}
+        if "prompts" in words and self.asked.hit and isinstance(self._clip(), Clip) and len(concepts) >= 5:
             found |= self._hits(drawn, chosen, size)
         return {"values": found, "reason": None}
 

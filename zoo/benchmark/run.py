@@ -105,11 +105,13 @@ def _group(run: Run, rows: list[Row]) -> None:
     if run.suite.kind == "pipelines":
         _pipelines(run, there)
     elif run.suite.kind == "diffusers":
-        from zoo.benchmark.peers import compare
+        from zoo.benchmark import peers
+
+        peers.compare(run, there)
     else:
-        from zoo.benchmark.metrics import compare
-    if run.suite.kind != "pipelines":
-        compare(run, there)
+        from zoo.benchmark import metrics
+
+        metrics.compare(run, there)
 
 
 def _pipelines(run: Run, rows: list[Row]) -> None:
