@@ -126,6 +126,19 @@ def test_nan_of_a_fast_network_is_told():
         pipe("apple")
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_network_that_is_not_told_what_it_reads_says_so(fast):
+    denoiser = Denoiser(network=efficient(), schedule=CosineSchedule(), parameterization=V())
+    denoiser = denoiser if fast else denoiser.cached(DeepFeatures(blocks=1))
+    if fast:
+        denoiser.speed_up(Fast(precompute=True))
+    said = everything()
+    with pytest.raises(UsageError, match="reads 'label' and is given none"):
+        drawn(denoiser, Condition(tokens=said.tokens, vector=said.vector, level=said.level))
+    with pytest.raises(UsageError, match="reads 'context' and is given none"):
+        drawn(denoiser, dataclasses.replace(said, tokens=None))
+
+
 def replayed(function, moving, fixed):
     """A recorder that works on any device: it runs the function again, on the recording's own memory."""
     outputs = function(moving, fixed)

@@ -133,7 +133,12 @@ class BoundDenoiser:
         }
         # A conditioner may say more than a network listens to (CLIP's pooled vector, to SD 1's U-Net).
         reads = getattr(self.denoiser.network, "reads", named)
-        return dtype, cond.concat, {k: v for k, v in named.items() if v is not None and k in reads}
+        told = {k: v for k, v in named.items() if v is not None and k in reads}
+        if hasattr(self.denoiser.network, "evaluate"):  # which asks nobody whether all is there
+            missing = next((name for name in reads if name not in told and name != "mask"), None)
+            if missing is not None:
+                raise UsageError(f"the network reads '{missing}' and is given none; listen to what gives it")
+        return dtype, cond.concat, told
 
     def __call__(self, x: Tensor, step: Step) -> Prediction:
         """x (B, C, *spatial) at step.t -> x0 in float32, or in float64 where x is."""
