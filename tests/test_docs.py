@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import zoo
+from zoo.benchmark.suite import read_suite
 from zoo.cli import main as command_line
 from zoo.config.cards import KEYS as CARD_KEYS
 from zoo.config.safe_yaml import parse_yaml
@@ -154,6 +155,8 @@ def test_yaml_examples_have_known_keys(text):
     value = parse_yaml(text, source="the example")
     if value["schema"] == "zoo.pipeline/1":
         zoo.check(value)
+    elif value["schema"] == "zoo.suite/1":
+        assert read_suite(value).rows
     else:
         known = {"zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[value["schema"]]
         assert set(value) <= set(known)

@@ -25,6 +25,7 @@ LAYERS = (
     ("zoo.config", "zoo.registry"),
     ("zoo.types",),
     ("zoo.noise", "zoo.schedules", "zoo.parameterization"),
+    ("zoo.fast", "zoo.step_cache"),
     ("zoo.denoiser", "zoo.low_res"),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
@@ -33,6 +34,7 @@ LAYERS = (
     ("zoo.data",),
     ("zoo.checkpoints", "zoo.evaluation", "zoo.training", "zoo.conformance", "zoo.installation"),
     ("zoo.assemble",),
+    ("zoo.benchmark",),
     ("zoo.cli",),
     ("zoo.__main__",),
 )
@@ -192,6 +194,8 @@ def test_only_the_registry_file_names_import_targets():
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
         "from zoo.cli.main import run; assert run(['generate', '--sampler', 'nothing']) == 2",
         "from zoo.cli.main import run; assert run(['plugin', 'check', 'no-such-package']) == 2",
+        "from zoo.cli.main import run; assert run(['bench', '--list']) == 0",
+        "from zoo.cli.main import run; assert run(['bench', 'quick', '--dry-run']) == 0",
     ],
 )
 def test_torch_stays_out(code):

@@ -135,10 +135,13 @@ def assemble(
                 f"stage '{block.get('name', number)}' feeds an embedding, and no network of this version listens to "
                 "that yet; feed an image, a latent or low_res"
             )
+        network = parts.get("network", block["denoiser"])
+        if block.get("step_cache"):
+            network = network.cached(component("step_cache", block["step_cache"]))
         stages.append(
             Stage(
                 name=block.get("name", f"stage {number}"),
-                denoiser=parts.get("network", block["denoiser"]),
+                denoiser=network,
                 autoencoder=parts.get("autoencoder", block.get("autoencoder") or {"name": "identity"}),
                 sampler=component("sampler", block["sampler"]),
                 guidance=tuple(parts.guidance(g) for g in block.get("guidance") or ()),

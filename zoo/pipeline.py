@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from zoo import __version__, tasks
 from zoo.errors import NumericError, UsageError
+from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
 from zoo.request import Request, read_request
 from zoo.safety import SafetyCheck
@@ -55,6 +56,7 @@ class Pipeline:
     safety: SafetyCheck | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
+    fast: Fast = field(default_factory=Fast)
 
     def modules(self) -> list[nn.Module]:
         """Every network of the pipeline, once."""
@@ -72,7 +74,32 @@ class Pipeline:
         """Move every network; returns this pipeline. Samples stay float32 whatever the networks' dtype."""
         for module in self.modules():
             module.to(device=device, dtype=dtype)
+        if self.fast != Fast():
+            self._speed_up(self.fast)  # what was recorded of the weights is where they were
         return self
+
+    def compile(
+        self, *, precompute: bool | None = None, channels_last: bool | None = None, compile: bool | None = None,
+        graphs: bool | None = None, dtype: torch.dtype | None = None,
+    ) -> Pipeline:  # fmt: skip
+        """Turn the fast path on (zoo.fast); returns this pipeline.
+
+        Pictures change by rounding alone. Each part can be switched; None is what helps on this device. `dtype` moves
+        the networks to another precision first. The first call after is slower where something is compiled.
+        """
+        if dtype is not None:
+            self.to(dtype=dtype)
+        self._speed_up(choose(
+            self.device, precompute=precompute, channels_last=channels_last, compile=compile, graphs=graphs
+        ))  # fmt: skip
+        return self
+
+    def _speed_up(self, fast: Fast) -> None:
+        self.fast = fast
+        for stage in self.stages:
+            stage.denoiser.speed_up(fast)
+            lay_out_weights(stage.autoencoder, fast)
+            compiled_decoder(stage.autoencoder, fast)
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +133,7 @@ class Pipeline:
         alone = dataclasses.replace(
             stage, takes="noise", feeds="image", interval=(stage.interval[0], low), augmentation=augmentation
         )
-        return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number)
+        return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast)
 
     @torch.inference_mode()
     def __call__(
@@ -163,7 +190,8 @@ class Pipeline:
             assert x is not None
             pixels = run[-1].autoencoder.decode(x.to(dtype_of(run[-1].autoencoder))).float()
             if not bool(torch.isfinite(pixels).all()):
-                raise NumericError(f"the autoencoder of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
+                who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
+                raise NumericError(f"the {who} of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
             samples.append(x.cpu())
             pictures.append((pixels * 0.5 + 0.5).clamp(0, 1).cpu())
         tensor = torch.cat(pictures)
@@ -231,11 +259,19 @@ class Pipeline:
             "stages": [
                 {"name": r.stage.name, "evaluations": r.table.evaluations}
                 | ({"augmentation": r.stage.augmentation} if r.stage.enlarges else {})
+                | _shortened(r)
                 for r in runs
             ],
             "device": str(self.device),
             "dtype": str(dtype_of(self.stages[0].denoiser.network)).removeprefix("torch."),
+            **({} if self.fast == Fast() else {"fast": self.fast.record()}),
             "versions": {"zoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "seconds": round(seconds, 3),
             "images": images,
         }  # fmt: skip
+
+
+def _shortened(run: StageRun) -> dict[str, int]:
+    """How many evaluations are of the whole network, where a step cache shortens the others."""
+    cache = run.stage.denoiser.step_cache
+    return {} if cache is None else {"full_evaluations": cache.full_evaluations(run.table.evaluations)}

@@ -28,7 +28,7 @@ from zoo.errors import ConfigError, UsageError
 
 KINDS = (
     "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "measurement",
-    "guidance", "sampler", "dataset", "extractor", "metric", "safety", "objective",
+    "guidance", "sampler", "step_cache", "dataset", "extractor", "metric", "safety", "objective",
 )  # fmt: skip
 PLUGIN_GROUP = "zoo.plugins"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")

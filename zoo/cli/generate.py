@@ -61,6 +61,7 @@ def generate(
     batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The fast path; pictures change by rounding.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
 ) -> None:
     """Draw pictures from prompts, classes or pictures."""
@@ -77,6 +78,8 @@ def generate(
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
         pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
+        if fast:
+            pipe.compile()
         bar.describe("drawing")
         made = pipe(
             prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=pixels, image=image,

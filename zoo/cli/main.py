@@ -29,6 +29,7 @@ VERBS = {
     "data": "zoo.cli.data:data",
     "doctor": "zoo.cli.doctor:doctor",
     "plugin": "zoo.cli.plugin:plugin",
+    "bench": "zoo.cli.bench:bench",
 }
 
 

@@ -25,7 +25,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "presets"
 KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
-    "augmentation",
+    "augmentation", "step_cache",
 )  # fmt: skip
 TAKES = ("noise", "latent", "image")
 FEEDS = ("image", "latent", "low_res", "embedding")
@@ -136,6 +136,7 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         "sampler": check_block(stage["sampler"], kind="sampler", where=f"{where}.sampler", registry=registry),
         # The level to which a super-resolution stage's small picture is noised; only where one is given.
         **_check_augmentation(stage.get("augmentation"), f"{where}.augmentation"),
+        **_check_step_cache(stage.get("step_cache"), f"{where}.step_cache", registry),
     }
 
 
@@ -201,6 +202,12 @@ def _check_augmentation(value: Any, where: str) -> dict[str, float]:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
         raise ConfigError(f"{where} is {show(value)}; write a noise level from 0 (none) to 1")
     return {"augmentation": float(value)}
+
+
+def _check_step_cache(block: Any, where: str, registry: Registry) -> dict[str, Any]:
+    if block is None:
+        return {}
+    return {"step_cache": check_block(block, kind="step_cache", where=where, registry=registry)}
 
 
 def _check_interval(value: Any, where: str) -> list[float]:
