@@ -24,7 +24,10 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
     elif needs_captions(job) and generated.rows is None:
         why = f"it needs what the pictures of '{generated.name}' were asked to show; give metadata.jsonl beside them"
     elif isinstance(job.metric, Hits) and not _has_concepts(generated):
-        why = f"it needs rows with 'concept', 'name' and 'text', and those of '{generated.name}' have not all of them"
+        why = (
+            f"it needs rows with 'concept', 'name' and 'text' and five concepts or more, and those of "
+            f"'{generated.name}' have not all of that"
+        )
     else:
         for source in (generated, reference if job.metric.paired else None):
             if source is not None and source.pictures is None:
@@ -57,4 +60,5 @@ def needs_captions(job: Job) -> bool:
 
 def _has_concepts(source: Source) -> bool:
     rows = [*source.every, *(source.rows or ())]
-    return bool(source.every) and all(isinstance(r.get(k), str) for r in rows for k in ("concept", "name", "text"))
+    whole = all(isinstance(r.get(k), str) for r in rows for k in ("concept", "name", "text"))
+    return whole and len({r["concept"] for r in source.every}) >= 5
