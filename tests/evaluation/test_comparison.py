@@ -158,6 +158,8 @@ def test_wrong_requests_are_one_sentence():
     ):
         with pytest.raises(UsageError, match=said):
             evaluate(x, y, **named)
+    with pytest.raises(WeightsError, match="fd: unavailable: needs weights-inception"):
+        evaluate(y, metrics=[], extractors=["inception-2015"], save_statistics="x.npz")
     assert "give a second one" in str(evaluate(x, extractors=[TOY]).absent[0])
 
 
@@ -170,6 +172,11 @@ def test_statistics_stand_for_the_pictures_that_they_are_of_and_for_no_others(tm
     assert by_front(found)["fd"].value == pytest.approx(direct.value, rel=1e-9)
     assert by_front(found)["fd"].key == direct.key
     assert "it needs features" in str(found.absent[0])
+    of_file = by_front(evaluate(file, y, metrics=["fd"], extractors=[TOY]))["fd"]
+    assert (of_file.count, of_file.error) == (40, None)
+    assert of_file.value == pytest.approx(0.0, abs=1e-9)
+    unknown = replace(extract(x, build_extractor(**TOY)), arrays={}, count=0)
+    assert "doesn't say of how many" in str(evaluate(unknown, y, extractors=[TOY]).absent[0])
     other = evaluate(x, file, extractors=[OTHER])
     assert "give those of one extractor" in str(other.absent[0])
     assert other.exit_code == 2
@@ -182,8 +189,8 @@ def test_what_was_decided_without_being_asked_is_a_warning(tmp_path):
     found = evaluate(tmp_path, pictures(40, 2, size=16), extractors=[TOY])
     said = " ".join(found.warnings)
     for part in (
-        "1 pictures JPEG, which scores otherwise",
-        "1 pictures grey, made RGB",
+        "JPEG, which scores otherwise than PNG (1)",
+        "grey, made RGB (1)",
         "of 2 sizes (3 of 8x8, 3 of 8x9)",
     ):
         assert part in said

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import UsageError, WeightsError, ZooError
+from zoo.evaluation import statistics_file
 from zoo.evaluation.features import Features
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.inception import WEIGHTS
@@ -60,6 +61,13 @@ def test_mu_and_sigma_alone_need_a_stated_protocol(tmp_path):
     np.testing.assert_array_equal(found.moment().covariance, np.eye(2048) * 2.0)
     with pytest.raises(UsageError, match="has 64 features where"):
         read_statistics(common(tmp_path / "small.npz", width=64), protocol="fid-tf1")
+
+
+def test_statistics_of_unknown_n_give_the_distance_of_their_gaussian():
+    array, other = features(40).array(), features(50, seed=2)
+    known = Moments.of(array)
+    unknown = statistics_file._moments(known.mean, known.covariance, count=2, where="x")
+    assert frechet_distance(other.moment(), unknown) == pytest.approx(frechet_distance(other.moment(), known), rel=1e-9)
 
 
 def test_a_protocol_against_what_the_file_says_is_refused(tmp_path):

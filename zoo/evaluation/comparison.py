@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from zoo import __version__
-from zoo.errors import UsageError
+from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.asked import Absent, Asked, Job, Plan, alone, plan
 from zoo.evaluation.features import BATCH, KEEP, Features
 from zoo.evaluation.hit_score import Judge
@@ -120,6 +120,8 @@ def evaluate(
         if not metrics:
             made.jobs.clear()
         saving = save_statistics is not None
+        if saving and not made.extractors and made.absent:
+            raise WeightsError(str(made.absent[0]))
         if saving and len(made.extractors) != 1:
             raise UsageError(f"statistics are of one extractor and here are {len(made.extractors)}; name one")
         how = {"size": size or drawn_size, "background": background, "protocol": protocol}
@@ -159,7 +161,10 @@ def evaluate(
         written = _write(seen[id(both[-1])][0], both[-1], save_statistics) if save_statistics is not None else None
         return _evaluation(
             made, both, [seen[id(side)][0] if id(side) in seen else None for side in both], values,
-            settings={"ranges": ranges, "n": count, "batch": batch, "device": str(place)}, processes=processes,
+            settings={
+                "metrics": [job.name for job in made.jobs], "ranges": ranges, "n": count, "batch": batch,
+                "device": str(place),
+            }, processes=processes,
             statistics=written, seconds=time.perf_counter() - begun,
         )  # fmt: skip
 
@@ -268,8 +273,8 @@ def _warnings(sides: Sequence[Source], seen: Sequence[Features | None]) -> list[
     for source, features in zip(sides, seen, strict=True):
         if features is None:
             continue
-        said += [f"'{source.name}': {count} pictures {note}" for note, count in sorted(features.notes.items())
-                 if source.pictures is not None]  # fmt: skip
+        notes = sorted(features.notes.items()) if source.pictures is not None else []
+        said += [f"'{source.name}': {note} ({count})" for note, count in notes]
         if len(features.sizes) > 1:
             sizes = ", ".join(f"{count} of {size}" for size, count in sorted(features.sizes.items())[:4])
             said.append(f"'{source.name}' has pictures of {len(features.sizes)} sizes ({sizes}), each shown as it is")

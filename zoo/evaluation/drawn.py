@@ -165,6 +165,12 @@ class PipelinePictures:
         return F.interpolate(true, (small, small), mode="area")
 
 
+def evaluations_of(pipe: Pipeline) -> int:
+    """How often the denoisers are asked for one picture; guidance asks on two conditions at once, which counts once."""
+    stages = pipe.stages
+    return sum(s.sampler.plan(s.denoiser.schedule, interval=s.interval).evaluations for s in stages)
+
+
 def _dtype(pipe: Pipeline) -> str:
     found = (p.dtype for m in pipe.modules() for p in m.parameters() if p.is_floating_point())
     return str(next(found, torch.float32)).removeprefix("torch.")

@@ -12,15 +12,17 @@ from zoo.evaluation.sources import Source
 def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:
     """Whether a metric can't be had of these sides, told before anything is extracted."""
     extractor, fewest = made.extractors[job.extractor], int(getattr(job.metric, "fewest", 1))
+    small = next((s for s in ("size", "k") if hasattr(job.metric, s)), None)
+    mend = "give more" if small is None else f"give more, or a smaller `{small}` of {job.name} (it is part of the key)"
     why = None
     if generated.statistics is not None and generated.count == 0:
         why = f"'{generated.name}' doesn't say of how many pictures it is, and every value has its N; give the pictures"
     elif job.metric.paired and reference is None:
         why = "it compares two sets of pictures; give a second one"
     elif generated.pictures is not None and count < fewest:
-        why = f"it needs {fewest} pictures of each set, and {count} of '{generated.name}' are measured at once"
+        why = f"it needs {fewest} pictures of each set, and {count} of '{generated.name}' are measured at once; {mend}"
     elif job.metric.paired and reference is not None and reference.pictures is not None and reference.count < fewest:
-        why = f"it needs {fewest} pictures of each set, and '{reference.name}' has {reference.count}"
+        why = f"it needs {fewest} pictures of each set, and '{reference.name}' has {reference.count}; {mend}"
     elif needs_captions(job) and generated.rows is None:
         why = f"it needs what the pictures of '{generated.name}' were asked to show; give metadata.jsonl beside them"
     elif isinstance(job.metric, Hits) and not _has_concepts(generated):
@@ -55,6 +57,7 @@ def _unfit(source: Source, job: Job, extractor: Any) -> str | None:
 
 
 def needs_captions(job: Job) -> bool:
+    """Whether a metric is of pictures and of what they were to show."""
     return getattr(job.metric, "of", "any") == "clip" and not job.metric.paired
 
 

@@ -26,6 +26,7 @@ from zoo.config.unknown import unknown
 from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.evaluation.asked import EVALUATOR, build, metric_of
 from zoo.evaluation.comparison import Evaluation, Value, evaluate
+from zoo.evaluation.drawn import evaluations_of
 from zoo.evaluation.processes import own_device, started
 from zoo.evaluation.sources import open_source
 from zoo.evaluation.together import Watch
@@ -200,9 +201,7 @@ def _need(
         import zoo
 
         pipe = zoo.build(_config(claim.pipeline), device=device, dtype=dtype, **claim.chosen)
-        evaluations = images * sum(
-            stage.sampler.plan(stage.denoiser.schedule, interval=stage.interval).evaluations for stage in pipe.stages
-        )
+        evaluations = images * evaluations_of(pipe)
         seconds = seconds_of(pipe, evaluations, images, batch_size=min(batch_size, images))
     return Need(
         pipeline=claim.pipeline, published=p, weights=weights, extractor=_extractor(claim, device),

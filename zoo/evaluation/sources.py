@@ -27,7 +27,7 @@ from zoo.config.unknown import unknown
 from zoo.data.draws import stream
 from zoo.data.image_folder import METADATA, FolderSource
 from zoo.errors import UsageError
-from zoo.evaluation.drawn import PipelinePictures
+from zoo.evaluation.drawn import PipelinePictures, evaluations_of
 from zoo.evaluation.features import Features
 from zoo.evaluation.pictures import ArrayPictures, FolderPictures, Pictures, SomePictures
 from zoo.evaluation.statistics_file import read_statistics
@@ -214,6 +214,7 @@ class Drawing:
         facts = {
             "pipeline": str(config.get("name") or _shown(what)), "count": count * ranges,
             "captions": None if told is None else dict(told.facts), "batch_size": self.batch_size,
+            "evaluations": evaluations_of(pipe), "config": dict(config),
         }  # fmt: skip
         asked = [pictures.row(i) for i in range(len(pictures))]
         own = [row for row in asked if row is not None]

@@ -19,6 +19,7 @@ from zoo.errors import UsageError
 from zoo.evaluation.asked import Plan
 from zoo.evaluation.extractor import MAIN, look
 from zoo.evaluation.features import Features, extract, fill
+from zoo.evaluation.inception import NAME as INCEPTION
 from zoo.evaluation.pictures import Pictures
 from zoo.evaluation.processes import Processes
 from zoo.evaluation.sources import Source
@@ -60,7 +61,9 @@ class Run:
 
     def _layers(self) -> list[str]:
         layers = [(i, layer) for i in range(len(self.plan.extractors)) for layer in self.plan.layers(i)]
-        layers += [(i, MAIN) for i in range(len(self.plan.extractors)) if self.saving]
+        if self.saving:  # all that distances of statistics are of
+            layers += [(i, MAIN) for i in range(len(self.plan.extractors))]
+            layers += [(i, "spatial") for i, e in enumerate(self.plan.extractors) if e.name.startswith(INCEPTION)]
         return sorted({f"{i}:{layer}" for i, layer in layers})
 
     def _place(self, pictures: Pictures, together: Together) -> Path | None:
