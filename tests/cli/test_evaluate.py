@@ -44,17 +44,18 @@ def test_values_are_printed_with_their_keys_and_what_is_missing_with_what_it_nee
     assert lines[0].split("\t")[2].endswith("between 3 of 8")
     assert any(line.startswith("fid: unavailable: needs weights-inception-2015") for line in lines)
     assert any(line.startswith("clip: refused: it needs what") for line in lines)
-    assert list((here / "cache" / "features").rglob("*.npz"))  # a second run finds them
+    assert not list((here / "cache").rglob("*.npz"))  # kept in case of a kill only
 
 
-def test_with_json_stdout_is_one_value_and_the_same_again(capsys):
-    words = ["evaluate", "drawn", "real", "--json", "--n", "20", "--seed-ranges", "1", *SMALL]
+def test_with_json_stdout_is_one_value_and_the_same_again(here, capsys):
+    words = ["evaluate", "drawn", "real", "--json", "--n", "20", "--seed-ranges", "1", "--features", "kept", *SMALL]
     found = []
     for _ in range(2):
         assert run(words) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["schema"] == "zoo.evaluation/1"
     assert found[0]["values"] == found[1]["values"]
+    assert len(list((here / "kept").rglob("*.npz"))) == 2
     assert found[0]["values"][0]["count"] == 20
     assert found[0]["reference"]["count"] == 30
     assert found[0]["generated"]["chosen"].startswith("20 of")

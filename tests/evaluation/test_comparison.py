@@ -338,3 +338,11 @@ def test_moments_alone_of_very_many_pictures_still_have_a_distance():
 def test_absent_says_whether_weights_lack_or_the_request_is_wrong():
     absent = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fid"]).absent[0]
     assert str(replace(absent, meanwhile=None)).startswith("fid: refused")
+
+
+def test_an_extractor_whose_metrics_were_all_refused_sees_nothing():
+    found = evaluate(pictures(30, 1), pictures(40, 2), metrics=["clip", "fd"], extractors=[TOY])
+    assert [e["name"] for e in found.extractors] == ["random-0-4x2-16"]
+    assert [a.metric for a in found.absent] == ["clip"]
+    alone = evaluate(pictures(30, 1), pictures(40, 2), extractors=[TOY])
+    assert by_front(found)["fd"].value == by_front(alone)["fd"].value

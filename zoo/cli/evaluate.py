@@ -43,9 +43,7 @@ def evaluate(
     save_statistics: Annotated[
         Path | None, typer.Option(metavar="NPZ", help="Write B's statistics (A's, without a B).")
     ] = None,
-    features: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where features are kept; a cache if not given.")
-    ] = None,
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep features here.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures drawn at once.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the drawing: float32, bfloat16, float16.")] = None,
@@ -72,7 +70,8 @@ def evaluate(
             a, b, metrics=asked, extractors=wanted, n=n, ranges=ranges, split=split, captions=captions, seed=seed,
             size=size, background=background, protocol=protocol, overrides=overrides, sampler=sampler, steps=steps,
             guidance=guidance, batch_size=batch_size, device=device, dtype=dtype,
-            features=cache_folder() if features is None else features, save_statistics=save_statistics, watch=watch,
+            features=cache_folder() if features is None else features, forget=features is None,
+            save_statistics=save_statistics, watch=watch,
         )  # fmt: skip
     if found is None:  # torchrun started several processes, and the first speaks for all
         return
@@ -106,7 +105,7 @@ def check_names(asked: list[Any]) -> None:
 
 
 def cache_folder() -> Path:
-    """Where features are kept if nobody says: $ZOO_CACHE/features, or below ~/.cache/zoo."""
+    """Where features are kept until a run is done, if nobody says: $ZOO_CACHE/features, or below ~/.cache/zoo."""
     home = os.environ.get("ZOO_CACHE")
     return (Path(home).expanduser() if home else Path.home() / ".cache" / "zoo") / "features"
 

@@ -24,9 +24,7 @@ def reproduce(
     protocol: Annotated[str | None, typer.Option(help="Of statistics that don't say: fid-tf1, fid-clean.")] = None,
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Fewer pictures, to try.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it needs and takes.")] = False,
-    features: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where features are kept; a cache if not given.")
-    ] = None,
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep features here.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures drawn at once.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the drawing: float32, bfloat16, float16.")] = None,
@@ -54,7 +52,8 @@ def reproduce(
             needed = []
             found = reproduction.reproduce(
                 name, reference=reference, data=data, protocol=protocol, n=n, device=device, dtype=dtype,
-                batch_size=batch_size, features=cache_folder() if features is None else features, watch=watch,
+                batch_size=batch_size, features=cache_folder() if features is None else features,
+                forget=features is None, watch=watch,
             )  # fmt: skip
             if found is None:  # torchrun started several processes, and the first speaks for all
                 return

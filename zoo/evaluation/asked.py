@@ -66,6 +66,12 @@ class Plan:
         """What is to be extracted by one of the extractors."""
         return {layer for job in self.jobs if job.extractor == extractor for layer in job.metric.layers} or {MAIN}
 
+    def drop_idle(self) -> None:
+        """Leave out extractors that no metric is measured by any more."""
+        used = sorted({job.extractor for job in self.jobs})
+        self.extractors = [self.extractors[i] for i in used]
+        self.jobs = [replace(job, extractor=used.index(job.extractor)) for job in self.jobs]
+
 
 def read_metric(asked: Asked, known: Registry) -> tuple[str, Metric, str | None]:
     """A metric's name, the metric, and the extractor that its name says (`fd-resnet`), if any.
@@ -134,7 +140,7 @@ def plan(metrics: Sequence[Asked], extractors: Sequence[Any], *, device: torch.d
         of = getattr(metric, "of", "any")
         wanted = [under] if under is not None else [e for e in extractors if _fits(e, of)]
         if not wanted:
-            wanted = [builder.default(of, name)]
+            wanted = [builder.default(of)]
         for extractor in wanted:
             try:
                 number = builder.get(extractor)
@@ -156,7 +162,7 @@ class _Builder:
         self.numbers: dict[str, int] = {}
         self.said = False
 
-    def default(self, of: str, metric: str) -> str:
+    def default(self, of: str) -> str:
         if of == INCEPTION:
             return INCEPTION
         if of == "clip":

@@ -83,7 +83,7 @@ def evaluate(
     size: int | None = None, background: str | None = None, protocol: str | None = None, overrides: Any = None,
     sampler: str | None = None, steps: int | None = None, guidance: float | None = None,
     batch_size: int | None = None, device: Any = None, dtype: Any = None,
-    features: str | Path | None = None, batch: int = BATCH, keep: int = KEEP,
+    features: str | Path | None = None, forget: bool = False, batch: int = BATCH, keep: int = KEEP,
     save_statistics: str | Path | None = None, watch: Watch | None = None,
 ) -> Evaluation | None:  # fmt: skip
     """Measure `a` (generated) against `b` (real): folders, zips, splits, statistics, pipelines, pictures.
@@ -97,7 +97,8 @@ def evaluate(
         background: "white" for transparent pictures. protocol: of statistics that don't say.
         overrides, sampler, steps, guidance: of the pipeline's config. seed, batch_size, dtype: of the drawing.
         device: of all networks.
-        features: the folder in which features are kept and found again. batch: pictures an extractor is shown.
+        features: the folder in which features are kept and found again; `forget` removes them once all is measured.
+        batch: pictures an extractor is shown.
         save_statistics: write those of `b` (of `a`, without a `b`) here.
 
     Returns None in all processes but the first, where torchrun started several.
@@ -140,6 +141,8 @@ def evaluate(
                 generated = some_of(generated, n * ranges)
         count = _range_count(generated, n, ranges)
         made.jobs[:] = [job for job in made.jobs if not refused(job, made, generated, reference, count)]
+        if made.jobs and not saving:
+            made.drop_idle()
         both = [side for side in (generated, reference) if side is not None]
         run = Run(
             plan=made, processes=processes, folder=None if features is None else Path(features), batch=batch,
@@ -159,6 +162,8 @@ def evaluate(
                 job, made, generated, sides, ranges=ranges, count=count, consecutive=kinds[0] == "pipeline"
             )
         written = _write(seen[id(both[-1])][0], both[-1], save_statistics) if save_statistics is not None else None
+        for side in needed if forget else ():
+            run.forget(side)
         return _evaluation(
             made, both, [seen[id(side)][0] if id(side) in seen else None for side in both], values,
             settings={

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo import __version__
 from zoo.data.draws import stream
 from zoo.data.pictures import to_uint8
 from zoo.errors import UsageError, ZooError
@@ -110,6 +111,7 @@ class PipelinePictures:
             "rows_sha256": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
             "true": None if self._true is None or not self.pipe.stages[0].enlarges else self._true.fingerprint(),
             "device": self.pipe.device.type, "dtype": _dtype(self.pipe),
+            "versions": {"zoo": __version__, "torch": torch.__version__},
         }  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -27,6 +27,7 @@ from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.evaluation.asked import EVALUATOR, build, metric_of
 from zoo.evaluation.comparison import Evaluation, Value, evaluate
 from zoo.evaluation.drawn import evaluations_of
+from zoo.evaluation.inception import NAME as INCEPTION
 from zoo.evaluation.processes import own_device, started
 from zoo.evaluation.sources import open_source
 from zoo.evaluation.together import Watch
@@ -51,10 +52,12 @@ class Claim:
 
     @property
     def extractor(self) -> Any:
-        """The extractor that was named, or None for the metric's own."""
-        if self.published.extractor is None and self.published.metric == "fid-clean":
-            return {"name": "inception-2015", "resize": "clean"}
-        return self.published.extractor
+        """The extractor that was named, or else the metric's own: never what happens to be there."""
+        if self.published.extractor is not None:
+            return self.published.extractor
+        if self.published.metric == "fid-clean":
+            return {"name": INCEPTION, "resize": "clean"}
+        return EVALUATOR if getattr(metric_of(self.metric), "of", "any") == "clip" else INCEPTION
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -124,37 +127,44 @@ def claims(name: str) -> list[Claim]:
 def reproduce(
     name: str, *, reference: Any = None, data: Any = None, protocol: str | None = None, n: int | None = None,
     device: Any = None, dtype: Any = None, batch_size: int | None = None, features: str | Path | None = None,
-    watch: Watch | None = None,
+    forget: bool = False, watch: Watch | None = None,
 ) -> list[Outcome] | None:  # fmt: skip
     """Measure every claim by its own protocol.
 
     Args:
         reference: what the pictures are compared with; statistics, pictures, or `data` if not given.
         data: a dataset with the captions or labels that are drawn. protocol: of statistics that don't say.
-        n: fewer pictures than were published, to try; then nothing is comparable.
+        n: fewer pictures than were published, to try; then nothing is comparable. features, forget: as `evaluate`'s.
 
     Returns None in all processes but the first, under torchrun.
     """
-    outcomes: list[Outcome] = []
-    compared = data if reference is None else reference
+    outcomes: dict[int, Outcome] = {}
+    found_claims, compared = claims(name), data if reference is None else reference
+    groups: dict[str, list[int]] = {}  # of one drawing and one extractor, measured at once
+    for i, claim in enumerate(found_claims):
+        p = claim.published
+        groups.setdefault(repr((p.n, p.ranges, p.seed, claim.chosen, claim.extractor)), []).append(i)
     with started() as processes:
-        for claim in claims(name):
-            p = claim.published
+        for group in groups.values():
+            first = found_claims[group[0]]
+            p, metrics = first.published, [found_claims[i].metric for i in group]
             try:
                 found = evaluate(
-                    claim.pipeline, compared, metrics=[claim.metric],
-                    extractors=[] if claim.extractor is None else [claim.extractor], n=n or p.n, ranges=p.ranges,
-                    captions=data if reference is not None else None, protocol=protocol, seed=p.seed,
-                    batch_size=batch_size, device=device, dtype=dtype, features=features, watch=watch, **claim.chosen,
+                    first.pipeline, compared, metrics=[m for k, m in enumerate(metrics) if m not in metrics[:k]],
+                    extractors=[first.extractor], n=n or p.n, ranges=p.ranges, protocol=protocol, seed=p.seed,
+                    captions=data if reference is not None else None, batch_size=batch_size, device=device,
+                    dtype=dtype, features=features, forget=forget, watch=watch, **first.chosen,
                 )  # fmt: skip
-            except UsageError:
-                raise
             except WeightsError as error:  # missing or damaged: the other claims may stand
-                outcomes.append(Outcome(pipeline=claim.pipeline, published=p, verdict="unavailable", why=str(error)))
+                for i in group:
+                    claim = found_claims[i]
+                    outcomes[i] = Outcome(
+                        pipeline=claim.pipeline, published=claim.published, verdict="unavailable", why=str(error)
+                    )
                 continue
             if found is not None:
-                outcomes.append(judge(claim, found))
-        return None if processes.rank > 0 else outcomes
+                outcomes |= {i: judge(found_claims[i], found) for i in group}
+        return None if processes.rank > 0 else [outcomes[i] for i in range(len(found_claims))]
 
 
 def judge(claim: Claim, found: Evaluation) -> Outcome:
@@ -162,7 +172,8 @@ def judge(claim: Claim, found: Evaluation) -> Outcome:
     p = claim.published
     value = next((v for v in found.values if _front(v) == p.metric), None)
     if value is None:
-        why = str(found.absent[0]) if found.absent else f"{p.measured_by} gave no value called '{p.metric}'"
+        absent = next((a for a in found.absent if a.metric == p.measured_by), None)
+        why = str(absent) if absent is not None else f"{p.measured_by} gave no value called '{p.metric}'"
         return Outcome(pipeline=claim.pipeline, published=p, verdict="unavailable", why=why)
     verdict, why = "differs", ""
     if value.count != p.n:
@@ -235,10 +246,8 @@ def _weights(pipeline: str) -> list[dict[str, Any]]:
 
 def _extractor(claim: Claim, device: torch.device) -> str:
     """Its name and hash, or the sentence that says what is missing."""
-    of = getattr(metric_of(claim.metric), "of", "any")
-    asked = claim.extractor or (EVALUATOR if of == "clip" else "inception-2015")
     try:
-        found = build(asked, registry(), device)
+        found = build(claim.extractor, registry(), device)
     except ZooError as error:
         return str(error)
     return f"{found.name}@{found.sha256[:8]}, there"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,6 +87,12 @@ class Run:
                 source.pictures, together, folder=place, layers=self._layers(), batch=self.batch,
                 rank=self.processes.rank, world=self.processes.world, progress=self._watch(source.name),
             )  # fmt: skip
+
+    def forget(self, source: Source) -> None:
+        """Remove a side's shards: they were kept in case the run is killed, and it came to its end."""
+        place = None if source.pictures is None else self._place(source.pictures, Together(self.plan.extractors))
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
 
     def features(self, source: Source) -> list[Features | None]:
         """A side's features by extractor; None of statistics that are of another one."""
