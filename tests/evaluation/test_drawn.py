@@ -96,6 +96,16 @@ def test_what_a_pipeline_needs_to_hear_must_be_there():
         drawn(0)
 
 
+def test_words_that_nobody_knows_are_told_before_anything_is_drawn():
+    pipe = tiny_pipeline()
+    pipe.conditioners = {"text": ClassLabel(names=["food", "animals"])}
+    groups = [{**row, "group": group} for row, group in zip(ROWS, ("food", "animal", "food"), strict=True)]
+    with pytest.raises(UsageError, match="did you mean 'animals'"):
+        PipelinePictures(pipe, count=3, rows=groups)
+    known = [{**row, "group": "food"} for row in ROWS]
+    assert len(PipelinePictures(pipe, count=3, rows=known)) == 3
+
+
 def test_labels_without_rows_are_every_class_in_turn():
     pipe = tiny_pipeline()
     asked = []

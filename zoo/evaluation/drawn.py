@@ -70,6 +70,7 @@ class PipelinePictures:
         self._order = [int(i) for i in stream(0, "captions").permutation(len(self._rows))]
         self.scheme = self._check(heard)
         self._heard = heard
+        self._check_words()
 
     def _check(self, heard: set[str]) -> str:
         """How samples get their words; UsageError where they get none."""
@@ -88,6 +89,14 @@ class PipelinePictures:
         if not self._rows:
             return "every class in turn"
         return 'rows by stream(0, "captions").permutation, round and round'
+
+    def _check_words(self) -> None:
+        """Unknown words and labels are told now, and not when their picture's turn comes."""
+        rows = [self._rows[i] for i in self._order[: self.count]]
+        for conditioner in self.pipe.conditioners.values():
+            key = "text" if hears(conditioner) == "prompts" else "group"
+            if rows and hasattr(conditioner, "check"):
+                conditioner.check([*dict.fromkeys(str(row[key]) for row in rows)])  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return self.count
