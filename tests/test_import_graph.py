@@ -31,7 +31,7 @@ LAYERS = (
     ("zoo.safety", "zoo.generation", "zoo.tasks"),
     ("zoo.stage", "zoo.request", "zoo.stage_run", "zoo.pipeline"),
     ("zoo.data",),
-    ("zoo.checkpoints", "zoo.evaluation", "zoo.training"),
+    ("zoo.checkpoints", "zoo.evaluation", "zoo.training", "zoo.conformance", "zoo.installation"),
     ("zoo.assemble",),
     ("zoo.cli",),
     ("zoo.__main__",),
@@ -50,7 +50,7 @@ FORBIDDEN = (
     ("zoo.pipeline", "zoo.config", "a pipeline is given its parts"),
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
 )
-TORCH_FREE = ("zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.cli")
+TORCH_FREE = ("zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.cli", "zoo.installation")
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers"}
 
 
@@ -191,6 +191,7 @@ def test_only_the_registry_file_names_import_targets():
         "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-clip']) == 0",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
         "from zoo.cli.main import run; assert run(['generate', '--sampler', 'nothing']) == 2",
+        "from zoo.cli.main import run; assert run(['plugin', 'check', 'no-such-package']) == 2",
     ],
 )
 def test_torch_stays_out(code):

@@ -51,7 +51,7 @@ def test_the_shipped_registry_names_known_kinds_and_targets():
 
 def test_every_shipped_component_is_there_and_says_what_it_is():
     for entry in read_registry_file(registry_file()):
-        assert entry.signature().summary, entry.key
+        assert entry.signature().summary == entry.summary() != "", entry.key
 
 
 def test_a_plugin_is_imported_when_used_and_not_before(install):
