@@ -27,6 +27,8 @@ VERBS = {
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
     "data": "zoo.cli.data:data",
+    "evaluate": "zoo.cli.evaluate:evaluate",
+    "reproduce": "zoo.cli.reproduce:reproduce",
     "doctor": "zoo.cli.doctor:doctor",
     "plugin": "zoo.cli.plugin:plugin",
     "bench": "zoo.cli.bench:bench",

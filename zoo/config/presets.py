@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_denoiser, check_schema, read_card
+from zoo.config.published import read_published
 from zoo.config.safe_yaml import read_mapping
 from zoo.config.sampling import refuse_noise
 from zoo.config.unknown import unknown
@@ -22,7 +23,7 @@ from zoo.registry import Registry
 
 PIPELINE_SCHEMA = "zoo.pipeline/1"
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
-KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety")
+KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety", "published")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
     "augmentation", "step_cache",
@@ -79,6 +80,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry) -> dict[str, Any
     if not isinstance(conditioners, Mapping):
         raise ConfigError(f"conditioners is {show(conditioners)}; write one `name: block` line each")
     safety = config.get("safety")
+    read_published(config.get("published"), "a pipeline")  # checked here; no part of what is built
     checked: dict[str, Any] = {
         "schema": config["schema"],
         "name": _text(config.get("name"), "name"),
