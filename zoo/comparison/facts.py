@@ -92,7 +92,10 @@ def brief(kind: str, value: Any, registry: Registry) -> str:
     """A block with only those arguments that differ from the component's defaults."""
     full = written(kind, value, registry)
     plain = written(kind, {"name": full.get("name")}, registry)
-    return show({k: v for k, v in full.items() if k == "name" or plain.get(k) != v})
+    return show({
+        k: brief(k, v, registry) if k in KINDS and _is_block(v) else v
+        for k, v in full.items() if k == "name" or plain.get(k) != v
+    })  # fmt: skip
 
 
 def weights(value: Any, side: Side, *, denoiser: bool = False) -> Weights:
@@ -116,17 +119,17 @@ def _card(name: str) -> Card | None:
         return None
 
 
-def make_schedule(value: Any, registry: Registry) -> Any:
-    """The schedule of a block. Schedules are numpy alone."""
+def make(kind: str, value: Any, registry: Registry) -> Any:
+    """The component of a block, and those inside it; for schedules that takes numpy alone."""
     named = block(value)
-    target = registry.load("schedule", named.pop("name", ""))
-    return target(**{k: make_schedule(v, registry) if k == "schedule" else v for k, v in named.items()})
+    target = registry.load(kind, named.pop("name", ""))
+    return target(**{k: make(k, v, registry) if k in KINDS and _is_block(v) else v for k, v in named.items()})
 
 
 def schedule_facts(value: Any, registry: Registry) -> ScheduleFacts | None:
     """The ends of a schedule; None where it can't be made."""
     try:
-        schedule = make_schedule(value, registry)
+        schedule = make("schedule", value, registry)
         ends = [tuple(float(v) for v in schedule(t)) for t in (NEARLY_CLEAN, 1.0)]
         first = 1.0 if schedule.T is None else float(schedule(1.0 / schedule.T)[0])
     except (ZooError, TypeError, ValueError):
