@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zoo.comparison import compare
-from zoo.comparison.facts import evaluations, schedule_facts
+from zoo.comparison.facts import evaluations, schedule_facts, show
 from zoo.config.check import resolve
 from zoo.errors import UsageError
 from zoo.registry import read_registry_file, registry, registry_file
@@ -205,3 +205,13 @@ def test_evaluations_are_those_of_the_plan(name):
             assert planned == count if sure else planned <= count, (key, steps)
             exact += sure
     assert exact or told is None
+
+
+def test_a_grid_with_nodes_of_its_own_is_not_counted():
+    block = {"name": "ddim", "steps": 5, "grid": {"name": "goes-back"}}
+    assert evaluations(block, lambda: None) is None
+    assert evaluations({**block, "grid": {"name": "karras"}}, lambda: None) == (5, True)
+
+
+def test_long_lists_are_told_by_their_beginning():
+    assert show(list(range(30))) == "[0, 1, 2, 3, 4, 5, 6, 7, and 22 more]"

@@ -14,6 +14,7 @@ from zoo.errors import ZooError
 from zoo.registry import KINDS, Registry
 
 NEARLY_CLEAN = 0.001  # the t at which a schedule's clean end is told: the first of a thousand points
+_SHOWN = 8  # entries of a list, like the names of classes
 _MADE = re.compile(r"([A-Za-z_]\w*)\(\)")  # a default that is a component: Trailing()
 
 
@@ -84,7 +85,8 @@ def show(value: Any) -> str:
     if isinstance(value, (int, float)):
         return number(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(show(v) for v in value) + "]"
+        more = f", and {len(value) - _SHOWN} more" if len(value) > _SHOWN else ""
+        return "[" + ", ".join(show(v) for v in value[:_SHOWN]) + more + "]"
     return str(value)
 
 
@@ -153,6 +155,8 @@ def evaluations(sampler: Mapping[str, Any], ends: Callable[[], ScheduleFacts | N
     steps, name = sampler.get("steps"), sampler.get("name")
     if isinstance(steps, bool) or not isinstance(steps, int):
         return None
+    if block(sampler.get("grid", "trailing")).get("name") not in _GRIDS:
+        return None  # a grid that goes back, or a plugin's, has nodes of its own
     if name in _ONE_EACH:
         return steps, True
     if name == "predictor-corrector":
@@ -174,3 +178,4 @@ def evaluations(sampler: Mapping[str, Any], ends: Callable[[], ScheduleFacts | N
 
 _REPEATS = {"dpm-solver": "order", "annealed-langevin": "repeats"}  # the argument that says how often a step asks
 _ONE_EACH = ("ddpm", "ddim", "dpmpp-2m", "euler", "euler-ancestral", "dpmpp-2m-sde", "lms", "unipc")
+_GRIDS = ("leading", "trailing", "linspace", "karras", "log-snr", "exponential", "sections", "table")  # a node a step

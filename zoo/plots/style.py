@@ -32,7 +32,7 @@ SUFFIXES = (".png", ".svg")
 DPI = 160
 MARGIN = 0.25
 _STROKE = 0.24  # of a legend's line
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.color": INK, "axes.labelcolor": SOFT,
     "axes.edgecolor": "#b9c0c9", "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titlecolor": INK, "axes.titlepad": 7.0,
