@@ -73,7 +73,8 @@ class Replay:
         )
         if self.maximum is None:
             return f"different: {reasons}"
-        by = f"at most {self.maximum}, on average {self.mean:.3g} steps of 255, in {100 * (self.share or 0):.2g} % of the values"
+        share = 100.0 * (self.share or 0.0)
+        by = f"at most {self.maximum}, on average {self.mean:.3g} steps of 255, in {share:.2g} % of the values"
         if self.verdict == "within":
             return f"within {self.tolerance:g}: {by} ({reasons})"
         return f"different: {by}, because {reasons}" if self.because else f"different: {by} ({reasons})"
