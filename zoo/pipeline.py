@@ -255,7 +255,7 @@ class Pipeline:
                 "size": request.size, "steps": request.steps, "guidance": request.guidance,
                 "strength": request.strength if request.image is not None else None, "batch_size": batch,
             },
-            "inputs": {k: tasks.hash_of(v) for k, v in inputs.items() if v is not None},
+            "inputs": {k: tasks.hash_of(_shared(v)) for k, v in inputs.items() if v is not None},
             "stages": [
                 {"name": r.stage.name, "evaluations": r.table.evaluations}
                 | ({"augmentation": r.stage.augmentation} if r.stage.enlarges else {})
@@ -275,3 +275,8 @@ def _shortened(run: StageRun) -> dict[str, int]:
     """How many evaluations are of the whole network, where a step cache shortens the others."""
     cache = run.stage.denoiser.step_cache
     return {} if cache is None else {"full_evaluations": cache.full_evaluations(run.table.evaluations)}
+
+
+def _shared(rows: Tensor) -> Tensor:
+    """One row where all are the same tensor's: what a call was given doesn't depend on how many it drew from it."""
+    return rows[:1] if rows.stride(0) == 0 else rows
