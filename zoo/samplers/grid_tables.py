@@ -8,6 +8,7 @@ optimisation (Sabour et al. 2024); for other numbers of steps it is interpolated
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Sections:
 class Table:
     """Noise levels from a table: `ays-sd1`, `ays-sdxl`, or sigmas (sigma / alpha, one more than steps)."""
 
-    table: str = "ays-sd1"
+    table: Literal["ays-sd1", "ays-sdxl"] = "ays-sd1"
     sigmas: tuple[float, ...] | list[float] | None = None
 
     def __post_init__(self) -> None:
