@@ -102,7 +102,7 @@ def asks(name, said):
 @pytest.mark.parametrize(("name", "said", "steps"), CASES)
 def test_samples_are_draws_of_the_data_and_not_where_the_noise_is_wrong(name, said, steps):
     sampler, noise = ENTRIES[name].load()(**said), Counted()
-    assert p_value(draw(sampler, steps, noise)) > 1e-3
+    assert p_value(draw(sampler, steps, noise)) > 1e-4
     if noise.asked:
         assert p_value(draw(sampler, steps, Counted(1.15))) < 1e-8
 
