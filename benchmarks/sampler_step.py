@@ -39,7 +39,11 @@ BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.
 TRAILING = {**BETAS, "timestep_spacing": "trailing"}
 SDE = {**TRAILING, "algorithm_type": "sde-dpmsolver++"}
 # Where a sampler's own defaults aren't the counterpart's.
-ARGUMENTS: dict[str, dict[str, Any]] = {"edm": {"solver": "euler"}, "annealed-langevin": {"repeats": 2}}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "edm": {"solver": "euler"},
+    "annealed-langevin": {"repeats": 2},
+    "repaint": {"resamples": 2},
+}
 # (diffusers' scheduler, its arguments, arguments of its step); None: it has none that steps like this.
 COUNTERPARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]] | None] = {
     "ddpm": ("DDPMScheduler", {"clip_sample": False, **TRAILING}, {}),
@@ -56,6 +60,7 @@ COUNTERPARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]] | None] = {
     "unipc": ("UniPCMultistepScheduler", TRAILING, {}),
     "plms": ("PNDMScheduler", {"skip_prk_steps": True, **TRAILING}, {}),
     "lms": ("LMSDiscreteScheduler", TRAILING, {}),
+    "repaint": None,
     "predictor-corrector": None,
     "annealed-langevin": None,
 }

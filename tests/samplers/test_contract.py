@@ -13,7 +13,7 @@ from zoo.types import Condition
 SHAPE = (2, 3, 3)
 DATA = mixture(SHAPE)
 ENTRIES = {e.name: e for e in read_registry_file(registry_file()) if e.kind == "sampler"}
-SMALL = {"annealed-langevin": {"repeats": 2}}
+SMALL = {"annealed-langevin": {"repeats": 2}, "repaint": {"jump": 2, "resamples": 2}}
 SCHEDULES = {
     "linear": LinearSchedule(),
     "cosine": CosineSchedule(),

@@ -35,6 +35,7 @@ RUNS = {
     "edm": [({}, 80), ({"solver": "euler"}, 400)],
     "dpmpp-2m-sde": [({}, 80), ({"solver": "heun"}, 160)],
     "dpmpp-sde": [({}, 200)],
+    "repaint": [({"jump": 5, "resamples": 2}, 500)],
     "dpmpp-2s": [({}, 60), ({"eta": 1.0}, 100)],
     "predictor-corrector": [
         ({}, 250),

@@ -18,6 +18,7 @@ ARGUMENTS = {
     "tabulated": {"table": list(np.linspace(1e-3, 0.08, 60))},
     "zero-terminal-snr": {"schedule": LinearSchedule()},
     "annealed-langevin": {"repeats": 2},
+    "repaint": {"jump": 2, "resamples": 2},
 }
 CLOSE = 1e-7
 

@@ -10,7 +10,7 @@ known region it walks as under a perfect denoiser whose data is that one sample:
 
 Either way the network sees around the hole what it was trained to see, and the run ends in the known x0 exactly,
 whatever the sampler. The hole is only as well fitted to its surroundings as the network makes it at each step;
-resampling (RePaint, Lugmayr et al. 2022) would be a grid that goes back, not another mask.
+the sampler `repaint` goes back and paints again (Lugmayr et al. 2022), under the same mask.
 """
 
 from __future__ import annotations
