@@ -1,9 +1,11 @@
-"""What a sampler's own arithmetic costs a step, next to diffusers' `scheduler.step` on the same tensors.
+"""What every sampler's own arithmetic costs, next to the `step` of diffusers' scheduler of the same method.
 
 The network is left out on both sides: zoo's loop is given a ready x0, diffusers' a ready output of the network. Since
 diffusers' step also reads x0 from that output, which zoo does in its denoiser, the cost with the reading (and with
-its search for NaN) is measured too. Runs of both are interleaved and the median is taken, so that other load on the
-machine falls on both alike.
+its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all the rest, and nothing
+of it is the sampler's. Numbers are microseconds for each evaluation of the network, so that solvers with two a step
+compare. All samplers, both libraries and both shapes are interleaved and medians are taken, so that other load on the
+machine falls on all alike.
 
     python -m benchmarks.sampler_step
 """
@@ -11,26 +13,57 @@ machine falls on both alike.
 from __future__ import annotations
 
 import argparse
+import inspect
 import statistics
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import perf_counter
+from typing import Any
+from unittest.mock import patch
 
+import diffusers
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
-import zoo.samplers.ddim
-import zoo.samplers.dpmpp
 from benchmarks import record
 from zoo.denoiser import Denoiser
 from zoo.parameterization import Eps
+from zoo.registry import read_registry_file, registry_file
 from zoo.schedules import ScaledLinearSchedule
 from zoo.types import Condition, Prediction, Sampler
 
 SHAPES = ((4, 4, 16, 16), (1, 4, 64, 64))
 SCHEDULE = ScaledLinearSchedule()
-BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "trailing"}
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+TRAILING = {**BETAS, "timestep_spacing": "trailing"}
+SDE = {**TRAILING, "algorithm_type": "sde-dpmsolver++"}
+# Where a sampler's own defaults aren't the counterpart's.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "edm": {"solver": "euler"},
+    "annealed-langevin": {"repeats": 2},
+    "repaint": {"resamples": 2},
+}
+# (diffusers' scheduler, its arguments, arguments of its step); None: it has none that steps like this.
+COUNTERPARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]] | None] = {
+    "ddpm": ("DDPMScheduler", {"clip_sample": False, **TRAILING}, {}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False, **TRAILING}, {}),
+    "dpmpp-2m": ("DPMSolverMultistepScheduler", TRAILING, {}),
+    "euler": ("EulerDiscreteScheduler", TRAILING, {}),
+    "euler-ancestral": ("EulerAncestralDiscreteScheduler", TRAILING, {}),
+    "heun": ("HeunDiscreteScheduler", TRAILING, {}),
+    "edm": ("EulerDiscreteScheduler", TRAILING, {"s_churn": 40.0, "s_tmin": 0.05, "s_tmax": 50.0, "s_noise": 1.003}),
+    "dpmpp-2m-sde": ("DPMSolverMultistepScheduler", SDE, {}),
+    "dpmpp-sde": ("DPMSolverSinglestepScheduler", {**BETAS, "algorithm_type": "sde-dpmsolver++"}, {}),
+    "dpmpp-2s": ("DPMSolverSinglestepScheduler", BETAS, {}),
+    "dpm-solver": ("KDPM2DiscreteScheduler", TRAILING, {}),
+    "unipc": ("UniPCMultistepScheduler", TRAILING, {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True, **TRAILING}, {}),
+    "lms": ("LMSDiscreteScheduler", TRAILING, {}),
+    "repaint": None,
+    "predictor-corrector": None,
+    "annealed-langevin": None,
+}
 
 
 class Given(nn.Module):
@@ -44,25 +77,41 @@ class Given(nn.Module):
         return self.output
 
 
-def no_noise(step: int, draw: int = 0) -> Tensor:
-    raise AssertionError("these samplers are deterministic")
+def samplers() -> dict[str, Sampler]:
+    """Every registered sampler."""
+    entries = [e for e in read_registry_file(registry_file()) if e.kind == "sampler"]
+    return {e.name: e.load()(**ARGUMENTS.get(e.name, {})) for e in entries}
 
 
-def zoo_run(sampler: Sampler, shape: tuple[int, ...], steps: int, *, reading: bool) -> Callable[[], object]:
+def zoo_run(sampler: Sampler, shape: tuple[int, ...], steps: int, *, reading: bool) -> Callable[[], float]:
+    """A run, from x to the end; returns seconds an evaluation."""
     table = sampler.plan(SCHEDULE, steps)
-    x, output = torch.randn(shape), torch.randn(shape)
+    x, output, ready = torch.randn(shape), torch.randn(shape), torch.randn(shape)
     if reading:
-        denoiser = Denoiser(network=Given(output), schedule=SCHEDULE, parameterization=Eps())
-        denoise = denoiser.bind(Condition(), table)
+        denoiser = Denoiser(network=Given(output), schedule=SCHEDULE, parameterization=Eps(), time_rounding="nearest")
+        denoise: Any = denoiser.bind(Condition(), table)
     else:
         prediction = Prediction(x0=output)
         denoise = lambda x, step: prediction  # noqa: E731
-    return lambda: sampler(denoise, table, x, noise=no_noise)
+
+    def run() -> float:
+        began = perf_counter()
+        sampler(denoise, table, x, noise=lambda step, draw=0: ready)
+        return (perf_counter() - began) / len(table)
+
+    return run
 
 
-def diffusers_run(make: Callable, shape: tuple[int, ...], steps: int) -> Callable[[], float]:
-    scheduler = make()
+def diffusers_run(name: str, shape: tuple[int, ...], steps: int) -> Callable[[], float] | None:
+    """The same of diffusers' counterpart, its scaling of the network's input included."""
+    found = COUNTERPARTS.get(name)
+    if found is None:
+        return None
+    made, said, in_step = found
+    scheduler: Any = getattr(diffusers, made)(**said)
     x, output = torch.randn(shape), torch.randn(shape)
+    takes = inspect.signature(scheduler.step).parameters
+    in_step = {k: v for k, v in in_step.items() if k in takes}
 
     def run() -> float:
         scheduler.set_timesteps(steps)  # its history starts anew; this is not counted
@@ -70,51 +119,70 @@ def diffusers_run(make: Callable, shape: tuple[int, ...], steps: int) -> Callabl
         state = x
         began = perf_counter()
         for t in timesteps:
-            state = scheduler.step(output, t, state, return_dict=False)[0]
-        return perf_counter() - began
+            scheduler.scale_model_input(state, t)
+            state = scheduler.step(output, t, state, return_dict=False, **in_step)[0]
+        return (perf_counter() - began) / len(timesteps)
 
     return run
 
 
-def measure(steps: int, repeats: int) -> list[dict]:
-    pairs = {
-        "ddim": (zoo.samplers.ddim.DDIM(), lambda: DDIMScheduler(clip_sample=False, **BETAS)),
-        "dpmpp-2m": (zoo.samplers.dpmpp.DPMpp2M(), lambda: DPMSolverMultistepScheduler(**BETAS)),
-    }
+def with_ready_noise(stack: ExitStack) -> None:
+    """Until the stack closes, diffusers' schedulers are handed noise that was drawn before."""
+    ready = {shape: torch.randn(shape) for shape in SHAPES}
+    modules = {getattr(diffusers, found[0]).__module__ for found in COUNTERPARTS.values() if found}
+    for module in modules:
+        if hasattr(sys.modules[module], "randn_tensor"):
+            given = lambda shape, *_, **__: ready[tuple(shape)]  # noqa: E731
+            stack.enter_context(patch.object(sys.modules[module], "randn_tensor", given))
+
+
+def measure(steps: int, repeats: int, *, warm: int = 3) -> list[dict[str, Any]]:
+    """One row a sampler and shape; `diffusers_us` is None where there is no counterpart."""
+    with ExitStack() as stack:
+        with_ready_noise(stack)
+        return _measure(steps, repeats, warm)
+
+
+def _measure(steps: int, repeats: int, warm: int) -> list[dict[str, Any]]:
+    runs: dict[tuple[str, tuple[int, ...]], dict[str, Callable[[], float] | None]] = {}
+    for shape in SHAPES:
+        for name, sampler in samplers().items():
+            runs[name, shape] = {
+                "zoo": zoo_run(sampler, shape, steps, reading=False),
+                "zoo_with_reading": zoo_run(sampler, shape, steps, reading=True),
+                "diffusers": diffusers_run(name, shape, steps),
+            }
+    seconds: dict[tuple[str, tuple[int, ...], str], list[float]] = {}
+    for turn in range(repeats + warm):
+        for (name, shape), each in runs.items():
+            # Whoever goes second finds warmer caches: they take turns.
+            for key, run in list(each.items())[:: 1 if turn % 2 else -1]:
+                if run is not None:
+                    spent = run()
+                    if turn >= warm:
+                        seconds.setdefault((name, shape, key), []).append(spent)
     rows = []
-    for name, (sampler, make) in pairs.items():
-        for shape in SHAPES:
-            own = zoo_run(sampler, shape, steps, reading=False)
-            read = zoo_run(sampler, shape, steps, reading=True)
-            theirs = diffusers_run(make, shape, steps)
-            seconds: dict[str, list[float]] = {"zoo": [], "zoo_with_reading": [], "diffusers": []}
-            for turn in range(repeats + 3):
-                began = perf_counter()
-                own()
-                between = perf_counter()
-                read()
-                ended = perf_counter()
-                spent = (between - began, ended - between, theirs())
-                if turn >= 3:  # the first turns warm up
-                    for key, value in zip(seconds, spent, strict=True):
-                        seconds[key].append(value / steps)
-            microseconds = {f"{key}_us": round(1e6 * statistics.median(value), 2) for key, value in seconds.items()}
-            rows.append(
-                {
-                    "sampler": name,
-                    "shape": list(shape),
-                    **microseconds,
-                    "times_faster": round(microseconds["diffusers_us"] / microseconds["zoo_us"], 1),
-                    "times_faster_with_reading": round(
-                        microseconds["diffusers_us"] / microseconds["zoo_with_reading_us"], 1
-                    ),
-                }
-            )
+    for (name, shape), each in runs.items():
+        took = {k: round(1e6 * statistics.median(seconds[name, shape, k]), 2) for k, run in each.items() if run}
+        theirs = took.get("diffusers")
+        counterpart = COUNTERPARTS.get(name)
+        rows.append(
+            {
+                "sampler": name,
+                "shape": list(shape),
+                "counterpart": counterpart[0] if counterpart else None,
+                "zoo_us": took["zoo"],
+                "zoo_with_reading_us": took["zoo_with_reading"],
+                "diffusers_us": theirs,
+                "times_faster": None if theirs is None else round(theirs / took["zoo"], 1),
+                "times_faster_with_reading": None if theirs is None else round(theirs / took["zoo_with_reading"], 1),
+            }
+        )
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A sampler step's own arithmetic, against diffusers'.")
+    parser = argparse.ArgumentParser(description="Every sampler's own arithmetic, against diffusers' scheduler steps.")
     parser.add_argument("--steps", type=int, default=50, help="steps of a run")
     parser.add_argument("--repeats", type=int, default=60, help="runs to take the median of")
     parser.add_argument("--quick", action="store_true", help="three runs and no record")
@@ -123,17 +191,18 @@ def main() -> None:
         options.repeats = 3
     with torch.inference_mode():
         rows = measure(options.steps, options.repeats)
-    print("sampler    shape            zoo us  with reading  diffusers us  times faster  with reading")
+    print("sampler              shape            zoo us  with reading  diffusers us  times faster  with reading")
     for row in rows:
+        said = [row[k] if row[k] is not None else "-" for k in ("diffusers_us", "times_faster")]
+        last = row["times_faster_with_reading"]
         print(
-            f"{row['sampler']:<10} {'x'.join(map(str, row['shape'])):<14} {row['zoo_us']:>8} "
-            f"{row['zoo_with_reading_us']:>13} {row['diffusers_us']:>13} {row['times_faster']:>13} "
-            f"{row['times_faster_with_reading']:>13}"
+            f"{row['sampler']:<20} {'x'.join(map(str, row['shape'])):<14} {row['zoo_us']:>8} "
+            f"{row['zoo_with_reading_us']:>13} {said[0]:>13} {said[1]:>13} {'-' if last is None else last:>13}"
         )
     if not options.quick:
         made = record.make(
             "sampler_step",
-            settings={"steps": options.steps, "repeats": options.repeats, "statistic": "median per step"},
+            settings={"steps": options.steps, "repeats": options.repeats, "statistic": "median an evaluation"},
             values={"rows": rows},
             threads=torch.get_num_threads(),
             packages=("torch", "diffusers"),

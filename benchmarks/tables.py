@@ -117,6 +117,7 @@ def speed(results: Path) -> str:
             (f"`{r['sampler']}`, {'x'.join(map(str, r['shape']))}", f"{r['zoo_us']:.1f} µs",
              f"{r['diffusers_us']:.1f} µs", f"{r['times_faster']:.0f}x", f"{r['times_faster_with_reading']:.1f}x")
             for r in step["values"]["rows"]
+            if r["diffusers_us"] is not None
         ]  # fmt: skip
         head = ("a sampler step's own arithmetic", "zoo", "diffusers", "faster", "with x0 read from the output")
         parts.append(markdown(head, lines))

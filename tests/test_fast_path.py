@@ -83,7 +83,7 @@ def test_what_a_network_is_told_besides_text_is_embedded_for_each_sample():
 def test_time_is_embedded_once_a_run_and_text_read_once():
     pipe = tiny_pipeline(steps=5).compile()
     unet = pipe.stages[0].denoiser.network
-    time, keys = count(unet.time_embed), count(unet.readers()[0].attn2.to_k)
+    time, keys = count(unet.time_embed), count(unet.readers()[0].to_k)
     pipe(PROMPTS)
     assert time == [5]
     assert keys == [4]  # both samples, guided and unguided

@@ -8,13 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from tests.samplers.oracle import relative
-from tests.samplers.test_original_code import LDM, ldm_run  # noqa: F401
+from tests.samplers.test_original_code import LDM, ldm_run
 from zoo.samplers import langevin
+from zoo.samplers.dpm_solver import DPMSolver
+from zoo.samplers.dpmpp import DPMpp2M
+from zoo.samplers.dpmpp_2s import DPMpp2S
 from zoo.samplers.dpmpp_sde import DPMpp2MSDE, DPMppSDE
 from zoo.samplers.euler import Euler, EulerAncestral
-from zoo.samplers.grid import Karras
+from zoo.samplers.grid import Karras, Leading
 from zoo.samplers.heun import EDM, Heun
-from zoo.samplers.multistep import LMS
+from zoo.samplers.multistep import LMS, PLMS
 from zoo.schedules import VESchedule
 from zoo.types import Prediction
 
@@ -24,9 +27,13 @@ WIDE = VESchedule(sigma_min=0.001, sigma_max=200.0)
 GRID = Karras(sigma_min=0.02, sigma_max=20.0)
 CASES = {
     "euler": Euler(grid=GRID),
+    "euler_churn": EDM(grid=GRID, solver="euler", s_churn=4.0, s_min=0.05, s_max=5.0, s_noise=1.007),
     "euler_ancestral": EulerAncestral(grid=GRID),
     "heun": Heun(grid=GRID),
     "heun_churn": EDM(grid=GRID, s_churn=8.0, s_min=0.05, s_max=50.0, s_noise=1.003),
+    "dpm_2": DPMSolver(grid=GRID, order=2),
+    "dpmpp_2m": DPMpp2M(grid=GRID),
+    "dpmpp_2s_ancestral": DPMpp2S(grid=GRID, eta=1.0),
     "dpmpp_2m_sde": DPMpp2MSDE(grid=GRID),
     "dpmpp_2m_sde_heun": DPMpp2MSDE(grid=GRID, solver="heun"),
     "dpmpp_sde": DPMppSDE(grid=GRID),
@@ -43,16 +50,40 @@ def denoiser(mu):
     return denoise
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_k_diffusion_is_met(name):
-    sampler = CASES[name]
+def k_run(name, sampler):
     table = sampler.plan(WIDE, 10)
-    per_step = 2 if name == "heun_churn" else 1
+    per_step = 2 if name in ("heun_churn", "dpmpp_2s_ancestral") else 1
     end = sampler(
         denoiser(K["mu"]), table, K[f"{name}/f64/x_start"], noise=lambda row, draw=0: K["noise"][row // per_step]
     )
+    return table, relative(end, K[f"{name}/f64/sample"])
+
+
+def test_every_recorded_sampler_of_k_diffusion_is_used():
+    assert {key.split("/")[0] for key in K} - {"mu", "noise", "x_T"} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_k_diffusion_is_met(name):
+    table, error = k_run(name, CASES[name])
     assert [s.sigma for s in table.steps] == pytest.approx(K[f"{name}/f64/call_sigma"].tolist(), rel=1e-9)
-    assert relative(end, K[f"{name}/f64/sample"]) < 1e-6
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("euler_churn", Euler(grid=GRID)),
+        ("euler_churn", EDM(grid=GRID, solver="euler", s_churn=4.0, s_min=0.05, s_max=50.0, s_noise=1.007)),
+        ("dpm_2", DPMSolver(grid=GRID, order=1)),
+        ("dpm_2", Heun(grid=GRID)),
+        ("dpmpp_2m", DPMpp2MSDE(grid=GRID, eta=0.0, solver="heun")),
+        ("dpmpp_2s_ancestral", DPMpp2S(grid=GRID, eta=0.9)),
+        ("dpmpp_2s_ancestral", DPMppSDE(grid=GRID)),
+    ],
+)
+def test_k_diffusion_is_missed_with_another_solver(name, wrong):
+    assert k_run(name, wrong)[1] > 1e-4
 
 
 @pytest.mark.parametrize(("name", "steps", "churn"), [("edm_deterministic", 10, 0.0), ("edm_stochastic", 12, 30.0)])
@@ -91,3 +122,11 @@ def test_song_is_met_with_the_batch_mean_of_norms(monkeypatch):
     mine = langevin.norms
     monkeypatch.setattr(langevin, "norms", lambda x: mine(x).mean())
     assert relative(end(), SONG["ve_pc/sample"]) < 1e-4 < own
+
+
+def test_latent_diffusions_plms_is_met():
+    end, states = ldm_run("plms_guided", sampler=PLMS(grid=Leading(offset=1), final="first"))
+    assert relative(states, LDM["plms_guided/call_x"]) < 1e-5
+    assert relative(end, LDM["plms_guided/sample"]) < 1e-5
+    assert relative(ldm_run("plms_guided", sampler=PLMS(grid=Leading(offset=1)))[0], end) > 1e-4
+    assert relative(ldm_run("plms_guided", sampler=LMS(grid=Leading(offset=1), final="first"))[0], end) > 1e-4

@@ -11,13 +11,16 @@ from tests.samplers.test_diffusers import LINEAR, drive, zoo_run
 from tests.samplers.test_oracle import end_state
 from tests.samplers.test_original_code import OPENAI
 from zoo.errors import UsageError
+from zoo.registry import read_registry_file, registry_file
+from zoo.samplers.ddim import DDIM
 from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.dpmpp import DPMpp2M
+from zoo.samplers.dpmpp_2s import DPMpp2S
 from zoo.samplers.dpmpp_sde import DPMpp2MSDE, DPMppSDE
-from zoo.samplers.euler import Euler
+from zoo.samplers.euler import Euler, EulerAncestral
 from zoo.samplers.grid import LogSNR
 from zoo.samplers.grid_tables import Sections, Table
-from zoo.samplers.heun import Heun
+from zoo.samplers.heun import EDM, Heun
 from zoo.samplers.multistep import LMS, PLMS
 from zoo.samplers.unipc import UniPC
 from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
@@ -28,12 +31,28 @@ ORDERS = {
     "dpm-solver-1": (DPMSolver(order=1), 1, 160),
     "dpm-solver-2": (DPMSolver(order=2), 2, 80),
     "dpm-solver-3": (DPMSolver(order=3), 3, 40),
+    "ddim": (DDIM(), 1, 160),
+    "euler-ancestral": (EulerAncestral(eta=0.0), 1, 160),
+    "edm": (EDM(s_churn=0.0), 2, 80),
+    "edm-euler": (EDM(s_churn=0.0, solver="euler"), 1, 160),
+    "dpmpp-2m": (DPMpp2M(), 2, 160),
+    "dpmpp-2s": (DPMpp2S(), 2, 80),
     "dpmpp-2m-sde": (DPMpp2MSDE(eta=0.0), 2, 160),
     "dpmpp-sde": (DPMppSDE(eta=0.0), 2, 80),
     "plms": (PLMS(), 2, 160),
     # Corrected steps are of a higher order; the last one, of first order and never corrected, bounds the whole.
     "unipc": (UniPC(order=2), 2, 80),
 }
+
+
+# LMS has a test of its own; these have no deterministic form.
+ELSEWHERE = {"lms", "ddpm", "repaint", "predictor-corrector", "annealed-langevin"}
+
+
+def test_every_registered_solver_of_the_ode_has_its_order_seen():
+    entries = {e.name: e.load() for e in read_registry_file(registry_file()) if e.kind == "sampler"}
+    seen = {type(sampler) for sampler, _, _ in ORDERS.values()}
+    assert {name for name, made in entries.items() if made not in seen} == ELSEWHERE
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,12 @@ def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]
     """The configuration of diffusers' `UNet2DConditionModel` that is this U-Net."""
     if unet.patch > 1:
         raise ConfigError(f"a U-Net with patch {unet.patch} can't be a UNet2DConditionModel, which takes single pixels")
+    if unet.dims != 2:
+        raise ConfigError(
+            f"a U-Net of {unet.dims} spatial dimensions can't be a UNet2DConditionModel; it takes pictures"
+        )
+    if any(isinstance(m, BasicTransformerBlock) and m.cross_only for m in unet.modules()):
+        raise ConfigError("a U-Net with cross_only_levels isn't exported; only others can be")
     levels = _levels(unet)
     middle = [m for m in unet.middle_block if isinstance(m, SpatialTransformer)]
     if not middle:
@@ -43,6 +49,8 @@ def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]
     residual = [next(m for m in level if isinstance(m, ResBlock)) for level in levels]
     channels = [block.out_layers[3].out_channels for block in residual]
     _check_first_level(unet.width, channels, what="U-Net")
+    if unet.stem_width != unet.width:
+        raise ConfigError("a U-Net with a stem_width of its own can't be a UNet2DConditionModel; only others can be")
     norm = residual[0].in_layers[0]
     assert isinstance(norm, nn.GroupNorm)
     return {
@@ -64,9 +72,9 @@ def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]
         "norm_num_groups": norm.num_groups,
         "norm_eps": norm.eps,
         "act_fn": "silu",
-        "downsample_padding": 1,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
+        "downsample_padding": 1 if unet.downsample_padding == "both" else 0,
+        "flip_sin_to_cos": unet.time_features == "cosines-first",
+        "freq_shift": 0 if unet.time_features == "cosines-first" else 1,
     }
 
 

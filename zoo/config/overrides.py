@@ -22,6 +22,8 @@ from zoo.registry import KINDS, Registry, registry
 # A swap keeps what both components take where arguments are settings of a run. Those of networks, autoencoders,
 # conditioners and schedules describe what was trained, and mean nothing to another one.
 _KEEPING = ("sampler", "grid", "guidance")
+# Of samplers, what means the same in all of them. One's eta of 0 is a plain DDIM and would silence an ancestral one.
+_ANY_SAMPLERS = frozenset({"steps", "grid", "final"})
 SHORTCUTS = ("sampler", "steps", "guidance")
 Overrides = Mapping[str, Any] | Sequence[str] | None
 
@@ -156,6 +158,7 @@ def _replace(old: Any, new: Any, kind: str | None, known: Registry) -> Any:
     if kind not in _KEEPING:
         return block
     kept = _takes(kind, before.get("name"), known) & _takes(kind, block["name"], known)
+    kept = kept & _ANY_SAMPLERS if kind == "sampler" else kept
     return {"name": block["name"], **{k: v for k, v in before.items() if k in kept}, **block}
 
 

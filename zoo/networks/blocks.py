@@ -2,6 +2,8 @@
 
 Ho et al. 2020 (appendix B); Dhariwal & Nichol 2021 (section 3) for what came later: attention at several resolutions,
 residual blocks that resample, adaptive group normalisation. Names and shapes equal those of the published files.
+
+Samples are (B, C, *spatial) with one, two or three spatial dimensions (`dims`); what is said of H and W goes for all.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from zoo.networks.transformer import Context, SpatialTransformer
 
 Resample = Literal["down", "up"]
 QKVOrder = Literal["legacy", "new"]
+DownsamplePadding = Literal["both", "end"]
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -32,6 +35,23 @@ def timestep_embedding(time: Tensor, width: int, *, max_period: float = 10000.0)
     frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
     angles = time.float()[:, None] * frequencies[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def sines_first_embedding(time: Tensor, width: int, *, max_period: float = 10000.0) -> Tensor:
+    """Sinusoidal features of time (B,) -> (B, width) as Ho et al. 2020 order them: sines first, and slower cosines.
+
+    The exponent is divided by one less than half the width, so that the last frequency is 1 / max_period.
+    """
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=time.device)
+    angles = time.float()[:, None] * torch.exp(-math.log(max_period) * steps / (half - 1))[None]
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def convolution(dims: int, inside: int, outside: int, size: int, *, stride: int = 1, padding: int = 0) -> nn.Module:
+    """A convolution over one, two or three spatial dimensions."""
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    return kind(inside, outside, size, stride=stride, padding=padding)
 
 
 def embedding_layers(width: int, emb_channels: int) -> nn.Sequential:
@@ -48,7 +68,7 @@ def zeroed(module: M) -> M:
 
 def halve(x: Tensor) -> Tensor:
     """H and W halved by the mean of each 2x2 cell."""
-    return F.avg_pool2d(x, 2)
+    return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3](x, 2)
 
 
 def double(x: Tensor) -> Tensor:
@@ -65,25 +85,25 @@ class ResBlock(nn.Module):
 
     def __init__(
         self, channels: int, emb_channels: int, out_channels: int, *, groups: int, dropout: float = 0.0,
-        scale_shift: bool = False, resample: Resample | None = None,
+        scale_shift: bool = False, resample: Resample | None = None, dims: int = 2, eps: float = 1e-5,
     ) -> None:  # fmt: skip
         super().__init__()
         self.scale_shift, self.resample = scale_shift, resample
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+            nn.GroupNorm(groups, channels, eps=eps), nn.SiLU(), convolution(dims, channels, out_channels, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(
             nn.SiLU(), nn.Linear(emb_channels, 2 * out_channels if scale_shift else out_channels)
         )
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(groups, out_channels),
+            nn.GroupNorm(groups, out_channels, eps=eps),
             nn.SiLU(),
             nn.Dropout(dropout),
             # Each block starts as its shortcut (Dhariwal & Nichol 2021).
-            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+            zeroed(convolution(dims, out_channels, out_channels, 3, padding=1)),
         )
         same = channels == out_channels
-        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+        self.skip_connection = nn.Identity() if same else convolution(dims, channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         if self.resample is None:
@@ -92,7 +112,8 @@ class ResBlock(nn.Module):
             resize = halve if self.resample == "down" else double
             h = self.in_layers[2](resize(self.in_layers[1](self.in_layers[0](x))))
             x = resize(x)
-        told = self.emb_layers(emb)[:, :, None, None]
+        told = self.emb_layers(emb)
+        told = told.reshape(*told.shape, *[1] * (x.ndim - 2))
         if self.scale_shift:
             scale, shift = told.chunk(2, dim=1)
             h = self.out_layers[0](h) * (1 + scale) + shift
@@ -115,11 +136,13 @@ def attend(qkv: Tensor, *, heads: int, order: QKVOrder) -> Tensor:
 class AttentionBlock(nn.Module):
     """Self-attention over the positions of (B, C, H, W), beside a shortcut."""
 
-    def __init__(self, channels: int, *, heads: int, order: QKVOrder = "legacy", groups: int) -> None:
+    def __init__(
+        self, channels: int, *, heads: int, order: QKVOrder = "legacy", groups: int, eps: float = 1e-5
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.order: QKVOrder = order
-        self.norm = nn.GroupNorm(groups, channels)
+        self.norm = nn.GroupNorm(groups, channels, eps=eps)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 
@@ -129,22 +152,30 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve H and W by a strided convolution, or by the mean."""
+    """Halve H and W by a strided convolution, or by the mean.
 
-    def __init__(self, channels: int, *, conv: bool = True) -> None:
+    padding: the convolution sees a border of zeros on `both` sides (OpenAI) or at the `end` alone (Ho et al. 2020).
+    """
+
+    def __init__(self, channels: int, *, conv: bool = True, dims: int = 2, padding: DownsamplePadding = "both") -> None:
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if conv else nn.AvgPool2d(2)
+        self.border = (0, 1) * dims if conv and padding == "end" else ()
+        self.op = (
+            convolution(dims, channels, channels, 3, stride=2, padding=0 if self.border else 1)
+            if conv
+            else (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[dims - 1](2)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        return self.op(F.pad(x, self.border) if self.border else x)
 
 
 class Upsample(nn.Module):
     """Double H and W by nearest neighbour, and a convolution."""
 
-    def __init__(self, channels: int, *, conv: bool = True, out_channels: int | None = None) -> None:
+    def __init__(self, channels: int, *, conv: bool = True, out_channels: int | None = None, dims: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out_channels or channels, 3, padding=1) if conv else nn.Identity()
+        self.conv = convolution(dims, channels, out_channels or channels, 3, padding=1) if conv else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(double(x))
@@ -191,14 +222,17 @@ def heads_of(channels: int, *, heads: int | None, head_width: int | None, networ
 
 
 def check_shape(
-    network: str, *, width: int, mult: Sequence[int], groups: int, levels: Mapping[str, Sequence[int]],
-    classes: int | None, null_class: bool, numbers: Mapping[str, int],
+    network: str, *, width: int, mult: Sequence[float], groups: int, levels: Mapping[str, Sequence[int]],
+    classes: int | None, null_class: bool, numbers: Mapping[str, int], fractions: bool = False,
 ) -> None:  # fmt: skip
-    """ConfigError where the arguments that all these networks share can't be built, by name."""
+    """ConfigError where the arguments that all these networks share can't be built, by name.
+
+    fractions: mult may name parts of the width, such as ADM's 0.5 at 512x512.
+    """
     for name, number in {"width": width, "groups": groups, **numbers}.items():
         if number < 1:
             raise ConfigError(f"network '{network}': {name} is {number}; give at least 1")
-    if not mult or any(m < 1 or m != int(m) for m in mult):
+    if not mult or (not fractions and any(m < 1 or m != int(m) for m in mult)):
         raise ConfigError(f"network '{network}': mult is {list(mult)}; give a whole number from 1 up for each level")
     if width % 2:
         raise ConfigError(f"network '{network}': width {width} is odd; time is embedded in cosines and as many sines")
@@ -206,6 +240,11 @@ def check_shape(
         raise ConfigError(
             f"network '{network}': width {width} can't be normalised in {groups} groups; give a width that is a "
             f"multiple of {groups}, or groups: {math.gcd(width, groups)}"
+        )
+    if any(m * width < groups or (m * width) % groups for m in mult):
+        raise ConfigError(
+            f"network '{network}': mult is {list(mult)}; width {width} times each is to be normalised in {groups} "
+            "groups, so give numbers that make multiples of that"
         )
     for name, chosen in levels.items():
         for level in chosen:
@@ -216,6 +255,8 @@ def check_shape(
                 )
     if classes is not None and classes < 1:
         raise ConfigError(f"network '{network}': classes is {classes}; give at least 1, or null for no classes")
+    if numbers.get("dims", 2) > 3:
+        raise ConfigError(f"network '{network}': dims is {numbers['dims']}; samples have 1, 2 or 3 spatial dimensions")
     if null_class and classes is None:
         raise ConfigError(f"network '{network}': null_class is true and classes null; say how many classes there are")
 

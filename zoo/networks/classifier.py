@@ -22,6 +22,7 @@ from zoo.networks.blocks import (
     attend,
     call,
     check_shape,
+    convolution,
     embedding_layers,
     heads_of,
     timestep_embedding,
@@ -51,31 +52,37 @@ class NoiseAwareClassifier(nn.Module):
 
     Args:
         classes: how many it tells apart. size: pixels a side; attention pool has a place for each position.
-        width, mult, blocks, attention_levels, heads, head_width, qkv_order, scale_shift, resblock_updown,
-            conv_resample, groups: as in the U-Net (zoo.networks.unet); ADM's have head_width 64 and both switches on.
+        width, mult, stem_width, blocks, attention_levels, heads, head_width, qkv_order, scale_shift, resblock_updown,
+            conv_resample, groups, dims: as in the U-Net (zoo.networks.unet); ADM's have head_width 64 and both
+            switches on.
         pool: `attention`, or the `mean` over positions, which takes any size.
     """
 
     reads = ()  # the class is what it says
 
     def __init__(
-        self, *, classes: int, size: int, in_channels: int = 3, width: int = 128, mult: Sequence[int] = (1, 2, 3, 4),
-        blocks: int = 2, attention_levels: Sequence[int] = (1, 2, 3), heads: int | None = None,
-        head_width: int | None = None, qkv_order: Literal["legacy", "new"] = "legacy",
+        self, *, classes: int, size: int, in_channels: int = 3, width: int = 128, mult: Sequence[float] = (1, 2, 3, 4),
+        stem_width: int | None = None, blocks: int = 2, attention_levels: Sequence[int] = (1, 2, 3),
+        heads: int | None = None, head_width: int | None = None, qkv_order: Literal["legacy", "new"] = "legacy",
         pool: Literal["attention", "mean"] = "attention", scale_shift: bool = True, resblock_updown: bool = True,
-        conv_resample: bool = True, groups: int = 32, dropout: float = 0.0,
+        conv_resample: bool = True, groups: int = 32, dims: int = 2, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         check_shape(
-            "classifier", width=width, mult=mult, groups=groups, levels={"attention_levels": attention_levels},
-            classes=classes, null_class=False, numbers={"in_channels": in_channels, "blocks": blocks, "size": size},
+            "classifier", width=width, mult=mult, groups=groups, fractions=True, classes=classes, null_class=False,
+            levels={"attention_levels": attention_levels},
+            numbers={
+                "in_channels": in_channels, "blocks": blocks, "size": size, "dims": dims,
+                "stem_width": width if stem_width is None else stem_width,
+            },
         )  # fmt: skip
+        stem = width if stem_width is None else stem_width
         if pool not in ("attention", "mean"):
             raise ConfigError(f"network 'classifier': pool is '{pool}'; choose attention or mean")
         if qkv_order not in ("legacy", "new"):
             raise ConfigError(f"network 'classifier': qkv_order is '{qkv_order}'; choose legacy or new")
         self.in_channels, self.width, self.classes, self.size, self.pool = in_channels, width, classes, size, pool
-        self.size_multiple = 2 ** (len(mult) - 1)
+        self.size_multiple, self.dims = 2 ** (len(mult) - 1), dims
         if size % self.size_multiple:
             raise ConfigError(
                 f"network 'classifier': size {size} can't be halved {len(mult) - 1} times; give a multiple of "
@@ -87,7 +94,7 @@ class NoiseAwareClassifier(nn.Module):
         def res(inside: int, outside: int, resample: Resample | None = None) -> ResBlock:
             return ResBlock(
                 inside, emb_channels, outside, groups=groups, dropout=dropout, scale_shift=scale_shift,
-                resample=resample,
+                resample=resample, dims=dims,
             )  # fmt: skip
 
         def counted(channels: int) -> int:
@@ -97,33 +104,34 @@ class NoiseAwareClassifier(nn.Module):
             return AttentionBlock(channels, heads=counted(channels), order=qkv_order, groups=groups)
 
         self.time_embed = embedding_layers(width, emb_channels)
-        self.input_blocks = nn.ModuleList([Block(nn.Conv2d(in_channels, width, 3, padding=1))])
-        channels = width
+        self.input_blocks = nn.ModuleList([Block(convolution(dims, in_channels, stem, 3, padding=1))])
+        channels = stem
         for number, m in enumerate(mult):
             for _ in range(blocks):
-                layers: list[nn.Module] = [res(channels, m * width)]
-                channels = m * width
+                layers: list[nn.Module] = [res(channels, int(m * width))]
+                channels = int(m * width)
                 if number in attention_levels:
                     layers.append(attention(channels))
                 self.input_blocks.append(Block(*layers))
             if number < len(mult) - 1:
-                down = res(channels, channels, "down") if resblock_updown else Downsample(channels, conv=conv_resample)
-                self.input_blocks.append(Block(down))
+                plain = Downsample(channels, conv=conv_resample, dims=dims)
+                self.input_blocks.append(Block(res(channels, channels, "down") if resblock_updown else plain))
         self.middle_block = Block(res(channels, channels), attention(channels), res(channels, channels))
         end: list[nn.Module] = [nn.GroupNorm(groups, channels), nn.SiLU()]
         if pool == "attention":
-            positions = (size // self.size_multiple) ** 2
+            positions = (size // self.size_multiple) ** dims
             end.append(AttentionPool(positions, channels, classes, heads=counted(channels)))
         else:
-            end += [nn.AdaptiveAvgPool2d(1), zeroed(nn.Conv2d(channels, classes, 1)), nn.Flatten()]
+            pool_over = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[dims - 1]
+            end += [pool_over(1), zeroed(convolution(dims, channels, classes, 1)), nn.Flatten()]
         self.out = nn.Sequential(*end)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, in_channels, H, W) as a denoiser sees it; time (B,) as the denoiser is told it."""
-        if self.pool == "attention" and tuple(x.shape[2:]) != (self.size, self.size):
+        if self.pool == "attention" and tuple(x.shape[2:]) != (self.size,) * self.dims:
             raise UsageError(
-                f"network 'classifier' pools pictures of {self.size}x{self.size} and is given "
-                f"{x.shape[3]}x{x.shape[2]}; use that size, or one trained with pool: mean"
+                f"network 'classifier' pools samples of {'x'.join([str(self.size)] * self.dims)} and is given "
+                f"{'x'.join(str(n) for n in reversed(x.shape[2:]))}; use that size, or one trained with pool: mean"
             )
         emb = self.time_embed(timestep_embedding(time, self.width).to(x.dtype))
         for block in self.input_blocks:

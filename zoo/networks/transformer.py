@@ -1,6 +1,7 @@
 """The transformer inside latent diffusion's U-Net: self-attention, cross-attention to the text, gated feed-forward.
 
-Rombach et al. 2022, section 3.3 and appendix E.2.1. Names and shapes equal Stable Diffusion's files.
+Rombach et al. 2022, section 3.3 and appendix E.2.1. Names and shapes equal Stable Diffusion's files. A block that is
+`cross_only` reads the text in both of its attentions: so do the fine levels of Stable Diffusion's upscaler.
 """
 
 from __future__ import annotations
@@ -76,9 +77,10 @@ class FeedForward(nn.Module):
 class BasicTransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, each after a norm and beside a shortcut."""
 
-    def __init__(self, width: int, *, heads: int, context_width: int) -> None:
+    def __init__(self, width: int, *, heads: int, context_width: int, cross_only: bool = False) -> None:
         super().__init__()
-        self.attn1 = CrossAttention(width, heads=heads)
+        self.cross_only = cross_only
+        self.attn1 = CrossAttention(width, heads=heads, context_width=context_width if cross_only else None)
         self.ff = FeedForward(width)
         self.attn2 = CrossAttention(width, heads=heads, context_width=context_width)
         self.norm1 = nn.LayerNorm(width)
@@ -86,37 +88,39 @@ class BasicTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
+        x = x + (self.attn1(self.norm1(x), context, mask) if self.cross_only else self.attn1(self.norm1(x)))
         x = x + self.attn2(self.norm2(x), context, mask)
         return x + self.ff(self.norm3(x))
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks over the positions of (B, C, H, W), reading context (B, L, D)."""
+    """Transformer blocks over the positions of (B, C, *spatial), reading context (B, L, D)."""
 
     def __init__(
         self, channels: int, *, heads: int, depth: int, context_width: int, projection: Literal["conv", "linear"],
-        groups: int,
+        groups: int, dims: int = 2, cross_only: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.linear = projection == "linear"
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)  # this family's norms differ: 1e-6 here, 1e-5 in ResBlock
-        self.proj_in = nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+        self.proj_in = nn.Linear(channels, channels) if self.linear else conv(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(channels, heads=heads, context_width=context_width) for _ in range(depth)
+            BasicTransformerBlock(channels, heads=heads, context_width=context_width, cross_only=cross_only)
+            for _ in range(depth)
         )
-        self.proj_out = nn.Linear(channels, channels) if self.linear else nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Linear(channels, channels) if self.linear else conv(channels, channels, 1)
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
-        _, _, height, width = x.shape
+        positions = x.shape[2:]
 
         def to_tokens(h: Tensor) -> Tensor:
             return h.flatten(2).transpose(1, 2)
 
         def to_image(h: Tensor) -> Tensor:
-            return h.transpose(1, 2).unflatten(2, (height, width))
+            return h.transpose(1, 2).unflatten(2, positions)
 
         h = self.norm(x)
         h = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))

@@ -12,6 +12,10 @@ What the papers call it, in this network's arguments (resolution 32, where level
 | improved DDPM | width 128, mult 1 2 2 2, blocks 3, attention plain at 1 2, heads 4, scale_shift, out_channels 6 |
 | ADM | attention plain, head_width 64, scale_shift, resblock_updown, out_channels 6, classes |
 | Stable Diffusion 1 | the defaults with heads 8 |
+| SD's upscaler | in_channels 7, width 256, mult 1 2 2 4, attention_levels 1 2 3, cross_only_levels 1 2, classes 1000 |
+
+Weights of Ho et al. (their own, not of OpenAI's recipe) want `norm_eps: 1e-6`, `downsample_padding: end` and
+`time_features: sines-first` too; without them nothing fails and the output is wrong in the third digit.
 
 A score network (Song & Ermon 2019) is this one too, told sigma by `time_input: log-sigma-quarter`.
 """
@@ -36,24 +40,27 @@ from zoo.networks.blocks import (
     call,
     check_shape,
     check_told,
+    convolution,
     embedding_layers,
     heads_of,
+    sines_first_embedding,
     timestep_embedding,
     zeroed,
 )
-from zoo.networks.transformer import BasicTransformerBlock, Context, KeysValues, SpatialTransformer
+from zoo.networks.transformer import BasicTransformerBlock, Context, CrossAttention, KeysValues, SpatialTransformer
 
 
 class UNet(nn.Module):
     """The OpenAI block layout.
 
-    F(x, time, context, label, level): (B, in_channels, H, W) -> (B, out_channels, H, W). H and W must be
+    F(x, time, context, vector, label, level): (B, in_channels, H, W) -> (B, out_channels, H, W). H and W must be
     multiples of patch * 2 ** (levels - 1).
 
     Args:
         in_channels: with those of a smaller picture that is joined to x_t. out_channels: twice the sample's with a
             learned variance.
         width: channels of the finest level; mult: multiples of it, one a level; blocks: residual blocks a level.
+        stem_width: channels of the first convolution, where they aren't width (ADM at 512x512: half of it).
         attention_levels: levels with attention after each residual block, counted from the finest.
         attention: a `transformer` that reads text, or `plain` self-attention; the latter wants context_width null.
         heads: attention heads, the same everywhere; head_width: instead, channels a head. One of the two is given:
@@ -61,35 +68,45 @@ class UNet(nn.Module):
         heads_up: another number of heads on the way up (improved DDPM's `num_heads_upsample`).
         qkv_order: rows of plain attention, `legacy` or `new` (of the published files, ADM at 64x64 alone).
         depth: transformer blocks in each transformer, or a number for each level; the middle has the coarsest level's.
+        cross_only_levels: levels whose transformers read the text in both of their attentions (Stable Diffusion's
+            upscaler).
         context_width: D of the tokens (B, L, D) that cross-attention reads.
         projection: into and out of each transformer, a 1x1 `conv` (SD 1) or a `linear` layer (SD 2).
         groups: groups of every norm. middle_attention: attention in the middle block.
         scale_shift: time scales and shifts norms (adaptive group normalisation). resblock_updown: residual blocks
             that resample, in place of a convolution (conv_resample) or the bare resampling.
+        norm_eps: of every norm but the transformers' own; 1e-5, and 1e-6 in the weights of Ho et al. 2020.
+        downsample_padding: zeros on `both` sides of a strided convolution, or at the `end` alone (Ho et al.).
+        time_features: `cosines-first` (OpenAI and all that followed), or `sines-first` (Ho et al.).
+        vector_width: D of a vector (B, D) that is added to the embedding of time (Stable unCLIP, SDXL).
+        dims: spatial dimensions of a sample: 1 (sound), 2, or 3 (volumes); every level halves all of them.
         classes: how many labels it knows; null_class: one more, for "no class", whose number is `classes`.
         level: is told the level in [0, 1] to which a smaller picture is noised (Saharia et al. 2022).
-        vector_width: D of a vector (B, D) that is added to the time's embedding (SDXL: pooled text and sizes).
         patch: pixels a side that the first convolution takes as one position, and the last gives back; what is
             learned is the same, at 1 / patch ** 2 of the work (Hoogeboom et al. 2023, section 3.3).
     """
 
     def __init__(
-        self, *, in_channels: int = 4, out_channels: int = 4, width: int = 320, mult: Sequence[int] = (1, 2, 4, 4),
-        blocks: int = 2, attention_levels: Sequence[int] = (0, 1, 2),
+        self, *, in_channels: int = 4, out_channels: int = 4, width: int = 320, mult: Sequence[float] = (1, 2, 4, 4),
+        stem_width: int | None = None, blocks: int = 2, attention_levels: Sequence[int] = (0, 1, 2),
         attention: Literal["transformer", "plain"] = "transformer", heads: int | None = None,
         head_width: int | None = None, heads_up: int | None = None, qkv_order: Literal["legacy", "new"] = "legacy",
-        depth: int | Sequence[int] = 1, context_width: int | None = 768, projection: Literal["conv", "linear"] = "conv",
+        depth: int | Sequence[int] = 1, context_width: int | None = 768, cross_only_levels: Sequence[int] = (),
+        projection: Literal["conv", "linear"] = "conv",
         groups: int = 32, middle_attention: bool = True, scale_shift: bool = False, resblock_updown: bool = False,
-        conv_resample: bool = True, classes: int | None = None, null_class: bool = False, level: bool = False,
-        vector_width: int | None = None, patch: int = 1, dropout: float = 0.0,
+        conv_resample: bool = True, norm_eps: float = 1e-5, downsample_padding: Literal["both", "end"] = "both",
+        time_features: Literal["cosines-first", "sines-first"] = "cosines-first", classes: int | None = None,
+        null_class: bool = False, vector_width: int | None = None, level: bool = False, patch: int = 1, dims: int = 2,
+        dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         check_shape(
-            "unet", width=width, mult=mult, groups=groups, levels={"attention_levels": attention_levels},
-            classes=classes, null_class=null_class,
+            "unet", width=width, mult=mult, groups=groups, fractions=True, classes=classes, null_class=null_class,
+            levels={"attention_levels": attention_levels, "cross_only_levels": cross_only_levels},
             numbers={
-                "in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "patch": patch,
+                "in_channels": in_channels, "out_channels": out_channels, "blocks": blocks,
                 **{f"depth {d}": d for d in ((depth,) if isinstance(depth, int) else depth)},
+                "patch": patch, "dims": dims, "stem_width": width if stem_width is None else stem_width,
             },
         )  # fmt: skip
         depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
@@ -97,8 +114,6 @@ class UNet(nn.Module):
             raise ConfigError(
                 f"network 'unet': depth is {depths}; give one number, or one for each of {len(mult)} levels"
             )
-        if vector_width is not None and classes is not None:
-            raise ConfigError("network 'unet': classes and vector_width share a place in the file; give one of them")
         if attention not in ("transformer", "plain"):
             raise ConfigError(f"network 'unet': attention is '{attention}'; choose transformer or plain")
         if qkv_order not in ("legacy", "new"):
@@ -107,27 +122,49 @@ class UNet(nn.Module):
             raise ConfigError("network 'unet': plain attention reads no text; write context_width: null")
         if attention == "transformer" and context_width is None:
             raise ConfigError("network 'unet': a transformer reads text; give context_width, or attention: plain")
+        if downsample_padding not in ("both", "end"):
+            raise ConfigError(f"network 'unet': downsample_padding is '{downsample_padding}'; choose both or end")
+        if time_features not in ("cosines-first", "sines-first"):
+            raise ConfigError(
+                f"network 'unet': time_features is '{time_features}'; choose cosines-first or sines-first"
+            )
+        if patch > 1 and dims != 2:
+            raise ConfigError(f"network 'unet': patches are of pictures, and dims is {dims}; take patch: 1")
+        if classes is not None and vector_width is not None:
+            raise ConfigError("network 'unet': classes and vector_width take one place; give one of them")
         if heads_up is not None and (attention != "plain" or heads is None):
             raise ConfigError("network 'unet': heads_up goes with attention: plain and heads; take it out")
         self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
         self.patch, self.size_multiple = patch, patch * 2 ** (len(mult) - 1)
+        self.dims, self.time_features, self.downsample_padding = dims, time_features, downsample_padding
+        self.stem_width = stem = width if stem_width is None else stem_width
         self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
         emb_channels = 4 * width
 
         def res(inside: int, outside: int, resample: Resample | None = None) -> ResBlock:
             return ResBlock(
                 inside, emb_channels, outside, groups=groups, dropout=dropout, scale_shift=scale_shift,
-                resample=resample,
+                resample=resample, dims=dims, eps=norm_eps,
             )  # fmt: skip
 
-        def attend(channels: int, level: int, *, up: bool = False) -> nn.Module:
+        def down_from(channels: int) -> nn.Module:
+            if resblock_updown:
+                return res(channels, channels, "down")
+            return Downsample(channels, conv=conv_resample, dims=dims, padding=downsample_padding)
+
+        def up_from(channels: int) -> nn.Module:
+            return (
+                res(channels, channels, "up") if resblock_updown else Upsample(channels, conv=conv_resample, dims=dims)
+            )
+
+        def attend(channels: int, level: int, *, up: bool = False, cross_only: bool = False) -> nn.Module:
             asked = heads_up if up and heads_up is not None else heads
             count = heads_of(channels, heads=asked, head_width=head_width, network="unet")
             if context_width is None:
-                return AttentionBlock(channels, heads=count, order=qkv_order, groups=groups)
+                return AttentionBlock(channels, heads=count, order=qkv_order, groups=groups, eps=norm_eps)
             return SpatialTransformer(
                 channels, heads=count, depth=depths[level], context_width=context_width, projection=projection,
-                groups=groups,
+                groups=groups, dims=dims, cross_only=cross_only,
             )  # fmt: skip
 
         self.time_embed = embedding_layers(width, emb_channels)
@@ -137,39 +174,37 @@ class UNet(nn.Module):
         elif vector_width is not None:  # its name and one layer of nesting are SDXL's
             self.label_emb = nn.Sequential(embedding_layers(vector_width, emb_channels))
         self.aug_proj = embedding_layers(width, emb_channels) if level else None
-        self.input_blocks = nn.ModuleList([Block(nn.Conv2d(in_channels * patch**2, width, 3, padding=1))])
-        skips, channels = [width], width
+        self.input_blocks = nn.ModuleList([Block(convolution(dims, in_channels * patch**2, stem, 3, padding=1))])
+        skips, channels = [stem], stem
         for number, m in enumerate(mult):
             for _ in range(blocks):
-                layers: list[nn.Module] = [res(channels, m * width)]
-                channels = m * width
+                layers: list[nn.Module] = [res(channels, int(m * width))]
+                channels = int(m * width)
                 if number in attention_levels:
-                    layers.append(attend(channels, number))
+                    layers.append(attend(channels, number, cross_only=number in cross_only_levels))
                 self.input_blocks.append(Block(*layers))
                 skips.append(channels)
             if number < len(mult) - 1:
-                down = res(channels, channels, "down") if resblock_updown else Downsample(channels, conv=conv_resample)
-                self.input_blocks.append(Block(down))
+                self.input_blocks.append(Block(down_from(channels)))
                 skips.append(channels)
         middle = [attend(channels, len(mult) - 1)] if middle_attention else []
         self.middle_block = Block(res(channels, channels), *middle, res(channels, channels))
         self.output_blocks = nn.ModuleList()
         for number, m in reversed(list(enumerate(mult))):
             for i in range(blocks + 1):
-                layers = [res(channels + skips.pop(), m * width)]
-                channels = m * width
+                layers = [res(channels + skips.pop(), int(m * width))]
+                channels = int(m * width)
                 if number in attention_levels:
-                    layers.append(attend(channels, number, up=True))
+                    layers.append(attend(channels, number, up=True, cross_only=number in cross_only_levels))
                 if number > 0 and i == blocks:
-                    up = res(channels, channels, "up") if resblock_updown else Upsample(channels, conv=conv_resample)
-                    layers.append(up)
+                    layers.append(up_from(channels))
                 self.output_blocks.append(Block(*layers))
-        last = zeroed(nn.Conv2d(channels, out_channels * patch**2, 3, padding=1))
-        self.out = nn.Sequential(nn.GroupNorm(groups, channels), nn.SiLU(), last)
+        last = zeroed(convolution(dims, channels, out_channels * patch**2, 3, padding=1))
+        self.out = nn.Sequential(nn.GroupNorm(groups, channels, eps=norm_eps), nn.SiLU(), last)
 
         readers = self.readers()
-        for place, block in enumerate(readers):
-            block.attn2.place = place
+        for place, reader in enumerate(readers):
+            reader.place = place
         self.cuts = len(self.input_blocks) - 1  # between how many blocks a step cache can cut
         # What of a condition this network listens to.
         self.reads = (
@@ -179,20 +214,23 @@ class UNet(nn.Module):
             *(("level",) if level else ()),
         )
 
-    def readers(self) -> list[BasicTransformerBlock]:
-        """The blocks that read text, in their order."""
-        return [m for m in self.modules() if isinstance(m, BasicTransformerBlock)]
+    def readers(self) -> list[CrossAttention]:
+        """The attentions that read text, in their order."""
+        blocks = [m for m in self.modules() if isinstance(m, BasicTransformerBlock)]
+        return [a for b in blocks for a in ((b.attn1, b.attn2) if b.cross_only else (b.attn2,))]
 
     def keys_values(self, context: Tensor) -> KeysValues:
         """What stands for the context (B, L, D) in `evaluate`: the same at every step, so it is made once."""
-        return tuple(block.attn2.keys_values(context) for block in self.readers())
+        return tuple(reader.keys_values(context) for reader in self.readers())
 
     def embed(
         self, time: Tensor, *, dtype: torch.dtype, label: Tensor | None = None, level: Tensor | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """What residual blocks are told (B, 4 width): time, class or vector, and augmentation level, added up."""
-        emb = self.time_embed(timestep_embedding(time, self.width).to(dtype))
+        sines_first = self.time_features == "sines-first"
+        features = (sines_first_embedding if sines_first else timestep_embedding)(time, self.width)
+        emb = self.time_embed(features.to(dtype))
         if self.label_emb is not None:
             emb = emb + self.label_emb(label if vector is None else vector)
         if self.aug_proj is not None:
@@ -210,7 +248,7 @@ class UNet(nn.Module):
         """
         inward, outward = list(self.input_blocks), list(self.output_blocks)
         cut = len(outward) - blocks
-        h, skips = pixel_unshuffle(x, self.patch), []
+        h, skips = x if self.patch == 1 else pixel_unshuffle(x, self.patch), []
         for block in inward if deep is None else inward[:blocks]:
             h = call(block, h, emb, context, mask, recompute=self.checkpointing)
             skips.append(h)
@@ -222,7 +260,8 @@ class UNet(nn.Module):
         h = deep
         for block in outward[cut:]:
             h = call(block, torch.cat([h, skips.pop()], dim=1), emb, context, mask, recompute=self.checkpointing)
-        return pixel_shuffle(self.out(h), self.patch), deep
+        out = self.out(h)
+        return out if self.patch == 1 else pixel_shuffle(out, self.patch), deep
 
     def forward(
         self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
@@ -230,8 +269,7 @@ class UNet(nn.Module):
     ) -> Tensor:  # fmt: skip
         """x (B, in_channels, H, W); time (B,) as the weights know it; context (B, L, D); mask (B, L), True = read;
         label (B,) int64; level (B,) in [0, 1]; vector (B, D)."""
-        check_told(
-            "unet", self.reads, {"context": context, "mask": mask, "label": label, "level": level, "vector": vector}
-        )
+        told = {"context": context, "mask": mask, "label": label, "level": level, "vector": vector}
+        check_told("unet", self.reads, told)
         emb = self.embed(time, dtype=x.dtype, label=label, level=level, vector=vector)
         return self.evaluate(x, emb, context, mask)[0]

@@ -8,14 +8,18 @@ Annealed Langevin takes `repeats` of them at each level, epsilon = rate sigma^2 
 last x0 (Jolicoeur-Martineau et al. 2021). Predictor-corrector walks the reverse SDE and corrects every state before it
 goes on, with epsilon = 2 (snr |z| / |score|)^2. The norms are each sample's own, not the batch's mean as in the
 original, so that a sample doesn't depend on its neighbours. In a corrector's row t_next = t.
+
+Without corrections the predictor alone is left. The reverse SDE (ibid., eq. 6) dx = (f x - g^2 score) dt + g dw has
+f = d ln(alpha) / dt and g^2 = d sigma^2 / dt - 2 f sigma^2; Euler and Maruyama's step takes both as they are at t.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Literal
+from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +27,9 @@ from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.linear import LinearSampler, Rows, ends, towards
 from zoo.samplers.state import guided_x0, wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, StepNoise, StepReport, StepTable
+from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+
+Predictor = Literal["ancestral", "reverse-diffusion", "euler-maruyama"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +76,13 @@ class PredictorCorrector:
     """Steps of the reverse SDE, each state corrected by Langevin dynamics first.
 
     predictor: `ancestral` has the right spread however long the step; `reverse-diffusion` is the original's for
-    exploding variance, and needs short steps.
+    exploding variance and `euler-maruyama` the one for any SDE, and these need short steps.
     """
 
     steps: int = 500
     corrections: int = 1
     snr: float = 0.16
-    predictor: Literal["ancestral", "reverse-diffusion"] = "ancestral"
+    predictor: Predictor = "ancestral"
     grid: Grid = field(default_factory=Trailing)
     final: Final = "clean"
 
@@ -85,8 +91,8 @@ class PredictorCorrector:
             raise ConfigError(
                 f"a corrector needs corrections from 0 up and snr > 0, not {self.corrections} and {self.snr}; mend them"
             )
-        if self.predictor not in ("ancestral", "reverse-diffusion"):
-            raise ConfigError(f"unknown predictor '{self.predictor}'; choose ancestral or reverse-diffusion")
+        if self.predictor not in get_args(Predictor):
+            raise ConfigError(f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}")
 
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
@@ -96,10 +102,15 @@ class PredictorCorrector:
         planned = []
         for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
             here, there = ends(step)
-            if here.alpha == 0.0 and self.predictor == "reverse-diffusion":
-                raise ConfigError("reverse-diffusion can't start at alpha = 0; use predictor ancestral")
+            if here.alpha == 0.0 and self.predictor != "ancestral":
+                raise ConfigError(f"{self.predictor} can't start at alpha = 0; use predictor ancestral")
             stay = replace(step, t_next=here.t, alpha_next=here.alpha, sigma_next=here.sigma, coefficients=(self.snr,))
             planned += [stay] * self.corrections
+            if self.predictor == "euler-maruyama":
+                drift, spread = rates(schedule, here.t)
+                coefficients = maruyama(step, drift=drift, spread=spread, length=here.t - there.t)
+                planned.append(replace(step, coefficients=coefficients))
+                continue
             kept = there.ratio / here.ratio
             a = there.sigma / here.sigma * kept
             spread = there.sigma if self.predictor == "ancestral" else there.alpha * here.ratio
@@ -140,3 +151,19 @@ class PredictorCorrector:
 def norms(x: Tensor) -> Tensor:
     """Each sample's length, (B, 1, ...)."""
     return x.flatten(1).norm(dim=1).view(-1, *[1] * (x.ndim - 1))
+
+
+def rates(schedule: NoiseSchedule, t: float) -> tuple[float, float]:
+    """(f, g^2) of the forward SDE at t, by differences over the piece of the schedule that a step from t covers."""
+    width = min(1e-4, 0.25 * t)
+    alpha, sigma = schedule(np.array([t, t - width, t - 2.0 * width]))
+    backward = np.array([3.0, -4.0, 1.0]) / (2.0 * width)  # second order
+    drift = float(backward @ np.log(alpha))
+    return drift, float(backward @ (sigma * sigma)) - 2.0 * drift * float(sigma[0]) ** 2
+
+
+def maruyama(step: Step, *, drift: float, spread: float, length: float) -> tuple[float, float, float]:
+    """The weights of (x_t, x0, noise) in a step of Euler and Maruyama's; a step to sigma = 0 takes its mean."""
+    pull = spread * length / step.sigma**2  # score = (alpha x0 - x) / sigma^2
+    tau = sqrt(spread * length) if step.sigma_next > 0.0 else 0.0
+    return 1.0 - drift * length - pull, pull * step.alpha, tau

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import exp, inf, log, sqrt
 from typing import NamedTuple
 
@@ -188,14 +189,13 @@ class LinearSampler(ABC):
                 x = torch.mul(x, grow).add_(noise(step.index, 1), alpha=churn)
             x0 = guided_x0(denoise(x, step), step)
             x_next = torch.mul(x, a).add_(x0, alpha=b)
-            for (a_before, b_before), (x_before, x0_before) in zip(
-                zip(older[::2], older[1::2], strict=True), seen, strict=False
-            ):
-                if a_before:
-                    x_next.add_(x_before, alpha=a_before)
-                if b_before:
-                    x_next.add_(x0_before, alpha=b_before)
-            seen.appendleft((x, x0))
+            if older:
+                # The weights lie as the tensors do: x and x0 of the row before, of the one before that, ...
+                for weight, tensor in zip(older, chain.from_iterable(seen), strict=False):
+                    if weight:
+                        x_next.add_(tensor, alpha=weight)
+            if longest:
+                seen.appendleft((x, x0))
             if tau:
                 x_next.add_(noise(step.index), alpha=tau)
             if callback is not None:
