@@ -28,6 +28,7 @@ VERBS = {
     "export": "zoo.cli.export:export",
     "data": "zoo.cli.data:data",
     "doctor": "zoo.cli.doctor:doctor",
+    "report": "zoo.cli.report:report",
 }
 
 
