@@ -1,4 +1,4 @@
-"""A real browser: headless Chromium, spoken to through chromedriver (the WebDriver protocol, W3C) with the standard library.
+"""A real browser: headless Chromium, spoken to by the standard library through chromedriver (W3C WebDriver).
 
 Debian has both as `chromium` and `chromium-driver`.
 """
@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
@@ -30,9 +29,8 @@ class Browser:
         driver = shutil.which("chromedriver")
         if browser is None or driver is None:
             missing = "chromium" if browser is None else "chromedriver"
-            sys.exit(
-                f"error: there is no {missing} here; install a Chromium and its driver (Debian: apt-get install chromium chromium-driver)"
-            )
+            debian = "apt-get install chromium chromium-driver"
+            sys.exit(f"error: there is no {missing} here; install a Chromium and its driver (Debian: {debian})")
         self._driver = subprocess.Popen(
             [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -88,6 +86,7 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click as a person would: it must be in sight and nothing may cover it."""
         element = self._find(selector)
+        self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
         self._call("POST", f"{self._session}/element/{element}/click", {})
 
     def type(self, selector: str, text: str) -> None:
@@ -133,8 +132,3 @@ class Browser:
         except OSError as error:
             said = getattr(error, "read", lambda: b"")().decode(errors="replace")
             raise RuntimeError(f"{method} {path}: {error} {said[:400]}") from error
-
-
-def schemes() -> Sequence[str]:
-    """What a system may prefer."""
-    return ("light", "dark")

@@ -1,4 +1,4 @@
-"""Records of suites that were never run, with invented figures and pictures: what `zoo report` is tried out and tested on.
+"""Records of suites that were never run, invented figures and pictures: what `zoo report` is tried and tested on.
 
 python -c "from pathlib import Path; from benchmarks.invented import write; write(Path('invented'))"
 """
@@ -20,7 +20,8 @@ CURVE = {"ddim": 9.0, "dpmpp-2m": 4.5, "unipc": 4.0, "heun": 6.0}  # steps at wh
 LAPTOP = {"processor": "Invented Laptop 5", "cores": 2, "threads": 2, "memory_bytes": 8 << 30, "system": "Linux"}
 SERVER = {
     "processor": "Invented Server 9", "cores": 16, "threads": 16, "memory_bytes": 128 << 30, "system": "Linux",
-    "accelerators": [{"device": "cuda:0", "name": "Invented Accelerator", "driver": "580.1", "power_limit_watts": 700.0}],
+    "accelerators": [{"device": "cuda:0", "name": "Invented Accelerator", "driver": "580.1",
+                      "power_limit_watts": 700.0}],
 }  # fmt: skip
 
 
@@ -80,19 +81,23 @@ def row(
     host = int(5.1e8 + 1.2e6 * steps + (4e7 if sampler in ("unipc", "dpmpp-2m") else 0))
     hit, distance = round(0.19 * good + float(rng.normal(0, 0.004)), 4), round(0.31 + 0.25 * (1 - good), 4)
     latency = [round(4 / a_second * float(rng.uniform(0.99, 1.05)), 4) for _ in range(5)]
-    seconds = {"conditioners": 0.02, "denoiser": round(3.5 / a_second, 4), "guidance and sampler": round(0.2 / a_second, 4),
-               "autoencoder": 0.06}  # fmt: skip
+    seconds = {"conditioners": 0.02, "denoiser": round(3.5 / a_second, 4), "autoencoder": 0.06}
+    note = ["8 pictures a batch needed too much memory; 4 were drawn"] if (steps, sampler) == (30, "heun") else []
+    asked = {
+        "model": "latent-text2img", "sampler": sampler, "steps": steps, "guidance": 2.5, "precision": precision,
+        "batch": 4, "device": device, "fast": False, "step_cache": None, "size": None, "library": "zoo",
+        "part": "pipeline",
+    }  # fmt: skip
+    hit_key, distance_key = "hit[emoji-evaluator@cfa563d6,test]@64", "fd[emoji-evaluator@cfa563d6]@64"
     return {
         "id": identity, "name": f"latent-text2img {sampler} {steps} g=2.5 {precision} b4 {device}", "group": "g",
         "status": "measured", "reason": None,
-        "notes": ["8 pictures a batch needed too much memory; 4 were drawn"] if steps == 30 and sampler == "heun" else [],
-        "asked": {"model": "latent-text2img", "sampler": sampler, "steps": steps, "guidance": 2.5, "precision": precision,
-                  "batch": 4, "device": device, "fast": False, "cache": None, "size": None, "library": "zoo"},
-        "random_weights": False,
+        "notes": note, "asked": asked, "random_weights": False,
         "run": {
             "stages": [{"name": "base", "size": 64, "sampler": {"name": sampler, "steps": steps},
                         "evaluations": evaluations, "full_evaluations": evaluations, "guidance": []}],
-            "evaluations": evaluations, "batch": 4, "seeds": [0, 1, 2, 3], "labels": "prompts in turn", "noise_device": "cpu",
+            "evaluations": evaluations, "batch": 4, "seeds": [0, 1, 2, 3], "labels": "prompts in turn",
+            "noise_device": "cpu",
         },
         "speed": {"latency_seconds": {"p50": sorted(latency)[2], "p90": max(latency), "runs": latency},
                   "images_per_second": round(a_second, 4)},
@@ -104,8 +109,8 @@ def row(
         "profile": {"seconds": seconds if device == "cuda" else {}},
         "quality": {
             "values": {
-                "hit[emoji-evaluator@cfa563d6,test]@64": value(hit, "higher", floor=0.00045, interval=[hit - 0.03, hit + 0.03]),
-                "fd[emoji-evaluator@cfa563d6]@64": value(distance, "lower", floor=0.31, deviation=0.006),
+                hit_key: value(hit, "higher", floor=0.00045, interval=[hit - 0.03, hit + 0.03]),
+                distance_key: value(distance, "lower", floor=0.31, deviation=0.006),
             },
             "reason": None, "samples": [f"invented-{identity}.png"],
         },

@@ -31,7 +31,7 @@ LAYERS = (
     ("zoo.safety", "zoo.generation", "zoo.tasks"),
     ("zoo.stage", "zoo.request", "zoo.stage_run", "zoo.pipeline"),
     ("zoo.data",),
-    ("zoo.checkpoints", "zoo.evaluation", "zoo.training"),
+    ("zoo.checkpoints", "zoo.evaluation", "zoo.training", "zoo.report"),
     ("zoo.assemble",),
     ("zoo.cli",),
     ("zoo.__main__",),
@@ -50,7 +50,7 @@ FORBIDDEN = (
     ("zoo.pipeline", "zoo.config", "a pipeline is given its parts"),
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
 )
-TORCH_FREE = ("zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.cli")
+TORCH_FREE = ("zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.report", "zoo.cli")
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers"}
 
 

@@ -27,8 +27,8 @@ VERBS = {
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
     "data": "zoo.cli.data:data",
-    "doctor": "zoo.cli.doctor:doctor",
     "report": "zoo.cli.report:report",
+    "doctor": "zoo.cli.doctor:doctor",
 }
 
 

@@ -86,6 +86,14 @@ def as_text(value: Any) -> str:
     """A JSON value as people write it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):  # a component with its settings: its name, and what is set
+        named = [as_text(value["name"])] if "name" in value else []
+        shown = [
+            k if v is True else f"{k}={as_text(v)}" for k, v in value.items() if k != "name" and v not in (None, False)
+        ]
+        return " ".join(named + shown)
+    if isinstance(value, list):
+        return ", ".join(map(as_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

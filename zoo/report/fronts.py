@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from zoo.report.groups import Entry, Group
 from zoo.report.leaderboard import title
-from zoo.report.markup import Markup, element, region, visible
+from zoo.report.markup import Markup, element, key, region
 from zoo.report.model import Column
 from zoo.report.pareto import front
 from zoo.report.plots import SERIES, Point, legend_marker, pareto_plot
@@ -41,8 +41,8 @@ def _place(entry: Entry, cost: Column, quality: Column) -> tuple[float, float]:
 def planes(group: Group) -> Iterator[Plane]:
     """Every pair of a quality and a cost that two configurations or more have."""
     for quality in (c for c in group.columns if c.kind == "quality" and c.better):
-        for key in COSTS:
-            for cost in (c for c in group.columns if c.key == key and c.kind == "cost"):
+        for asked in COSTS:
+            for cost in (c for c in group.columns if c.key == asked and c.kind == "cost"):
                 entries = tuple(
                     e for e in group.newest if e.cell(cost).value is not None and e.cell(quality).value is not None
                 )
@@ -66,7 +66,7 @@ def section(shown: list[Group]) -> list[Markup]:
             series, names = _series([e for plane in found for e in plane.entries])
             plots = [_figure(plane, series, names, f"front-{g}-{q}-{i}") for i, plane in enumerate(found)]
             summary = element(
-                "summary", quality.name, " ", element("code", visible(quality.key)),
+                "summary", quality.name, " ", key(quality.key),
                 element("span", f"{quality.better} is better", class_="terms"),
             )  # fmt: skip
             legend = _legend(names) if len(names) > 1 else None

@@ -68,11 +68,13 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
     for entry in entries:
         columns.update(dict.fromkeys(entry.row.cells))
     filled = [c for c in columns if any(e.cell(c).value is not None for e in entries)]
-    kept = sorted(
-        filled, key=lambda c: (c.kind != "quality", *((c.name, c.key, c.terms) if c.kind == "quality" else ()))
-    )
+    keys = list(dict.fromkeys(c.key for c in filled))  # in the records' own order, one key's columns side by side
+    kept = sorted(filled, key=lambda c: (c.kind != "quality", keys.index(c.key)))
     shown = {c.name for c in kept}
     absent: dict[str, dict[str, None]] = {}
+    unjudged = {why: None for e in entries if (why := e.row.unjudged)}
+    if unjudged and not any(c.kind == "quality" for c in kept):
+        absent["quality"] = unjudged
     for column in columns:
         if column not in filled and column.name not in shown:
             reasons = {why: None for e in entries if (why := e.cell(column).reason)}
@@ -100,10 +102,10 @@ def _rank(entry: Entry, columns: Sequence[Column]) -> tuple[float, ...]:
 
 def _word(dimension: str, value: str | None) -> str:
     """A dimension's value, short and clear beside the others."""
-    if value is None or (dimension in ("fast", "cache") and value == "no"):
+    if value is None or (dimension in ("fast", "step_cache") and value == "no"):
         return ""
     words = {
         "guidance": f"g={value}", "batch": f"b{value}", "size": f"{value} px",
-        "fast": "fast" if value == "yes" else f"fast={value}", "cache": f"cache={value}",
+        "fast": "fast" if value == "yes" else f"fast({value})", "step_cache": f"cached {value}".removesuffix(" yes"),
     }  # fmt: skip
     return words.get(dimension, value)

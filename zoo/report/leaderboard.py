@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zoo.report.groups import Entry, Group
-from zoo.report.markup import Markup, element, join, own, region, visible
+from zoo.report.markup import Markup, element, join, key, own, region
 from zoo.report.model import Cell, Column
 from zoo.report.ticks import written
 
 FACETS = 8  # a dimension with more values than this is filtered by text
-_HIDDEN = ("seconds-per-image",)  # the same as images a second, turned round; the fronts and CSV have it
+_HIDDEN = ("seconds-per-image", "latency-p90")  # told by images a second and beneath p50; CSV has them apart
 _EXTREMES = {"images-per-second": "Most", "host-peak": "Least", "device-peak": "Least"}
 
 
@@ -60,7 +61,7 @@ def _told(group: Group, terms: str) -> str:
         otherwise = "" if count == 1 or not set(group.usual) & set(group.varied) else " where not said otherwise"
         parts.append(", ".join(usual) + otherwise)
     if terms:
-        parts.append(f"quality by {terms}")
+        parts.append(f"quality: {terms}")
     noise = [e.row.noise for e in group.entries if e.row.noise is not None]
     if noise:
         parts.append(
@@ -85,7 +86,7 @@ def _head(group: Group, column: Column, *, told: bool) -> Markup:
     terms = ", ".join(column.terms[1:] if column.kind == "cost" else () if told else column.terms)
     floor = _floor(group, column)
     return _sortable(
-        column.name, element("code", visible(column.key), class_="key") if column.kind == "quality" else None,
+        column.name, key(column.key) if column.kind == "quality" else None,
         element("span", terms, class_="terms") if terms else None,
         element("span", f"floor {written(floor, column.unit)}", class_="terms") if floor is not None else None,
         better=column.better,
@@ -120,10 +121,11 @@ def _row(group: Group, entry: Entry, columns: Sequence[Column]) -> Markup:
 def _cell(group: Group, entry: Entry, column: Column) -> Markup:
     cell = entry.cell(column)
     if cell.value is None:
-        reason = element("span", cell.reason, class_="terms") if cell.reason else None
+        why = cell.reason or (entry.row.unjudged if column.kind == "quality" else None)
+        reason = element("span", why, class_="terms") if why else None
         return element("td", "–", element("span", "no value", class_="unseen"), reason, class_="number")
     best = _is_best(group, entry, column)
-    parts = [said for said in (_spread(cell, column), _own_floor(group, cell, column)) if said]
+    parts = [said for said in (_spread(cell, column), _own_floor(group, cell, column), _p90(entry, column)) if said]
     return element(
         "td", element("span", written(cell.value, column.unit), class_="value"),
         element("span", " best", class_="unseen") if best else None,
@@ -142,6 +144,12 @@ def _own_floor(group: Group, cell: Cell, column: Column) -> str:
     if cell.floor is None or _floor(group, column) is not None:
         return ""
     return f"floor {written(cell.floor, column.unit, 3)}"
+
+
+def _p90(entry: Entry, column: Column) -> str:
+    """The slow runs, beneath the middle one."""
+    slow = entry.cell(replace(column, key="latency-p90", name="latency of a batch, p90")).value
+    return f"p90 {written(slow, column.unit)}" if column.key == "latency-p50" and slow is not None else ""
 
 
 def _is_best(group: Group, entry: Entry, column: Column) -> bool:
@@ -200,8 +208,7 @@ def highlights(shown: Sequence[Group]) -> Markup | None:
         e for e in group.newest if any(c.kind == "quality" and x.value is not None for c, x in e.row.cells.items())
     ]
     wanted = [c for c in group.columns if c.kind == "quality"][:2]
-    for key in _EXTREMES:
-        wanted += [c for c in group.columns if c.key == key and c.better]
+    wanted += [c for wish in _EXTREMES for c in group.columns if c.key == wish and c.better]
     tiles = []
     for column in wanted[:4]:
         found = [(v, e) for e in judged if (v := e.cell(column).value) is not None]
@@ -213,4 +220,4 @@ def highlights(shown: Sequence[Group]) -> Markup | None:
         who = element("span", group.label(entry.row), class_="who")
         tiles.append(element("li", element("span", f"{extreme} {column.name}", class_="what"), shown_value, who))
     where = element("p", f"On {heading(group)}, of configurations whose quality was measured.", class_="aside")
-    return join([element("ul", tiles, class_="tiles"), where]) if tiles else None
+    return join([element("ul", tiles, class_="tiles"), where]) if tiles and len(judged) > 1 else None

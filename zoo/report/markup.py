@@ -7,7 +7,7 @@ import re
 from typing import TypeAlias
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*\Z")
-_VOID = frozenset({"meta", "br", "img", "input", "link"})
+_VOID = frozenset({"meta", "img", "input", "link"})
 LONGEST = 400  # characters of one text; what a record says beyond that no page has room for
 
 
@@ -69,6 +69,12 @@ def join(children: tuple[Child, ...] | list[Markup]) -> Markup:
 def region(inside: Markup, name: str, **attributes: Attribute) -> Markup:
     """A wide thing in a box of its own that scrolls, also by keyboard, so that the page never does."""
     return element("div", inside, class_="scroll", tabindex=0, role="region", aria_label=name, **attributes)
+
+
+def key(text: str) -> Markup:
+    """A metric's key, which may be broken before its parts."""
+    parts = re.split(r"(?<=[\[,])|(?=@)", visible(text))
+    return element("code", own("<wbr>".join(escape(part) for part in parts)), class_="key")
 
 
 def own(text: str) -> Markup:

@@ -14,7 +14,7 @@ from typing import Literal
 
 Better = Literal["lower", "higher"]
 DIMENSIONS = (
-    "model", "sampler", "steps", "guidance", "precision", "batch", "size", "device", "fast", "cache", "library",
+    "model", "sampler", "steps", "guidance", "precision", "batch", "size", "device", "fast", "step_cache", "library",
 )  # fmt: skip
 
 
@@ -63,6 +63,7 @@ class Row:
     status: str = "measured"
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    unjudged: str | None = None  # why it has no quality at all
     random_weights: bool = False
     cells: Mapping[Column, Cell] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()

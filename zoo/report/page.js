@@ -55,7 +55,8 @@
       const asked = form.querySelector("[data-find]").value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       for (const row of rows) {
-        const text = row.textContent.toLowerCase();
+        // Not of its numbers: who looks for "ddim 30" means the steps.
+        const text = [row.cells[0].textContent, ...Object.values(row.dataset)].join(" ").toLowerCase();
         const fits = all("select", form).every((s) => !s.value || row.getAttribute(`data-${s.dataset.facet}`) === s.value);
         row.hidden = !(fits && asked.every((word) => text.includes(word)));
         shown += !row.hidden;
@@ -148,14 +149,11 @@
     const [one, two] = [rows[a.value], rows[b.value]];
     const table = make("table", "plain");
     const head = table.createTHead().insertRow();
-    for (const name of ["", "A", "B", "B / A", ""]) {
-      const cell = make("th", name && "number", name);
+    for (const name of ["", "A", "B", "B / A", "reading"]) {
+      const cell = make(name ? "th" : "td", name.length > 5 ? "" : "number", name);
       if (name) cell.scope = "col";
       head.append(cell);
     }
-    head.cells[4].textContent = "reading";
-    head.cells[4].scope = "col";
-    head.cells[4].className = "";
     const body = table.createTBody();
     const line = (name, below) => {
       const row = body.insertRow();
@@ -173,7 +171,7 @@
     const names = Object.keys({ ...one.asked, ...two.asked });
     for (const name of names.filter((n) => one.asked[n] !== two.asked[n])) {
       const row = line(name, []);
-      for (const side of [one, two]) row.append(make("td", "number", side.asked[name] ?? "–"));
+      for (const side of [one, two]) row.append(make("td", "number said", side.asked[name] ?? "–"));
       row.append(make("td", "number"), reading("set otherwise"));
     }
     const alone = [];

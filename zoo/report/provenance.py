@@ -25,10 +25,7 @@ def _record(record: Record) -> Markup:
         *record.provenance,
     ]
     summary = element("summary", record.name, " ", element("span", record.when[:10], class_="terms"), badges)
-    facts = [
-        element("tr", element("th", fact.path, scope="row"), element("td", fact.value, class_="number"))
-        for fact in record.facts
-    ]
+    facts = [element("tr", element("th", fact.path, scope="row"), element("td", fact.value)) for fact in record.facts]
     heads = element("thead", element("tr", element("th", "measured", scope="col"), element("th", "value", scope="col")))
     table = element("table", heads, element("tbody", facts), class_="plain") if facts else None
     return element(

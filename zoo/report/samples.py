@@ -28,7 +28,7 @@ def section(shown: list[Group]) -> list[Markup]:
             figures.append(_figure(group, entry, found, None if len(told) == 1 else entry.row.sampled))
         parts.append(title(group))
         if len(told) == 1 and (said := next(iter(told))):
-            parts.append(element("p", f"All of {said}.", class_="aside"))
+            parts.append(element("p", f"All from {said}.", class_="aside"))
         parts.append(element("div", figures, class_="sheets"))
     return parts
 

@@ -8,7 +8,7 @@ from zoo.errors import UsageError
 from zoo.report.fields import Fields, as_text
 from zoo.report.model import DIMENSIONS, Better, Cell, Column, Fact, Pair, Part, Record, Row
 
-PROTOCOL = "suite"
+PIPELINES = "pipelines"  # the kind of suite whose rows are whole pipelines
 
 
 def read_suite_record(record: Fields, path: Path) -> Record:
@@ -18,12 +18,12 @@ def read_suite_record(record: Fields, path: Path) -> Record:
     noise = {name: group.number("relative_spread") for name, group in record.object("noise").named_objects()}
     settings = suite.object("settings")
     prompts = settings.texts("prompts")
-    complete = run.flag("complete")
+    complete, kind = run.flag("complete"), suite.text("kind") or PIPELINES
     return Record(
         path=path, schema="zoo.suite-record/1", name=suite.text("name") or path.stem,
         when=run.text("started") or "", place=place, commit=code.text("commit"), dirty=code.flag("dirty"),
         summary=suite.text("summary") or "", complete=complete is not False,
-        rows=tuple(_row(r, place, noise, prompts) for r in record.objects("rows")),
+        rows=tuple(_row(r, place, noise, prompts, kind) for r in record.objects("rows")),
         pairs=tuple(_pair(p) for p in record.objects("pairs")),
         facts=tuple(
             Fact(path=f"{where}: {name}", value=as_text(value))
@@ -66,18 +66,22 @@ def provenance(record: Fields, settings: Fields) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple[str, ...]) -> Row:
-    asked, run = row.object("asked"), row.object("run")
-    status = row.text("status") or "measured"
-    said = {name: text for name in DIMENSIONS if (text := asked.said(name)) is not None}
-    identity = row.text("id") or ""
+def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple[str, ...], kind: str) -> Row:
+    asked, run, quality = row.object("asked"), row.object("run"), row.object("quality")
+    status, part = row.text("status") or "measured", asked.text("part") or "pipeline"
+    values = {k: v for k, v in asked.value.items() if k in DIMENSIONS and v not in (None, {}, [])}
+    identity, group = row.text("id") or "", row.text("group") or ""
+    judged = _quality(quality)
     return Row(
-        identity=identity, name=row.text("name") or identity or "unnamed", protocol=PROTOCOL, place=place, asked=said,
-        status=status, reason=row.text("reason"), notes=row.texts("notes"),
+        identity=identity, name=row.text("name") or identity or "unnamed", place=place,
+        # Time of one network evaluation is no time of a pipeline: what is timed decides the table.
+        protocol="suite" if kind == PIPELINES else f"{kind}, {part}",
+        asked={k: as_text(v) for k, v in values.items()}, status=status, reason=row.text("reason"),
+        notes=row.texts("notes"), unjudged=None if judged else quality.text("reason"),
         random_weights=bool(row.flag("random_weights")),
-        cells={} if status != "measured" else {**_quality(row.object("quality")), **_costs(row, place)},
-        parts=_parts(row, run), samples=row.object("quality").texts("samples"), sampled=_sampled(run, prompts),
-        noise=noise.get(row.text("group") or ""),
+        cells={} if status != "measured" else {**judged, **_costs(row, place)}, parts=_parts(row, run),
+        samples=quality.texts("samples"), sampled=_sampled(run, prompts),
+        noise=noise.get(group, noise.get(f"{group} {part}")),
     )  # fmt: skip
 
 
@@ -170,7 +174,11 @@ def _parts(row: Fields, run: Fields) -> tuple[Part, ...]:
 def _sampled(run: Fields, prompts: tuple[str, ...]) -> str:
     seeds = [f"{s:g}" for s in run.numbers("seeds")]
     shown = ", ".join(seeds[:8]) + (", …" if len(seeds) > 8 else "")
-    parts = [f"seeds {shown}" if seeds else "", run.text("labels") or "", "; ".join(f"“{p}”" for p in prompts[:8])]
+    parts = [
+        f"the run's seeds {shown}" if seeds else "",
+        run.text("labels") or "",
+        "; ".join(f"“{p}”" for p in prompts[:8]),
+    ]
     return " · ".join(p for p in parts if p)
 
 

@@ -53,7 +53,7 @@ class Axis:
 def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = False) -> Axis:
     """An axis that holds the values with a little room; logarithmic where they span a factor of twelve or more."""
     low, high = min(values), max(values)
-    if may_be_logarithmic and low > 0 and high / low >= 12:
+    if may_be_logarithmic and 0 < 1e-12 * high < low <= high / 12:
         room = (high / low) ** 0.07
         low, high = low / room, high * room
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -61,15 +61,19 @@ def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = Fals
             found = tuple(s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high)
             if len(found) <= marks + 1:
                 break
-        return Axis(low=low, high=high, logarithmic=True, marks=found)
-    room = 0.08 * (high - low) or abs(high) * 0.1 or 1.0
+        thinned = found[:: math.ceil(len(found) / (marks + 1))]
+        return Axis(low=low, high=high, logarithmic=True, marks=thinned)
+    size = max(abs(low), abs(high))
+    if size < 1e-100:
+        size, low, high = 0.0, 0.0, 0.0  # nothing, to a tenth of a pixel
+    room = 0.08 * (high - low) if high - low > 1e-9 * size else 0.1 * size or 1.0
     nonnegative = low >= 0
     low, high = low - room, high + room
     if nonnegative and low < 0.35 * high:
         low = 0.0  # from nothing, where that costs little room
     step = _step((high - low) / marks)
     first = math.ceil(low / step - 1e-9)
-    found = tuple(round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1))
+    found = tuple(i * step for i in range(first, math.floor(high / step + 1e-9) + 1))
     return Axis(low=low, high=high, logarithmic=False, marks=found)
 
 
