@@ -18,11 +18,16 @@ from hypothesis import strategies as st
 from benchmarks.invented import records, write
 from benchmarks.report_check import hostile
 from tests.report.dom import Node, read
-from zoo.report import page, read_records, views
+from zoo.report import page, read_record, read_records, views
 from zoo.report.groups import groups
 from zoo.report.markup import element, visible
 
 ROOT = Path(__file__).resolve().parents[2]
+KNOWN = """
+html head meta title link style body a header div h1 h2 h3 p button nav main ul li span strong section small form label
+input select option output table caption thead tbody tr th td code wbr svg rect circle polygon line path text desc
+figure figcaption details summary img dl dt dd footer dialog script noscript
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +65,9 @@ def any_tree(request, tree, spoiled):
 
 
 def test_nothing_of_a_record_becomes_an_element_or_runs(any_tree):
-    known = set(
-        "html head meta title link style body a header div h1 h2 h3 p button nav main ul li span strong section small "
-        "form label input select option output table caption thead tbody tr th td code wbr svg rect circle polygon "
-        "line path text desc figure figcaption details summary img dl dt dd footer dialog script noscript".split()
-    )
+    known = {*KNOWN.split(), ""}
     for node in any_tree.walk():
-        assert node.tag in known or node.tag == "", node.tag
+        assert node.tag in known, node.tag
         for name, value in node.attributes.items():
             assert not name.startswith("on"), (node.tag, name)
             assert name != "style", node.tag
@@ -114,7 +115,7 @@ def test_tables_plots_and_pictures_can_be_heard(any_tree):
 def test_every_value_of_the_leaderboard_stands_under_its_own_column(tree, found):
     for i, group in enumerate(groups(found)):
         board = tree.all("table", id=f"board-{i}")[0]
-        columns = [c for c in group.columns if c.key not in ("seconds-per-image", "latency-p90")]
+        columns = [c for c in group.columns if c.key not in ("seconds-per-image", "latency-p90", "host-added")]
         heads = board.all("thead")[0].all("th")
         before = len(heads) - len(columns)
         rows = board.all("tbody")[0].all("tr")
@@ -195,6 +196,24 @@ def test_a_page_of_one_record_without_rows_says_what_is_missing(tmp_path):
     text = read(page(read_records([tmp_path]))).text
     assert "No record has rows yet" in text
     assert "No record names pictures" in text
+    assert "Samples" not in text
+
+
+def test_how_far_repeats_spread_is_told_of_single_benchmarks_too():
+    record = read_record(ROOT / "benchmarks" / "results" / "generate.json")
+    for row in record.rows:
+        assert row.noise is not None
+        assert 0 < row.noise < 1
+    assert "smaller differences of speed mean nothing" in page([record])
+
+
+def test_the_fronts_of_memory_are_of_what_a_call_adds(tree, found):
+    captions = [f.text for f in tree.all("section", id="fronts")[0].all("figcaption")]
+    assert "hit over host memory of a call" in captions
+    assert not [c for c in captions if "host memory, peak" in c]
+    cells = next(e for e in groups(found)[0].entries).row.cells
+    values = {column.key: cell.value for column, cell in cells.items()}
+    assert values["host-added"] == values["host-peak"] - 430_000_000
 
 
 def channel(c: float) -> float:

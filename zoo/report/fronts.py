@@ -13,7 +13,7 @@ from zoo.report.pareto import front
 from zoo.report.plots import SERIES, Point, legend_marker, pareto_plot
 from zoo.report.ticks import written
 
-COSTS = ("seconds-per-image", "host-peak", "device-peak", "evaluations")
+COSTS = ("seconds-per-image", "host-added", "host-peak", "device-peak", "evaluations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,8 @@ def _place(entry: Entry, cost: Column, quality: Column) -> tuple[float, float]:
 def planes(group: Group) -> Iterator[Plane]:
     """Every pair of a quality and a cost that two configurations or more have."""
     for quality in (c for c in group.columns if c.kind == "quality" and c.better):
-        for asked in COSTS:
+        own = {c.key for c in group.columns}
+        for asked in (k for k in COSTS if not (k == "host-peak" and "host-added" in own)):
             for cost in (c for c in group.columns if c.key == asked and c.kind == "cost"):
                 entries = tuple(
                     e for e in group.newest if e.cell(cost).value is not None and e.cell(quality).value is not None

@@ -11,8 +11,10 @@ from zoo.report.model import Cell, Column
 from zoo.report.ticks import written
 
 FACETS = 8  # a dimension with more values than this is filtered by text
-_HIDDEN = ("seconds-per-image", "latency-p90")  # told by images a second and beneath p50; CSV has them apart
-_EXTREMES = {"images-per-second": "Most", "host-peak": "Least", "device-peak": "Least"}
+_HIDDEN = ("seconds-per-image", "latency-p90", "host-added")  # told by or beneath another; CSV has them apart
+_BENEATH = {"latency-p50": ("latency-p90", "latency of a batch, p90", "p90"),
+            "host-peak": ("host-added", "host memory of a call", "a call adds")}  # fmt: skip
+_EXTREMES = {"images-per-second": "Most", "host-added": "Least", "device-peak": "Least"}
 
 
 def heading(group: Group) -> str:
@@ -64,9 +66,7 @@ def _told(group: Group, terms: str) -> str:
         parts.append(f"quality: {terms}")
     noise = [e.row.noise for e in group.entries if e.row.noise is not None]
     if noise:
-        parts.append(
-            f"a repeated baseline spread by {100 * max(noise):.2g} %, smaller differences of speed mean nothing"
-        )
+        parts.append(f"repeats spread by {100 * max(noise):.2g} %, smaller differences of speed mean nothing")
     return "; ".join(parts) + "."
 
 
@@ -125,7 +125,7 @@ def _cell(group: Group, entry: Entry, column: Column) -> Markup:
         reason = element("span", why, class_="terms") if why else None
         return element("td", "–", element("span", "no value", class_="unseen"), reason, class_="number")
     best = _is_best(group, entry, column)
-    parts = [said for said in (_spread(cell, column), _own_floor(group, cell, column), _p90(entry, column)) if said]
+    parts = [said for said in (_spread(cell, column), _own_floor(group, cell, column), _beneath(entry, column)) if said]
     return element(
         "td", element("span", written(cell.value, column.unit), class_="value"),
         element("span", " best", class_="unseen") if best else None,
@@ -146,10 +146,13 @@ def _own_floor(group: Group, cell: Cell, column: Column) -> str:
     return f"floor {written(cell.floor, column.unit, 3)}"
 
 
-def _p90(entry: Entry, column: Column) -> str:
-    """The slow runs, beneath the middle one."""
-    slow = entry.cell(replace(column, key="latency-p90", name="latency of a batch, p90")).value
-    return f"p90 {written(slow, column.unit)}" if column.key == "latency-p50" and slow is not None else ""
+def _beneath(entry: Entry, column: Column) -> str:
+    """What is told in small beneath a value: the slow runs beneath the middle one, a call's share of the memory."""
+    if column.key not in _BENEATH:
+        return ""
+    other, name, said = _BENEATH[column.key]
+    value = entry.cell(replace(column, key=other, name=name)).value
+    return "" if value is None else f"{said} {written(value, column.unit, 3)}"
 
 
 def _is_best(group: Group, entry: Entry, column: Column) -> bool:

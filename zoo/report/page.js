@@ -149,8 +149,8 @@
     const [one, two] = [rows[a.value], rows[b.value]];
     const table = make("table", "plain");
     const head = table.createTHead().insertRow();
-    for (const name of ["", "A", "B", "B / A", "reading"]) {
-      const cell = make(name ? "th" : "td", name.length > 5 ? "" : "number", name);
+    for (const name of ["", "A", "B", "B / A"]) {
+      const cell = make(name ? "th" : "td", "number", name);
       if (name) cell.scope = "col";
       head.append(cell);
     }
@@ -163,8 +163,8 @@
       row.append(first);
       return row;
     };
-    const reading = (text) => {
-      const cell = make("td");
+    const reading = (ratio, text) => {
+      const cell = make("td", "number", ratio);
       cell.append(make("span", "terms", text));
       return cell;
     };
@@ -172,7 +172,7 @@
     for (const name of names.filter((n) => one.asked[n] !== two.asked[n])) {
       const row = line(name, []);
       for (const side of [one, two]) row.append(make("td", "number said", side.asked[name] ?? "–"));
-      row.append(make("td", "number"), reading("set otherwise"));
+      row.append(reading("", "set otherwise"));
     }
     const alone = [];
     columns.forEach((column, i) => {
@@ -188,8 +188,7 @@
       const clear = column.better && apart > 0 && !within;
       row.append(make("td", clear && !bBetter ? "number win" : "number", x.t));
       row.append(make("td", clear && bBetter ? "number win" : "number", y.t));
-      row.append(make("td", "number", x.v === 0 ? "–" : say(y.v / x.v)));
-      row.append(reading(apart === 0 ? "equal" : within ? "within the measured spread" :
+      row.append(reading(x.v === 0 ? "–" : say(y.v / x.v), apart === 0 ? "equal" : within ? "within the measured spread" :
         !column.better ? "" : bBetter ? "B is better" : "A is better"));
     });
     const parts = [table];

@@ -73,9 +73,9 @@ def _sections(records: list[Record], shown: list[Group]) -> list[tuple[str, str,
     ]
     found += [("pairs", "Against other libraries", [_ratio_told(), pairs])] if pairs is not None else []
     found.append(("records", "Records", provenance.section(records)))
-    return [
-        (identity, name, parts or [element("p", _EMPTY[identity], class_="aside")]) for identity, name, parts in found
-    ]
+    absent = [element("p", _EMPTY[identity], class_="aside") for identity, _, parts in found if not parts]
+    found[-1][2].extend(absent)
+    return [(identity, name, parts) for identity, name, parts in found if parts]
 
 
 def _ratio_told() -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,23 @@ def _generate(record: Fields, name: str, place: str) -> tuple[Row, ...]:
         }
         said = {**asked, "sampler": sampler}
         label = " ".join(w for w in (said.get("model"), sampler, said.get("steps")) if w)
-        rows.append(Row(identity=f"{name}/{sampler}", name=label, protocol=name, place=place, asked=said, cells=cells))
+        noise = _spread(found.numbers("runs"))
+        rows.append(
+            Row(
+                identity=f"{name}/{sampler}", name=label, protocol=name, place=place, asked=said, cells=cells,
+                noise=noise,
+            )
+        )  # fmt: skip
     return tuple(rows)
+
+
+def _spread(runs: tuple[float, ...]) -> float | None:
+    """Half of the distance of the quartiles over the median, as suites tell it."""
+    middle = statistics.median(runs) if len(runs) > 2 else 0.0
+    if middle <= 0:
+        return None
+    low, _, high = statistics.quantiles(runs, n=4, method="inclusive")
+    return (high - low) / 2 / middle
 
 
 def _flat(value: Any, path: str) -> list[Fact]:

@@ -130,12 +130,16 @@ def _costs(row: Fields, place: str) -> dict[Column, Cell]:
     latency, run = speed.object("latency_seconds"), row.object("run")
     a_second = speed.number("images_per_second")
     each = 1 / a_second if a_second else None
+    peak, before = memory.number("host_peak_bytes"), memory.number("host_before_bytes")
+    # The process holds other rows too, so only what a call adds to it is the row's own.
+    added = None if peak is None or before is None else max(peak - before, 0.0)
     wanted = (
         ("images-per-second", "images a second", "", "higher", a_second, speed),
         ("seconds-per-image", "seconds an image", "s", "lower", each, speed),
         ("latency-p50", "latency of a batch, p50", "s", "lower", latency.number("p50"), speed),
         ("latency-p90", "latency of a batch, p90", "s", "lower", latency.number("p90"), speed),
-        ("host-peak", "host memory, peak", "bytes", "lower", memory.number("host_peak_bytes"), memory),
+        ("host-peak", "host memory, peak", "bytes", "lower", peak, memory),
+        ("host-added", "host memory of a call", "bytes", "lower", added, memory),
         ("device-peak", "device memory, peak", "bytes", "lower", memory.number("device_peak_bytes"), memory),
         ("evaluations", "network evaluations", "", "lower", run.number("evaluations"), run),
         ("energy", "energy an image", "J", "lower", energy.number("joules_per_image"), energy),
