@@ -57,6 +57,7 @@ def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = Fals
         room = (high / low) ** 0.07
         low, high = low / room, high * room
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found: tuple[float, ...] = ()
         for steps in ((1, 2, 5), (1, 3), (1,)):
             found = tuple(s * 10.0**d for d in decades for s in steps if low <= s * 10.0**d <= high)
             if len(found) <= marks + 1:
