@@ -1,10 +1,11 @@
-"""How long pictures take: four 64x64 ones at 30 steps after loading, a sampler each, and the whole command, cold.
+"""How long pictures take: four of them after loading, a sampler each, and the whole command, cold.
 
 In this process the pipeline is built once, warmed up, and asked several times with another seed each; the median
 counts. The whole command (`zoo generate` in a new process, from the interpreter's start to the written files) is
 timed with its peak memory; "cold" means a new process, not an empty disk cache.
 
     python -m benchmarks.generate
+    python -m benchmarks.generate --model cascade-text2img      # every stage as its preset says
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,6 +25,7 @@ from benchmarks import record
 
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
 SAMPLERS = ("ddim", "dpmpp-2m", "ddpm")
+PRESET = "preset"  # stands for the samplers that the stages have by themselves
 
 
 def warm(pipe: Any, *, count: int, repeats: int) -> list[float]:
@@ -63,10 +65,13 @@ def cold(arguments: list[str], repeats: int) -> tuple[list[float], int]:
 
 
 def measure(
-    model: str, *, count: int, steps: int, repeats: int, commands: int, build: Callable[..., Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Everything measured, and the hashes of the weights it was measured with."""
-    arguments = [*(PROMPTS[i % len(PROMPTS)] for i in range(count)), "--model", model, "--steps", str(steps)]
+    model: str, *, count: int, steps: int | None, samplers: Sequence[str], repeats: int, commands: int,
+    build: Callable[..., Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Everything measured, and the pipeline's record; without steps and samplers, all is as the preset says."""
+    asked = {} if steps is None else {"steps": steps}
+    arguments = [*(PROMPTS[i % len(PROMPTS)] for i in range(count)), "--model", model]
+    arguments += [] if steps is None else ["--steps", str(steps)]
     # The command first, while this process is small: see `cold`.
     runs, peak = cold(arguments, commands)
     values: dict[str, Any] = {
@@ -74,14 +79,15 @@ def measure(
         "whole_command_peak_bytes": peak,
         "after_loading_seconds": {},
     }
-    hashes: dict[str, str] = {}
-    for sampler in SAMPLERS:
+    made: dict[str, Any] = {}
+    for sampler in samplers or ("",):
         began = perf_counter()
-        pipe = build(model, sampler=sampler, steps=steps)
-        values.setdefault("build_seconds", {})[sampler] = round(perf_counter() - began, 3)
-        hashes = dict(pipe.record.get("weights", {}))
-        values["after_loading_seconds"][sampler] = record.median_of(warm(pipe, count=count, repeats=repeats), 3)
-    return values, hashes
+        pipe = build(model, **asked, **({"sampler": sampler} if sampler else {}))
+        name = sampler or PRESET
+        values.setdefault("build_seconds", {})[name] = round(perf_counter() - began, 3)
+        values["after_loading_seconds"][name] = record.median_of(warm(pipe, count=count, repeats=repeats), 3)
+        made = dict(pipe.record)
+    return values, made
 
 
 def main() -> None:
@@ -89,7 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How long pictures take.")
     parser.add_argument("--model", default="latent-text2img", help="a pipeline's name or a config file")
     parser.add_argument("--count", type=int, default=4, help="pictures")
-    parser.add_argument("--steps", type=int, default=30, help="sampling steps")
+    parser.add_argument("--steps", type=int, help="sampling steps; each stage's own if not given")
+    parser.add_argument("--samplers", nargs="*", help="samplers to time; those of the preset for a cascade")
     parser.add_argument("--repeats", type=int, default=7, help="runs to take the median of, a sampler")
     parser.add_argument("--commands", type=int, default=5, help="runs of the whole command")
     parser.add_argument("--quick", action="store_true", help="one picture, two steps, one run, and no record")
@@ -99,9 +106,12 @@ def main() -> None:
 
     import zoo
 
-    values, hashes = measure(
-        options.model, count=options.count, steps=options.steps, repeats=options.repeats, commands=options.commands,
-        build=zoo.build,
+    samplers = options.samplers
+    if samplers is None:
+        samplers = SAMPLERS if options.model == "latent-text2img" else ()
+    values, made = measure(
+        options.model, count=options.count, steps=options.steps, samplers=samplers, repeats=options.repeats,
+        commands=options.commands, build=zoo.build,
     )  # fmt: skip
     for sampler, found in values["after_loading_seconds"].items():
         print(f"{sampler}: {options.count} pictures in {found['median']:.2f} s after loading")
@@ -111,14 +121,16 @@ def main() -> None:
         import torch  # not before the command was measured: see `cold`
 
         settings = {
-            "model": options.model, "count": options.count, "size": 64, "steps": options.steps,
+            "model": options.model, "count": options.count, "size": made["config"]["stages"][-1]["size"],
+            "steps": [s["sampler"]["steps"] for s in made["config"]["stages"]],
             "repeats": options.repeats, "commands": options.commands, "statistic": "median", "dtype": "float32",
             "threads_asked": os.environ.get("OMP_NUM_THREADS"),
         }  # fmt: skip
-        made = record.make(
-            "generate", settings=settings, values=values, weights=hashes, threads=torch.get_num_threads()
+        name = "generate" if options.model == "latent-text2img" else f"generate-{made['config']['name']}"
+        whole = record.make(
+            name, settings=settings, values=values, weights=made["weights"], threads=torch.get_num_threads()
         )
-        print(record.write(made))
+        print(record.write(whole))
 
 
 if __name__ == "__main__":

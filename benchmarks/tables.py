@@ -87,7 +87,7 @@ def speed(results: Path) -> str:
     """Pictures, starting up, and a sampler's own arithmetic."""
     parts: list[str] = []
     machines: list[str] = []
-    startup, generate, step = (read(n, results) for n in ("startup", "generate", "sampler_step"))
+    startup, step, training = (read(n, results) for n in ("startup", "sampler_step", "training"))
     rows: list[tuple[str, str]] = []
     if startup is not None:
         v = startup["values"]
@@ -95,14 +95,21 @@ def speed(results: Path) -> str:
         rows.append(("`import zoo` over the bare interpreter", f"{over:.0f} ms"))
         rows += [(f"`zoo {k}`", f"{1000 * r['median']:.0f} ms") for k, r in v["verb_seconds"].items()]
         machines.append(_machine(startup))
-    if generate is not None:
+    for path in sorted(results.glob("generate*.json")):
+        generate = json.loads(path.read_text())
         v, s = generate["values"], generate["settings"]
-        what = f"{s['count']} pictures of {s['size']}x{s['size']}, {s['steps']} steps"
+        steps = s["steps"] if isinstance(s["steps"], list) else [s["steps"]]
+        what = f"`{s['model']}`, {s['count']} pictures of {s['size']}x{s['size']}, {' + '.join(map(str, steps))} steps"
         for sampler, r in v["after_loading_seconds"].items():
-            rows.append((f"{what}, `{sampler}`, after loading", f"{r['median']:.2f} s"))
-        rows.append((f"the whole `zoo generate` command for {what}", f"{v['whole_command_seconds']['median']:.1f} s"))
-        rows.append(("its peak memory", f"{v['whole_command_peak_bytes'] / 1e6:.0f} MB"))
+            with_what = "" if sampler == "preset" else f", `{sampler}`"
+            rows.append((f"{what}{with_what}, after loading", f"{r['median']:.2f} s"))
+        rows.append((f"{what}: the whole `zoo generate` command", f"{v['whole_command_seconds']['median']:.1f} s"))
+        rows.append((f"{what}: its peak memory", f"{v['whole_command_peak_bytes'] / 1e6:.0f} MB"))
         machines.append(_machine(generate))
+    if training is not None:
+        v = training["values"]
+        rows.append(("a training step over one of a bare PyTorch loop", f"{v['zoo_over_bare_percent']:+.1f} %"))
+        machines.append(_machine(training))
     if rows:
         parts.append(markdown(("what", "median"), rows))
     if step is not None:
@@ -119,6 +126,57 @@ def speed(results: Path) -> str:
     return "\n\n".join([*parts, "Measured on " + "; ".join(dict.fromkeys(machines)) + "."])
 
 
+def super_resolution(results: Path) -> str:
+    """Enlarging against bicubic, over numbers of steps."""
+    tables = []
+    for path in sorted(results.glob("super-resolution-*.json")):
+        record = json.loads(path.read_text())
+        values, settings = record["values"], record["settings"]
+        keys = list(values["floor"])
+        rows = []
+        for row in values["rows"]:
+            name = row["what"]
+            if "steps" in row:
+                name = f"`{settings['pipeline']}`, {row['steps']} step" + ("s" if row["steps"] > 1 else "")
+                name = f"**{name}**" if row["steps"] == settings["default_steps"] else name
+            rows.append((name, f"{row['psnr']:.2f} dB", f"{row['ssim']:.4f}", *(f"{row['fd'][k]:.4f}" for k in keys)))
+        rows.append(("other true pictures (floor)", "", "", *(f"{values['floor'][k]:.4f}" for k in keys)))
+        head = ("pictures", "PSNR", "SSIM", *(f"`{k}`" for k in keys))
+        tables.append(
+            markdown(head, rows) + f"\n\n{settings['count']} pictures of the split `{settings['split']}`, "
+            f"{settings['small_size']} to {settings['stage']['size']} pixels from true small ones; "
+            "the preset's steps in bold."
+        )
+    return "\n\n".join(tables) or MISSING
+
+
+def doctor(results: Path) -> str:
+    """What each stage of a cascade loses."""
+
+    def say(value: float | None, digits: int = 4) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
+
+    tables = []
+    for path in sorted(results.glob("doctor-*.json")):
+        record = json.loads(path.read_text())
+        values = record["values"]
+        rows = [
+            (
+                f"`{s['name']}`", str(s["size"]) if s["low_res"] is None else f"{s['low_res']} to {s['size']}",
+                say(s["level"], 2), say(s["psnr"], 2), say(s["psnr_bicubic"], 2), say(s["fd_true"]),
+                say(s["fd_generated"]), say(s["floor"]), say(s["lost"]),
+            )
+            for s in values["stages"]
+        ]  # fmt: skip
+        rows.append(("all", "", "", "", "", "", say(values["total"]), "", say(values["total"])))
+        head = ("stage", "pixels", "level", "PSNR", "bicubic", "fd from true", "fd drawn", "floor", "lost")
+        tables.append(
+            markdown(head, rows) + f"\n\n`{record['settings']['pipeline']}`, {values['count']} captions of the split "
+            f"`{record['settings']['split']}`; distances are `{values['key']}`."
+        )
+    return "\n\n".join(tables) or MISSING
+
+
 def _machine(record: dict[str, Any]) -> str:
     machine = record["machine"]
     threads = f", {machine['threads']} threads" if machine.get("threads") else ""
@@ -127,6 +185,7 @@ def _machine(record: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "weights": weights, "quality": quality, "speed": speed,
+    "super-resolution": super_resolution, "doctor": doctor,
 }  # fmt: skip
 
 

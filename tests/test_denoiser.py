@@ -145,6 +145,25 @@ def test_bind_computes_nothing():
     denoiser.bind(Condition(tokens=torch.zeros(1, 2, 3)), DDIM().plan(denoiser.schedule, 4))
 
 
+def test_guidance_may_go_back_through_it_whatever_the_condition_was_made_in():
+    class Shifted(nn.Module):
+        reads = ("vector",)
+
+        def forward(self, x, time, vector):
+            return x * vector[:, :, None, None]  # the product keeps the vector for its gradient
+
+    with torch.inference_mode():
+        cond = Condition(vector=torch.full((3, 2), 2.0))
+        denoiser = make(Shifted(), parameterization=X0())
+        denoise = denoiser.bind(cond, DDIM().plan(denoiser.schedule, 4))
+        step = denoise.table.steps[1]
+        denoise(torch.ones(3, 2, 4, 4), step)  # a call without a gradient comes first
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.ones(3, 2, 4, 4, requires_grad=True)
+            (gradient,) = torch.autograd.grad(denoise(x, step).x0.sum(), x)
+    assert torch.equal(gradient, torch.full_like(gradient, 2.0))
+
+
 def test_state_is_not_changed():
     x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
     before = x.clone()

@@ -15,9 +15,12 @@ import pytest
 import torch
 
 import zoo
+from zoo.benchmark.suite import read_suite
 from zoo.cli import main as command_line
 from zoo.config.cards import KEYS as CARD_KEYS
+from zoo.config.cards import read_card
 from zoo.config.safe_yaml import parse_yaml
+from zoo.generation import Generation
 from zoo.pipeline import Pipeline
 from zoo.registry import registry
 from zoo.samplers.ddim import DDIM
@@ -105,15 +108,37 @@ def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
         mine = next(b.values[0] for b in blocks("yaml") if "zoo.pipeline/1" in b.values[0])
         (tmp_path / "mine.yaml").write_text(mine)
         words = [str(tmp_path / "mine.yaml") if w == "mine.yaml" else w for w in words]
+    if words[0] in ("diff", "replay", "plot"):  # they read pictures of the reader's and write their own
+        words = [str(readers_picture(tmp_path / w)) if w.endswith((".png", ".svg")) else w for w in words]
+    if words[0] == "replay" or words[:2] == ["plot", "trajectory"]:
+        command_line.run(words)
+        assert [name for name, _, _ in heard] == ["build"], capsys.readouterr().err
+        return
     code = command_line.run(words)
     said = capsys.readouterr()
-    if words[0] in ("generate", "export", "train"):
+    if "--exit-code" in words:
+        assert code in (0, 1), said.err
+    elif words[0] in ("generate", "export", "train"):
         assert [name for name, _, _ in heard] == ["train" if words[0] == "train" else "build"], said.err
     else:
         assert code == 0, said.err
     if words[0] == "train":
         _, (recipe,), named = heard[0]
         assert read_recipe(recipe, registry(), named["overrides"]).name
+
+
+def readers_picture(path: Path) -> Path:
+    """A picture as `zoo generate` would have written it, with a record."""
+    config = zoo.check("latent-text2img")
+    record = {
+        "schema": "zoo.generation/1", "config": config, "seed": 0, "noise": "AddressedNoise", "device": "cpu",
+        "weights": {"emoji-latent-64": read_card("emoji-latent-64").sha256}, "inputs": {}, "dtype": "float32",
+        "stages": [{"name": "base", "evaluations": 30}], "images": [{"prompt": "x", "negative": "", "sample": 0}],
+    }  # fmt: skip
+    picture = torch.zeros(1, 3, 64, 64)
+    if path.suffix == ".png":
+        Generation(samples=picture, tensor=picture, record=record).save(path)
+    return path
 
 
 def test_a_wrong_command_would_be_seen(heard):
@@ -154,6 +179,8 @@ def test_yaml_examples_have_known_keys(text):
     value = parse_yaml(text, source="the example")
     if value["schema"] == "zoo.pipeline/1":
         zoo.check(value)
+    elif value["schema"] == "zoo.suite/1":
+        assert read_suite(value).rows
     else:
         known = {"zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[value["schema"]]
         assert set(value) <= set(known)

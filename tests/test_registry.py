@@ -51,7 +51,7 @@ def test_the_shipped_registry_names_known_kinds_and_targets():
 
 def test_every_shipped_component_is_there_and_says_what_it_is():
     for entry in read_registry_file(registry_file()):
-        assert entry.signature().summary, entry.key
+        assert entry.signature().summary == entry.summary() != "", entry.key
 
 
 def test_a_plugin_is_imported_when_used_and_not_before(install):
@@ -186,3 +186,8 @@ def test_a_wrong_registry_file_is_refused_by_name(tmp_path: Path, text, said):
     with pytest.raises(ConfigError, match=said) as error:
         read_registry_file(path)
     assert "registry.yaml" in str(error.value)
+
+
+def test_no_component_takes_an_argument_called_name_which_a_block_could_not_give():
+    for entry in read_registry_file(registry_file()):
+        assert "name" not in {p.name for p in entry.signature().parameters}, entry.key

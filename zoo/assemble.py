@@ -100,14 +100,17 @@ class _Parts:
         return self.made[name]
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:
-        """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance."""
+        """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance.
+
+        An argument called `denoiser` gets the network with its schedule and parameterization, any other the bare one.
+        """
         named: dict[str, Any] = {"name": block} if isinstance(block, str) else dict(block)
         for key, value in named.items():
             if key == "guidance":
                 named[key] = self.guidance(value)
             if isinstance(value, Mapping) and "weights" in value:
                 made = self.get("network", value)
-                named[key] = made.network if isinstance(made, Denoiser) else made
+                named[key] = made.network if isinstance(made, Denoiser) and key != "denoiser" else made
         return component("guidance", named)
 
 
@@ -132,10 +135,13 @@ def assemble(
                 f"stage '{block.get('name', number)}' feeds an embedding, and no network of this version listens to "
                 "that yet; feed an image, a latent or low_res"
             )
+        network = parts.get("network", block["denoiser"])
+        if block.get("step_cache"):
+            network = network.cached(component("step_cache", block["step_cache"]))
         stages.append(
             Stage(
                 name=block.get("name", f"stage {number}"),
-                denoiser=parts.get("network", block["denoiser"]),
+                denoiser=network,
                 autoencoder=parts.get("autoencoder", block.get("autoencoder") or {"name": "identity"}),
                 sampler=component("sampler", block["sampler"]),
                 guidance=tuple(parts.guidance(g) for g in block.get("guidance") or ()),

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError, NumericError, UsageError
+from zoo.fast import Engine, Fast, lay_out_weights
+from zoo.step_cache import DeepFeatures
 from zoo.types import Condition, LowRes, NoiseSchedule, Parameterization, Prediction, Step, StepTable
 
 TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
@@ -58,6 +60,24 @@ class Denoiser(nn.Module):
         self.time_input_name = time_input
         self.time_rounding = time_rounding
         self.low_res = low_res
+        self.step_cache: DeepFeatures | None = None
+        self.engine: Engine | None = None  # of the fast path
+
+    def cached(self, step_cache: DeepFeatures) -> Denoiser:
+        """The same network in a denoiser with a step cache."""
+        step_cache.check(self.network)
+        made = Denoiser(
+            network=self.network, schedule=self.schedule, parameterization=self.parameterization,
+            time_input=self.time_input_name, time_rounding=self.time_rounding, low_res=self.low_res,
+        )  # fmt: skip
+        made.step_cache = step_cache
+        made.train(self.training)
+        return made
+
+    def speed_up(self, fast: Fast) -> None:
+        """Run the network as the fast path says (zoo.fast); also where its weights were moved since."""
+        lay_out_weights(self.network, fast)
+        self.engine = Engine(self.network, fast)
 
     def time_input(self, t: float) -> float:
         """The number the network is handed for t (see the table above)."""
@@ -91,23 +111,37 @@ class BoundDenoiser:
         self.cond = cond
         self.table = table
         self._inputs: tuple[torch.dtype, Tensor | None, dict[str, Any]] | None = None
+        # Of the fast path: embeddings by the number that stands for t, and what the network reads for text.
+        self._embeddings: dict[float, Tensor] = {}
+        self._context: Any = None
+        # Of a step cache: deep features, and how many evaluations they have served.
+        self._deep: Tensor | None = None
+        self._age = 0
 
     def _prepare(self, x: Tensor) -> tuple[torch.dtype, Tensor | None, dict[str, Any]]:
         # The network runs in its own precision; one without parameters takes what comes.
         weight = next(self.denoiser.network.parameters(), None)
         dtype = x.dtype if weight is None else weight.dtype
-        cond = self.cond.to(device=x.device, dtype=dtype)
+        # Inference mode's tensors would be in the way of guidance that goes back through the network.
+        with torch.inference_mode(False):
+            given = self.cond._map(lambda v: v.clone() if v.is_inference() else v)
+        cond = given.to(device=x.device, dtype=dtype)
         named = {
             "context": cond.tokens,
             "mask": cond.mask,
             "vector": cond.vector,
             "label": cond.label,
             # As time does, a level stays float32: it is a t, and is embedded as one.
-            "level": None if self.cond.level is None else self.cond.level.to(x.device, torch.float32),
+            "level": None if given.level is None else given.level.to(x.device, torch.float32),
         }
         # A conditioner may say more than a network listens to (CLIP's pooled vector, to SD 1's U-Net).
         reads = getattr(self.denoiser.network, "reads", named)
-        return dtype, cond.concat, {k: v for k, v in named.items() if v is not None and k in reads}
+        told = {k: v for k, v in named.items() if v is not None and k in reads}
+        if hasattr(self.denoiser.network, "evaluate"):  # which asks nobody whether all is there
+            missing = next((name for name in reads if name not in told and name != "mask"), None)
+            if missing is not None:
+                raise UsageError(f"the network reads '{missing}' and is given none; listen to what gives it")
+        return dtype, cond.concat, told
 
     def __call__(self, x: Tensor, step: Step) -> Prediction:
         """x (B, C, *spatial) at step.t -> x0 in float32, or in float64 where x is."""
@@ -117,15 +151,14 @@ class BoundDenoiser:
         dtype, concat, fields = self._inputs
         c_skip, c_out, c_in = denoiser.parameterization(step.alpha, step.sigma)
 
-        # Time stays float32 or wider: bfloat16 would read index 999 as 1000.
-        time_dtype = torch.promote_types(dtype, torch.float32)
-        time = torch.full((x.shape[0],), denoiser.time_input(step.t), dtype=time_dtype, device=x.device)
         scaled = (x if c_in == 1.0 else x * c_in).to(dtype)
         scaled = scaled if concat is None else torch.cat([scaled, concat], dim=1)
-        output = denoiser.network(scaled, time, **fields)
+        output = self._evaluate(scaled, step, fields)
         output = output.to(torch.promote_types(x.dtype, torch.float32))
-        # One bad number spoils the sum, which is quicker to ask; a sum may also overflow by itself.
-        if not isfinite(output.sum().item()) and not bool(torch.isfinite(output).all()):
+        # One bad number spoils the sum, which is quicker to ask; a sum may also overflow by itself. A fast run on an
+        # accelerator isn't made to wait for the answer: its samples are looked at in the end.
+        asked = denoiser.engine is None or x.device.type == "cpu"
+        if asked and not isfinite(output.sum().item()) and not bool(torch.isfinite(output).all()):
             raise NumericError(
                 f"the network gave NaN or infinity at step {step.index + 1} of {len(self.table)} (t = {step.t:.4g}); "
                 "run it in float32, or check the weights and the condition"
@@ -142,3 +175,50 @@ class BoundDenoiser:
             )
         x0 = torch.mul(output, c_out)
         return Prediction(x0=x0.add_(x, alpha=c_skip) if c_skip else x0, variance_logit=logit)
+
+    def _evaluate(self, scaled: Tensor, step: Step, fields: dict[str, Any]) -> Tensor:
+        """The network's output: as it is, or (fast, or with a step cache) from what was worked out before."""
+        denoiser, engine, cache = self.denoiser, self.denoiser.engine, self.denoiser.step_cache
+        network: Any = denoiser.network
+        number = denoiser.time_input(step.t)
+        # Time stays float32 or wider: bfloat16 would read index 999 as 1000.
+        time_dtype = torch.promote_types(scaled.dtype, torch.float32)
+        ahead = engine is not None and engine.fast.precompute and hasattr(network, "evaluate")
+        if ahead:
+            if number not in self._embeddings:
+                self._embed_ahead(number, scaled, time_dtype, fields)
+            if self._context is None and fields.get("context") is not None:
+                self._context = network.keys_values(fields["context"])
+            emb, context = self._embeddings[number], self._context
+        else:
+            time = torch.full((scaled.shape[0],), number, dtype=time_dtype, device=scaled.device)
+            if cache is None:
+                return network(scaled, time, **fields) if engine is None else engine.whole(scaled, time, fields)
+            emb, context = network.embed(time, dtype=scaled.dtype, **_told(fields)), fields.get("context")
+        evaluate = network.evaluate if engine is None else engine.parts
+        mask = fields.get("mask")
+        if cache is None:
+            return evaluate(scaled, emb, context, mask)[0]
+        if self._deep is None or self._age >= cache.every:
+            output, self._deep = evaluate(scaled, emb, context, mask, blocks=cache.blocks)
+            self._age = 0
+        else:
+            output, _ = evaluate(scaled, emb, context, mask, blocks=cache.blocks, deep=self._deep)
+        self._age += 1
+        return output
+
+    def _embed_ahead(self, number: float, scaled: Tensor, dtype: torch.dtype, fields: dict[str, Any]) -> None:
+        """The embeddings of every step of the table (and of a t that isn't in it) by one call."""
+        denoiser, told = self.denoiser, _told(fields)
+        numbers = list(dict.fromkeys([number, *(denoiser.time_input(s.t) for s in self.table.steps)]))
+        # Time alone is the same for all samples; a class or a level is not.
+        rows = scaled.shape[0] if told else 1
+        time = torch.tensor(numbers, dtype=dtype, device=scaled.device).repeat_interleave(rows)
+        repeated = {name: value.repeat(len(numbers), *[1] * (value.ndim - 1)) for name, value in told.items()}
+        made = denoiser.network.embed(time, dtype=scaled.dtype, **repeated)  # type: ignore[operator]
+        self._embeddings = dict(zip(numbers, made.unflatten(0, (len(numbers), rows)).unbind(0), strict=True))
+
+
+def _told(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a network hears by its embedding, beside time: all but the text."""
+    return {name: value for name, value in fields.items() if name not in ("context", "mask")}

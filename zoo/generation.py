@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
+from zoo.record import RECORD_KEY, read_record
 
-RECORD_KEY = "zoo"  # the PNG text chunk that holds the record
+__all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -88,7 +90,8 @@ class Generation:
             except OSError as error:
                 raise ZooError(f"'{file}' can't be written: {error.strerror or error}; choose another place") from error
             finally:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):
+                    temporary.unlink()
         return files
 
 
@@ -102,15 +105,3 @@ def targets(path: str | Path, count: int, *, grid: bool = False) -> list[Path]:
     if grid or count == 1:
         return [path]
     return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]
-
-
-def read_record(path: str | Path) -> dict[str, Any]:
-    """The record inside a PNG that zoo wrote; UsageError where there is none."""
-    try:
-        with Image.open(path) as picture:
-            text = getattr(picture, "text", {}).get(RECORD_KEY)
-    except OSError as error:
-        raise UsageError(f"'{path}' can't be read as a picture: {error}") from error
-    if text is None:
-        raise UsageError(f"'{path}' holds no record of zoo's")
-    return json.loads(text)

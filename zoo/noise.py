@@ -110,6 +110,31 @@ class FixedNoise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Renumbered:
+    """Another source whose samples have other numbers: row i of a call is sample `numbers[i]` of the source.
+
+    So one picture of a batch is drawn again alone.
+    """
+
+    source: NoiseSource
+    numbers: tuple[int, ...]
+
+    def __call__(
+        self,
+        shape: Sequence[int],
+        *,
+        purpose: str,
+        samples: Sequence[int],
+        stage: int = 0,
+        step: int = 0,
+        draw: int = 0,
+    ) -> Tensor:
+        """(len(samples), *shape) of the source."""
+        numbers = [self.numbers[sample] for sample in samples]
+        return self.source(shape, purpose=purpose, samples=numbers, stage=stage, step=step, draw=draw)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoundNoise:
     """A noise source bound to the samples of one run; what a sampler's loop calls."""
 

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from zoo import __version__, tasks
 from zoo.errors import NumericError, UsageError
+from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
 from zoo.request import Request, read_request
 from zoo.safety import SafetyCheck
 from zoo.stage import Stage
 from zoo.stage_run import StageRun, dtype_of
-from zoo.types import Conditioner, NoiseSource, StepReport
+from zoo.types import Conditioner, Guidance, NoiseSource, StepReport
 
 __all__ = ["Pipeline", "Progress", "Stage"]
 BLANK = 0.5  # the grey that stands in for a picture a safety check refused
@@ -55,20 +56,50 @@ class Pipeline:
     safety: SafetyCheck | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
+    fast: Fast = field(default_factory=Fast)
 
     def modules(self) -> list[nn.Module]:
         """Every network of the pipeline, once."""
         parts: list[Any] = list(self.conditioners.values())
         for stage in self.stages:
             parts += [stage.denoiser, stage.autoencoder]
-            parts += [value for guidance in stage.guidance for value in vars(guidance).values()]  # a classifier
+            held = list(stage.guidance)  # a classifier, a weaker denoiser; one guidance may hold another
+            while held:
+                inside = list(vars(held.pop()).values())
+                parts += inside
+                held += [value for value in inside if isinstance(value, Guidance) and hasattr(value, "__dict__")]
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
         """Move every network; returns this pipeline. Samples stay float32 whatever the networks' dtype."""
         for module in self.modules():
             module.to(device=device, dtype=dtype)
+        if self.fast != Fast():
+            self._speed_up(self.fast)  # what was recorded of the weights is where they were
         return self
+
+    def compile(
+        self, *, precompute: bool | None = None, channels_last: bool | None = None, compile: bool | None = None,
+        graphs: bool | None = None, dtype: torch.dtype | None = None,
+    ) -> Pipeline:  # fmt: skip
+        """Turn the fast path on (zoo.fast); returns this pipeline.
+
+        Pictures change by rounding alone. Each part can be switched; None is what helps on this device. `dtype` moves
+        the networks to another precision first. The first call after is slower where something is compiled.
+        """
+        if dtype is not None:
+            self.to(dtype=dtype)
+        self._speed_up(choose(
+            self.device, precompute=precompute, channels_last=channels_last, compile=compile, graphs=graphs
+        ))  # fmt: skip
+        return self
+
+    def _speed_up(self, fast: Fast) -> None:
+        self.fast = fast
+        for stage in self.stages:
+            stage.denoiser.speed_up(fast)
+            lay_out_weights(stage.autoencoder, fast)
+            compiled_decoder(stage.autoencoder, fast)
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +133,7 @@ class Pipeline:
         alone = dataclasses.replace(
             stage, takes="noise", feeds="image", interval=(stage.interval[0], low), augmentation=augmentation
         )
-        return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number)
+        return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast)
 
     @torch.inference_mode()
     def __call__(
@@ -121,8 +152,8 @@ class Pipeline:
             n: pictures a prompt or label. seed: 64 bits; sample i of a call always gets the same noise from it.
             size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share.
             steps, guidance: instead of the config's, in every stage.
-            image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that;
-                mask: white where it is to be drawn anew.
+            image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
+                or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
             strength: how far back the picture is noised, in (0, 1]; 0.6 by default, 1 with a mask.
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
             stages: run only so many. batch_size: samples a network call; None means all at once.
@@ -159,11 +190,12 @@ class Pipeline:
             assert x is not None
             pixels = run[-1].autoencoder.decode(x.to(dtype_of(run[-1].autoencoder))).float()
             if not bool(torch.isfinite(pixels).all()):
-                raise NumericError(f"the autoencoder of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
+                who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
+                raise NumericError(f"the {who} of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
             samples.append(x.cpu())
             pictures.append((pixels * 0.5 + 0.5).clamp(0, 1).cpu())
         tensor = torch.cat(pictures)
-        if request.mask is not None and request.image is not None:
+        if request.mask is not None and request.image is not None and not request.measured:
             # Latents can't hold the known part to the pixel; the picture itself can.
             tensor = torch.lerp(request.image * 0.5 + 0.5, tensor, request.mask)
         tensor, verdicts = self._checked(tensor)
@@ -223,15 +255,28 @@ class Pipeline:
                 "size": request.size, "steps": request.steps, "guidance": request.guidance,
                 "strength": request.strength if request.image is not None else None, "batch_size": batch,
             },
-            "inputs": {k: tasks.hash_of(v) for k, v in inputs.items() if v is not None},
+            "inputs": {k: tasks.hash_of(_shared(v)) for k, v in inputs.items() if v is not None},
             "stages": [
                 {"name": r.stage.name, "evaluations": r.table.evaluations}
                 | ({"augmentation": r.stage.augmentation} if r.stage.enlarges else {})
+                | _shortened(r)
                 for r in runs
             ],
             "device": str(self.device),
             "dtype": str(dtype_of(self.stages[0].denoiser.network)).removeprefix("torch."),
+            **({} if self.fast == Fast() else {"fast": self.fast.record()}),
             "versions": {"zoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
             "seconds": round(seconds, 3),
             "images": images,
         }  # fmt: skip
+
+
+def _shortened(run: StageRun) -> dict[str, int]:
+    """How many evaluations are of the whole network, where a step cache shortens the others."""
+    cache = run.stage.denoiser.step_cache
+    return {} if cache is None else {"full_evaluations": cache.full_evaluations(run.table.evaluations)}
+
+
+def _shared(rows: Tensor) -> Tensor:
+    """One row where all are the same tensor's: what a call was given doesn't depend on how many it drew from it."""
+    return rows[:1] if rows.stride(0) == 0 else rows

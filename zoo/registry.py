@@ -14,25 +14,28 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.config.safe_yaml import read_mapping
-from zoo.config.signature import Signature, find_source, parse_module, read_signature
+from zoo.config.signature import Signature, find_source, parse_module, read_signature, read_summary
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError
 
 KINDS = (
-    "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "guidance", "sampler",
-    "dataset", "extractor", "metric", "safety", "objective",
+    "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "measurement",
+    "guidance", "sampler", "step_cache", "dataset", "extractor", "metric", "safety", "objective",
 )  # fmt: skip
 PLUGIN_GROUP = "zoo.plugins"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Entry:
 
     def signature(self) -> Signature:
         """What the component takes, without importing it."""
-        self._refuse_broken()
-        try:
-            return read_signature(self.target)
-        except ConfigError as error:
-            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} can't be used: {error}") from error
+        return self._read(read_signature)
+
+    def summary(self) -> str:
+        """What the component says of itself, without importing it."""
+        return self._read(read_summary)
 
     def load(self) -> Any:
         """Import the component."""
@@ -79,9 +82,26 @@ class Entry:
             raise ConfigError(f"{self.kind} '{self.name}' from {self.source} is no class or function; mend its target")
         return loaded
 
+    def _read(self, read: Callable[[str | Any], _Read]) -> _Read:
+        self._refuse_broken()
+        try:
+            return read(self.target)
+        except ConfigError as error:
+            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} can't be used: {error}") from error
+
     def _refuse_broken(self) -> None:
         if self.broken is not None:
             raise ConfigError(f"{self.kind} '{self.name}' is broken: {self.broken}")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed package that has entry points in the group: what it is called, and the keys of its components."""
+
+    package: str
+    version: str
+    place: str
+    keys: tuple[str, ...]
 
 
 class Registry:
@@ -112,6 +132,11 @@ class Registry:
         if found is None:
             raise ConfigError(unknown(kind, name, self.names(kind)))
         return found
+
+    def at(self, key: str) -> Entry:
+        """The entry of a key that there is, broken or not."""
+        kind, _, name = key.partition("/")
+        return self._entries[kind, name]
 
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""
@@ -176,12 +201,55 @@ def read_plugins() -> list[Entry]:
     return [_read_plugin(point) for point in entry_points(group=PLUGIN_GROUP)]
 
 
-def _read_plugin(point: Any) -> Entry:
+def installed_plugins() -> list[Plugin]:
+    """The packages that have them, in the order of their names."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Plugin] = {}
+    for point in entry_points(group=PLUGIN_GROUP):
+        package = _package(point)
+        entry = _read_plugin(point)
+        before = found.get(package)
+        keys = (*(before.keys if before else ()), entry.key)
+        try:
+            version, place = str(point.dist.version or "unknown"), str(point.dist.locate_file(""))
+        except Exception:  # damaged metadata of somebody's package
+            version, place = "unknown", "unknown"
+        found[package] = Plugin(package, version, place, tuple(sorted(keys)))
+    return sorted(found.values(), key=lambda plugin: plugin.package)
+
+
+def find_plugin(package: str) -> Plugin:
+    """The plugin package of that name, as packages are named: case, '-', '_' and '.' don't count."""
+    plugins = {_canonical(plugin.package): plugin for plugin in installed_plugins()}
+    found = plugins.get(_canonical(package))
+    if found is not None:
+        return found
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
-        package = point.dist.name or "an unnamed package"
+        distribution(package)
+    except (PackageNotFoundError, ValueError):
+        raise UsageError(unknown("plugin package", package, sorted(p.package for p in plugins.values()))) from None
+    raise UsageError(
+        f"the package '{package}' is installed and has no plugins; give it entry points in the group "
+        f"'{PLUGIN_GROUP}' and install it again"
+    )
+
+
+def _canonical(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _package(point: Any) -> str:
+    try:
+        return str(point.dist.name or "an unnamed package")
     except Exception:  # damaged metadata of somebody's package
-        package = "an unnamed package"
-    source = f"plugin package '{package}'"
+        return "an unnamed package"
+
+
+def _read_plugin(point: Any) -> Entry:
+    source = f"plugin package '{_package(point)}'"
     kind, _, name = point.name.partition(".")
     if kind not in KINDS or not _NAME.fullmatch(name):
         # Listed under its own name, where nobody can ask for it.

@@ -11,6 +11,7 @@ from torch import Tensor
 from zoo import tasks
 from zoo.errors import UsageError
 from zoo.guidance.interval import holds_classifier_free
+from zoo.guidance.posterior import Posterior, posterior_of
 from zoo.noise import AddressedNoise, FixedNoise
 from zoo.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.types import Conditioner, NoiseSource
@@ -35,6 +36,7 @@ class Request:
     image: Tensor | None = None
     mask: Tensor | None = None
     strength: float = 1.0
+    measured: bool = False  # the image is what posterior guidance holds samples to, not where the run starts
 
 
 def read_request(
@@ -50,7 +52,11 @@ def read_request(
         raise UsageError(f"steps is {steps!r}; give 1 or more")
     if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
         raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
-    strength = _read_strength(stages, image, mask, strength)
+    posterior = posterior_of(stages[0].guidance)
+    if posterior is None:
+        strength = _read_strength(stages, image, mask, strength)
+    else:
+        strength = _read_measured(stages[0], posterior, image, mask, strength)
     if isinstance(noise, (Tensor, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     else:
@@ -59,11 +65,19 @@ def read_request(
     sizes = lay_out(stages, size)
     smalls = small_sizes(stages, sizes)
     given = smalls[0] or sizes[0]
+    if posterior is not None:
+        shrinks = posterior.measurement.shrinks
+        if any(side % shrinks for side in given):
+            raise UsageError(
+                f"stage '{stages[0].name}' is measured with {shrinks} times fewer pixels a side, and "
+                f"{given[0]}x{given[1]} can't be divided by that; use multiples of {shrinks}"
+            )
+        given = given[0] // shrinks, given[1] // shrinks
     return Request(
         prompts=[p for p in asked for _ in range(n)], negative=[p for p in unwanted for _ in range(n)],
         labels=[c for c in classes for _ in range(n)], samples=list(range(count)),
         size=None if size is None else sizes[-1], sizes=sizes, smalls=smalls, steps=steps, guidance=guidance,
-        source=source, strength=strength,
+        source=source, strength=strength, measured=posterior is not None,
         image=None if image is None else tasks.read_image(image, size=given, count=count),
         mask=None if mask is None else tasks.read_mask(mask, size=given),
     )  # fmt: skip
@@ -105,6 +119,17 @@ def _read_words(
             words = [*asked, *unwanted] if hears(conditioner) == "prompts" else classes
             conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
     return asked, unwanted, classes
+
+
+def _read_measured(stage: Stage, posterior: Posterior, image: Any, mask: Any, strength: float | None) -> float:
+    if image is None:
+        raise UsageError(f"stage '{stage.name}' is held to a measured picture and none was given; give an image")
+    if posterior.measurement.hears_mask != (mask is not None):
+        needs = "is measured outside a mask; give one" if mask is None else "is measured as a whole; leave the mask out"
+        raise UsageError(f"the image of stage '{stage.name}' {needs}")
+    if strength is not None:
+        raise UsageError(f"the image of stage '{stage.name}' is measured and no start; leave the strength out")
+    return 1.0
 
 
 def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: float | None) -> float:

@@ -14,9 +14,11 @@ from zoo import tasks
 from zoo.errors import UsageError
 from zoo.guidance.interval import at_scale
 from zoo.guidance.mask import Mask
+from zoo.guidance.posterior import with_picture
 from zoo.low_res import GaussianAugmentation
 from zoo.noise import bound
 from zoo.request import Request, hears
+from zoo.samplers.repaint import RePaint
 from zoo.stage import Stage
 from zoo.types import Condition, Conditioner, StepReport, StepTable
 
@@ -48,13 +50,20 @@ class StageRun:
         begin = table.start
         eps = request.source(shape, purpose="start", samples=samples, stage=address).to(device)
         guidance = [g if request.guidance is None else at_scale(g, request.guidance) for g in stage.guidance]
-        if self.number == 0 and request.image is not None and not stage.enlarges:
+        mask: Mask | None = None
+        if self.number == 0 and request.image is not None and request.measured:
+            x = begin.sigma * eps
+            known = None if request.mask is None else 1.0 - tasks.latent_mask(request.mask, factor).to(device)
+            picture = request.image[part].to(device)
+            guidance = [with_picture(g, picture, shape=shape, known=known) for g in guidance]
+        elif self.number == 0 and request.image is not None and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
             x = begin.alpha * known + begin.sigma * eps
             if request.mask is not None:
                 free = tasks.latent_mask(request.mask, factor).to(device)
-                guidance.append(Mask(x0=known, known=1.0 - free))
+                mask = Mask(x0=known, known=1.0 - free)
+                guidance.append(mask)
                 if request.strength == 1.0:
                     # Where all is drawn anew nothing of the picture may shine through.
                     x = torch.lerp(x, begin.sigma * eps, free)
@@ -71,7 +80,8 @@ class StageRun:
         for wrapper in guidance:
             denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
         steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
-        return stage.sampler(denoise, table, x, noise=steps, callback=report)
+        after_step = mask.renoised(steps) if mask is not None and isinstance(stage.sampler, RePaint) else None
+        return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
 
     def _conditions(self, part: slice) -> tuple[Condition, Condition | None]:
         """What was asked for, and nothing (or the negative prompts); None where the weights know no nothing."""

@@ -5,6 +5,7 @@
 | text to image | at t = 1, from noise | |
 | image to image | at t = strength, from the noised picture (SDEdit: Meng et al. 2022) | |
 | inpainting | at t = strength (1 by default) | x0 is known outside the mask (`zoo.guidance.mask`) |
+| a measured picture | at t = 1, from noise | samples are held to it (`zoo.guidance.posterior`) |
 """
 
 from __future__ import annotations

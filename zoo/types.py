@@ -64,7 +64,8 @@ class Prediction(NamedTuple):
 
     x0: Tensor  # (B, C, *spatial), float32 or wider
     variance_logit: Tensor | None = None  # learned range, in [-1, 1] (Nichol & Dhariwal 2021, eq. 15)
-    score: Tensor | None = None  # grad_x log p(y | x_t) of a classifier
+    score: Tensor | None = None  # grad_x log p(y | x_t) of a classifier or a measurement
+    x0_cond: Tensor | None = None  # the condition's own x0, where guidance has moved x0 away from it
 
 
 @dataclass(frozen=True, slots=True)

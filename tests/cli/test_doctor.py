@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import zoo
 from tests.tiny import tiny_cascade
+from zoo import installation
 from zoo.cli.main import run
 from zoo.registry import Entry, registry
 
@@ -74,12 +79,45 @@ def test_a_wrong_request_is_one_sentence_and_code_2(here, capsys, words, said):
     assert said in capsys.readouterr().err
 
 
-def test_the_installation_alone_lists_what_is_broken(monkeypatch, capsys):
+def test_the_installation_alone_lists_what_is_there_and_what_is_broken(monkeypatch, capsys):
     assert run(["doctor"]) == 0
-    assert capsys.readouterr().out.strip() == "nothing is broken"
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"zoo\t{zoo.__version__}\t")
+    assert f"package\ttorch\t{version('torch')}" in told
+    assert any(line.startswith("device\tcpu\t") for line in told)
+    assert told[-1] == "nothing is broken"
     entry = Entry("sampler", "bad", "nowhere:X", "plugin package 'p'", "it is no good")
     monkeypatch.setitem(registry()._entries, ("sampler", "bad"), entry)
     assert run(["doctor"]) == 0
-    assert capsys.readouterr().out.strip() == "sampler/bad: it is no good"
+    assert capsys.readouterr().out.splitlines()[-2:] == ["BROKEN\tsampler/bad\tit is no good", "1 broken"]
+
+
+def test_the_installation_as_json_is_one_value(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    (tmp_path / "file.pth").write_bytes(b"12345")
+    entry = Entry("sampler", "half", "zoo.samplers.ddim:Absent", "register()")  # what a list alone doesn't see
+    monkeypatch.setitem(registry()._entries, ("sampler", "half"), entry)
     assert run(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"kind": "sampler", "name": "bad", "broken": "it is no good"}]
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "zoo.installation/1"
+    assert found["versions"]["torch"] == version("torch")
+    assert found["caches"][0] == {"place": str(tmp_path), "exists": True, "files": 1, "bytes": 5}
+    assert [(b["kind"], b["name"]) for b in found["broken"]] == [("sampler", "half")]
+    assert "defines no 'Absent'" in found["broken"][0]["broken"]
+
+
+def test_a_weight_file_that_is_cut_off_is_broken(monkeypatch, tmp_path):
+    path = Path(zoo.__file__).parent / "weights" / "emoji-kl-f4.yaml"
+    (tmp_path / "cut.yaml").write_text(path.read_text().replace("name: emoji-kl-f4", "name: cut"))
+    (tmp_path / "cut.safetensors").write_bytes(b"short")
+    (tmp_path / "emoji-kl-f4.safetensors").write_bytes(b"short")
+    monkeypatch.setattr(installation, "card_names", lambda: [str(tmp_path / "cut.yaml")])
+    (broken,) = installation.broken()
+    assert "bytes" in broken["broken"] or "cut off" in broken["broken"]
+
+
+def test_a_torch_that_fails_is_told_and_not_raised(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (device,) = installation.devices()
+    assert device["device"] == "none"
+    assert "torch fails (ModuleNotFoundError" in device["what"]

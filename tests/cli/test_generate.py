@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -114,3 +115,12 @@ def test_the_output_is_refused_before_torch_is_loaded(here):
 def test_debug_shows_the_traceback(here, capsys):
     assert run(["--debug", "generate", "sun", "--sampler", "nope"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_fast_path_is_an_option_and_in_the_record(here):
+    assert run(["generate", "sun", *QUICK, "-o", "slow.png"]) == 0
+    assert run(["generate", "sun", *QUICK, "--fast", "-o", "fast.png"]) == 0
+    slow, fast = (np.asarray(Image.open(here / f"{name}.png"), dtype=int) for name in ("slow", "fast"))
+    assert abs(fast - slow).max() <= 1
+    assert read_record(here / "fast.png")["fast"]["precompute"] is True
+    assert "fast" not in read_record(here / "slow.png")

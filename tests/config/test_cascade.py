@@ -174,7 +174,7 @@ def guided(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"contract": {"classes": 2, "names": ["a", "b"], "in_channels": 3}},
+        {"contract": {"classes": 2, "names": ["a", "b"], "in_channels": 3, "size": 64}},
         {"contract": {"in_channels": 3, "schedule": "scheme", "time_input": "index"}},
         {"contract": {"in_channels": 3}, "denoiser": {**NET, "schedule": {"name": "scheme", "steps": 100}}},
     ],
@@ -189,6 +189,7 @@ def test_a_classifier_that_fits_passes(components, tmp_path, changes):
         ({"contract": {"classes": 3}}, "knows 3 classes and conditioner 'words' names 2"),
         ({"contract": {"classes": 2, "names": ["a", "c"]}}, "class 1 of the classifier 'judge' is 'c' and"),
         ({"contract": {"in_channels": 4}}, "takes 4 channels and samples have 3"),
+        ({"contract": {"in_channels": 3, "size": 32}}, "size 32 and network 'net'.* is to draw samples of 64"),
         ({"contract": {"in_channels": 3}, "denoiser": {**NET, "schedule": {"name": "scheme", "steps": 50}}},
          "trained under another schedule"),
         ({"contract": {"in_channels": 3, "schedule": {"name": "scheme", "steps": 50}}}, "under another schedule"),

@@ -95,7 +95,7 @@ def test_a_damaged_shard_is_made_again_and_another_extractors_is_refused(tmp_pat
 def test_above_a_number_of_samples_moments_alone_are_kept(small_shards):
     found, whole = (extract(ArrayPictures(pictures()), Counting(), keep=k) for k in (20, 25))
     np.testing.assert_array_equal(found.moment().mean, whole.moment().mean)
-    with pytest.raises(UsageError, match="only moments"):
+    with pytest.raises(UsageError, match="moments only"):
         found.array()
     with pytest.raises(UsageError, match="wasn't extracted"):
         found.moment("logits")

@@ -1,10 +1,15 @@
 """A limited interval follows its guidance inside and asks the plain denoiser outside."""
 
+import dataclasses
+
 import pytest
 import torch
 
 import zoo
+from tests.tiny import tiny_pipeline
+from zoo.checkpoints.export import _read_me
 from zoo.errors import ConfigError
+from zoo.guidance.classifier import Classifier
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.interval import LimitedInterval, at_scale, holds_classifier_free
 from zoo.guidance.threshold import StaticThreshold
@@ -72,3 +77,21 @@ def test_a_call_sets_the_scale_of_a_limited_guidance():
     assert not holds_classifier_free(LimitedInterval(guidance=StaticThreshold()))
     changed = at_scale(limited, 7)
     assert (changed.low, changed.guidance.guidance.scale) == (0.1, 7.0)
+
+
+def test_networks_that_a_held_guidance_has_move_with_the_pipeline():
+    pipe = tiny_pipeline()
+    judge = torch.nn.Linear(2, 2)
+    held = LimitedInterval(guidance=LimitedInterval(guidance=Classifier(classifier=judge)), low=0.1)
+    pipe.stages = [dataclasses.replace(pipe.stages[0], guidance=(held,))]
+    assert judge in pipe.modules()
+    assert pipe.to(dtype=torch.float64).stages[0].guidance[0].guidance.guidance.classifier.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "guidance", [ClassifierFree(scale=2.5), LimitedInterval(guidance=ClassifierFree(scale=2.5), low=0.3)]
+)
+def test_an_exported_folder_says_the_scale_wherever_it_stands(guidance):
+    pipe = tiny_pipeline()
+    stage = dataclasses.replace(pipe.stages[0], guidance=(StaticThreshold(), guidance))
+    assert "guidance_scale=2.5)" in _read_me(pipe, stage)

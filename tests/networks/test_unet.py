@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -153,8 +155,10 @@ def test_a_unet_says_what_it_misses_and_what_it_cannot_hear():
 
 @torch.no_grad()
 def test_a_patch_is_the_same_network_between_a_rearrangement_of_pixels():
-    facts = dict(width=16, mult=(1, 2), blocks=1, attention="plain", attention_levels=(1,), heads=2, context_width=None,
-                 groups=8)  # fmt: skip
+    facts: dict[str, Any] = {
+        "width": 16, "mult": (1, 2), "blocks": 1, "attention": "plain", "attention_levels": (1,), "heads": 2,
+        "context_width": None, "groups": 8,
+    }  # fmt: skip
     model = randomise(UNet(in_channels=3, out_channels=3, patch=2, **facts))
     inner = UNet(in_channels=12, out_channels=12, **facts).to(torch.float64)
     inner.load_state_dict(model.state_dict())

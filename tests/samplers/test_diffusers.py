@@ -1,11 +1,12 @@
 """Samplers against diffusers' schedulers, both driven by the same analytic model."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, RePaintScheduler
 
 from tests.samplers.oracle import bound_oracle, given_noise, mixture, no_noise, oracle, relative
 from zoo.guidance.threshold import StaticThreshold
@@ -14,6 +15,7 @@ from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
 from zoo.samplers.grid import Karras, Leading, Linspace, Trailing
+from zoo.samplers.repaint import RePaint
 from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
 from zoo.types import Condition
 
@@ -246,3 +248,16 @@ def test_the_oracle_is_asked_what_the_scheduler_asks():
     denoise = bound_oracle(DATA, schedule, table)
     sampler(denoise, table, START, noise=no_noise)
     assert [time for _, time in denoise.denoiser.network.calls] == [float(t) for t in scheduler.timesteps]
+
+
+@pytest.mark.parametrize(("steps", "jump", "resamples"), [(250, 10, 10), (50, 7, 3), (20, 30, 4)])
+def test_repaint_walks_up_and_down_where_diffusers_does(steps, jump, resamples):
+    scheduler = RePaintScheduler()
+    scheduler.set_timesteps(steps, jump_length=jump, jump_n_sample=resamples)
+    # Their list has the ways up too; the network is asked where the next entry is lower, and at the end.
+    path = [int(t) for t in scheduler.timesteps]
+    asked = [a for a, b in itertools.pairwise([*path, -1]) if b < a]
+    table = RePaint(steps=steps, sampler=DDPM(grid=Leading(offset=0)), jump=jump, resamples=resamples).plan(
+        LinearSchedule()
+    )
+    assert [round(step.t * 1000) - 1 for step in table.steps] == asked

@@ -24,6 +24,12 @@ def test_folding_the_score_gives_the_posterior_mean(alpha, sigma):
     assert guided_x0(Prediction(x0=mean), step) is mean
 
 
+def test_no_score_is_heard_where_nothing_of_the_sample_is_in_x():
+    step = Step(index=0, t=1.0, alpha=0.0, sigma=1.0, t_next=0.0, alpha_next=1.0, sigma_next=0.0)
+    x0 = torch.ones(2)
+    assert guided_x0(Prediction(x0=x0, score=x0), step) is x0
+
+
 def test_half_precision_is_widened_and_double_is_kept():
     assert [wide(torch.zeros(1, dtype=d)).dtype for d in (torch.float16, torch.float32, torch.float64)] == [
         torch.float32,

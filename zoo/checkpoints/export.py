@@ -31,7 +31,7 @@ from zoo.checkpoints.diffusers_config import (
 )
 from zoo.conditioners.clip_text import ClipText
 from zoo.errors import ConfigError, UsageError
-from zoo.guidance.classifier_free import ClassifierFree
+from zoo.guidance.interval import classifier_free_scale
 from zoo.networks.unet import UNet
 from zoo.pipeline import Pipeline, Stage
 
@@ -175,7 +175,8 @@ def _read_me(pipeline: Pipeline, stage: Stage) -> str:
     """How to draw with the folder, and whose work its weights are."""
     from zoo.config.cards import read_card
 
-    scale = next((g.scale for g in stage.guidance if isinstance(g, ClassifierFree)), 1.0)
+    scales = [scale for g in stage.guidance if (scale := classifier_free_scale(g)) is not None]
+    scale = scales[0] if scales else 1.0
     points = stage.denoiser.schedule.T or 1000
     wanted = getattr(stage.sampler, "steps", 30)
     # Other numbers of steps draw a slightly different picture (see the module).

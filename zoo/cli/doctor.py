@@ -38,7 +38,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find broken plugins and weights; or the stage of a cascade that loses the quality."""
+    """Show versions, devices, caches, plugins and what is broken; or the stage of a cascade that loses the quality."""
     if subject is None:
         _installation(as_json=as_json)
         return
@@ -79,15 +79,25 @@ def doctor(
 
 
 def _installation(*, as_json: bool) -> None:
-    from zoo.config.describe import listing
+    from zoo.cli.table import print_table
+    from zoo.installation import installation
 
-    broken = [(d.kind, d.name, d.broken or "") for d in listing() if d.broken]
+    found = installation()
     if as_json:
-        typer.echo(json.dumps([{"kind": k, "name": n, "broken": why} for k, n, why in broken], indent=2))
-    for kind, name, why in [] if as_json else broken:
-        typer.echo(f"{kind}/{name}: {why}")
-    if not broken and not as_json:
-        typer.echo("nothing is broken")
+        typer.echo(json.dumps(found, indent=2))
+        return
+    rows = [("zoo", found["zoo"]["version"], found["zoo"]["place"])]
+    rows += [("package", name, version) for name, version in found["versions"].items() if version]
+    rows += [("device", d["device"], d["what"]) for d in found["devices"]]
+    for cache in found["caches"]:
+        what = f"{cache['files']} files, {cache['bytes'] / 1e6:.1f} MB" if cache["exists"] else "not there"
+        rows.append(("cache", cache["place"], what))
+    for plugin in found["plugins"]:
+        rows.append(("plugin", f"{plugin['package']} {plugin['version']}", ", ".join(plugin["keys"])))
+    rows += [("BROKEN", f"{b['kind']}/{b['name']}", b["broken"]) for b in found["broken"]]
+    print_table(("what", "name", "how it is"), rows)
+    count = len(found["broken"])
+    typer.echo(f"{count} broken" if count else "nothing is broken")
 
 
 def _read_levels(text: str | None) -> list[float] | None:

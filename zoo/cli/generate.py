@@ -48,7 +48,9 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
     size: Annotated[str | None, typer.Option(help="Pixels: 64 or HEIGHTxWIDTH.")] = None,
-    image: Annotated[str | None, typer.Option(help="A picture to start from, or to enlarge.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="A picture to start from, to enlarge, or that was measured.")
+    ] = None,
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
     overrides: Annotated[
@@ -59,6 +61,7 @@ def generate(
     batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="The fast path; pictures change by rounding.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
 ) -> None:
     """Draw pictures from prompts, classes or pictures."""
@@ -75,6 +78,8 @@ def generate(
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
         pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
+        if fast:
+            pipe.compile()
         bar.describe("drawing")
         made = pipe(
             prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=pixels, image=image,

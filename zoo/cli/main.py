@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated
@@ -24,23 +24,30 @@ VERBS = {
     "list": "zoo.cli.list:list_names",
     "describe": "zoo.cli.describe:describe",
     "check": "zoo.cli.check:check",
+    "diff": "zoo.cli.diff:diff",
+    "replay": "zoo.cli.replay:replay",
+    "plot": "zoo.cli.plot:plot",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
     "data": "zoo.cli.data:data",
+    "evaluate": "zoo.cli.evaluate:evaluate",
+    "reproduce": "zoo.cli.reproduce:reproduce",
     "report": "zoo.cli.report:report",
     "doctor": "zoo.cli.doctor:doctor",
+    "plugin": "zoo.cli.plugin:plugin",
+    "bench": "zoo.cli.bench:bench",
 }
 
 
-def make_app() -> typer.Typer:
-    """The application with every verb whose file is there."""
+def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """The application with these verbs, as far as their files are there."""
     app = typer.Typer(
         name="zoo", add_completion=False, pretty_exceptions_enable=False,
         help="A diffusion model zoo: pictures from prompts, and everything behind them.",
     )  # fmt: skip
     app.callback()(_globals)
-    for verb, target in VERBS.items():
-        module, _, function = target.partition(":")
+    for verb in verbs:
+        module, _, function = VERBS[verb].partition(":")
         if find_spec(module) is not None:
             found = getattr(import_module(module), function)
             if isinstance(found, typer.Typer):  # a verb with verbs of its own
@@ -67,7 +74,8 @@ def run(arguments: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         typer.echo(f"zoo {__version__}")
         return 0
-    command = typer.main.get_command(make_app())
+    # Each verb's options cost milliseconds to declare, so the one that was asked for is enough.
+    command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
     try:
         result = command.main(args=words, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()

@@ -8,6 +8,7 @@
 | `values` | whether a value fits an annotation |
 | `blocks` | component blocks `{name: ..., **arguments}`, checked recursively |
 | `cards` | weight cards |
+| `published` | values that cards and presets say were reached, and how |
 | `presets` | pipelines: finding, reading, the keys of a pipeline and its stages |
 | `overrides` | plain values, merge, dotted overrides, the shortcuts of `build` |
 | `parts`, `contract`, `cascade`, `classes` | whether the parts of a pipeline fit each other |

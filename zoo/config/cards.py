@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
+from zoo.config.published import Published, read_published
 from zoo.config.safe_yaml import read_mapping
 from zoo.config.signature import read_signature
 from zoo.config.unknown import unknown
@@ -23,7 +24,7 @@ CARD_SCHEMA = "zoo.card/1"
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 KEYS = (
     "schema", "name", "kind", "component", "summary", "config", "denoiser", "contract", "file", "licence",
-    "attribution", "data", "recipe", "metrics", "provenance",
+    "attribution", "data", "recipe", "metrics", "published", "provenance",
 )  # fmt: skip
 # What the constructor of a denoiser takes besides its network belongs to the weights.
 DENOISER = "zoo.denoiser:Denoiser"
@@ -63,6 +64,11 @@ class Card:
     def sha256(self) -> str:
         """The hash that the weight file must have."""
         return self.raw["file"]["sha256"]
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """Values that others reached with these weights."""
+        return read_published(self.raw.get("published"), f"card '{self.path}'")
 
     @property
     def other(self) -> tuple[str, ...]:
@@ -107,6 +113,7 @@ def read_card(name: str) -> Card:
     if denoiser is not None and (kind != "network" or not isinstance(denoiser, Mapping)):
         raise ConfigError(f"card '{path}' has a denoiser that is no network's block; only networks have one")
     _check_file_block(raw["file"], path)
+    read_published(raw.get("published"), f"card '{path}'")
     return Card(
         name=path.stem, path=path, kind=kind, component=raw["component"], summary=str(raw.get("summary") or ""),
         config=raw.get("config", {}), denoiser=raw.get("denoiser"), contract=raw["contract"], raw=raw,

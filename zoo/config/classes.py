@@ -75,6 +75,13 @@ def _check_classifier(parts: StageParts, card: Card, giver: Part, registry: Regi
             f"stage '{parts.name}': {label} takes {taken} channels and samples have {channels}; take one trained on "
             "such samples"
         )
+    size = parts.stage["size"] // (parts.autoencoder["factor"] or 1)
+    # Attention pool has a place for each position; a mean takes any size, and was still trained at one.
+    if whole(facts.get("size")) and facts["size"] != size:
+        raise ConfigError(
+            f"stage '{parts.name}': {label} was trained on samples of size {facts['size']} and {parts.network.label} "
+            f"is to draw samples of {size}; take one trained at that size"
+        )
     says = {**(card.denoiser or {}), **card.contract}
     trained, told = says.get("schedule"), says.get("time_input")
     found = written_schedule(parts.schedule.facts, registry)

@@ -15,15 +15,15 @@ from zoo.config.blocks import check_block
 from zoo.config.cards import check_card, check_weight_file, read_card
 from zoo.config.cascade import check_cascade
 from zoo.config.classes import check_classes, lent_weights
+from zoo.config.guidance import check_guidance
 from zoo.config.parts import Part, StageParts, whole
+from zoo.config.sampling import check_sampling
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
 # What a stage's output may start or condition in the next one.
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
 RGB = 3  # channels that a smaller picture adds to a network's input
-# These grids choose among the schedule's points; a Karras grid lies between them.
-_FREE_GRIDS = ("karras", "log-snr", "exponential", "table")
 
 
 def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
@@ -37,9 +37,10 @@ def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
     for parts in stages:
         _check_latents(parts)
         _check_conditions(parts)
-        _check_guidance(parts)
+        _check_variance(parts)
+        check_sampling(parts, registry)
+        check_guidance(parts, registry, first=parts is stages[0])
         check_classes(parts, registry)
-        _check_steps(parts)
     _check_chain(stages)
     cards = [p.card for s in stages for p in (s.network, s.autoencoder)] + [p.card for p in conditioners.values()]
     cards += [read_card(block["weights"]) for s in stages for g in s.guidance for block in lent_weights(g)]
@@ -67,6 +68,7 @@ def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry
         guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry) for g in _each(stage["guidance"])],
         sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry),
         low_res=None if not says.get("low_res") else _low_res_part(says["low_res"], where, registry),
+        denoiser=says,
     )  # fmt: skip
 
 
@@ -158,36 +160,30 @@ def _check_conditions(parts: StageParts) -> None:
         )
 
 
-def _check_guidance(parts: StageParts) -> None:
-    for guidance in parts.guidance:
-        # The scale 1 asks the network once, without the null condition.
-        if guidance["name"] != "classifier-free" or guidance["scale"] == 1:
-            continue
-        if not parts.conditioners:
-            raise ConfigError(
-                f"stage '{parts.name}': {guidance.label} compares with and without a condition and the stage listens "
-                "to no conditioner; name one in listens or take the guidance out"
-            )
-        for conditioner in parts.conditioners:
-            if not conditioner["null"] or conditioner["null_class"] is False:
-                raise ConfigError(
-                    f"stage '{parts.name}': {guidance.label} needs a null condition and {conditioner.label} has none; "
-                    "take the guidance out or set its scale to 1"
-                )
-
-
-def _check_steps(parts: StageParts) -> None:
-    steps, points = parts.sampler["steps"], parts.schedule["steps"]
-    if not whole(steps):
+def _check_variance(parts: StageParts) -> None:
+    """A learned variance is the upper half of what a network gives (Nichol & Dhariwal 2021, eq. 15)."""
+    channels, given, says = parts.autoencoder["channels"], parts.network["out_channels"], parts.network["variance"]
+    if not whole(channels) or not whole(given):
         return
-    if steps < 1:
-        raise ConfigError(f"stage '{parts.name}': {parts.sampler.label} takes 1 step or more, not {steps}; set steps")
-    grid = parts.sampler["grid"]
-    free = isinstance(grid, Mapping) and grid.get("name") in _FREE_GRIDS
-    if whole(points) and steps > points and not free:
+    learned = given == 2 * channels
+    gives = f"{parts.network.label} gives {given} channels for samples of {channels}"
+    if learned and says == "fixed":
         raise ConfigError(
-            f"stage '{parts.name}': {parts.sampler.label} is to take {steps} steps and {parts.schedule.label} of "
-            f"{parts.network.label} has {points} points; use at most {points} steps"
+            f"stage '{parts.name}': {gives}, half of them a learned variance, and the contract of its card says "
+            "variance 'fixed'; mend the card, or take weights that give no variance"
+        )
+    if not learned and says == "learned":
+        raise ConfigError(
+            f"stage '{parts.name}': {gives}, so no variance, and the contract of its card says variance 'learned'; "
+            "mend the card, or take weights that give twice as many"
+        )
+    sampler = parts.stage["sampler"]
+    inner = sampler.get("sampler")
+    set_to = sampler.get("variance") or (inner.get("variance") if isinstance(inner, Mapping) else None)
+    if learned and set_to is not None:
+        raise ConfigError(
+            f"stage '{parts.name}': {parts.sampler.label} is set to variance '{set_to}' and {gives}, half of them a "
+            "learned variance, which is the one that counts; take variance out of the sampler"
         )
 
 

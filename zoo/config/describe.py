@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,7 +12,7 @@ from zoo.config.presets import preset_names, read_preset
 from zoo.config.signature import summary
 from zoo.config.unknown import unknown
 from zoo.errors import UsageError, ZooError
-from zoo.registry import KINDS, Registry, registry
+from zoo.registry import KINDS, Entry, Registry, registry
 
 FILE_KINDS = ("pipeline", "weights")
 
@@ -77,7 +77,7 @@ def listing(kind: str | None = None, pattern: str = "*", *, components: Registry
     for key in names(kind, pattern, components=known):
         k, _, name = (f"{kind}/{key}" if kind else key).partition("/")
         try:
-            found.append(describe(f"{k}/{name}", components=known))
+            found.append(_summarize(known.entry(k, name)) if k in KINDS else describe(f"{k}/{name}", components=known))
         except ZooError as error:  # a card or a target that can't be read
             found.append(Description(k, name, "", "", broken=str(error)))
     for entry in known:
@@ -105,12 +105,13 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
         raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
     if entry.broken:
         return Description(kind, rest, "", entry.source, broken=entry.broken)
-    signature = entry.signature()
+    parameters = tuple(Described(p.name, p.annotation, p.default) for p in entry.signature().parameters)
+    return replace(_summarize(entry), parameters=parameters)
+
+
+def _summarize(entry: Entry) -> Description:
     target = entry.target if isinstance(entry.target, str) else repr(entry.target)
-    return Description(
-        kind, rest, signature.summary, f"{target} ({entry.source})",
-        parameters=tuple(Described(p.name, p.annotation, p.default) for p in signature.parameters),
-    )  # fmt: skip
+    return Description(entry.kind, entry.name, entry.summary(), f"{target} ({entry.source})")
 
 
 def _describe_pipeline(name: str) -> Description:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.config.cards import Card
@@ -35,11 +35,22 @@ class StageParts:
     guidance: list[Part]
     sampler: Part
     low_res: Part | None = None  # how the network sees a smaller picture
+    denoiser: Mapping[str, Any] = field(default_factory=dict)  # what the weights say: schedule, parameterization, ...
+
+    def says(self, fact: str, default: str) -> str:
+        """The name of what the denoiser says of itself."""
+        block = self.denoiser.get(fact, default)
+        return block["name"] if isinstance(block, Mapping) else block
 
 
 def whole(value: Any) -> bool:
     """Whether a fact is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def defaults(kind: str, name: str, registry: Registry) -> dict[str, Any]:
+    """A component's arguments with their defaults, None where there is none or it is no literal."""
+    return {p.name: p.literal() for p in registry.entry(kind, name).signature().parameters}
 
 
 def written_schedule(block: str | Mapping[str, Any], registry: Registry) -> dict[str, Any]:

@@ -14,17 +14,19 @@ from typing import Any
 
 from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_denoiser, check_schema, read_card
+from zoo.config.published import read_published
 from zoo.config.safe_yaml import read_mapping
+from zoo.config.sampling import refuse_noise
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
 PIPELINE_SCHEMA = "zoo.pipeline/1"
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
-KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety")
+KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety", "published")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
-    "augmentation",
+    "augmentation", "step_cache",
 )  # fmt: skip
 TAKES = ("noise", "latent", "image")
 FEEDS = ("image", "latent", "low_res", "embedding")
@@ -78,6 +80,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry) -> dict[str, Any
     if not isinstance(conditioners, Mapping):
         raise ConfigError(f"conditioners is {show(conditioners)}; write one `name: block` line each")
     safety = config.get("safety")
+    read_published(config.get("published"), "a pipeline")  # checked here; no part of what is built
     checked: dict[str, Any] = {
         "schema": config["schema"],
         "name": _text(config.get("name"), "name"),
@@ -116,6 +119,7 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
     for slot in ("denoiser", "sampler", "size"):
         if stage.get(slot) is None:
             raise ConfigError(f"{where} ('{name}') has no {slot}; add it")
+    refuse_noise(stage["sampler"], f"{where}.sampler", registry)
     return {
         "name": name,
         "takes": _choose(stage.get("takes", "noise"), TAKES, f"{where}.takes"),
@@ -134,6 +138,7 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         "sampler": check_block(stage["sampler"], kind="sampler", where=f"{where}.sampler", registry=registry),
         # The level to which a super-resolution stage's small picture is noised; only where one is given.
         **_check_augmentation(stage.get("augmentation"), f"{where}.augmentation"),
+        **_check_step_cache(stage.get("step_cache"), f"{where}.step_cache", registry),
     }
 
 
@@ -199,6 +204,12 @@ def _check_augmentation(value: Any, where: str) -> dict[str, float]:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
         raise ConfigError(f"{where} is {show(value)}; write a noise level from 0 (none) to 1")
     return {"augmentation": float(value)}
+
+
+def _check_step_cache(block: Any, where: str, registry: Registry) -> dict[str, Any]:
+    if block is None:
+        return {}
+    return {"step_cache": check_block(block, kind="step_cache", where=where, registry=registry)}
 
 
 def _check_interval(value: Any, where: str) -> list[float]:

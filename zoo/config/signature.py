@@ -9,6 +9,7 @@ base classes, re-exports and type aliases are followed inside the same top-level
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -186,6 +187,18 @@ def read_signature(target: str | Any) -> Signature:
             file=str(home.path), line=node.lineno, scope=home,
         )  # fmt: skip
     return Signature(summary=summary(home.doc), open=True, file=str(home.path), line=node.lineno)
+
+
+def read_summary(target: str | Any) -> str:
+    """The signature's summary alone, for long lists: without parsing where the docstring stands plainly in the file."""
+    if isinstance(target, str):
+        module, _, attr = target.partition(":")
+        path = find_source(module)
+        text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
+        found = re.findall(rf'^(?:class|def) {attr}\b(?:\(\w*\))?:\n    """([^"\\]+)"""', text, re.MULTILINE)
+        if len(found) == 1:
+            return summary(found[0])
+    return read_signature(target).summary
 
 
 def summary(doc: str) -> str:

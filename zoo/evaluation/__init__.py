@@ -1,5 +1,7 @@
 """Pictures -> features in shards -> numbers that say what they are comparable with.
 
+    found = evaluate("drawn/", "real.zip", metrics=["fd", "prdc"])    # all of it at once; as `zoo evaluate` does
+
     pictures = FolderPictures("drawn")                                # or Array-, Dataset-, DrawnPictures
     extractor = build_extractor("inception-2015")                     # or random, timm, openclip
     features = extract(pictures, extractor, layers=layers_of(["fid", "is"]), folder="features/drawn")
@@ -15,6 +17,8 @@ from importlib import import_module
 from typing import Any
 
 _FACE = {
+    "evaluate": "comparison", "Evaluation": "comparison", "Value": "comparison",
+    "read_statistics": "statistics_file", "save_statistics": "statistics_file",
     "ArrayPictures": "pictures", "DatasetPictures": "pictures", "DrawnPictures": "pictures",
     "FolderPictures": "pictures",
     "Features": "features", "extract": "features", "fill": "features",

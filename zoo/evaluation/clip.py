@@ -46,12 +46,17 @@ class Clip(nn.Module):
         """As torch's, for the tensors of a weight file (see `unpack`)."""
         return super().load_state_dict(self.unpack(state_dict), strict=strict, assign=assign)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.clip.parameters()).device
+
     @torch.inference_mode()
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         """uint8 (N, 3, H, W) -> unit embeddings (N, D); other sizes are resized by bicubic first."""
         parts = []
         for part in pictures.split(batch):
-            x = from_uint8(part)
+            x = from_uint8(part.to(self.device))
             if x.shape[-1] != self.image_size:
                 x = F.interpolate(x, (self.image_size,) * 2, mode="bicubic", antialias=True).clamp(-1, 1)
             parts.append(F.normalize(self.clip.encode_image(x), dim=-1))
@@ -63,5 +68,5 @@ class Clip(nn.Module):
         parts = []
         for i in range(0, len(captions), batch):
             ids = vocabulary.tokenize(captions[i : i + batch], context_length=int(self.clip.context_length), pad=0)
-            parts.append(F.normalize(self.clip.encode_text(ids), dim=-1))
+            parts.append(F.normalize(self.clip.encode_text(ids.to(self.device)), dim=-1))
         return torch.cat(parts)

@@ -18,7 +18,7 @@ import io
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ SCHEMA = "zoo.features/1"
 SHARD = 1000  # sample ids
 BATCH = 50  # pictures an extractor is shown at once
 KEEP = 100_000  # samples above which moments alone are kept
+Progress = Callable[[int, int], object]  # pictures done, of how many
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,15 +52,18 @@ class Features:
     moments: Mapping[str, Moments]  # by layer
     pictures_sha256: str  # of all pixels, in order
     notes: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)  # "HEIGHTxWIDTH" -> how many pictures
     texts: np.ndarray | None = None  # (N, D) embeddings of the captions, where the extractor has a text tower
+    asked: Sequence[Mapping[str, Any]] | None = None  # what each picture was to show, for a hit score
+    judge: Any = None  # zoo.evaluation.hit_score.Judge of it
 
     def array(self, layer: str = MAIN) -> np.ndarray:
         """A layer's features (N, D)."""
         self._check(layer)
         if layer not in self.arrays:
             raise UsageError(
-                f"of '{self.source}' only moments were kept, since it has {self.count} pictures; a metric of the "
-                "features themselves needs fewer, or a larger `keep`"
+                f"of '{self.source}' there are moments only (a statistics file holds no more, and of many pictures no "
+                "more is kept); a metric of the features themselves needs the pictures, or a larger `keep`"
             )
         return self.arrays[layer]
 
@@ -85,35 +89,40 @@ def shards(count: int) -> list[range]:
 
 def fill(
     pictures: Pictures, extractor: Extractor, *, folder: str | Path, layers: Sequence[str] = (MAIN,),
-    batch: int = BATCH, rank: int = 0, world: int = 1,
+    batch: int = BATCH, rank: int = 0, world: int = 1, progress: Progress | None = None,
 ) -> None:  # fmt: skip
     """Make the shard files that are missing, those of one process of `world`."""
     mark = pictures.fingerprint()
-    for ids in shards(len(pictures))[rank::world]:
-        _shard(pictures, extractor, ids, layers, batch, Path(folder), mark)
+    mine = shards(len(pictures))[rank::world]
+    count = _Count(progress, sum(len(ids) for ids in mine))
+    for ids in mine:
+        _shard(pictures, extractor, ids, layers, batch, Path(folder), mark, count)
 
 
 def extract(
     pictures: Pictures, extractor: Extractor, *, layers: Sequence[str] = (MAIN,), folder: str | Path | None = None,
-    batch: int = BATCH, keep: int = KEEP,
+    batch: int = BATCH, keep: int = KEEP, progress: Progress | None = None,
 ) -> Features:  # fmt: skip
     """The features of all pictures.
 
     Args:
         layers: which of the extractor's (see the metrics' `layer`). folder: where shards are kept and found again.
         batch: pictures shown at once; part of what a shard is. keep: samples above which moments alone are kept.
+        progress: told how many pictures are done, and of how many.
     """
     if not len(pictures):
         raise UsageError(f"'{pictures.name}' has no pictures; give one or more")
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     moments: dict[str, Moments] = {}
-    digest, notes = hashlib.sha256(), Counter[str]()
+    digest, notes, sizes = hashlib.sha256(), Counter[str](), Counter[str]()
+    count = _Count(progress, len(pictures))
     kept_in = None if folder is None else Path(folder)
     mark = "" if folder is None else pictures.fingerprint()
     for ids in shards(len(pictures)):
-        arrays, header = _shard(pictures, extractor, ids, layers, batch, kept_in, mark)
+        arrays, header = _shard(pictures, extractor, ids, layers, batch, kept_in, mark, count)
         digest.update(bytes.fromhex(header["pixels"]))
         notes.update(header["notes"])
+        sizes.update(header.get("sizes", {}))
         for layer in layers:
             found = Moments.of(arrays[layer])
             moments[layer] = moments[layer].merge(found) if layer in moments else found
@@ -122,13 +131,25 @@ def extract(
     return Features(
         source=pictures.name, extractor=extractor.name, sha256=extractor.sha256, count=len(pictures),
         arrays={layer: np.concatenate(found) for layer, found in parts.items() if found}, moments=moments,
-        pictures_sha256=digest.hexdigest(), notes=dict(notes),
+        pictures_sha256=digest.hexdigest(), notes=dict(notes), sizes=dict(sizes),
     )  # fmt: skip
+
+
+class _Count:
+    """Pictures that are done, for whoever watches."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if self.progress is not None:
+            self.progress(self.done, self.total)
 
 
 def _shard(
     pictures: Pictures, extractor: Extractor, ids: range, layers: Sequence[str], batch: int, folder: Path | None,
-    mark: str,
+    mark: str, count: _Count,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:  # fmt: skip
     """One shard's features by layer and its header, from its file where there is one."""
     header = {
@@ -139,18 +160,21 @@ def _shard(
     if path is not None:
         kept = _read(path, header)
         if kept is not None:
+            count.add(len(ids))
             return kept
     before = Counter(pictures.notes)
-    pixels = hashlib.sha256()
+    pixels, sizes = hashlib.sha256(), Counter[str]()
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for start in range(ids.start, ids.stop, batch):
         shown = pictures(range(start, min(start + batch, ids.stop)))
         for picture in shown:
+            sizes[f"{picture.shape[1]}x{picture.shape[2]}"] += 1
             pixels.update(f"{tuple(picture.shape)}".encode() + picture.contiguous().numpy().tobytes())
         for layer, found in _look(extractor, shown, layers, batch).items():
             rows[layer].append(found)
+        count.add(len(shown))
     arrays = {layer: torch.cat(found).numpy() for layer, found in rows.items()}
-    header |= {"pixels": pixels.hexdigest(), "notes": dict(Counter(pictures.notes) - before)}
+    header |= {"pixels": pixels.hexdigest(), "notes": dict(Counter(pictures.notes) - before), "sizes": dict(sizes)}
     if path is not None:
         _write(path, arrays, header)
     return arrays, header

@@ -51,7 +51,7 @@ class Judge:
         owner = torch.tensor([i for i, _ in pairs])
         per_style = []
         for style in self.styles:
-            embedded = clip.texts([f"{n}, {style}" for _, n in pairs])
+            embedded = clip.texts([f"{n}, {style}" for _, n in pairs]).float().cpu()
             summed = torch.zeros(len(self.concepts), embedded.shape[1]).index_add_(0, owner, embedded)
             per_style.append(F.normalize(summed, dim=-1))
         table = torch.stack(per_style)  # (styles, concepts, D)

@@ -49,11 +49,13 @@ def with_texts(features: Features, clip: TextTower, captions: Sequence[str]) -> 
 
 
 def part(features: Features, ids: range) -> Features:
-    """The features of consecutive samples."""
-    arrays = {layer: features.array(layer)[ids.start : ids.stop] for layer in features.moments}
+    """The features of some samples."""
+    place = slice(ids.start, ids.stop, ids.step)
+    arrays = {layer: features.array(layer)[place] for layer in features.moments}
     return replace(
         features, count=len(ids), arrays=arrays, moments={layer: Moments.of(a) for layer, a in arrays.items()},
-        texts=None if features.texts is None else features.texts[ids.start : ids.stop],
+        texts=None if features.texts is None else features.texts[place],
+        asked=None if features.asked is None else list(features.asked)[place],
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
+
 from zoo.errors import UsageError
 from zoo.evaluation.clip_score import clip_scores
 from zoo.evaluation.extractor import MAIN
@@ -27,7 +29,11 @@ _PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FI
 
 @runtime_checkable
 class Metric(Protocol):
-    """Features -> values by key. Registered ones are frozen dataclasses whose arguments all have defaults."""
+    """Features -> values by key. Registered ones are frozen dataclasses whose arguments all have defaults.
+
+    One that is of particular features says so in `of`: `inception-2015`, or `clip` (any that embeds captions too); one
+    that needs a number of pictures, in `fewest`.
+    """
 
     layers: ClassVar[tuple[str, ...]]
     paired: ClassVar[bool]  # needs a reference
@@ -62,28 +68,33 @@ class FrechetDistance:
 
     Args:
         floor: also tell what as many pictures of the reference have to its others (where it has enough).
+        halves: where it hasn't, tell the distance of the reference's halves instead, under their own N.
         infinity: also tell the distance extrapolated to infinitely many pictures.
     """
 
     floor: bool = True
+    halves: bool = False
     infinity: bool = False
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
+    fewest: ClassVar[int] = 2
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "fd")
         protocol = fid_protocol(generated)
 
-        def key(prefix: str, *settings: str) -> str:
+        def key(prefix: str, *settings: str, count: int = generated.count) -> str:
             if protocol is None:
-                return _key(f"fd{prefix}", generated, *settings)
+                return metric_key(f"fd{prefix}", generated.extractor, generated.sha256, count, *settings)
             said = f"[{','.join(settings)}]" if settings else ""
-            return f"fid-{protocol}{prefix}{said}@{generated.count}"
+            return f"fid-{protocol}{prefix}{said}@{count}"
 
         found = {key(""): frechet_distance(generated.gaussian(), reference.gaussian())}
-        if self.floor and generated.count <= reference.count - 2 and MAIN in reference.arrays:
-            left = reference.count - generated.count
-            found[key("-floor", f"n_ref={left}")] = real_floor(reference.array(), generated.count)
+        enough = generated.count <= reference.count - 2
+        if self.floor and MAIN in reference.arrays and (enough or (self.halves and reference.count >= 4)):
+            count = generated.count if enough else reference.count // 2
+            left = reference.count - count
+            found[key("-floor", f"n_ref={left}", count=count)] = real_floor(reference.array(), count)
         if self.infinity:
             found[key("-infinity")] = distance_at_infinity(generated.array(), reference.gaussian()).distance
         return found
@@ -92,6 +103,8 @@ class FrechetDistance:
 @dataclass(frozen=True, kw_only=True)
 class FID(FrechetDistance):
     """Fréchet Inception distance: under the 2015 Inception and nothing else."""
+
+    of: ClassVar[str] = NAME
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         if fid_protocol(generated) is None:
@@ -108,6 +121,8 @@ class SpatialFID:
 
     layers: ClassVar[tuple[str, ...]] = ("spatial",)
     paired: ClassVar[bool] = True
+    of: ClassVar[str] = NAME
+    fewest: ClassVar[int] = 2
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "sfid")
@@ -125,6 +140,11 @@ class KID:
     seed: int = 2020
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
+
+    @property
+    def fewest(self) -> int:
+        """Pictures of each set that a subset is taken from."""
+        return self.size
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "kid")
@@ -145,6 +165,12 @@ class InceptionScore:
     protocol: Literal["torch-fidelity", "adm"] = "torch-fidelity"
     layers: ClassVar[tuple[str, ...]] = ("logits",)
     paired: ClassVar[bool] = False
+    of: ClassVar[str] = NAME
+
+    @property
+    def fewest(self) -> int:
+        """Pictures: one a part."""
+        return 10 if self.protocol == "torch-fidelity" else 1
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
         found = inception_score(generated.array("logits"), protocol=self.protocol)
@@ -161,6 +187,11 @@ class PRDC:
     k: int = 3
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
+
+    @property
+    def fewest(self) -> int:
+        """Pictures of each set: a neighbour more than k."""
+        return self.k + 1
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "prdc")
@@ -179,6 +210,7 @@ class CMMD:
     sigma: float = 10.0
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
+    of: ClassVar[str] = "clip"
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "cmmd")
@@ -192,6 +224,7 @@ class CLIPScore:
 
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False
+    of: ClassVar[str] = "clip"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
         if generated.texts is None:
@@ -199,3 +232,28 @@ class CLIPScore:
                 f"CLIPScore needs the captions of '{generated.source}'; give them to with_texts, with a CLIP"
             )
         return {_key("clip-score", generated): float(clip_scores(generated.array(), generated.texts).mean())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Hit score: how often a judge sees the concept and the style that was asked for (docs/evaluation.md)."""
+
+    layers: ClassVar[tuple[str, ...]] = (MAIN,)
+    paired: ClassVar[bool] = False
+    of: ClassVar[str] = "clip"
+
+    def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
+        if generated.asked is None or generated.judge is None:
+            raise UsageError(
+                f"a hit score needs what the pictures of '{generated.source}' were asked to show; give rows with "
+                "'concept', 'name' and 'text', and a CLIP"
+            )
+        score = generated.judge.score(torch.from_numpy(generated.array()), generated.asked)
+        settings = (f"concepts={len(generated.judge.concepts)}", f"styles={len(generated.judge.styles)}")
+        return {
+            _key(name, generated, *settings): value
+            for name, value in (
+                ("hit-score", score.hit), ("concept-at-1", score.concept_at_1), ("concept-at-5", score.concept_at_5),
+                ("style", score.style),
+            )
+        }  # fmt: skip

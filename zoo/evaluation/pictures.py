@@ -10,7 +10,7 @@ import hashlib
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.decode import LARGEST_FILE, open_picture, to_array
+from zoo.data.decode import LARGEST_FILE, open_picture, to_array, to_square
 from zoo.data.pictures import to_uint8
 from zoo.errors import UsageError
 
@@ -66,17 +66,25 @@ class FolderPictures:
 
     Args:
         background: `white` puts transparent pictures on white; without it they are refused.
+        size: pixels a side that pictures are made, as training data are (square centre, averaged down); else they are
+            as large as they are, and counted by size.
+        files: only these, in this order.
     """
 
-    def __init__(self, path: str | Path, *, background: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, background: str | None = None, size: int | None = None,
+        files: Sequence[str] | None = None, name: str | None = None,
+    ) -> None:  # fmt: skip
         if background not in (None, "white"):
             raise UsageError(f"a background is white or none, not '{background}'")
-        self.root, self.name, self.background = Path(path), str(path), background
+        if size is not None and size < 1:
+            raise UsageError(f"size is {size}; give pixels a side, 1 or more, or none to take pictures as they are")
+        self.root, self.name, self.background, self.size = Path(path), name or str(path), background, size
         self.notes: Counter[str] = Counter()
         if self.root.is_dir():
             self._zip = None
-            files = {str(f.relative_to(self.root)): f.stat() for f in self.root.rglob("*") if f.is_file()}
-            found = {name: (s.st_size, s.st_mtime_ns) for name, s in files.items()}
+            there = {str(f.relative_to(self.root)): f.stat() for f in self.root.rglob("*") if f.is_file()}
+            found = {name: (s.st_size, s.st_mtime_ns) for name, s in there.items()}
         elif self.root.is_file():
             try:
                 self._zip = zipfile.ZipFile(self.root)
@@ -88,7 +96,10 @@ class FolderPictures:
                 raise UsageError(f"'{path}' holds two files of one name; which is meant can't be told, so rename one")
         else:
             raise UsageError(f"there is no folder or zip '{path}'; give one that holds pictures")
-        self.files = sorted(name for name in found if name.lower().endswith(SUFFIXES))
+        if files is None:
+            self.files = sorted(name for name in found if name.lower().endswith(SUFFIXES))
+        else:
+            self.files = _once(files, found, str(path))
         if not self.files:
             raise UsageError(f"'{path}' holds no pictures ({', '.join(SUFFIXES)}); give a folder or zip that does")
         self._marks = [(name, *found[name]) for name in self.files]
@@ -98,7 +109,7 @@ class FolderPictures:
 
     def fingerprint(self) -> str:
         """Of names, sizes and times (of a zip: checksums)."""
-        return hashlib.sha256(repr((self._marks, self.background)).encode()).hexdigest()
+        return hashlib.sha256(repr((self._marks, self.background, self.size)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
         return [self._picture(self.files[i]) for i in ids]
@@ -119,7 +130,8 @@ class FolderPictures:
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return torch.from_numpy(to_array(picture.convert("RGB")))
+        picture = picture.convert("RGB")
+        return torch.from_numpy(to_array(picture) if self.size is None else to_square(picture, self.size))
 
     def _refuse(self, picture: Image.Image, name: str, data: bytes) -> None:
         alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
@@ -134,6 +146,36 @@ class FolderPictures:
         with Image.open(io.BytesIO(data)) as again:  # turned upright, a picture no longer knows its frames
             if getattr(again, "n_frames", 1) > 1:
                 raise UsageError(f"'{name}' in '{self.name}' is animated; keep one frame of it")
+
+
+def _once(files: Sequence[str], found: Collection[str], where: str) -> list[str]:
+    """The files asked for, each of them there and named once: a picture that counts twice is another number."""
+    seen: set[str] = set()
+    for name in files:
+        if name not in found:
+            raise UsageError(f"'{where}' has no file '{name}'")
+        if name in seen:
+            raise UsageError(f"'{where}' lists '{name}' twice; it would count twice, so take one out")
+        seen.add(name)
+    return list(files)
+
+
+class SomePictures:
+    """Some pictures of a set, by place."""
+
+    def __init__(self, pictures: Pictures, places: Sequence[int]) -> None:
+        self.pictures, self.places = pictures, [int(i) for i in places]
+        self.name, self.notes = pictures.name, pictures.notes
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def fingerprint(self) -> str:
+        """Of the set and the places."""
+        return hashlib.sha256(repr((self.pictures.fingerprint(), self.places)).encode()).hexdigest()
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]:
+        return self.pictures([self.places[i] for i in ids])
 
 
 class DatasetPictures:

@@ -47,11 +47,11 @@ class PublishedFile:
                 if not found.is_file():
                     raise Unavailable(f"{self._needs()}; the path {source}, '{given}', is no file")
                 return found
-        for folder in _caches():
+        for folder in caches():
             for name in self.names:
                 if (folder / name).is_file():
                     return folder / name
-        raise Unavailable(f"{self._needs()}; give its path, set ${self.variable} to it, or put it in '{_caches()[0]}'")
+        raise Unavailable(f"{self._needs()}; give its path, set ${self.variable} to it, or put it in '{caches()[0]}'")
 
     def read(self, path: str | None = None) -> dict[str, Tensor]:
         """Its tensors; WeightsError where the file found isn't this one."""
@@ -68,7 +68,7 @@ class PublishedFile:
         return f"{self.purpose} is unavailable: needs {self.names[0]}, SHA-256 {self.sha256} ({self.bytes:,} bytes)"
 
 
-def _caches() -> list[Path]:
+def caches() -> list[Path]:
     """zoo's own cache, and that of torch.hub, where other libraries leave their downloads."""
     home = os.environ.get(CACHE)
     own = Path(home).expanduser() if home else Path.home() / ".cache" / "zoo"

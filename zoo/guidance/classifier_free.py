@@ -49,11 +49,12 @@ class ClassifierFree:
         both = denoiser.bind(Condition.stack([cond, null]), table)
 
         def guided(x: Tensor, step: Step) -> Prediction:
-            x0, logit, score = both(torch.cat([x, x]), step)
+            x0, logit, score, *_ = both(torch.cat([x, x]), step)
             x0_cond, x0_null = x0.chunk(2)
             # The variance is the condition's, as in GLIDE.
             logit = None if logit is None else logit.chunk(2)[0]
             score = None if score is None else score.chunk(2)[0]
-            return Prediction(x0=torch.lerp(x0_null, x0_cond, self.scale), variance_logit=logit, score=score)
+            x0 = torch.lerp(x0_null, x0_cond, self.scale)
+            return Prediction(x0=x0, variance_logit=logit, score=score, x0_cond=x0_cond)
 
         return guided

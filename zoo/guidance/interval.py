@@ -50,8 +50,14 @@ class LimitedInterval:
 
 def holds_classifier_free(guidance: Guidance) -> bool:
     """Whether this is classifier-free guidance, or limits one."""
-    inner = guidance.guidance if isinstance(guidance, LimitedInterval) else guidance
-    return isinstance(inner, ClassifierFree) or (inner is not guidance and holds_classifier_free(inner))
+    return classifier_free_scale(guidance) is not None
+
+
+def classifier_free_scale(guidance: Guidance) -> float | None:
+    """The scale of classifier-free guidance, where this is one or limits one."""
+    if isinstance(guidance, LimitedInterval):
+        return classifier_free_scale(guidance.guidance)
+    return guidance.scale if isinstance(guidance, ClassifierFree) else None
 
 
 def at_scale(guidance: Guidance, scale: float) -> Guidance:

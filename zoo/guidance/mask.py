@@ -9,8 +9,9 @@ known region it walks as under a perfect denoiser whose data is that one sample:
   noised to s.
 
 Either way the network sees around the hole what it was trained to see, and the run ends in the known x0 exactly,
-whatever the sampler. The hole is only as well fitted to its surroundings as the network makes it at each step;
-resampling (RePaint, Lugmayr et al. 2022) would be a grid that goes back, not another mask.
+whatever the sampler. The hole is only as well fitted to its surroundings as the network makes it at each step; RePaint
+(Lugmayr et al. 2022) goes back up and down again to mend that, which is a sampler (`zoo.samplers.repaint`). It noises
+the known part anew after each step: `Mask.renoised`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
+from zoo.types import AfterStep, Condition, DenoiseFn, Prediction, Step, StepNoise, StepTable
+
+# The draw, in a step's noise, of the known part; samplers have the others.
+KNOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,3 +54,14 @@ class Mask:
             return prediction._replace(x0=x0, score=None if score is None else score * (1.0 - known))
 
         return masked
+
+    def renoised(self, noise: StepNoise) -> AfterStep:
+        """After each step: the known part, noised anew to where the step led (Lugmayr et al. 2022, algorithm 1)."""
+
+        def after_step(x: Tensor, step: Step) -> Tensor:
+            x_known = step.alpha_next * self.x0.to(x)
+            if step.sigma_next > 0.0:
+                x_known = x_known + step.sigma_next * noise(step.index, KNOWN).to(x)
+            return torch.lerp(x, x_known, self.known.to(x))
+
+        return after_step

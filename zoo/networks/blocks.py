@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from zoo.errors import ConfigError, UsageError
-from zoo.networks.transformer import SpatialTransformer
+from zoo.networks.transformer import Context, SpatialTransformer
 
 Resample = Literal["down", "up"]
 QKVOrder = Literal["legacy", "new"]
@@ -153,7 +153,7 @@ class Upsample(nn.Module):
 class Block(nn.Sequential):
     """A row of layers; each is handed what its kind listens to."""
 
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, context: Context = None, mask: Tensor | None = None) -> Tensor:
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, emb)
@@ -164,7 +164,7 @@ class Block(nn.Sequential):
         return x
 
 
-def call(block: nn.Module, *inputs: Tensor | None, recompute: bool) -> Tensor:
+def call(block: nn.Module, *inputs: Context, recompute: bool) -> Tensor:
     """block(*inputs); with `recompute` its inside is not kept and worked out again on the way back.
 
     Chen et al. 2016: memory of the blocks' outputs alone, for a third more compute.

@@ -32,7 +32,7 @@ from zoo.networks.blocks import (
     timestep_embedding,
     zeroed,
 )
-from zoo.networks.transformer import CrossAttention
+from zoo.networks.transformer import Context, CrossAttention, KeysValues
 
 SKIP_SCALE = 1.0 / math.sqrt(2.0)
 
@@ -47,9 +47,13 @@ class TextAttention(nn.Module):
         self.attention = CrossAttention(channels, heads=heads, context_width=context_width)
         zeroed(self.attention.to_out[0])
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the context, normed as here."""
+        return self.attention.keys_values(self.context_norm(context))
+
+    def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         h = self.norm(x).flatten(2).transpose(1, 2)
-        h = self.attention(h, self.context_norm(context), mask)
+        h = self.attention(h, context if isinstance(context, tuple) else self.context_norm(context), mask)
         return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
@@ -65,7 +69,7 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.attention, self.text = attention, text
 
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         x = x if self.before is None else self.before(x)
         for block in self.blocks:
             x = block(x, emb)
@@ -159,6 +163,9 @@ class EfficientUNet(nn.Module):
         self.out = nn.Sequential(
             nn.GroupNorm(groups, 2 * width), nn.SiLU(), zeroed(nn.Conv2d(2 * width, out_channels, 3, padding=1))
         )
+        for place, reader in enumerate(self.readers()):
+            reader.attention.place = place
+        self.cuts = len(mult) - 1  # between how many levels a step cache can cut
         # What of a condition this network listens to.
         self.reads = (
             *(("context", "mask") if text_levels else ()),
@@ -167,9 +174,18 @@ class EfficientUNet(nn.Module):
             *(("level",) if level else ()),
         )
 
+    def readers(self) -> list[TextAttention]:
+        """The layers that read text, in their order."""
+        return [m for m in self.modules() if isinstance(m, TextAttention)]
+
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """What stands for the context (B, L, D) in `evaluate`: the same at every step, so it is made once."""
+        return tuple(reader.keys_values(context) for reader in self.readers())
+
     def embed(
-        self, time: Tensor, vector: Tensor | None, label: Tensor | None, level: Tensor | None, dtype: torch.dtype
-    ) -> Tensor:
+        self, time: Tensor, *, dtype: torch.dtype, label: Tensor | None = None, level: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """What residual blocks are told (B, 4 width): time, pooled text, class and augmentation level, added up."""
         emb = self.time_embed(timestep_embedding(time, self.width).to(dtype))
         if self.vector_proj is not None:
@@ -181,6 +197,34 @@ class EfficientUNet(nn.Module):
             emb = emb + self.aug_proj(timestep_embedding(1000.0 * level.float(), self.width).to(dtype))
         return emb
 
+    def evaluate(
+        self, x: Tensor, emb: Tensor, context: Context = None, mask: Tensor | None = None, *, blocks: int = 0,
+        deep: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """F told its embedding (B or 1, 4 width), and the features before the last `blocks` levels.
+
+        With `deep`, such features of another step, only the first and the last `blocks` levels run (Ma et al. 2024).
+        """
+        inward, outward = list(self.down), list(self.up)
+        cut = len(outward) - blocks
+        first = h = self.first(x)
+        skips = []
+        for part in inward if deep is None else inward[:blocks]:
+            h = call(part, h, emb, context, mask, recompute=self.checkpointing)
+            skips.append(h)
+        if deep is None:
+            h = skips.pop()
+            for number, part in enumerate(outward[:cut]):
+                if number > 0:
+                    h = torch.cat([h, SKIP_SCALE * skips.pop()], dim=1)
+                h = call(part, h, emb, context, mask, recompute=self.checkpointing)
+            deep = h
+        h = deep
+        for part in outward[cut:]:
+            h = torch.cat([h, SKIP_SCALE * skips.pop()], dim=1)
+            h = call(part, h, emb, context, mask, recompute=self.checkpointing)
+        return self.out(torch.cat([h, SKIP_SCALE * first], dim=1)), deep
+
     def forward(
         self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
         vector: Tensor | None = None, label: Tensor | None = None, level: Tensor | None = None,
@@ -191,15 +235,5 @@ class EfficientUNet(nn.Module):
             "efficient-unet", self.reads,
             {"context": context, "mask": mask, "vector": vector, "label": label, "level": level},
         )  # fmt: skip
-        emb = self.embed(time, vector, label, level, x.dtype)
-        first = h = self.first(x)
-        skips = []
-        for part in self.down:
-            h = call(part, h, emb, context, mask, recompute=self.checkpointing)
-            skips.append(h)
-        h = skips.pop()
-        for number, part in enumerate(self.up):
-            if number > 0:
-                h = torch.cat([h, SKIP_SCALE * skips.pop()], dim=1)
-            h = call(part, h, emb, context, mask, recompute=self.checkpointing)
-        return self.out(torch.cat([h, SKIP_SCALE * first], dim=1))
+        emb = self.embed(time, dtype=x.dtype, label=label, level=level, vector=vector)
+        return self.evaluate(x, emb, context, mask)[0]

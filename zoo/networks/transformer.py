@@ -10,9 +10,19 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# The text as a network reads it: its tokens (B, L, D), or the keys and values that each of its readers made of them.
+KeysValues = tuple[tuple[Tensor, Tensor], ...]
+Context = Tensor | KeysValues | None
+
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of x (B, N, D) to context (B, L, D'), or to itself where context is None."""
+    """Multi-head attention of x (B, N, D) to context (B, L, D'), or to itself where context is None.
+
+    `place` is its number among those of a network that read text: where it finds its keys and values if they were
+    worked out before, once for all steps (`zoo.denoiser`).
+    """
+
+    place = 0
 
     def __init__(self, width: int, *, heads: int, context_width: int | None = None) -> None:
         super().__init__()
@@ -22,12 +32,19 @@ class CrossAttention(nn.Module):
         self.to_v = nn.Linear(context_width or width, width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(0.0))  # the dropout keeps the published names
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        context = x if context is None else context
-        q, k, v = (
-            h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for h in (self.to_q(x), self.to_k(context), self.to_v(context))
-        )
+    def _split(self, h: Tensor) -> Tensor:
+        return h.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, L, D / heads) of the context."""
+        return self._split(self.to_k(context)), self._split(self.to_v(context))
+
+    def forward(self, x: Tensor, context: Context = None, mask: Tensor | None = None) -> Tensor:
+        q = self._split(self.to_q(x))
+        if isinstance(context, tuple):
+            k, v = context[self.place]
+        else:
+            k, v = self.keys_values(x if context is None else context)
         allowed = None if mask is None else mask[:, None, None, :]
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
         return self.to_out(h.transpose(1, 2).flatten(2))
@@ -68,7 +85,7 @@ class BasicTransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         x = x + self.attn1(self.norm1(x))
         x = x + self.attn2(self.norm2(x), context, mask)
         return x + self.ff(self.norm3(x))
@@ -92,7 +109,7 @@ class SpatialTransformer(nn.Module):
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         _, _, height, width = x.shape
 
         def to_tokens(h: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class DDPM:
         x = wide(x)
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, fixed, log_small, log_beta = step.coefficients
-            x0, logit, score = denoise(x, step)
+            x0, logit, score, *_ = denoise(x, step)
             x_next = torch.mul(x, a).add_(x0, alpha=b)
             noisy = step.sigma_next > 0.0 and step.t_next < step.t
             if logit is None:

@@ -8,6 +8,7 @@ optimisation (Sabour et al. 2024); for other numbers of steps it is interpolated
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -58,18 +59,18 @@ class Sections:
 class Table:
     """Noise levels from a table: `ays-sd1`, `ays-sdxl`, or sigmas (sigma / alpha, one more than steps)."""
 
-    name: str = "ays-sd1"
+    table: Literal["ays-sd1", "ays-sdxl"] = "ays-sd1"
     sigmas: tuple[float, ...] | list[float] | None = None
 
     def __post_init__(self) -> None:
-        if self.sigmas is None and self.name not in TABLES:
-            raise ConfigError(f"unknown table '{self.name}'; choose one of {', '.join(TABLES)} or give sigmas")
+        if self.sigmas is None and self.table not in TABLES:
+            raise ConfigError(f"unknown table '{self.table}'; choose one of {', '.join(TABLES)} or give sigmas")
         given = self._sigmas()
         if len(given) < 2 or min(given) <= 0.0 or bool(np.any(np.diff(given) >= 0.0)):
             raise ConfigError(f"a table's sigmas are two or more, positive and descending, not {given}; mend them")
 
     def _sigmas(self) -> tuple[float, ...]:
-        return TABLES[self.name] if self.sigmas is None else tuple(self.sigmas)
+        return TABLES[self.table] if self.sigmas is None else tuple(self.sigmas)
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         logs = np.log(self._sigmas())

@@ -70,10 +70,11 @@ class EDM(LinearSampler):
     ) -> StepTable:
         """The table of a run: 2 steps - 1 evaluations to a clean end."""
         count = self.steps if steps is None else steps
+        walked = rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final)
         table = Rows()
         gamma = min(self.s_churn / count, sqrt(2.0) - 1.0)
         noisiest = level_at(schedule, exp(300.0)).ratio
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
+        for step in walked:
             here, there = ends(step)
             high = noisiest if self.s_max is None else self.s_max
             raised = min(here.ratio * (1.0 + gamma), noisiest)

@@ -17,9 +17,10 @@ def guided_x0(prediction: Prediction, step: Step) -> Tensor:
     """The estimate an ODE solver follows: x0, with a classifier's gradient folded in.
 
     By Tweedie's formula x0 = (x_t + sigma^2 grad log p(x_t)) / alpha, so adding grad log p(y | x_t) to the score adds
-    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, says the same of eps).
+    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, says the same of eps). Where alpha = 0 nothing of
+    the sample is in x_t, and no score says anything about it.
     """
-    if prediction.score is None:
+    if prediction.score is None or step.alpha == 0.0:
         return prediction.x0
     return torch.add(prediction.x0, prediction.score, alpha=step.sigma**2 / step.alpha)
 

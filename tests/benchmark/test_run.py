@@ -1,0 +1,280 @@
+"""A run of a suite: the record's form, rows that can't be measured, resuming, quality, comparisons."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo.benchmark import machine, metrics, pipelines, record, run
+from zoo.benchmark.run import run_suite
+from zoo.benchmark.suite import read_suite
+from zoo.errors import UsageError
+
+EXAMPLE = json.loads((Path(__file__).parent / "example_record.json").read_text())
+TINY = {
+    "schema": "zoo.pipeline/1",
+    "conditioners": {"text": {"name": "stand-in", "context_width": 8, "length": 4}},
+    "stages": [{
+        "name": "base", "listens": ["text"], "size": 16, "guidance": [{"name": "classifier-free", "scale": 2.0}],
+        "denoiser": {
+            "network": {"name": "unet", "in_channels": 3, "out_channels": 3, "width": 8, "mult": [1, 2], "blocks": 1,
+                        "attention_levels": [1], "heads": 2, "context_width": 8, "groups": 4},
+            "schedule": "cosine", "parameterization": "v",
+        },
+        "sampler": {"name": "ddim", "steps": 3},
+    }],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick_peak(monkeypatch):
+    peak = {"matmul_tflops": 0.1, "convolution_tflops": 0.2, "tflops": 0.2, "matmul_size": 8, "convolution": "small"}
+    monkeypatch.setattr(machine, "peak", lambda *_: peak)
+
+
+def tiny(rows, **settings):
+    return read_suite({
+        "schema": "zoo.suite/1", "name": "tiny", "summary": "A test.", "models": {"tiny": TINY},
+        "settings": {"repeats": 2, "warm_up": 1, **settings}, "include": rows,
+    })  # fmt: skip
+
+
+def keys(value, depth=3):
+    """The keys of a record, nested; those under names that are data are left out."""
+    if not isinstance(value, dict) or depth == 0:
+        return None
+    return {
+        k: None
+        if k in ("config", "peaks", "noise", "weights", "settings", "versions", "values")
+        else keys(v, depth - 1)
+        for k, v in value.items()
+    }
+
+
+def test_a_run_writes_the_form_that_the_example_shows(tmp_path):
+    suite = tiny([
+        {"model": "tiny", "batch": 2}, {"model": "tiny", "batch": 2, "steps": 2, "fast": True},
+        {"model": "tiny", "step_cache": "deep-features"}, {"model": "tiny", "device": "cuda", "precision": "bfloat16"},
+    ])  # fmt: skip
+    told = []
+    made, path = run_suite(suite, folder=tmp_path / "out", report=lambda text, done, total: told.append((done, total)))
+    assert json.loads(path.read_text()) == json.loads(json.dumps(made))
+    assert path.name.startswith("tiny-20")
+    assert told[-1][1] == 4
+    measured, fast, cached, absent = made["rows"]
+    example, missing = EXAMPLE["rows"]
+    assert keys(measured) == keys(example)
+    assert keys(absent) == keys(missing)
+    assert keys(made) == keys(EXAMPLE)
+    assert keys(made["versions"]) == keys(EXAMPLE["versions"])
+    assert made["run"]["complete"]
+    assert absent["status"] == "unavailable"
+    assert "'cuda' is not there" in absent["reason"]
+    # What was asked is what ran.
+    assert [r["run"]["evaluations"] for r in (measured, fast, cached)] == [3, 2, 3]
+    assert [r["run"]["stages"][0]["full_evaluations"] for r in (measured, fast, cached)] == [3, 2, 2]
+    assert fast["fast"] == {"precompute": True, "channels_last": False, "compile": False, "graphs": False}
+    assert not any(measured["fast"].values())
+    assert measured["speed"]["images_per_second"] > 0
+    assert len(measured["speed"]["latency_seconds"]["runs"]) == 2
+    assert measured["run"]["seeds"] == [0, 1]
+    # Random weights: speed and nothing else.
+    assert measured["random_weights"]
+    assert measured["quality"]["reason"] == "random weights: speed only"
+    assert measured["work"]["flops_per_image"] * 2 == fast["work"]["flops_per_image"] * 3  # no decoder, no text tower
+    assert "step cache" in cached["work"]["reason"]
+    share = measured["work"]["flops_per_image"] * measured["speed"]["images_per_second"] / 0.2e12
+    assert measured["work"]["share_of_peak"] == pytest.approx(share, abs=1e-3)
+    assert list(made["noise"]) == ["tiny/cpu"]
+
+
+def test_memory_that_runs_out_halves_the_batch_and_is_recorded(tmp_path, monkeypatch):
+    real = pipelines.Built.__call__
+
+    def small(self, number):
+        if self.tried[-1] > self.row.asked.steps:  # a machine that holds so many pictures
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, number)
+
+    monkeypatch.setattr(pipelines.Built, "__call__", small)
+    suite = tiny([{"model": "tiny", "batch": 5, "steps": 2}, {"model": "tiny", "batch": 4, "steps": 1}])
+    monkeypatch.setattr(pipelines, "out_of_memory", lambda e: isinstance(e, torch.OutOfMemoryError))
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert [r["run"]["batch"] for r in made["rows"]] == [2, 1]
+    assert [r["run"]["batches_tried"] for r in made["rows"]] == [[5, 2], [4, 2, 1]]
+    assert "a batch of 5 had no memory; it ran with 2" in made["rows"][0]["notes"]
+    assert made["rows"][0]["asked"]["batch"] == 5
+
+
+def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    real = pipelines.Built.__call__
+
+    def broken(self, number):
+        if self.row.asked.steps == 1:
+            raise zoo.errors.NumericError("the network gave NaN")
+        return real(self, number)
+
+    monkeypatch.setattr(pipelines.Built, "__call__", broken)
+    made, _ = run_suite(tiny([{"model": "tiny", "steps": 1}, {"model": "tiny"}]), folder=tmp_path)
+    assert [(r["status"], r["reason"]) for r in made["rows"]] == [
+        ("failed", "the network gave NaN"), ("measured", None),
+    ]  # fmt: skip
+
+
+def test_a_killed_run_keeps_its_rows_and_another_goes_on(tmp_path, monkeypatch):
+    second = {**TINY, "name": "second"}
+    suite = read_suite({
+        "schema": "zoo.suite/1", "name": "tiny", "models": {"one": TINY, "two": second},
+        "settings": {"repeats": 1}, "include": [{"model": "one"}, {"model": "two"}],
+    })  # fmt: skip
+    real, built = pipelines.Builder.build, []
+
+    def killed(self, row):
+        built.append(row.asked.model)
+        if built == ["one", "two"]:
+            raise KeyboardInterrupt
+        return real(self, row)
+
+    monkeypatch.setattr(pipelines.Builder, "build", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(suite, folder=tmp_path)
+    (path,) = tmp_path.glob("*.json")
+    left = record.read(path)
+    assert [r["asked"]["model"] for r in left["rows"]] == ["one"]
+    assert not left["run"]["complete"]
+    made, again = run_suite(suite, folder=tmp_path, resume=True)
+    assert again == path
+    assert built == ["one", "two", "two"]
+    assert [r["asked"]["model"] for r in made["rows"]] == ["one", "two"]
+    assert made["rows"][0] == left["rows"][0]
+    assert (made["run"]["resumed"], made["run"]["complete"]) == (1, True)
+    # What was finished, or is of another suite or another machine, is not gone on with.
+    assert record.unfinished(suite, tmp_path) is None
+    path.write_text(json.dumps(left | {"machine": {**left["machine"], "cores": 999}}))
+    assert record.unfinished(suite, tmp_path) is None
+    path.write_text("{")
+    assert record.unfinished(suite, tmp_path) is None
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng, lines = np.random.default_rng(0), []
+    for i, name in enumerate(["red apple", "pizza", "cat face", "red heart", "sun", "moon"] * 2):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+        row = {"file_name": f"{i}.png", "text": f"{name}, flat style", "name": name, "concept": name, "split": "test"}
+        lines.append(json.dumps(row))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data):
+    suite = read_suite({
+        "schema": "zoo.suite/1", "name": "judged", "settings": {
+            "repeats": 1, "quality": {"samples": 4, "ranges": 2},
+        },
+        "include": [{"model": "latent-text2img", "steps": 1, "batch": 2}],
+    })  # fmt: skip
+    made, path = run_suite(suite, folder=tmp_path / "out", data=str(data))
+    quality = made["rows"][0]["quality"]
+    sha = zoo.describe("weights/emoji-evaluator").facts["file"]["sha256"][:8]
+    assert list(quality["values"]) == [f"fd[emoji-evaluator@{sha}]@2", f"hit[emoji-evaluator@{sha},test]@4"]
+    found, hit = quality["values"].values()
+    assert found["better"] == "lower"
+    assert hit["better"] == "higher"
+    assert 0.0 <= hit["interval"][0] <= hit["value"] <= hit["interval"][1] <= 1.0
+    assert hit["floor"]["value"] == pytest.approx(5 / 6)  # six concepts in one style
+    assert found["seed_ranges"] == [[0, 2], [2, 4]]
+    assert found["value"] == pytest.approx(sum(found["values"]) / 2)
+    assert found["floor"]["key"].startswith("fd-floor[")
+    assert keys(found) == keys(next(iter(EXAMPLE["rows"][0]["quality"]["values"].values())))
+    assert set(made["rows"][0]["weights"]) == {"emoji-clip", "emoji-kl-f4", "emoji-latent-64"}
+    assert Image.open(path.parent / quality["samples"][0]).height == 64
+    with pytest.raises(UsageError, match="no split 'tset'; give one of test"):
+        run_suite(suite, folder=tmp_path / "out", data=str(data), split="tset")
+
+
+def test_without_data_quality_is_null_with_the_reason(tmp_path):
+    suite = read_suite({
+        "schema": "zoo.suite/1", "settings": {"repeats": 1, "warm_up": 0},
+        "include": [{"model": "latent-text2img", "steps": 1}],
+    })  # fmt: skip
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert made["rows"][0]["quality"]["values"] == {}
+    assert "--data" in made["rows"][0]["quality"]["reason"]
+
+
+def test_zoo_and_diffusers_are_compared_on_the_same_weights(tmp_path):
+    model = json.loads(json.dumps(TINY))
+    model["conditioners"] = {
+        "text": {"name": "clip-text", "width": 8, "heads": 2, "layers": 1, "context_length": 8, "embed_dim": 8}
+    }
+    model["stages"][0] |= {"autoencoder": {"name": "kl", "width": 8, "mult": [1, 2], "blocks": 1, "groups": 4}}
+    model["stages"][0]["denoiser"]["network"] |= {"in_channels": 4, "out_channels": 4}
+    model["stages"][0]["sampler"] = {"name": "ddim", "steps": 2}
+    suite = read_suite({
+        "schema": "zoo.suite/1", "kind": "diffusers", "name": "peers", "models": {"tiny": model},
+        "settings": {"repeats": 1, "warm_up": 0}, "include": [{"model": "tiny", "batch": 1, "fast": True}],
+    })  # fmt: skip
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert {r["status"] for r in made["rows"]} == {"measured"}, made["rows"][0]["reason"]
+    assert [(r["asked"]["part"], r["asked"]["library"]) for r in made["rows"]] == [
+        (part, library) for part in ("network", "decode", "pipeline") for library in ("zoo", "diffusers")
+    ]
+    assert len(made["pairs"]) == 3
+    assert keys(made["pairs"][0]) == keys(EXAMPLE["pairs"][0])
+    ids = {r["id"] for r in made["rows"]}
+    assert all(p["agreement"]["agrees"] and {p["ours"], p["theirs"]} <= ids for p in made["pairs"]), made["pairs"]
+
+
+def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(tmp_path, monkeypatch):
+    class Stub(torch.nn.Module):
+        """Features without Inception: means of eight parts."""
+
+        def __init__(self, *_, **__):
+            super().__init__()
+            self.network = torch.nn.Linear(1, 1)
+
+        def images(self, pictures, *, batch=64):
+            return (pictures.float() / 128 - 1).flatten(1).unflatten(1, (8, -1)).mean(dim=2)
+
+        def forward(self, pictures):
+            return (self.images(pictures),)
+
+    monkeypatch.setattr(metrics, "Inception2015", Stub)
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Stub)
+    monkeypatch.setattr(metrics, "find_spec", lambda name: name if name == "torch_fidelity" else None)
+    suite = read_suite({
+        "schema": "zoo.suite/1", "kind": "metrics", "name": "metrics",
+        "settings": {"repeats": 1, "count": 20}, "include": [{"model": "inception-2015", "batch": 8}],
+    })  # fmt: skip
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert [p["name"].rpartition(": ")[2] for p in made["pairs"]] == ["features", "frechet", "kernel"]
+    assert [p["agreement"]["agrees"] for p in made["pairs"]] == [True] * 3, [p["agreement"] for p in made["pairs"]]
+    absent = {r["asked"]["library"]: r["reason"] for r in made["rows"] if r["status"] == "unavailable"}
+    assert absent == {"torchmetrics": "torchmetrics is not installed", "clean-fid": "clean-fid is not installed"}
+
+
+def test_a_group_is_measured_before_it_is_judged(tmp_path, monkeypatch):
+    """A run that is killed while judging measures its group again: half a row is no row."""
+    suite = tiny([{"model": "tiny"}])
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_judge", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(suite, folder=tmp_path)
+    (path,) = tmp_path.glob("*.json")
+    assert record.read(path)["rows"][0]["speed"]["images_per_second"] > 0
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "peak", lambda *_: EXAMPLE["peaks"]["cpu/float32"])
+    made, _ = run_suite(suite, folder=tmp_path, resume=True)
+    assert [r["quality"]["reason"] for r in made["rows"]] == ["random weights: speed only"]

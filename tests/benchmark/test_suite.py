@@ -1,0 +1,152 @@
+"""Suites are checked row by row before anything is loaded; those that come with zoo can be built."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zoo.assemble import component
+from zoo.benchmark.suite import folders, random_weights, read_suite, suite_names
+from zoo.errors import ConfigError, UsageError, WeightsError
+
+SHIPPED = (
+    "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped", "vs-diffusers", "vs-metrics",
+)  # fmt: skip
+
+
+def suite(**keys):
+    given = {"schema": "zoo.suite/1", "matrix": [{"model": "latent-text2img"}], **keys}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def names(read):
+    return [row.asked.name for row in read.rows]
+
+
+def test_the_suites_that_are_promised_are_there():
+    assert suite_names() == sorted(SHIPPED)
+    assert [f for f in folders() if f.is_dir()]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_suite_can_be_read_and_says_what_it_answers(name):
+    read = read_suite(name)
+    assert read.summary.endswith(".")
+    assert len({row.id for row in read.rows}) == len(read.rows) > 0
+
+
+def test_every_preset_is_in_the_sweep_of_what_ships():
+    from zoo.config.presets import preset_names
+
+    assert {row.asked.model for row in read_suite("shipped").rows} >= set(preset_names())
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "millions"),
+    [
+        ("sd15-gpu", 0, 859.5), ("sdxl-gpu", 0, 2567.5), ("cifar-gpu", 0, 35.7), ("cascade-gpu", 0, None),
+        ("cascade-gpu", 1, None), ("cascade-gpu", 2, None),
+    ],
+)  # fmt: skip
+def test_networks_of_the_gpu_suites_take_and_give_what_their_stages_need(name, stage, millions):
+    rows = read_suite(name).rows
+    assert all(random_weights(row.config) and row.asked.device == "cuda" for row in rows)
+    block = rows[0].config["stages"][stage]
+    with torch.device("meta"):
+        network = component("network", block["denoiser"]["network"])
+        conditioners = rows[0].config["conditioners"].values()
+        autoencoder = component("autoencoder", block["autoencoder"])
+        side = block["size"] // autoencoder.factor // 4  # a quarter of it says as much
+        told = {}
+        if "context" in network.reads:
+            width = next(c.get("context_width") or c.get("width") or 768 for c in conditioners)
+            told["context"] = torch.empty(1, 77, width)
+        if "vector" in network.reads:
+            told["vector"] = torch.empty(1, 2816)
+        if "level" in network.reads:
+            told["level"] = torch.empty(1)
+        channels = autoencoder.channels + (3 if block["denoiser"].get("low_res") else 0)
+        made = network(torch.empty(1, channels, side, side), torch.empty(1), **told)
+    assert made.shape == (1, autoencoder.channels, side, side)
+    if millions is not None:
+        assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == millions
+
+
+def test_a_matrix_is_every_combination_and_include_and_exclude_change_it():
+    read = read_suite(
+        suite(
+            matrix=[{"model": "latent-text2img", "sampler": ["ddim", "dpmpp-2m"], "steps": [5, 10], "batch": 2}],
+            include=[{"model": "latent-text2img", "fast": True}],
+            exclude=[{"sampler": "ddim", "steps": 10}, {"sampler": "heun"}],
+        )
+    )
+    assert names(read) == [
+        "latent-text2img ddim 5 float32 b2 cpu", "latent-text2img dpmpp-2m 5 float32 b2 cpu",
+        "latent-text2img dpmpp-2m 10 float32 b2 cpu", "latent-text2img float32 b1 cpu fast",
+    ]  # fmt: skip
+    assert read.rows[1].config["stages"][0]["sampler"]["steps"] == 5
+
+
+def test_a_row_is_known_by_all_that_decides_it():
+    def ids(**row):
+        return [r.id for r in read_suite(suite(matrix=[{"model": "latent-text2img", **row}])).rows]
+
+    assert ids() == ids(precision="float32")
+    every = ids(steps=[7, 8], batch=[1, 2], guidance=[1.0, 2.0], step_cache=[None, "deep-features"], fast=[True, False])
+    assert len(set(every)) == 32
+
+
+def test_settings_change_the_hash_of_a_suite_and_not_of_its_rows():
+    one, other = read_suite("quick"), read_suite("quick", ["settings.repeats=2"])
+    assert other.settings.repeats == 2
+    assert one.sha256 != other.sha256
+    assert [r.id for r in one.rows] == [r.id for r in other.rows]
+    assert read_suite("quick", ["matrix.0.steps=[3]"]).rows[0].asked.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"matrx": []}, "did you mean 'matrix'"),
+        ({"kind": "pipeline"}, "did you mean 'pipelines'"),
+        ({"matrix": [{"model": "latent-text2im"}]}, "did you mean 'latent-text2img'"),
+        ({"matrix": [{"model": "latent-text2img", "smapler": "ddim"}]}, "did you mean 'sampler'"),
+        ({"matrix": [{"model": "latent-text2img", "sampler": "huen"}]}, "did you mean 'heun'"),
+        ({"matrix": [{"model": "latent-text2img", "precision": "float23"}]}, "did you mean 'float32'"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cdua"}]}, "did you mean 'cuda'"),
+        ({"matrix": [{"model": "latent-text2img", "fast": {"graph": True}}]}, "did you mean 'graphs'"),
+        ({"matrix": [{"model": "latent-text2img", "fast": 2}]}, "true, false or its parts"),
+        ({"matrix": [{"model": "latent-text2img", "step_cache": "deep-feature"}]}, "did you mean 'deep-features'"),
+        ({"matrix": [{"model": "latent-text2img", "batch": 0}]}, "batch is 0"),
+        ({"matrix": [{"model": "latent-text2img", "steps": 5000}]}, "at most 1000 steps"),
+        ({"matrix": [{"model": "latent-text2img", "guidance": "much"}]}, "write a number"),
+        ({"matrix": [{"model": "latent-text2img"}, {"model": "latent-text2img"}]}, "asked for twice"),
+        ({"matrix": []}, "asks for no row"),
+        ({"exclude": [{}]}, "would leave no row"),
+        ({"settings": {"repeat": 3}}, "did you mean 'repeats'"),
+        ({"settings": {"repeats": 0}}, "whole number from 1"),
+        ({"settings": {"quality": {"sample": 3}}}, "did you mean 'samples'"),
+        ({"settings": {"prompts": "apple"}}, "list of texts"),
+        ({"models": {"latent-text2img": {}}}, "is a preset already"),
+        ({"schema": "zoo.suite/9"}, "this zoo reads 'zoo.suite/1'"),
+        ({"schema": None}, "says no schema"),
+    ],
+)
+def test_slips_are_told_with_their_mend(change, said):
+    with pytest.raises(ConfigError, match=said):
+        read_suite(suite(**change))
+
+
+def test_an_unknown_suite_is_told_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'quick'"):
+        read_suite("quikc")
+
+
+def test_a_row_whose_weights_are_missing_is_kept_with_the_reason(monkeypatch):
+    def gone(*_, **__):
+        raise WeightsError("weights 'emoji-clip': the file is missing")
+
+    monkeypatch.setattr("zoo.benchmark.suite.resolve", gone)
+    row = read_suite(suite()).rows[0]
+    assert row.config is None
+    assert "is missing" in row.reason

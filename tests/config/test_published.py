@@ -1,0 +1,70 @@
+"""The form of `published:` in cards and presets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import zoo
+from zoo.config.cards import card_names, read_card
+from zoo.config.presets import preset_names, read_preset
+from zoo.config.published import Published, read_published
+from zoo.errors import ConfigError
+
+GOOD = {"metric": "precision", "value": 0.8, "n": 50000, "tolerance": 0.01, "source": "a paper, table 2"}
+
+
+def test_an_entry_is_read_with_its_defaults():
+    (found,) = read_published([GOOD], "card 'x'")
+    assert found == Published(**GOOD)
+    assert (found.measured_by, found.ranges, found.seed) == ("prdc", 1, 0)
+    assert read_published([{**GOOD, "metric": "kid"}], "x")[0].measured_by == "kid"
+    assert read_published(None, "x") == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({**GOOD, "tolerence": 1}, "did you mean 'tolerance'"),
+        ({k: v for k, v in GOOD.items() if k != "n"}, "has no 'n'"),
+        ({k: v for k, v in GOOD.items() if k != "source"}, "has no 'source'"),
+        ({**GOOD, "n": 0}, "whole number from 1 up"),
+        ({**GOOD, "n": 1.5}, "whole number from 1 up"),
+        ({**GOOD, "steps": True}, "whole number from 1 up"),
+        ({**GOOD, "value": "good"}, "write a number"),
+        ({**GOOD, "value": float("nan")}, "write a number"),
+        ({**GOOD, "tolerance": -1}, "0 or more"),
+        ({**GOOD, "sampler": 3}, "write text"),
+        ({**GOOD, "settings": [1]}, "as a mapping"),
+        ("0.8", "write metric, value"),
+    ],
+)
+def test_an_entry_that_nobody_could_be_held_against_is_refused(wrong, said):
+    with pytest.raises(ConfigError, match=said) as refused:
+        read_published([wrong], "card 'x'")
+    assert "card 'x': published.0" in str(refused.value)
+    with pytest.raises(ConfigError, match="a list of values"):
+        read_published(GOOD, "card 'x'")
+
+
+def test_cards_and_presets_are_checked_for_it_and_built_without_it(tmp_path):
+    config, _ = read_preset("latent-text2img")
+    bare = {k: v for k, v in config.items() if k != "published"}
+    assert zoo.check({**bare, "published": [GOOD]}) == zoo.check(bare)
+    with pytest.raises(ConfigError, match="has no 'value'"):
+        zoo.check({**bare, "published": [{"metric": "fd"}]})
+    card = dict(read_card("emoji-latent-64").raw)
+    (tmp_path / "mine.yaml").write_text(json.dumps({**card, "published": [GOOD]}))
+    assert read_card(str(tmp_path / "mine.yaml")).published == (Published(**GOOD),)
+    (tmp_path / "mine.yaml").write_text(json.dumps({**card, "published": [{"metric": "fd"}]}))
+    with pytest.raises(ConfigError, match="has no 'value'"):
+        read_card(str(tmp_path / "mine.yaml"))
+
+
+def test_what_is_shipped_is_in_order():
+    for name in card_names():
+        assert all(isinstance(p, Published) for p in read_card(name).published)
+    for name in preset_names():
+        config, source = read_preset(name)
+        read_published(config.get("published"), source)

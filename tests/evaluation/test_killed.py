@@ -1,0 +1,94 @@
+"""An evaluation that is killed (SIGKILL, in a fork) at a draw or at a rename goes on and ends with the same bits."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.torture import forked, one_thread
+from zoo.evaluation import evaluate
+from zoo.evaluation import features as shards_module
+from zoo.evaluation.pictures import ArrayPictures, DrawnPictures
+
+TOY = {"name": "random", "width": 4, "size": 16, "layers": 2}
+COUNT, SHARD, BATCH = 47, 10, 5
+
+
+def drawn(asked, *, dies_at=None):
+    """Pictures that depend on their id alone; the process dies at a draw."""
+
+    def draw(ids):
+        if dies_at is not None and len(asked) == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        asked.append(list(ids))
+        return torch.stack([picture(i) for i in ids])
+
+    return DrawnPictures(draw, count=COUNT, mark="m")
+
+
+def picture(sample):
+    return torch.from_numpy(np.random.default_rng(sample).random((3, 8, 8), dtype=np.float32))
+
+
+def values(source, folder):
+    reference = ArrayPictures(np.random.default_rng(99).integers(0, 255, (40, 3, 8, 8), dtype=np.uint8))
+    found = evaluate(source, reference, metrics=["fd", "prdc"], extractors=[TOY], features=folder, batch=BATCH)
+    return [(v.key, v.value, v.error) for v in found.values]
+
+
+@one_thread
+def test_kill_9_at_draws_and_renames_loses_no_finished_shard_and_counts_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", SHARD)
+    whole = values(drawn([]), None)
+    rename = Path.replace
+
+    def dying_rename(number):
+        done = []
+
+        def replace(self, target):
+            done.append(target)
+            if len(done) > number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rename(self, target)
+
+        return replace
+
+    def at_draw(number):
+        values(drawn([], dies_at=number), tmp_path)
+
+    def at_rename(number):
+        Path.replace = dying_rename(number)  # type: ignore[method-assign]
+        values(drawn([]), tmp_path)
+
+    finished = []
+    for work, number, more in ((at_draw, 1, 0), (at_draw, 3, 1), (at_rename, 0, 0), (at_rename, 1, 1), (at_draw, 2, 1)):
+        process = forked(lambda work=work, number=number: work(number))
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        before, finished = finished, sorted(f.name for f in tmp_path.rglob("*.npz"))
+        assert len(finished) == len(before) + more
+        assert set(before) <= set(finished)
+    asked = []
+    assert values(drawn(asked), tmp_path) == whole
+    missing = [i for start in range(0, COUNT, SHARD) for i in range(start, min(start + SHARD, COUNT))
+               if f"{start:09d}-{min(start + SHARD, COUNT):09d}.npz" not in finished]  # fmt: skip
+    assert [i for ids in asked for i in ids] == missing
+    assert values(drawn([], dies_at=0), tmp_path) == whole  # nothing is drawn any more
+
+
+@one_thread
+def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", SHARD)
+
+    def full(self, data):
+        raise OSError(28, "No space left on device", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            values(drawn([]), tmp_path)
+    assert [f for f in tmp_path.rglob("*") if f.is_file()] == []
+    assert values(drawn([]), tmp_path) == values(drawn([]), None)

@@ -1,0 +1,12 @@
+"""Suites of configurations, measured in interleaved rounds, with quality and cost in one record.
+
+| module | what it knows |
+|---|---|
+| `suite` | `zoo.suite/1`: a YAML file -> rows, checked without torch |
+| `record` | `zoo.suite-record/1`: the form of a run's record, writing it so that a killed run loses no finished row |
+| `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |
+| `measure` | rounds of timed calls; memory, energy, operations |
+| `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls |
+| `quality` | distances and hit scores of the same configuration |
+| `run` | a suite from its first row to its last |
+"""

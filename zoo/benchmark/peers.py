@@ -1,0 +1,196 @@
+"""The same network and weights in zoo and in diffusers, in turn: one evaluation, one decode, the whole pipeline.
+
+The pipeline is exported (`zoo.checkpoints.export`) and read by `StableDiffusionPipeline`; both draw from the same start
+noise. A fast row is held against diffusers as it is and, on cuda, against its U-Net compiled with channels last.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from zoo.benchmark import measure, record
+from zoo.benchmark.machine import versions
+from zoo.benchmark.measure import Timed
+from zoo.benchmark.pipelines import Builder, Built, describe, flags
+from zoo.benchmark.suite import Row
+from zoo.errors import ZooError
+from zoo.noise import AddressedNoise
+from zoo.types import Condition
+
+if TYPE_CHECKING:
+    from zoo.benchmark.run import Run
+
+TOLERANCE = {"network": 1e-4, "decode": 1e-4, "pipeline": 1.5 / 255.0}  # in float32, of values near 1
+PARTS = ("network", "decode", "pipeline")
+
+
+def compare(run: Run, rows: list[Row]) -> None:
+    """Every row of a group against diffusers, part by part."""
+    for row in rows:
+        run.tell(f"exporting {row.asked.name}")
+        try:
+            _compare(run, row)
+        except ImportError as error:
+            run.record["rows"].append(record.row_of(row, "unavailable", f"needs diffusers and transformers ({error})"))
+        except (ZooError, RuntimeError) as error:
+            reason = "there is no memory for it" if measure.out_of_memory(error) else str(error).splitlines()[0][:300]
+            run.record["rows"].append(record.row_of(row, "failed", reason))
+        run.save()  # after all parts of a row: one that is there at all is whole
+
+
+def _compare(run: Run, row: Row) -> None:
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+
+    from zoo.checkpoints.export import export_diffusers
+
+    settings, asked = run.suite.settings, row.asked
+    built = Builder(settings).build(row)
+    built.tried.append(asked.batch)
+    dtype = getattr(torch, asked.precision)
+    with tempfile.TemporaryDirectory() as place:
+        folder = export_diffusers(built.pipe, Path(place) / "exported")
+        peer = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype).to(asked.device)
+    peer.set_progress_bar_config(disable=True)
+    peers = {"diffusers": peer}
+    if asked.fast and asked.device.startswith("cuda"):
+        compiled = copy.copy(peer)
+        unet = copy.deepcopy(peer.unet).to(memory_format=torch.channels_last)
+        compiled.unet = torch.compile(unet)
+        peers["diffusers compiled"] = compiled
+    for part in PARTS:
+        ours, theirs = _calls(part, built, peers)
+        timed = {"zoo": _timed(row, ours)} | {name: _timed(row, call) for name, call in theirs.items()}
+        for one in timed.values():
+            measure.warm_up(one, settings.warm_up)
+        run.tell(f"{asked.name}, {part}")
+        baseline = measure.rounds(list(timed.values()), settings.repeats)
+        run.record["noise"][f"{asked.group} {part}"] = measure.noise(asked.name, baseline)
+        found = {name: call(0) for name, call in {"zoo": ours, **theirs}.items()}
+        ids = {}
+        for name, one in timed.items():
+            out = record.row_of(row, "measured", part=part, library=name)
+            out["speed"] = measure.speed(one, None)
+            if part != "pipeline":
+                out["speed"]["images_per_second"] = None
+            elif name == "zoo":
+                out |= describe(built, one)
+            out["precision"] = {"dtype": asked.precision, **flags()}
+            out["memory"], out["energy"] = one.memory, measure.energy(one)
+            out["wall_seconds"] = round(sum(one.seconds), 3)
+            out["quality"] = {"values": {}, "reason": "a comparison of speed", "samples": []}
+            run.record["rows"].append(out)
+            ids[name] = out["id"]
+        for name in theirs:
+            run.record["pairs"].append(
+                pair(
+                    f"{asked.name}: {part}", ids["zoo"], ids[name], f"{name} {versions()['diffusers']}",
+                    timed["zoo"].seconds, timed[name].seconds,
+                    agreement(found["zoo"], found[name], part, TOLERANCE[part] if dtype == torch.float32 else None),
+                )
+            )  # fmt: skip
+
+
+def _timed(row: Row, call: Callable[[int], Any]) -> Timed:
+    return Timed(id=row.id, call=call, device=row.asked.device, batch=row.asked.batch)
+
+
+def _calls(part: str, built: Built, peers: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Ours and theirs: functions of the round that give a tensor."""
+    stage, asked, settings = built.pipe.stages[0], built.row.asked, built.settings
+    dtype, device = getattr(torch, asked.precision), asked.device
+    side = stage.size // stage.autoencoder.factor
+    draw = torch.Generator().manual_seed(settings.seed)
+    latents = torch.randn(2 * asked.batch, stage.autoencoder.channels, side, side, generator=draw).to(device)
+    if part == "network":
+        prompts = built.words(2 * asked.batch)["prompts"]
+        with torch.inference_mode():
+            cond: Condition = built.pipe.conditioners[stage.listens[0]](prompts).to(device)
+        table = stage.sampler.plan(stage.denoiser.schedule)
+        step = table.steps[len(table) // 2]
+        time = stage.denoiser.time_input(step.t)
+        bound = stage.denoiser.bind(cond, table)
+        assert cond.tokens is not None
+        context = cond.tokens.to(dtype)
+
+        @torch.inference_mode()
+        def ours(_: int) -> Tensor:
+            # Read as x0, which theirs leaves to the scheduler.
+            return bound(latents, step).x0
+
+        def theirs(peer: Any) -> Callable[[int], Tensor]:
+            @torch.inference_mode()
+            def call(_: int) -> Tensor:
+                output = peer.unet(latents.to(dtype), time, encoder_hidden_states=context, return_dict=False)[0].float()
+                coefficients = stage.denoiser.parameterization(step.alpha, step.sigma)
+                return output * coefficients.c_out + latents * coefficients.c_skip
+
+            return call
+
+    elif part == "decode":
+        some = latents[: asked.batch].to(dtype)
+
+        @torch.inference_mode()
+        def ours(_: int) -> Tensor:
+            return stage.autoencoder.decode(some)
+
+        def theirs(peer: Any) -> Callable[[int], Tensor]:
+            scaled = some / peer.vae.config.scaling_factor
+
+            @torch.inference_mode()
+            def call(_: int) -> Tensor:
+                return peer.vae.decode(scaled, return_dict=False)[0]
+
+            return call
+
+    else:
+        words = built.words(asked.batch)
+        start = stage.sampler.plan(stage.denoiser.schedule).start
+        scale = next((g.scale for g in stage.guidance if hasattr(g, "scale")), 1.0)  # type: ignore[attr-defined]
+        steps = built.row.config["stages"][0]["sampler"].get("steps")  # type: ignore[index]
+
+        def ours(number: int) -> Tensor:
+            return built(number).tensor
+
+        def theirs(peer: Any) -> Callable[[int], Tensor]:
+            def call(number: int) -> Tensor:
+                eps = AddressedNoise(settings.seed + number)(
+                    (stage.autoencoder.channels, side, side), purpose="start", samples=range(asked.batch)
+                )
+                made = peer(
+                    words["prompts"], latents=(eps * start.sigma).to(device, dtype), num_inference_steps=steps,
+                    guidance_scale=scale, eta=0.0, output_type="pt",
+                )  # fmt: skip
+                return made.images.float().cpu()
+
+            return call
+
+    return ours, {name: theirs(peer) for name, peer in peers.items()}
+
+
+def pair(
+    name: str, ours: str, theirs: str, peer: str, own: list[float], other: list[float], agrees: dict[str, Any]
+) -> dict[str, Any]:
+    """One comparison of the record."""
+    ratios = [b / a for a, b in zip(own, other, strict=True)]
+    return {
+        "name": name, "ours": ours, "theirs": theirs, "peer": peer, "what": "seconds",
+        "ratio": round(statistics.median(ratios), 4), "ratios": [round(r, 4) for r in ratios],
+        "better": "more than 1: ours is faster", "agreement": agrees,
+    }  # fmt: skip
+
+
+def agreement(ours: Tensor, theirs: Tensor, of: str, tolerance: float | None) -> dict[str, Any]:
+    """How far two outputs are apart; without a tolerance (half precision) that is told and not judged."""
+    apart = float((ours.float().cpu() - theirs.float().cpu()).abs().max())
+    return {
+        "largest_difference": apart, "of": of, "tolerance": tolerance,
+        "agrees": None if tolerance is None else apart <= tolerance,
+    }  # fmt: skip

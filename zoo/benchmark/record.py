@@ -1,0 +1,101 @@
+"""The record of a run (`zoo.suite-record/1`, docs/benchmarks.md): its form, and writing it row by row.
+
+A record is written whole after every group of rows, by a rename: a killed run leaves those it had finished, and the
+next one goes on from them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zoo.benchmark import machine
+from zoo.benchmark.suite import Row, Suite, random_weights
+from zoo.errors import UsageError
+
+SCHEMA = "zoo.suite-record/1"
+MEASURED = ("run", "precision", "fast", "speed", "memory", "energy", "work", "quality")  # null where nothing was
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def begin(suite: Suite) -> dict[str, Any]:
+    """The record of a run that has done nothing yet."""
+    settings = asdict(suite.settings)
+    return {
+        "schema": SCHEMA,
+        "suite": {
+            "name": suite.name, "kind": suite.kind, "summary": suite.summary, "sha256": suite.sha256,
+            "settings": {**settings, "order": "interleaved", "overrides": list(suite.overrides)},
+        },
+        "run": {"started": now(), "finished": None, "wall_seconds": 0.0, "complete": False, "resumed": 0},
+        "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(),
+        "peaks": {}, "noise": {}, "rows": [], "pairs": [],
+    }  # fmt: skip
+
+
+def row_of(
+    row: Row, status: str, reason: str | None = None, *, part: str = "pipeline", library: str = "zoo"
+) -> dict[str, Any]:
+    """A row of the record with nothing measured in it; a comparison has several of each asked for."""
+    import hashlib
+
+    config = None if row.config is None else dict(row.config)
+    text = json.dumps(config, sort_keys=True)
+    return {
+        "id": row.id if (part, library) == ("pipeline", "zoo") else f"{row.id}-{part}-{library}".replace(" ", "-"),
+        "name": " ".join([row.asked.name, *(p for p in (part, library) if p not in ("pipeline", "zoo"))]),
+        "group": row.asked.group, "status": status, "reason": reason, "notes": [],
+        "asked": {**asdict(row.asked), "library": library, "part": part}, "config": config,
+        "config_sha256": None if config is None else hashlib.sha256(text.encode()).hexdigest(), "weights": {},
+        "random_weights": False if config is None else random_weights(config),
+        **dict.fromkeys(MEASURED), "wall_seconds": 0.0,
+    }  # fmt: skip
+
+
+def path_of(record: Mapping[str, Any], folder: Path) -> Path:
+    """The file of a run: SUITE-DATE.json."""
+    date = "".join(c for c in record["run"]["started"].partition("+")[0] if c not in ":-")
+    return folder / f"{record['suite']['name']}-{date}Z.json"
+
+
+def write(record: Mapping[str, Any], folder: Path) -> Path:
+    """Write the record, the old one or the new one whatever happens."""
+    from zoo.training.checkpoint import write_atomically
+
+    path = path_of(record, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A record; UsageError for a file that is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"'{path}' is no record of a benchmark ({error}); give one that `zoo bench` wrote") from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise UsageError(f"'{path}' is no '{SCHEMA}'; give a record that `zoo bench` wrote")
+    return found
+
+
+def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
+    """The newest record that the same suite left unfinished on the same machine, by the same code."""
+    begun = begin(suite)
+    for path in sorted(folder.glob(f"{suite.name}-*.json"), reverse=True):
+        try:
+            found = read(path)
+        except UsageError:
+            continue
+        same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
+        if not found["run"]["complete"] and found["suite"]["sha256"] == suite.sha256 and same:
+            return found
+    return None

@@ -1,0 +1,316 @@
+"""Benchmark suites (`zoo.suite/1`): which configurations are measured, checked without torch and without weights.
+
+schema: zoo.suite/1
+kind: pipelines                     # or diffusers, metrics
+summary: What it answers, in one sentence.
+settings: {warm_up: 1, repeats: 5}
+models: {sd15: {...}}               # configs written here, beside the presets
+matrix:                             # every combination of the values of each block
+  - {model: latent-text2img, sampler: [ddim, dpmpp-2m], steps: [10, 30], fast: [false, true]}
+include: [{model: sd15, batch: 16}] # rows besides
+exclude: [{sampler: ddim, steps: 10}]   # rows that match all of an entry are left out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from zoo.config.blocks import show
+from zoo.config.cards import check_schema
+from zoo.config.check import resolve
+from zoo.config.overrides import Overrides, apply_overrides, to_plain
+from zoo.config.presets import SUFFIXES, preset_names
+from zoo.config.safe_yaml import read_mapping
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError, UsageError, WeightsError, ZooError
+from zoo.registry import registry
+
+SUITE_SCHEMA = "zoo.suite/1"
+KINDS = ("pipelines", "diffusers", "metrics")
+KEYS = ("schema", "name", "kind", "summary", "settings", "models", "matrix", "include", "exclude")
+PRECISIONS = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
+EVERY = "shipped"  # as a model: each preset
+PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One row: what is measured. None is what the pipeline says itself."""
+
+    model: str
+    sampler: str | Mapping[str, Any] | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    precision: str = "float32"
+    batch: int = 1
+    device: str = "cpu"
+    fast: bool | Mapping[str, bool] = False
+    step_cache: str | Mapping[str, Any] | None = None
+    size: int | None = None
+
+    @property
+    def group(self) -> str:
+        """Rows of one group are interleaved."""
+        return f"{self.model}/{self.device}"
+
+    @property
+    def name(self) -> str:
+        """The row for people."""
+        sampler = self.sampler.get("name") if isinstance(self.sampler, Mapping) else self.sampler
+        cache = "cached" if self.step_cache else ""
+        if isinstance(self.step_cache, Mapping):
+            cache += f" {self.step_cache.get('every', '')}"
+        fast = "fast" if self.fast is True else ""
+        if isinstance(self.fast, Mapping):
+            fast = "fast(" + ",".join(sorted(k for k, v in self.fast.items() if v)) + ")"
+        steps = self.sampler.get("steps") if self.steps is None and isinstance(self.sampler, Mapping) else self.steps
+        parts = (
+            self.model, sampler, steps, None if self.guidance is None else f"g={self.guidance:g}", self.precision,
+            f"b{self.batch}", None if self.size is None else f"{self.size}px", self.device, fast, cache.strip(),
+        )  # fmt: skip
+        return " ".join(str(p) for p in parts if p not in (None, ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How rows are joined with quality, where a run is given data."""
+
+    samples: int = 64
+    ranges: int = 1  # disjoint ranges of samples that each value is taken over
+    extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
+    hit: bool = True  # the hit score, where the pipeline takes prompts and the data has concepts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How rows are measured."""
+
+    warm_up: int = 1
+    repeats: int = 5
+    seed: int = 0
+    prompts: tuple[str, ...] = PROMPTS
+    quality: Quality = field(default_factory=Quality)
+    count: int = 64  # of suites of kind metrics: pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row with its pipeline written out; `reason` says why it can't be measured here, as far as files tell."""
+
+    asked: Asked
+    config: Mapping[str, Any] | None  # of kind metrics there is none
+    reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Twelve digits of what was asked, with the whole config."""
+        said = json.dumps([asdict(self.asked), self.config], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A suite as it will run."""
+
+    name: str
+    kind: str
+    summary: str
+    settings: Settings
+    rows: tuple[Row, ...]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that is asked."""
+        said = [self.name, self.kind, asdict(self.settings), [row.id for row in self.rows]]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def folders() -> list[Path]:
+    """Where suites are: inside the package in a wheel, in benchmarks/ in a checkout."""
+    package = Path(__file__).resolve().parent
+    return [package / "suites", package.parent.parent / "benchmarks" / "suites"]
+
+
+def suite_names() -> list[str]:
+    """The suites that come with zoo."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
+
+
+def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = None) -> Suite:
+    """A suite by name, from a file or from a mapping, every row checked; ConfigError with the mend."""
+    if isinstance(suite, Mapping):
+        written, source, name = suite, "the suite", str(suite.get("name") or "suite")
+    else:
+        path = _find(suite)
+        written, source, name = read_mapping(path), str(path), path.stem
+    check_schema(written, SUITE_SCHEMA, source)
+    try:
+        plain = apply_overrides(to_plain(written, source), overrides)
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else ())
+    except ZooError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _find(suite: str | Path) -> Path:
+    if isinstance(suite, Path) or suite.endswith(SUFFIXES):
+        return Path(suite)
+    found = [folder / f"{suite}.yaml" for folder in folders() if suite in suite_names()]
+    there = next((path for path in found if path.is_file()), None)
+    if there is None:
+        raise UsageError(
+            unknown("suite", suite, suite_names()) + "; for a file of your own give a path ending in .yaml"
+        )
+    return there
+
+
+def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...]) -> Suite:
+    _known(plain, KEYS, "a suite")
+    kind = plain.get("kind", "pipelines")
+    if kind not in KINDS:
+        raise ConfigError(f"kind: {unknown('kind of suite', kind, KINDS)}")
+    models = plain.get("models") or {}
+    if not isinstance(models, Mapping) or not all(isinstance(m, Mapping) for m in models.values()):
+        raise ConfigError("models holds one config a name; write them as blocks")
+    taken = next((m for m in models if m in preset_names()), None)
+    if taken is not None:
+        raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
+    configs = {m: {"name": m, **config} for m, config in models.items()}
+    settings = _settings(plain.get("settings") or {})
+    asked = _rows(plain, ["inception-2015"] if kind == "metrics" else [*preset_names(), *configs])
+    if not asked:
+        raise ConfigError("the suite asks for no row; write a matrix or include")
+    rows = [Row(asked=one, config=None) if kind == "metrics" else _resolved(one, configs) for one in asked]
+    twice = next((r for i, r in enumerate(rows) if r.id in [o.id for o in rows[:i]]), None)
+    if twice is not None:
+        raise ConfigError(f"the row '{twice.asked.name}' is asked for twice; take one out")
+    return Suite(
+        name=name, kind=kind, summary=str(plain.get("summary") or ""), settings=settings, rows=tuple(rows),
+        overrides=overrides,
+    )  # fmt: skip
+
+
+def _settings(block: Any) -> Settings:
+    given = _block(block, Settings, "settings")
+    quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
+    prompts = given.pop("prompts", list(PROMPTS))
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
+        raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
+    for name, least in (("warm_up", 0), ("repeats", 1), ("seed", 0), ("count", 2)):
+        _whole(given.get(name, least), least, f"settings.{name}")
+    for name in ("samples", "ranges"):
+        _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+    return Settings(quality=quality, prompts=tuple(prompts), **given)
+
+
+def _rows(plain: Mapping[str, Any], models: Sequence[str]) -> list[Asked]:
+    columns = [f.name for f in fields(Asked)]
+    blocks = plain.get("matrix") or []
+    rows: list[dict[str, Any]] = []
+    for number, block in enumerate([blocks] if isinstance(blocks, Mapping) else blocks):
+        where = f"matrix.{number}"
+        _known(_mapping(block, where), columns, where)
+        lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}
+        lists["model"] = [
+            m for asked in lists.get("model", []) for m in (preset_names() if asked == EVERY else [asked])
+        ]
+        rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    for number, row in enumerate(plain.get("include") or []):
+        _known(_mapping(row, f"include.{number}"), columns, f"include.{number}")
+        rows.append(dict(row))
+    for number, row in enumerate(plain.get("exclude") or []):
+        _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
+        if not row:
+            raise ConfigError(f"exclude.{number} says nothing and would leave no row; name what is left out")
+    defaults = {f.name: f.default for f in fields(Asked)}
+    left = [
+        row
+        for row in rows
+        if not any(all({**defaults, **row}.get(k) == v for k, v in out.items()) for out in plain.get("exclude") or [])
+    ]
+    return [_asked(row, models) for row in left]
+
+
+def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
+    where = f"the row {show(dict(row))}"
+    if row.get("model") not in models:
+        raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}")
+    for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
+        value = row.get(key, known[0])
+        if not isinstance(value, str) or value.partition(":")[0] not in known:
+            raise ConfigError(f"{where}: {unknown(key, value, known)}")
+    for key in ("steps", "batch", "size"):
+        if row.get(key) is not None:
+            _whole(row[key], 1, f"{where}: {key}")
+    guidance = row.get("guidance")
+    if guidance is not None and (isinstance(guidance, bool) or not isinstance(guidance, (int, float))):
+        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number")
+    fast = row.get("fast", False)
+    if isinstance(fast, Mapping):
+        _known(fast, PARTS, f"{where}: fast")
+    elif not isinstance(fast, bool):
+        raise ConfigError(f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}")
+    return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})
+
+
+def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
+    """The row with its pipeline written out."""
+    given = configs.get(asked.model, asked.model)
+    shortcuts = {"sampler": asked.sampler, "steps": asked.steps, "guidance": asked.guidance}
+    try:
+        config = resolve(given, None, shortcuts)
+        if asked.step_cache is not None:
+            cached = {f"stages.{i}.step_cache": asked.step_cache for i in range(len(config["stages"]))}
+            config = resolve(given, cached, shortcuts)
+    except WeightsError as error:
+        return Row(asked=asked, config=None, reason=str(error))
+    except ZooError as error:
+        raise ConfigError(f"the row '{asked.name}': {error}") from error
+    return Row(asked=asked, config=config)
+
+
+def random_weights(config: Mapping[str, Any]) -> bool:
+    """Whether any network of a pipeline has fresh weights: its speed can be measured and nothing else."""
+    blocks = [b for s in config["stages"] for b in (s["denoiser"], s["autoencoder"])]
+    blocks += list(config["conditioners"].values())
+    return any("weights" not in b and (b.get("name") not in ("identity", "class-label")) for b in blocks)
+
+
+def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in block:
+        if key not in keys:
+            raise ConfigError(f"{where}: {unknown('key', key, keys)}")
+
+
+def _mapping(block: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}")
+    return block
+
+
+def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
+    keys = [f.name for f in fields(kind)]
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}")
+    _known(block, keys, where)
+    return dict(block)
+
+
+def _whole(value: Any, least: int, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} up")
+
+
+def known_extractors() -> list[str]:
+    """What may judge: weights of kind extractor, and extractors that are components."""
+    from zoo.config.cards import card_names, read_card
+
+    return [n for n in card_names() if read_card(n).kind == "extractor"] + registry().names("extractor")

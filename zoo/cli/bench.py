@@ -1,0 +1,130 @@
+"""`zoo bench`: a suite of configurations, measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zoo.errors import UsageError
+
+
+def bench(
+    suite: Annotated[str | None, typer.Argument(help="A suite's name or a file; none lists them.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the suites.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the rows; measure nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the suite.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the record.")] = Path("runs/bench"),
+    data: Annotated[str | None, typer.Option(help="Folder or zip with metadata.jsonl to judge quality by.")] = None,
+    split: Annotated[str, typer.Option(help="The split of the data to judge by.")] = "test",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished record in the folder.")] = False,
+) -> None:
+    """Measure speed, memory and quality of a suite of configurations."""
+    from zoo.benchmark.suite import read_suite, suite_names
+
+    if listed or suite is None:
+        _list(suite_names(), as_json)
+        return
+    asked = read_suite(suite, overrides)
+    if dry_run:
+        _rows(asked, as_json)
+        return
+    if data is not None and not Path(data).exists():
+        raise UsageError(f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl")
+
+    from zoo.benchmark.run import run_suite
+    from zoo.cli.progress import step_bar
+
+    with step_bar(quiet=as_json) as bar:
+
+        def report(text: str, done: int, total: int) -> None:
+            bar.describe(text)
+            bar.update(done, total)
+
+        record, path = run_suite(asked, folder=out, data=data, split=split, resume=resume, report=report)
+    if as_json:
+        typer.echo(json.dumps({"file": str(path), "record": record}))
+    else:
+        _print(record)
+        typer.echo(str(path))
+    failed = [row for row in record["rows"] if row["status"] == "failed"]
+    if failed:
+        from zoo.errors import ZooError
+
+        raise ZooError(
+            f"{len(failed)} of {len(record['rows'])} rows failed; '{failed[0]['name']}': {failed[0]['reason']}"
+        )
+
+
+def _list(names: list[str], as_json: bool) -> None:
+    from zoo.benchmark.suite import read_suite
+    from zoo.cli.table import print_table
+
+    found = [read_suite(name) for name in names]
+    if as_json:
+        said = [{"name": s.name, "kind": s.kind, "rows": len(s.rows), "summary": s.summary} for s in found]
+        typer.echo(json.dumps(said, indent=2))
+        return
+    print_table(("suite", "rows", "what it answers"), [(s.name, str(len(s.rows)), s.summary) for s in found])
+
+
+def _rows(asked: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from zoo.benchmark.suite import random_weights
+    from zoo.cli.table import print_table
+
+    if as_json:
+        rows = [{"id": r.id, "name": r.asked.name, "asked": asdict(r.asked), "reason": r.reason} for r in asked.rows]
+        said = {"suite": asked.name, "sha256": asked.sha256, "settings": asdict(asked.settings), "rows": rows}
+        typer.echo(json.dumps(said, indent=2))
+        return
+
+    def note(row: Any) -> str:
+        if row.reason is not None:
+            return f"unavailable: {row.reason}"
+        return "random weights: speed only" if row.config is not None and random_weights(row.config) else ""
+
+    print_table(("row", "device", "note"), [(r.asked.name, r.asked.device, note(r)) for r in asked.rows])
+
+
+def _print(record: dict[str, Any]) -> None:
+    """A table of each kind of value: rows whose keys differ never stand in one column."""
+    from zoo.cli.table import print_table
+
+    keys = list(dict.fromkeys(k for r in record["rows"] for k in ((r["quality"] or {}).get("values") or {})))
+    print_table(
+        ("row", "p50 s", "p90 s", "images/s", "share of peak", "peak MB", *keys, "note"),
+        [(row["name"], *_cells(row), *(_value(row, key) for key in keys), _note(row)) for row in record["rows"]],
+    )
+    for pair in record["pairs"]:
+        typer.echo(f"{pair['name']}, over {pair['peer']}: {pair['ratio']:.2f}")
+    for group, noise in record["noise"].items():
+        typer.echo(f"noise of {group}: {100 * noise['relative_spread']:.1f} %")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["speed"] is None:
+        return ("-",) * 5
+    speed, memory, work = row["speed"], row["memory"] or {}, row["work"] or {}
+    held = memory.get("device_peak_bytes") or memory.get("host_peak_bytes")
+    rate, share = speed["images_per_second"], work.get("share_of_peak")
+    latency = speed["latency_seconds"]
+    return (
+        f"{latency['p50']:.4g}", f"{latency['p90']:.4g}", "-" if rate is None else f"{rate:.4g}",
+        "-" if share is None else f"{100 * share:.1f} %", "-" if held is None else f"{held / 1e6:.0f}",
+    )  # fmt: skip
+
+
+def _value(row: dict[str, Any], key: str) -> str:
+    found = ((row["quality"] or {}).get("values") or {}).get(key)
+    return "-" if found is None else f"{found['value']:.4g}"
+
+
+def _note(row: dict[str, Any]) -> str:
+    return "; ".join([*([f"{row['status']}: {row['reason']}"] if row["reason"] else []), *row["notes"]])

@@ -1,0 +1,128 @@
+"""`zoo evaluate`: two sets of pictures, or a pipeline and real ones, to numbers that say what they compare with."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.evaluation.comparison import Evaluation
+
+PROTOCOLS = ("fid-tf1", "fid-clean")
+
+
+def evaluate(
+    a: Annotated[str, typer.Argument(metavar="A", help="Generated: a folder, zip, DATA:SPLIT, or a pipeline.")],
+    b: Annotated[
+        str | None, typer.Argument(metavar="B", help="Real: a folder, zip, DATA:SPLIT, or a statistics file.")
+    ] = None,
+    metrics: Annotated[str, typer.Option(help="Names, commas between; see `zoo list metric`.")] = "fd,prdc",
+    extractors: Annotated[
+        list[str] | None, typer.Option("--extractor", help="A name or block; as often as wanted.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Pictures of A that a value is of.")] = None,
+    ranges: Annotated[int, typer.Option("--seed-ranges", min=1, help="Disjoint ranges of N pictures.")] = 1,
+    split: Annotated[str | None, typer.Option(help="Of B.")] = None,
+    captions: Annotated[str | None, typer.Option(metavar="DATA", help="What to draw, if B doesn't say.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    sampler: Annotated[str | None, typer.Option(help="Another sampler.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the pipeline's config.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels a side that pictures of folders are made.")] = None,
+    background: Annotated[str | None, typer.Option(help="white, where pictures are transparent.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Of statistics that don't say: fid-tf1, fid-clean.")] = None,
+    save_statistics: Annotated[
+        Path | None, typer.Option(metavar="NPZ", help="Write B's statistics (A's, without a B).")
+    ] = None,
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep features here.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures drawn at once.", min=1)] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the drawing: float32, bfloat16, float16.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure pictures, or what a pipeline draws, against real ones."""
+    asked, wanted = read_blocks(metrics), [block for text in extractors or [] for block in read_blocks(text)]
+    if protocol is not None and protocol not in PROTOCOLS:
+        from zoo.config.unknown import unknown
+
+        raise UsageError(unknown("protocol", protocol, PROTOCOLS))
+    check_names(asked)
+    from zoo.cli.progress import step_bar
+    from zoo.evaluation.comparison import evaluate as measure
+
+    with step_bar(quiet=as_json or os.environ.get("RANK", "0") != "0") as bar:
+        bar.describe("loading")
+
+        def watch(name: str, done: int, total: int) -> None:
+            bar.describe(name)
+            bar.update(done, total)
+
+        found = measure(
+            a, b, metrics=asked, extractors=wanted, n=n, ranges=ranges, split=split, captions=captions, seed=seed,
+            size=size, background=background, protocol=protocol, overrides=overrides, sampler=sampler, steps=steps,
+            guidance=guidance, batch_size=batch_size, device=device, dtype=dtype,
+            features=cache_folder() if features is None else features, forget=features is None,
+            save_statistics=save_statistics, watch=watch,
+        )  # fmt: skip
+    if found is None:  # torchrun started several processes, and the first speaks for all
+        return
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        _print(found)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def read_blocks(text: str) -> list[Any]:
+    """`fid,{name: kid, size: 250}` -> names and blocks, read as a list of YAML."""
+    from zoo.config.safe_yaml import parse_value
+
+    found = parse_value(f"[{text}]", source=f"the list {text[:60]!r}")
+    if not all(isinstance(f, (str, dict)) for f in found):
+        raise UsageError(f"the list {text[:60]!r} holds what is no name; write names, commas between them")
+    return found
+
+
+def check_names(asked: list[Any]) -> None:
+    """Metrics and their arguments, told before torch is imported."""
+    from zoo.config.blocks import check_block
+    from zoo.registry import registry
+
+    known = registry()
+    for block in asked:
+        under = isinstance(block, str) and block.startswith("fd-") and block not in known.names("metric")
+        check_block("fd" if under else block, kind="metric", where="--metrics", registry=known)
+
+
+def cache_folder() -> Path:
+    """Where features are kept until a run is done, if nobody says: $ZOO_CACHE/features, or below ~/.cache/zoo."""
+    home = os.environ.get("ZOO_CACHE")
+    return (Path(home).expanduser() if home else Path.home() / ".cache" / "zoo") / "features"
+
+
+def _print(found: Evaluation) -> None:
+    from zoo.cli.table import print_table
+
+    rows = [(v.key, f"{v.value:.6g}", error_of(v.error, v.ranges, v.range_count)) for v in found.values]
+    print_table(("value", "is", "deviation"), rows)
+    for absent in found.absent:
+        typer.echo(str(absent))
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if found.statistics is not None:
+        typer.echo(found.statistics)
+
+
+def error_of(error: float | None, ranges: int | None, count: int | None) -> str:
+    """`0.012 between 3 of 500`: the standard deviation, and of what."""
+    return "-" if error is None else f"{error:.3g} between {ranges} of {count}"

@@ -1,0 +1,117 @@
+"""`zoo plot`: pictures of the theory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+plot = typer.Typer(help="Draw schedules, noising, trajectories and step grids; PNG or SVG by the file's name.")
+Out = Annotated[str, typer.Option("-o", "--out", "--output", help="A file in .png or .svg.")]
+_DRAWN = "A name, or a block like '{name: cosine, offset: 0.02}'."
+_GRIDS = "A name, or a block like '{name: karras, rho: 5}'."
+
+
+@plot.command("schedule")
+def schedule(
+    names: Annotated[list[str], typer.Argument(metavar="SCHEDULE...", help=_DRAWN)],
+    out: Out = "schedules.png",
+) -> None:
+    """Draw alpha_t, sigma_t and log-SNR over t."""
+    _check_output(out)
+    schedules = _components("schedule", names)
+    from zoo.plots.schedules import plot_schedules
+    from zoo.plots.style import save
+
+    typer.echo(str(save(plot_schedules(schedules), out)))
+
+
+@plot.command("noising")
+def noising(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture; cropped around its centre.")],
+    schedules: Annotated[list[str] | None, typer.Option("--schedule", metavar="SCHEDULE", help=_DRAWN)] = None,
+    columns: Annotated[int, typer.Option(min=2, max=30, help="How many t.")] = 9,
+    size: Annotated[int, typer.Option(min=1, max=512, help="Pixels a side.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    out: Out = "noising.png",
+) -> None:
+    """Draw a picture on its way to noise, one row a schedule."""
+    _check_output(out)
+    found = _components("schedule", schedules or ["cosine"])
+    from zoo.plots.noising import plot_noising
+    from zoo.plots.style import save
+
+    typer.echo(str(save(plot_noising(image, found, columns=columns, size=size, seed=seed), out)))
+
+
+@plot.command("grid")
+def grid(
+    names: Annotated[list[str], typer.Argument(metavar="GRID...", help=_GRIDS)],
+    schedule: Annotated[str, typer.Option(metavar="SCHEDULE", help=_DRAWN)] = "scaled-linear",
+    steps: Annotated[int, typer.Option(min=1, help="Nodes of each grid.")] = 10,
+    out: Out = "grids.png",
+) -> None:
+    """Draw where step grids put their nodes in log-SNR."""
+    _check_output(out)
+    grids = _components("grid", names)
+    ((label, on),) = _components("schedule", [schedule]).items()
+    from zoo.plots.grids import plot_grids
+    from zoo.plots.style import save
+
+    typer.echo(str(save(plot_grids(grids, on, steps=steps, name=label), out)))
+
+
+@plot.command("trajectory")
+def trajectory(
+    model: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline's name or a config file.")],
+    prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="What to draw.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="CLASS", help="A class to draw, by name or number.")] = None,
+    columns: Annotated[int, typer.Option(min=2, max=30, help="How many steps to show.")] = 8,
+    seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
+    ] = None,
+    out: Out = "trajectory.png",
+) -> None:
+    """Draw x_t and the network's estimate of x0 over the steps of a run."""
+    import zoo
+
+    _check_output(out)
+    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
+    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    chosen = {k: v for k, v in chosen.items() if v is not None}
+    zoo.check(config, overrides, **chosen)
+    pipe = zoo.build(config, overrides=overrides, **chosen)
+    from zoo.plots.style import save
+    from zoo.plots.trajectory import plot_trajectory, watch
+
+    asked: dict[str, Any] = {} if label is None else {"labels": label}
+    found = watch(pipe, prompt, columns=columns, seed=seed, **asked)
+    typer.echo(str(save(plot_trajectory(found), out)))
+
+
+def _check_output(out: str) -> None:
+    """A wrong name is told before anything slow is imported."""
+    from zoo.errors import UsageError
+
+    if not out.lower().endswith((".png", ".svg")):
+        raise UsageError(f"'{out}' ends in no format of figures; use a name in .png or .svg")
+
+
+def _components(kind: str, words: Sequence[str]) -> dict[str, Any]:
+    """Components by name or block, called by their names and what differs from the defaults."""
+    from zoo.comparison.facts import brief, make
+    from zoo.config.blocks import check_block
+    from zoo.config.safe_yaml import parse_value
+    from zoo.registry import registry
+
+    known, found = registry(), {}
+    for word in words:
+        block = check_block(parse_value(word, source=word), kind=kind, where=f"'{word[:60]}'", registry=known)
+        found[brief(kind, block, known)] = make(kind, block, known)
+    return found

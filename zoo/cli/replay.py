@@ -1,0 +1,47 @@
+"""`zoo replay`: a picture's record run again."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from zoo.errors import ZooError
+
+
+def replay(
+    picture: Annotated[str, typer.Argument(metavar="IMAGE", help="A PNG that zoo wrote.")],
+    image: Annotated[str | None, typer.Option(help="The picture it was made from, if from one.")] = None,
+    mask: Annotated[str | None, typer.Option(help="The mask it was made with, if with one.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="The largest difference that still passes, in steps of 255.")
+    ] = 2.0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the recorded one if not given.")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="Save what was drawn again.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Draw a picture again from its record; exit code 0: equal or within the tolerance, 1: different, 2: impossible."""
+    from zoo.cli.progress import step_bar
+    from zoo.errors import UsageError
+    from zoo.record import check_whole, read_record
+
+    try:
+        record = check_whole(read_record(picture), source=picture)  # told before torch is imported
+        from zoo.replay import replay as run
+
+        with step_bar(quiet=as_json) as bar:
+            bar.describe("drawing again")
+            found = run(
+                picture, record=record, image=image, mask=mask, tolerance=tolerance, device=device,
+                callback=lambda p: bar.update(p.done, p.total),
+            )  # fmt: skip
+    except ZooError as error:
+        if as_json:
+            typer.echo(json.dumps({"schema": "zoo.replay/1", "verdict": "impossible", "because": [str(error)]}))
+        raise UsageError(str(error)) from error  # whatever stood in the way, there is no verdict
+    if output is not None and found.picture is not None:
+        found.save(output)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    if found.verdict == "different":
+        raise typer.Exit(1)

@@ -1,0 +1,100 @@
+"""Published values: what a card or a preset says that its weights reach, and by which protocol.
+
+    published:
+      - metric: fid-tf1          # the front of a key: fid-tf1, fid-clean, fd, is, kid, precision, hit-score, ...
+        value: 2.27
+        n: 50000                 # generated pictures that a value is of
+        sampler: ddpm            # or those of the pipeline
+        steps: 250
+        guidance: 1.5
+        tolerance: 0.05          # how far an own value may be from it and still agree
+        protocol: ADM's reference batch of ImageNet 256x256
+        source: Peebles & Xie 2023, table 2
+
+A value without its N, tolerance and source is refused: nobody could hold another against it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.config.blocks import show
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError
+
+# The front of a key -> the registered metric that gives it, where they aren't called the same.
+FRONTS = {
+    "fid-tf1": "fid", "fid-clean": "fid", "precision": "prdc", "recall": "prdc", "density": "prdc", "coverage": "prdc",
+    "concept-at-1": "hit-score", "concept-at-5": "hit-score", "style": "hit-score",
+}  # fmt: skip
+NEEDED = ("metric", "value", "n", "tolerance", "source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A value somebody published. `ranges` of n pictures each were averaged; `settings` are the metric's own."""
+
+    metric: str
+    value: float
+    n: int
+    tolerance: float
+    source: str
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    extractor: str | None = None
+    protocol: str = ""
+    ranges: int = 1
+    seed: int = 0
+    pipeline: str | None = None  # of a card: which pipeline draws with it
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured_by(self) -> str:
+        """The registered metric."""
+        return FRONTS.get(self.metric, self.metric)
+
+
+KEYS = tuple(Published.__dataclass_fields__)
+_TEXT = ("metric", "source", "sampler", "extractor", "protocol", "pipeline")
+_WHOLE = {"n": 1, "steps": 1, "ranges": 1, "seed": 0}
+_NUMBERS = ("value", "tolerance", "guidance")
+
+
+def read_published(written: Any, where: str) -> tuple[Published, ...]:
+    """The entries of a `published:` block, each checked for its form."""
+    if written is None:
+        return ()
+    if not isinstance(written, list):
+        raise ConfigError(f"{where}: published is {show(written)}; write a list of values, each a mapping")
+    return tuple(_entry(entry, f"{where}: published.{i}") for i, entry in enumerate(written))
+
+
+def _entry(entry: Any, where: str) -> Published:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{where} is {show(entry)}; write metric, value, n, tolerance and source")
+    for key in entry:
+        if key not in KEYS:
+            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}")
+    missing = next((key for key in NEEDED if entry.get(key) is None), None)
+    if missing is not None:
+        raise ConfigError(f"{where} has no '{missing}'; without it nobody can hold another value against this one")
+    for key, value in entry.items():
+        if value is None:
+            continue
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = whole or (isinstance(value, float) and math.isfinite(value))
+        if key in _TEXT and not isinstance(value, str):
+            raise ConfigError(f"{where}.{key} is {show(value)}; write text")
+        if key in _WHOLE and (not whole or value < _WHOLE[key]):
+            raise ConfigError(f"{where}.{key} is {show(value)}; write a whole number from {_WHOLE[key]} up")
+        if key in _NUMBERS and not number:
+            raise ConfigError(f"{where}.{key} is {show(value)}; write a number")
+        if key == "settings" and not isinstance(value, Mapping):
+            raise ConfigError(f"{where}.{key} is {show(value)}; write the metric's arguments as a mapping")
+    if entry["tolerance"] < 0:
+        raise ConfigError(f"{where}.tolerance is {show(entry['tolerance'])}; write 0 or more")
+    return Published(**{key: value for key, value in entry.items() if value is not None})

@@ -1,0 +1,289 @@
+"""Two sets of pictures, or a pipeline and real ones -> every value that was asked for, with its N and its error.
+
+    found = evaluate("latent-text2img", "emoji.zip:test", metrics=["fd", "prdc", "clip"], n=500)
+    for value in found.values:
+        print(value.key, value.value, value.error)
+
+Pictures go straight to features, all extractors looking at each once; features are kept by shards, so a run that was
+killed goes on where it was, and under torchrun every process fills its own shards (`features` names the folder).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo import __version__
+from zoo.errors import UsageError, WeightsError
+from zoo.evaluation.asked import Absent, Asked, Job, Plan, alone, plan
+from zoo.evaluation.features import BATCH, KEEP, Features
+from zoo.evaluation.hit_score import Judge
+from zoo.evaluation.measurement import part, with_texts
+from zoo.evaluation.metrics import Hits
+from zoo.evaluation.processes import Processes, own_device, started
+from zoo.evaluation.refusals import needs_captions, refused
+from zoo.evaluation.sources import Drawing, Source, kind_of, open_source, some_of
+from zoo.evaluation.statistics_file import save_statistics as write_statistics
+from zoo.evaluation.together import Run, Watch
+
+SCHEMA = "zoo.evaluation/1"
+FEWEST_EXTRAPOLATED = 20  # pictures
+PARTS = 3  # disjoint parts of a single range that its error bar is over
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A number under its key. `error` is the standard deviation between `ranges` disjoint sets of `range_count`."""
+
+    metric: str
+    key: str
+    value: float
+    count: int  # N: generated pictures that one value is of
+    error: float | None = None
+    ranges: int | None = None
+    range_count: int | None = None
+    values: tuple[float, ...] = ()  # of each range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured, and what wasn't, and why."""
+
+    generated: Mapping[str, Any]
+    reference: Mapping[str, Any] | None
+    extractors: Sequence[Mapping[str, str]]
+    values: Sequence[Value]
+    absent: Sequence[Absent]
+    warnings: Sequence[str]
+    settings: Mapping[str, Any]
+    statistics: str | None = None  # the file that was written
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 where anything was measured or written; else 2 if a request was wrong, 1 if only weights are missing."""
+        if self.values or self.statistics:
+            return 0
+        return 2 if any(a.meanwhile is None for a in self.absent) else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"schema": SCHEMA, **asdict(self), "versions": {"zoo": __version__, "torch": torch.__version__}}
+
+
+def evaluate(
+    a: Any, b: Any = None, *, metrics: Sequence[Asked] = ("fd",), extractors: Sequence[Any] = (),
+    n: int | None = None, ranges: int = 1, split: str | None = None, captions: Any = None, seed: int = 0,
+    size: int | None = None, background: str | None = None, protocol: str | None = None, overrides: Any = None,
+    sampler: str | None = None, steps: int | None = None, guidance: float | None = None,
+    batch_size: int | None = None, device: Any = None, dtype: Any = None,
+    features: str | Path | None = None, forget: bool = False, batch: int = BATCH, keep: int = KEEP,
+    save_statistics: str | Path | None = None, watch: Watch | None = None,
+) -> Evaluation | None:  # fmt: skip
+    """Measure `a` (generated) against `b` (real): folders, zips, splits, statistics, pipelines, pictures.
+
+    Args:
+        metrics, extractors: names, blocks or objects; see `zoo.evaluation.asked` for which goes with which.
+        n: pictures of `a` that a value is of; all of a folder, and as many as `b` has of a pipeline, if not given.
+        ranges: disjoint ranges of n pictures, of consecutive samples where they are drawn; values are their mean.
+        split: of `b`. captions: a dataset that says what to draw, where `b` isn't one.
+        size: pixels a side that folders' pictures are made; those of a pipeline's reference are made its size.
+        background: "white" for transparent pictures. protocol: of statistics that don't say.
+        overrides, sampler, steps, guidance: of the pipeline's config. seed, batch_size, dtype: of the drawing.
+        device: of all networks.
+        features: the folder in which features are kept and found again; `forget` removes them once all is measured.
+        batch: pictures an extractor is shown.
+        save_statistics: write those of `b` (of `a`, without a `b`) here.
+
+    Returns None in all processes but the first, where torchrun started several.
+    """
+    begun = time.perf_counter()
+    place = own_device(device)
+    if ranges < 1 or (n is not None and n < 1) or batch < 1:
+        raise UsageError(f"{ranges} ranges of {n} pictures can't be measured; give 1 or more of each")
+    drawing = Drawing(
+        seed=seed, overrides=overrides, sampler=sampler, steps=steps, guidance=guidance, batch_size=batch_size,
+        device=place, dtype=dtype,
+    )  # fmt: skip
+    with started() as processes:
+        if processes.world > 1 and features is None:
+            raise UsageError("several processes meet in a folder; give one that all of them see as `features`")
+        kinds = [kind_of(side) for side in (a, b) if side is not None]
+        pipes = [side for side, kind in zip((a, b), kinds, strict=False) if kind == "pipeline"]
+        drawn_size = drawing.size(pipes[0]) if pipes else None
+        made = plan(metrics or ["fd"], extractors, device=place)
+        if not metrics:
+            made.jobs.clear()
+        saving = save_statistics is not None
+        if saving and not made.extractors and made.absent:
+            raise WeightsError(str(made.absent[0]))
+        if saving and len(made.extractors) != 1:
+            raise UsageError(f"statistics are of one extractor and here are {len(made.extractors)}; name one")
+        how = {"size": size or drawn_size, "background": background, "protocol": protocol}
+        told = None if captions is None else open_source(captions, **how)
+        if b is None:
+            reference = None
+        elif kinds[1] == "pipeline":
+            reference = drawing.draw(b, told, None, n, 1)
+        else:
+            reference = open_source(b, split=split, **how)
+        if kinds[0] == "pipeline":
+            generated = drawing.draw(a, told or reference, reference, n, ranges)
+        else:
+            generated = open_source(a, **(how | {"size": size}))
+            if n is not None and generated.pictures is not None:
+                generated = some_of(generated, n * ranges)
+        count = _range_count(generated, n, ranges)
+        made.jobs[:] = [job for job in made.jobs if not refused(job, made, generated, reference, count)]
+        if made.jobs and not saving:
+            made.drop_idle()
+        both = [side for side in (generated, reference) if side is not None]
+        run = Run(
+            plan=made, processes=processes, folder=None if features is None else Path(features), batch=batch,
+            keep=keep, watch=watch, saving=saving,
+        )  # fmt: skip
+        needed = both if made.jobs else both[-1:] if saving else []
+        for side in needed:
+            run.fill(side)
+        processes.wait()
+        if processes.rank > 0:
+            return None
+        seen = {id(side): run.features(side) for side in needed}
+        values: list[Value] = []
+        for job in made.jobs:
+            sides = [seen[id(side)][job.extractor] for side in both]
+            values += _measure(
+                job, made, generated, sides, ranges=ranges, count=count, consecutive=kinds[0] == "pipeline"
+            )
+        written = _write(seen[id(both[-1])][0], both[-1], save_statistics) if save_statistics is not None else None
+        for side in needed if forget else ():
+            run.forget(side)
+        return _evaluation(
+            made, both, [seen[id(side)][0] if id(side) in seen else None for side in both], values,
+            settings={
+                "metrics": [job.name for job in made.jobs], "ranges": ranges, "n": count, "batch": batch,
+                "device": str(place),
+            }, processes=processes,
+            statistics=written, seconds=time.perf_counter() - begun,
+        )  # fmt: skip
+
+
+def _write(features: Features | None, side: Source, path: str | Path) -> str:
+    if features is None or side.pictures is None:
+        raise UsageError(f"'{side.name}' is statistics already, and they are made from pictures; give the pictures")
+    return str(write_statistics(features, path))
+
+
+def _evaluation(
+    made: Plan, both: Sequence[Source], seen: Sequence[Features | None], values: Sequence[Value], *,
+    settings: Mapping[str, Any], processes: Processes, statistics: str | None, seconds: float,
+) -> Evaluation:  # fmt: skip
+    facts = [_facts(side, features) for side, features in zip(both, seen, strict=True)]
+    return Evaluation(
+        generated=facts[0], reference=facts[1] if len(facts) > 1 else None,
+        extractors=[{"name": e.name, "sha256": e.sha256} for e in made.extractors], values=values, absent=made.absent,
+        warnings=[*made.warnings, *_warnings(both, seen)], settings={**settings, "world": processes.world},
+        statistics=statistics, seconds=round(seconds, 3),
+    )  # fmt: skip
+
+
+def _range_count(source: Source, n: int | None, ranges: int) -> int:
+    """N of one range."""
+    if source.pictures is None:
+        if ranges > 1:
+            raise UsageError(f"'{source.name}' is statistics, which can't be split into ranges; give the pictures")
+        return source.count
+    count = n if n is not None else source.count // ranges
+    if count < 1:
+        raise UsageError(f"'{source.name}' has {source.count} pictures and can't be split into {ranges} ranges")
+    return count
+
+
+def _measure(
+    job: Job, made: Plan, generated: Source, sides: Sequence[Features | None], *, ranges: int, count: int,
+    consecutive: bool,
+) -> list[Value]:  # fmt: skip
+    """A metric's values; a refusal by the metric itself goes to `made.absent`."""
+    ours, theirs = sides[0], sides[1] if len(sides) > 1 else None
+    assert ours is not None
+    try:
+        if needs_captions(job):
+            ours = _captioned(ours, made.extractors[job.extractor], generated, judged=isinstance(job.metric, Hits))
+        metric = _within_reach(job.metric, ours, count)
+        if ranges == 1:
+            runs = [metric(ours, theirs)]
+            third = count // PARTS
+            enough = third >= int(getattr(metric, "fewest", 1)) and bool(ours.arrays)
+            pieces = [range(i, third * PARTS, PARTS) for i in range(PARTS)] if enough else []
+            errors = [alone(metric)(part(ours, piece), theirs) for piece in pieces]
+        else:
+            total = count * ranges
+            cut = [range(i * count, (i + 1) * count) if consecutive else range(i, total, ranges) for i in range(ranges)]
+            runs = errors = [metric(part(ours, piece), theirs) for piece in cut]
+            third = count
+    except UsageError as error:
+        made.absent.append(Absent(metric=job.name, why=str(error)))
+        return []
+    return [_value(job.name, key, runs, errors, third) for key in runs[0]]
+
+
+def _within_reach(metric: Any, features: Features, count: int) -> Any:
+    """Without an extrapolation that so few pictures, or moments alone, can't carry."""
+    out = getattr(metric, "infinity", False) and (count < FEWEST_EXTRAPOLATED or not features.arrays)
+    return replace(metric, infinity=False) if out else metric
+
+
+def _value(
+    name: str, key: str, runs: Sequence[Mapping[str, float]], errors: Sequence[Mapping[str, float]], size: int
+) -> Value:
+    values = tuple(float(run[key]) for run in runs)
+    what = key.rpartition("@")[0]
+    bar = [v for run in errors for k, v in run.items() if k.rpartition("@")[0] == what and "-deviation" not in k]
+    told = len(bar) > 1
+    return Value(
+        metric=name, key=key, value=float(np.mean(values)), count=int(key.rpartition("@")[2]), values=values,
+        error=float(np.std(bar, ddof=1)) if told else None, ranges=len(bar) if told else None,
+        range_count=size if told else None,
+    )  # fmt: skip
+
+
+def _captioned(features: Features, clip: Any, source: Source, *, judged: bool) -> Features:
+    """With what the pictures were to show, as the metric needs it."""
+    assert source.rows is not None
+    if not hasattr(getattr(clip, "extractor", clip), "texts"):
+        raise UsageError(f"extractor '{clip.name}' has no text tower; use a CLIP")
+    if judged:
+        return replace(features, asked=list(source.rows), judge=Judge(clip, source.every))
+    return with_texts(features, clip, [str(row["text"]) for row in source.rows])
+
+
+def _facts(source: Source, features: Features | None) -> dict[str, Any]:
+    """A side for the record."""
+    facts = dict(source.facts)
+    if features is not None and source.pictures is not None:
+        facts |= {"pictures_sha256": features.pictures_sha256, "sizes": dict(features.sizes),
+                  "notes": dict(features.notes)}  # fmt: skip
+    return facts
+
+
+def _warnings(sides: Sequence[Source], seen: Sequence[Features | None]) -> list[str]:
+    """What was decided without being asked, and what makes numbers worth less."""
+    said: list[str] = []
+    for source, features in zip(sides, seen, strict=True):
+        if features is None:
+            continue
+        notes = sorted(features.notes.items()) if source.pictures is not None else []
+        said += [f"'{source.name}': {note} ({count})" for note, count in notes]
+        if len(features.sizes) > 1:
+            sizes = ", ".join(f"{count} of {size}" for size, count in sorted(features.sizes.items())[:4])
+            said.append(f"'{source.name}' has pictures of {len(features.sizes)} sizes ({sizes}), each shown as it is")
+    sizes = [next(iter(f.sizes)) for f in seen if f is not None and len(f.sizes) == 1]
+    if len(sizes) == 2 and sizes[0] != sizes[1]:
+        said.append(f"pictures of {sizes[0]} are compared with pictures of {sizes[1]}; `size` makes them one size")
+    return said

@@ -1,0 +1,64 @@
+"""Several processes that measure together, started by `torchrun`: each fills its shards, the first one reads them all.
+
+Nothing is summed over processes. Features go through files in a folder that all of them see, and moments are merged in
+the order of the shards by one process: the value is the same whatever the number of processes and machines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from zoo.errors import UsageError
+
+PATIENCE = timedelta(hours=24)  # how long one process waits for the slowest to draw its shards
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of a run; alone it is (0 of 1)."""
+
+    rank: int = 0
+    world: int = 1
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def started() -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone."""
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if world == 1:
+        yield Processes()
+        return
+    if not dist.is_available():
+        raise UsageError("this torch was built without torch.distributed; measure in one process")
+    if dist.is_initialized():
+        yield Processes(rank, world)
+        return
+    dist.init_process_group("gloo", timeout=PATIENCE)  # a barrier is all that is asked of it
+    try:
+        yield Processes(rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, this process's own where there are several; UsageError for one that isn't there."""
+    try:
+        place = torch.device("cpu" if device is None else device)
+        if place.type == "cuda" and place.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device '{device}' is not there ({str(error).splitlines()[0]}); use cpu") from error
+    return place

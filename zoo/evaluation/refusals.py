@@ -1,0 +1,67 @@
+"""Which metrics can't be had of two sides, told before anything is drawn or extracted for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.evaluation.asked import Absent, Job, Plan
+from zoo.evaluation.metrics import Hits
+from zoo.evaluation.sources import Source
+
+
+def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:
+    """Whether a metric can't be had of these sides, told before anything is extracted."""
+    extractor, fewest = made.extractors[job.extractor], int(getattr(job.metric, "fewest", 1))
+    small = next((s for s in ("size", "k") if hasattr(job.metric, s)), None)
+    mend = "give more" if small is None else f"give more, or a smaller `{small}` of {job.name} (it is part of the key)"
+    why = None
+    if generated.statistics is not None and generated.count == 0:
+        why = f"'{generated.name}' doesn't say of how many pictures it is, and every value has its N; give the pictures"
+    elif job.metric.paired and reference is None:
+        why = "it compares two sets of pictures; give a second one"
+    elif generated.pictures is not None and count < fewest:
+        why = f"it needs {fewest} pictures of each set, and {count} of '{generated.name}' are measured at once; {mend}"
+    elif job.metric.paired and reference is not None and reference.pictures is not None and reference.count < fewest:
+        why = f"it needs {fewest} pictures of each set, and '{reference.name}' has {reference.count}; {mend}"
+    elif needs_captions(job) and generated.rows is None:
+        why = f"it needs what the pictures of '{generated.name}' were asked to show; give metadata.jsonl beside them"
+    elif isinstance(job.metric, Hits) and not _has_concepts(generated):
+        why = (
+            f"it needs rows with 'concept', 'name' and 'text' and five concepts or more, and those of "
+            f"'{generated.name}' have not all of that"
+        )
+    else:
+        for source in (generated, reference if job.metric.paired else None):
+            if source is not None and source.pictures is None:
+                why = why or _unfit(source, job, extractor)
+    if why is not None:
+        made.absent.append(Absent(metric=job.name, why=why))
+    return why is not None
+
+
+def _unfit(source: Source, job: Job, extractor: Any) -> str | None:
+    """Why statistics don't serve a metric."""
+    found = source.statistics
+    assert found is not None
+    if (found.extractor, found.sha256) != (extractor.name, extractor.sha256):
+        return (
+            f"the statistics '{source.name}' are of {found.extractor}@{found.sha256[:8]}, and this is of "
+            f"{extractor.name}@{extractor.sha256[:8]}; give those of one extractor"
+        )
+    lacking = sorted(set(job.metric.layers) - set(found.moments))
+    if lacking:
+        return f"the statistics '{source.name}' have no layer '{lacking[0]}'; make them again with this metric"
+    if not hasattr(job.metric, "floor") and job.metric.layers != ("spatial",) and not found.arrays:
+        return f"it needs features, and '{source.name}' holds statistics; give the pictures"
+    return None
+
+
+def needs_captions(job: Job) -> bool:
+    """Whether a metric is of pictures and of what they were to show."""
+    return getattr(job.metric, "of", "any") == "clip" and not job.metric.paired
+
+
+def _has_concepts(source: Source) -> bool:
+    rows = [*source.every, *(source.rows or ())]
+    whole = all(isinstance(r.get(k), str) for r in rows for k in ("concept", "name", "text"))
+    return whole and len({r["concept"] for r in source.every}) >= 5

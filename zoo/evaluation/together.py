@@ -1,0 +1,120 @@
+"""Pictures seen by several extractors at once: each is drawn, decoded and shown once, whatever is measured of it.
+
+Extractors stand together as one whose layers are `number:layer`; its features are kept by shards as any other's
+(zoo.evaluation.features), and told apart again after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zoo.errors import UsageError
+from zoo.evaluation.asked import Plan
+from zoo.evaluation.extractor import MAIN, look
+from zoo.evaluation.features import Features, extract, fill
+from zoo.evaluation.inception import NAME as INCEPTION
+from zoo.evaluation.pictures import Pictures
+from zoo.evaluation.processes import Processes
+from zoo.evaluation.sources import Source
+
+Watch = Callable[[str, int, int], object]  # what is being looked at, pictures done, of how many
+
+
+class Together:
+    """Several extractors as one, so that every picture is drawn, decoded and shown once: layers are `number:layer`."""
+
+    def __init__(self, extractors: Sequence[Any]) -> None:
+        self.extractors = list(extractors)
+        self.name = "+".join(e.name for e in self.extractors)
+        self.sha256 = hashlib.sha256("+".join(e.sha256 for e in self.extractors).encode()).hexdigest()
+
+    def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
+        raise UsageError("extractors together have no layer of their own; name one as NUMBER:LAYER")
+
+    def features(self, pictures: Tensor, layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for i, extractor in enumerate(self.extractors):
+            own = [layer.partition(":")[2] for layer in layers if layer.startswith(f"{i}:")]
+            if own:
+                found |= {f"{i}:{k}": v for k, v in look(extractor, pictures, own, batch=batch).items()}
+        return found
+
+
+@dataclass
+class Run:
+    """What all steps of an evaluation share."""
+
+    plan: Plan
+    processes: Processes
+    folder: Path | None
+    batch: int
+    keep: int
+    watch: Watch | None
+    saving: bool
+
+    def _layers(self) -> list[str]:
+        layers = [(i, layer) for i in range(len(self.plan.extractors)) for layer in self.plan.layers(i)]
+        if self.saving:  # all that distances of statistics are of
+            layers += [(i, MAIN) for i in range(len(self.plan.extractors))]
+            layers += [(i, "spatial") for i, e in enumerate(self.plan.extractors) if e.name.startswith(INCEPTION)]
+        return sorted({f"{i}:{layer}" for i, layer in layers})
+
+    def _place(self, pictures: Pictures, together: Together) -> Path | None:
+        """A folder by what is in it: another extractor, other layers or other pictures have another one."""
+        if self.folder is None:
+            return None
+        said = [together.name, together.sha256, self._layers(), self.batch, pictures.fingerprint()]
+        return self.folder / hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    def _watch(self, name: str) -> Callable[[int, int], object] | None:
+        watch = self.watch
+        return None if watch is None else lambda done, total: watch(name, done, total)
+
+    def fill(self, source: Source) -> None:
+        """This process's shards of a side."""
+        together = Together(self.plan.extractors)
+        place = None if source.pictures is None else self._place(source.pictures, together)
+        if self.processes.world > 1 and source.pictures is not None and place is not None:
+            fill(
+                source.pictures, together, folder=place, layers=self._layers(), batch=self.batch,
+                rank=self.processes.rank, world=self.processes.world, progress=self._watch(source.name),
+            )  # fmt: skip
+
+    def forget(self, source: Source) -> None:
+        """Remove a side's shards: they were kept in case the run is killed, and it came to its end."""
+        place = None if source.pictures is None else self._place(source.pictures, Together(self.plan.extractors))
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def features(self, source: Source) -> list[Features | None]:
+        """A side's features by extractor; None of statistics that are of another one."""
+        extractors = self.plan.extractors
+        if source.pictures is None:
+            found = source.statistics
+            assert found is not None
+            return [found if (found.extractor, found.sha256) == (e.name, e.sha256) else None for e in extractors]
+        together = Together(extractors)
+        seen = extract(
+            source.pictures, together, layers=self._layers(), folder=self._place(source.pictures, together),
+            batch=self.batch, keep=self.keep, progress=self._watch(source.name),
+        )  # fmt: skip
+        return [_own(seen, i, e) for i, e in enumerate(extractors)]
+
+
+def _own(seen: Features, number: int, extractor: Any) -> Features:
+    """One extractor's features of those of several."""
+
+    def own(by_layer: Mapping[str, Any]) -> dict[str, Any]:
+        return {k.partition(":")[2]: v for k, v in by_layer.items() if k.startswith(f"{number}:")}
+
+    return replace(
+        seen, extractor=extractor.name, sha256=extractor.sha256, arrays=own(seen.arrays), moments=own(seen.moments)
+    )

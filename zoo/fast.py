@@ -1,0 +1,187 @@
+"""The fast path: what makes a run quicker and changes its pictures by rounding alone; off by default.
+
+| part | what it does | on where nothing is said |
+|---|---|---|
+| `precompute` | time embeddings of all steps at once, keys and values of the text once a run | everywhere |
+| `channels_last` | convolutions see pixels' channels side by side in memory | cuda |
+| `compile` | networks and decoder through torch.compile, which fuses norms and activations | cuda |
+| `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch is waited for | cuda |
+
+Guided and unguided samples go through the network in one batch with or without it (`zoo.guidance.classifier_free`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import UsageError
+
+# moving: inputs that differ from step to step; fixed: those of the whole run.
+Moving = tuple[Tensor | None, ...]
+Fixed = Mapping[str, Any]
+Function = Callable[[Moving, Fixed], tuple[Tensor, ...]]
+Recorder = Callable[[Function, Moving, Fixed], tuple[tuple[Tensor, ...], Callable[[], None]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fast:
+    """Which parts of the fast path are on."""
+
+    precompute: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    graphs: bool = False
+
+    def record(self) -> dict[str, bool]:
+        """As a record says it."""
+        return asdict(self)
+
+
+def choose(
+    device: torch.device, *, precompute: bool | None, channels_last: bool | None, compile: bool | None,
+    graphs: bool | None,
+) -> Fast:  # fmt: skip
+    """What was asked for; None is what helps on the device (see the module)."""
+    cuda = device.type == "cuda"
+    if graphs and not cuda:
+        raise UsageError(f"CUDA graphs need a cuda device and the pipeline is on {device}; leave graphs out")
+
+    def said(value: bool | None, otherwise: bool) -> bool:
+        return otherwise if value is None else bool(value)
+
+    return Fast(
+        precompute=said(precompute, True), channels_last=said(channels_last, cuda), compile=said(compile, cuda),
+        graphs=said(graphs, cuda),
+    )  # fmt: skip
+
+
+class Engine:
+    """A network under the fast path: laid out, compiled and recorded as far as that is on."""
+
+    def __init__(self, network: Any, fast: Fast) -> None:
+        self.network, self.fast = network, fast
+        self._whole = self._prepared(self._call_whole)
+        self._parts = self._prepared(self._call_parts)
+
+    def whole(self, x: Tensor, time: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
+        """network(x, time, **fields)."""
+        return self._whole((self._laid(x), time), fields)[0]
+
+    def parts(
+        self, x: Tensor, emb: Tensor, context: Any, mask: Tensor | None, *, blocks: int = 0, deep: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """network.evaluate, for an embedding and keys and values that were worked out before."""
+        return self._parts((self._laid(x), emb, deep), {"context": context, "mask": mask, "blocks": blocks})
+
+    def _laid(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.fast.channels_last and x.ndim == 4 else x
+
+    def _prepared(self, function: Function) -> Function:
+        made: Function = torch.compile(function, dynamic=False) if self.fast.compile else function
+        return Graphed(made) if self.fast.graphs else made
+
+    def _call_whole(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
+        x, time = moving
+        return (self.network(x, time, **fixed),)
+
+    def _call_parts(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
+        x, emb, deep = moving
+        return self.network.evaluate(x, emb, fixed["context"], fixed["mask"], blocks=fixed["blocks"], deep=deep)
+
+
+class Graphed:
+    """A function of tensors, recorded the first time that shapes are met, and replayed from then on.
+
+    `record` makes a recording: given the function and the memory that it shall read, the memory that it writes and
+    what runs it again.
+    """
+
+    def __init__(self, function: Function, record: Recorder | None = None) -> None:
+        self.function = function
+        self.record: Recorder = record_cuda_graph if record is None else record
+        self.recordings: dict[Any, _Recording] = {}
+
+    def __call__(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
+        key = (_shapes(moving), _shapes(tuple(fixed.items())))
+        if key not in self.recordings:
+            self.recordings[key] = _Recording(self.function, moving, fixed, self.record)
+        return self.recordings[key].replay(moving, fixed)
+
+
+def record_cuda_graph(
+    function: Function, moving: Moving, fixed: Fixed
+) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
+    """A CUDA graph of the function."""
+    # Recording allows no first-time work (compilation, workspaces), so the function runs before, off the stream.
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            function(moving, fixed)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = function(moving, fixed)
+    return outputs, graph.replay
+
+
+class _Recording:
+    """A recording with the memory that it reads and writes."""
+
+    def __init__(self, function: Function, moving: Moving, fixed: Fixed, record: Recorder) -> None:
+        self.moving = tuple(None if m is None else m.clone() for m in moving)
+        self.fixed = {name: _copied(value) for name, value in fixed.items()}
+        self.source = fixed
+        self.outputs, self.run = record(function, self.moving, self.fixed)
+
+    def replay(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
+        for place, value in zip(self.moving, moving, strict=True):
+            if place is not None and value is not None:
+                place.copy_(value)
+        # What is fixed for a run is copied once a run.
+        for name, value in fixed.items():
+            if value is not self.source[name]:
+                _copy_into(self.fixed[name], value)
+        self.source = fixed
+        self.run()
+        # The next replay writes over the outputs, and others may still hold these.
+        return tuple(output.clone() for output in self.outputs)
+
+
+def _shapes(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.dtype, value.device
+    return tuple(_shapes(v) for v in value) if isinstance(value, tuple) else value
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    return tuple(_copied(v) for v in value) if isinstance(value, tuple) else value
+
+
+def _copy_into(place: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        place.copy_(value)
+    elif isinstance(value, tuple):
+        for inner, given in zip(place, value, strict=True):
+            _copy_into(inner, given)
+
+
+def lay_out_weights(module: Any, fast: Fast) -> None:
+    """The weights of a module in the memory format asked for."""
+    if fast.channels_last and isinstance(module, nn.Module):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def compiled_decoder(autoencoder: Any, fast: Fast) -> None:
+    """An autoencoder's decode through torch.compile, where that is on and it has a network."""
+    if not isinstance(autoencoder, nn.Module) or next(autoencoder.parameters(), None) is None:
+        return
+    plain = type(autoencoder).decode.__get__(autoencoder)  # type: ignore[attr-defined]
+    autoencoder.decode = torch.compile(plain, dynamic=False) if fast.compile else plain  # type: ignore[assignment]

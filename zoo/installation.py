@@ -1,0 +1,112 @@
+"""What is installed: versions, devices, caches, plugins, and what of it is broken. The devices are torch's to say."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zoo import __version__
+from zoo.config.cards import card_names, check_weight_file, read_card
+from zoo.config.describe import describe, listing
+from zoo.errors import ZooError
+from zoo.registry import installed_plugins, registry
+
+SCHEMA = "zoo.installation/1"
+PACKAGES = (
+    "torch", "torchvision", "open_clip_torch", "timm", "safetensors", "numpy", "scipy", "pillow", "pyyaml", "typer",
+    "rich", "diffusers", "transformers",
+)  # fmt: skip
+
+
+def installation() -> dict[str, Any]:
+    """All of it, as plain values."""
+    return {
+        "schema": SCHEMA,
+        "zoo": {"version": __version__, "place": str(Path(__file__).resolve().parent)},
+        "versions": versions(),
+        "devices": devices(),
+        "caches": caches(),
+        "plugins": plugins(),
+        "broken": broken(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Python's version and those of the packages that zoo uses or works with; None where one isn't installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def devices() -> list[dict[str, Any]]:
+    """What pictures can be drawn on; where torch itself fails, one entry says why."""
+    try:
+        import torch
+
+        found = [{"device": "cpu", "what": f"{platform.machine()}, {torch.get_num_threads()} threads"}]
+        for i in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(i)
+            found.append({"device": f"cuda:{i}", "what": f"{about.name}, {about.total_memory / 2**30:.0f} GiB"})
+        if torch.backends.mps.is_available():
+            found.append({"device": "mps", "what": "Apple's GPU"})
+        return found
+    except Exception as error:  # a torch that can't be imported is what a doctor is asked about
+        reason = str(error).splitlines()[0] if str(error) else ""
+        return [{"device": "none", "what": f"torch fails ({type(error).__name__}: {reason}); install it again"}]
+
+
+def caches() -> list[dict[str, Any]]:
+    """The folders that published weight files are looked for in, and how much is there."""
+    try:
+        from zoo.evaluation.weight_file import caches as places
+    except ImportError:  # torch is missing, which `devices` says
+        return []
+    found = []
+    for place in places():
+        files = [p for p in place.glob("*") if p.is_file()] if place.is_dir() else []
+        size = sum(p.stat().st_size for p in files)
+        found.append({"place": str(place), "exists": place.is_dir(), "files": len(files), "bytes": size})
+    return found
+
+
+def plugins() -> list[dict[str, Any]]:
+    """The plugin packages, each with its components and, where one is broken, the reason."""
+    known = registry()
+    return [
+        {**asdict(p), "keys": list(p.keys), "broken": {k: why for k in p.keys if (why := known.at(k).broken)}}
+        for p in installed_plugins()
+    ]
+
+
+def broken() -> list[dict[str, str]]:
+    """Components, cards, presets and weight files that can't be used, each with the reason."""
+    found = []
+    for listed in listing():
+        why = listed.broken or _fault(f"{listed.kind}/{listed.name}")
+        if why:
+            found.append({"kind": listed.kind, "name": listed.name, "broken": why})
+    told = {(b["kind"], b["name"]) for b in found}
+    for name in card_names():
+        try:
+            if ("weights", name) not in told:
+                check_weight_file(read_card(name))
+        except ZooError as error:
+            found.append({"kind": "weights", "name": name, "broken": str(error)})
+    return found
+
+
+def _fault(key: str) -> str | None:
+    """Why a listed name can't be described in full: lists read less of a component's source than that."""
+    try:
+        describe(key)
+    except ZooError as error:
+        return str(error)
+    return None
