@@ -42,6 +42,7 @@ LAYERS = (
         "zoo.installation",
         "zoo.replay",
         "zoo.plots",
+        "zoo.report",
     ),
     ("zoo.assemble",),
     ("zoo.benchmark",),
@@ -63,7 +64,8 @@ FORBIDDEN = (
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
 )
 TORCH_FREE = (
-    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.cli", "zoo.installation",
+    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report", "zoo.cli",
+    "zoo.installation",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers", "matplotlib"}
 

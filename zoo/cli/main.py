@@ -32,6 +32,7 @@ VERBS = {
     "data": "zoo.cli.data:data",
     "evaluate": "zoo.cli.evaluate:evaluate",
     "reproduce": "zoo.cli.reproduce:reproduce",
+    "report": "zoo.cli.report:report",
     "doctor": "zoo.cli.doctor:doctor",
     "plugin": "zoo.cli.plugin:plugin",
     "bench": "zoo.cli.bench:bench",

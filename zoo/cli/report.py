@@ -1,0 +1,36 @@
+"""`zoo report`: benchmark records as one page that works offline, and as CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.errors import UsageError
+
+DEFAULT = Path("benchmarks/results")
+
+
+def report(
+    records: Annotated[
+        list[Path] | None, typer.Argument(help=f"Record files, or folders of them; {DEFAULT} if not given.")
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="HTML", help="The page.")] = Path("report.html"),
+    csv: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the views as CSV too.")] = None,
+    title: Annotated[str, typer.Option(help="What the page is called.")] = "zoo report",
+) -> None:
+    """Make a page from benchmark records: leaderboard, Pareto fronts, samples, run against run."""
+    from zoo.report import page, read_records, write_views
+    from zoo.report.atomic import write_text
+
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"'{out}' is no page; give a name that ends in .html")
+    if not records and not DEFAULT.is_dir():
+        raise UsageError(f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH")
+    found = read_records(records or [DEFAULT])
+    text = page(found, title)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    typer.echo(write_text(out, text))
+    for path in [] if csv is None else write_views(found, csv):
+        typer.echo(path)

@@ -1,0 +1,56 @@
+"""Where the work goes: each stage's seconds where a record has them, else its network evaluations."""
+
+from __future__ import annotations
+
+from zoo.report.groups import Entry, Group
+from zoo.report.leaderboard import title
+from zoo.report.markup import Markup, element, region
+from zoo.report.model import Part
+from zoo.report.plots import SERIES, legend_marker, stacked_bars
+from zoo.report.ticks import written
+
+MOST = 24  # bars of one plot; the table has them all
+
+
+def section(shown: list[Group]) -> list[Markup]:
+    """Bars and a table for each group and unit."""
+    parts: list[Markup] = []
+    for g, group in enumerate(shown):
+        plots = [
+            found
+            for u, (unit, what) in enumerate((("s", "seconds"), ("", "network evaluations")))
+            if (found := _profile(group, unit, what, f"profile-{g}-{u}")) is not None
+        ]
+        if plots:
+            parts.append(title(group))
+            parts += plots
+    return parts
+
+
+def _profile(group: Group, unit: str, what: str, identity: str) -> Markup | None:
+    entries = [e for e in group.newest if any(p.unit == unit for p in e.row.parts)]
+    names = list(dict.fromkeys(p.name for e in entries for p in e.row.parts if p.unit == unit))
+    if not any(len(_of(e, unit)) > 1 for e in entries):  # one part is the whole, which the leaderboard tells
+        return None
+    series = {name: i for i, name in enumerate(names)}
+    bars = [(group.label(e.row), [(series[p.name], p.name, p.value) for p in _of(e, unit)]) for e in entries[:MOST]]
+    legend = element(
+        "ul", [element("li", legend_marker(i), n) for n, i in series.items() if i < SERIES], class_="legend"
+    )
+    name = f"{what} by part"
+    plot = stacked_bars(bars, identity=identity, title=name, unit=unit)
+    heads = [
+        element("th", n, scope="col", class_="number" if i else None) for i, n in enumerate(("configuration", *names))
+    ]
+    rows = []
+    for entry in entries:
+        values = {p.name: p.value for p in _of(entry, unit)}
+        cells = [element("td", written(values[n], unit) if n in values else "–", class_="number") for n in names]
+        rows.append(element("tr", element("th", group.label(entry.row), scope="row"), cells))
+    table = element("table", element("thead", element("tr", heads)), element("tbody", rows), class_="plain")
+    drawn = element("figure", element("figcaption", name), legend, plot)
+    return element("div", drawn, region(table, f"Numbers: {name}"), class_="split")
+
+
+def _of(entry: Entry, unit: str) -> list[Part]:
+    return [p for p in entry.row.parts if p.unit == unit]
