@@ -148,7 +148,7 @@ def use(browser: Browser, check: Report, file: Path) -> None:
         values = [v for v in found[1] if v is not None]
         if column > 1:
             values = [float(v) for v in values]
-        rising = sorted(values, key=natural) if column == 1 else sorted(values)
+        rising: list[Any] = sorted(values, key=natural) if column == 1 else sorted(values)  # type: ignore[type-var]
         wanted = rising if direction == "ascending" else rising[::-1]
         at_end = None not in found[1][: len(values)]
         check(f"column {column} sorts {direction}", found[0] == direction and values == wanted and at_end, found)

@@ -57,8 +57,8 @@ class Denoiser(nn.Module):
         self.network = network
         self.schedule = schedule
         self.parameterization = parameterization
-        self.time_input_name = time_input
-        self.time_rounding = time_rounding
+        self.time_input_name: Literal["index", "index1000", "t999", "sigma", "log-sigma-quarter"] = time_input
+        self.time_rounding: Literal["nearest", "interpolate"] = time_rounding
         self.low_res = low_res
         self.step_cache: DeepFeatures | None = None
         self.engine: Engine | None = None  # of the fast path

@@ -212,7 +212,8 @@ def installed_plugins() -> list[Plugin]:
         before = found.get(package)
         keys = (*(before.keys if before else ()), entry.key)
         try:
-            version, place = str(point.dist.version or "unknown"), str(point.dist.locate_file(""))
+            home: Any = point.dist
+            version, place = str(home.version or "unknown"), str(home.locate_file(""))
         except Exception:  # damaged metadata of somebody's package
             version, place = "unknown", "unknown"
         found[package] = Plugin(package, version, place, tuple(sorted(keys)))

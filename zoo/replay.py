@@ -252,7 +252,7 @@ def _draw(
             raise UsageError(f"the {what} given isn't the one that it was drawn with (its hash differs); give that one")
     prompts = [entry["prompt"] for entry in images]
     negative = [entry["negative"] for entry in images]
-    labels = [entry.get("label") for entry in images]
+    labels: list[Any] = [entry.get("label") for entry in images]
     heard, classes = any(prompts), None not in labels
     alone = not heard and not classes  # then there is one of each kind of word, for all pictures
     unwanted = negative[:1] if alone else negative

@@ -166,8 +166,8 @@ def _torch_fidelity(
         return torch.cat(parts)
 
     def frechet(_: int) -> Tensor:
-        statistics = [fid_features_to_statistics(f) for f in features]
-        return torch.tensor(fid_statistics_to_metric(*statistics, False)["frechet_inception_distance"])
+        drawn, real = (fid_features_to_statistics(f) for f in features[:2])
+        return torch.tensor(fid_statistics_to_metric(drawn, real, False)["frechet_inception_distance"])
 
     def kernel(_: int) -> Tensor:
         found = kid_features_to_metric(

@@ -102,77 +102,101 @@ def _timed(row: Row, call: Callable[[int], Any]) -> Timed:
     return Timed(id=row.id, call=call, device=row.asked.device, batch=row.asked.batch)
 
 
-def _calls(part: str, built: Built, peers: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+Turn = Callable[[int], Any]
+
+
+def _calls(part: str, built: Built, peers: dict[str, Any]) -> tuple[Turn, dict[str, Turn]]:
     """Ours and theirs: functions of the round that give a tensor."""
-    stage, asked, settings = built.pipe.stages[0], built.row.asked, built.settings
-    dtype, device = getattr(torch, asked.precision), asked.device
+    stage, asked = built.pipe.stages[0], built.row.asked
     side = stage.size // stage.autoencoder.factor
-    draw = torch.Generator().manual_seed(settings.seed)
-    latents = torch.randn(2 * asked.batch, stage.autoencoder.channels, side, side, generator=draw).to(device)
+    draw = torch.Generator().manual_seed(built.settings.seed)
+    latents = torch.randn(2 * asked.batch, stage.autoencoder.channels, side, side, generator=draw).to(asked.device)
     if part == "network":
-        prompts = built.words(2 * asked.batch)["prompts"]
-        with torch.inference_mode():
-            cond: Condition = built.pipe.conditioners[stage.listens[0]](prompts).to(device)
-        table = stage.sampler.plan(stage.denoiser.schedule)
-        step = table.steps[len(table) // 2]
-        time = stage.denoiser.time_input(step.t)
-        bound = stage.denoiser.bind(cond, table)
-        assert cond.tokens is not None
-        context = cond.tokens.to(dtype)
-
-        @torch.inference_mode()
-        def ours(_: int) -> Tensor:
-            # Read as x0, which theirs leaves to the scheduler.
-            return bound(latents, step).x0
-
-        def theirs(peer: Any) -> Callable[[int], Tensor]:
-            @torch.inference_mode()
-            def call(_: int) -> Tensor:
-                output = peer.unet(latents.to(dtype), time, encoder_hidden_states=context, return_dict=False)[0].float()
-                coefficients = stage.denoiser.parameterization(step.alpha, step.sigma)
-                return output * coefficients.c_out + latents * coefficients.c_skip
-
-            return call
-
+        ours, theirs = _evaluations(built, latents)
     elif part == "decode":
-        some = latents[: asked.batch].to(dtype)
+        ours, theirs = _decodings(built, latents[: asked.batch])
+    else:
+        ours, theirs = _whole_calls(built, tuple(latents.shape[1:]))
+    return ours, {name: theirs(peer) for name, peer in peers.items()}
+
+
+def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], Turn]]:
+    """One evaluation of the network, guided and unguided rows in one batch."""
+    stage, asked = built.pipe.stages[0], built.row.asked
+    dtype = getattr(torch, asked.precision)
+    prompts = built.words(2 * asked.batch)["prompts"]
+    with torch.inference_mode():
+        cond: Condition = built.pipe.conditioners[stage.listens[0]](prompts).to(asked.device)
+    table = stage.sampler.plan(stage.denoiser.schedule)
+    step = table.steps[len(table) // 2]
+    time = stage.denoiser.time_input(step.t)
+    bound = stage.denoiser.bind(cond, table)
+    assert cond.tokens is not None
+    context = cond.tokens.to(dtype)
+
+    @torch.inference_mode()
+    def ours(_: int) -> Tensor:
+        # Read as x0, which theirs leaves to the scheduler.
+        return bound(latents, step).x0
+
+    def theirs(peer: Any) -> Turn:
+        @torch.inference_mode()
+        def call(_: int) -> Tensor:
+            output = peer.unet(latents.to(dtype), time, encoder_hidden_states=context, return_dict=False)[0].float()
+            coefficients = stage.denoiser.parameterization(step.alpha, step.sigma)
+            return output * coefficients.c_out + latents * coefficients.c_skip
+
+        return call
+
+    return ours, theirs
+
+
+def _decodings(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], Turn]]:
+    """Latents to pictures."""
+    stage = built.pipe.stages[0]
+    some = latents.to(getattr(torch, built.row.asked.precision))
+
+    @torch.inference_mode()
+    def ours(_: int) -> Tensor:
+        return stage.autoencoder.decode(some)
+
+    def theirs(peer: Any) -> Turn:
+        scaled = some / peer.vae.config.scaling_factor
 
         @torch.inference_mode()
-        def ours(_: int) -> Tensor:
-            return stage.autoencoder.decode(some)
+        def call(_: int) -> Tensor:
+            return peer.vae.decode(scaled, return_dict=False)[0]
 
-        def theirs(peer: Any) -> Callable[[int], Tensor]:
-            scaled = some / peer.vae.config.scaling_factor
+        return call
 
-            @torch.inference_mode()
-            def call(_: int) -> Tensor:
-                return peer.vae.decode(scaled, return_dict=False)[0]
+    return ours, theirs
 
-            return call
 
-    else:
-        words = built.words(asked.batch)
-        start = stage.sampler.plan(stage.denoiser.schedule).start
-        scale = next((g.scale for g in stage.guidance if hasattr(g, "scale")), 1.0)  # type: ignore[attr-defined]
-        steps = built.row.config["stages"][0]["sampler"].get("steps")  # type: ignore[index]
+def _whole_calls(built: Built, shape: tuple[int, ...]) -> tuple[Turn, Callable[[Any], Turn]]:
+    """The whole pipeline, from the same start noise."""
+    stage, asked, settings = built.pipe.stages[0], built.row.asked, built.settings
+    dtype = getattr(torch, asked.precision)
+    words = built.words(asked.batch)
+    start = stage.sampler.plan(stage.denoiser.schedule).start
+    scale = next((g.scale for g in stage.guidance if hasattr(g, "scale")), 1.0)  # type: ignore[attr-defined]
+    steps = built.row.config["stages"][0]["sampler"].get("steps")  # type: ignore[index]
 
-        def ours(number: int) -> Tensor:
-            return built(number).tensor
+    def ours(number: int) -> Tensor:
+        return built(number).tensor
 
-        def theirs(peer: Any) -> Callable[[int], Tensor]:
-            def call(number: int) -> Tensor:
-                eps = AddressedNoise(settings.seed + number)(
-                    (stage.autoencoder.channels, side, side), purpose="start", samples=range(asked.batch)
-                )
-                made = peer(
-                    words["prompts"], latents=(eps * start.sigma).to(device, dtype), num_inference_steps=steps,
-                    guidance_scale=scale, eta=0.0, output_type="pt",
-                )  # fmt: skip
-                return made.images.float().cpu()
+    def theirs(peer: Any) -> Turn:
+        def call(number: int) -> Tensor:
+            source = AddressedNoise(settings.seed + number)
+            eps = source(shape, purpose="start", samples=range(asked.batch))
+            made = peer(
+                words["prompts"], latents=(eps * start.sigma).to(asked.device, dtype), num_inference_steps=steps,
+                guidance_scale=scale, eta=0.0, output_type="pt",
+            )  # fmt: skip
+            return made.images.float().cpu()
 
-            return call
+        return call
 
-    return ours, {name: theirs(peer) for name, peer in peers.items()}
+    return ours, theirs
 
 
 def pair(

@@ -84,7 +84,8 @@ class Builder:
             self._counted[work] = count_operations(pipe, asked, self.settings)
         if first is None:
             if asked.fast:
-                pipe.compile(**(asked.fast if isinstance(asked.fast, dict) else {}))
+                parts: dict[str, Any] = dict(asked.fast) if isinstance(asked.fast, dict) else {}
+                pipe.compile(**parts)
             self._first[key] = pipe
         counted = CACHED if asked.step_cache else self._counted.get(work, "its networks were compiled before a count")
         built = Built(row=row, pipe=pipe, settings=self.settings)
@@ -198,7 +199,7 @@ def describe(built: Built, timed: Timed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def flags() -> dict[str, bool]:
+def flags() -> dict[str, bool | str]:
     """torch's switches that change numbers or speed."""
     return {
         "tf32": torch.backends.cuda.matmul.allow_tf32,

@@ -156,7 +156,7 @@ def _check_posterior(parts: StageParts, guidance: Part, registry: Registry, firs
             "measurement's noise, like 0.02"
         )
     shrinks = {**defaults("measurement", block["name"], registry), **block}.get("factor")
-    if whole(shrinks) and shrinks > 0 and parts.stage["size"] % shrinks:
+    if isinstance(shrinks, int) and whole(shrinks) and shrinks > 0 and parts.stage["size"] % shrinks:
         raise ConfigError(
             f"{where}: {guidance.label} measures pictures {shrinks} times smaller a side and the stage has size "
             f"{parts.stage['size']}; take a factor that divides it"

@@ -89,7 +89,7 @@ def _entry(entry: Any, where: str) -> Published:
         number = whole or (isinstance(value, float) and math.isfinite(value))
         if key in _TEXT and not isinstance(value, str):
             raise ConfigError(f"{where}.{key} is {show(value)}; write text")
-        if key in _WHOLE and (not whole or value < _WHOLE[key]):
+        if key in _WHOLE and (not isinstance(value, int) or not whole or value < _WHOLE[key]):
             raise ConfigError(f"{where}.{key} is {show(value)}; write a whole number from {_WHOLE[key]} up")
         if key in _NUMBERS and not number:
             raise ConfigError(f"{where}.{key} is {show(value)}; write a number")

@@ -169,7 +169,8 @@ def _evaluations(subject: Subject) -> None:
 
 def _pure(subject: Subject) -> None:
     sampler, table, schedule = _linear(subject)
-    before = [(f.name, getattr(sampler, f.name)) for f in fields(sampler)] if is_dataclass(sampler) else []
+    known = fields(sampler) if is_dataclass(sampler) else ()
+    before = [(f.name, getattr(sampler, f.name)) for f in known]
     first = draw(sampler, table, schedule)
     draw(sampler, sampler.plan(schedule, 3), schedule)
     second = draw(sampler, table, schedule)

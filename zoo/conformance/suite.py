@@ -39,8 +39,8 @@ def examine(kind: str, target: Callable[..., Any], /, *, name: str | None = None
         from zoo.config.unknown import unknown
 
         raise UsageError(unknown("kind", kind, KINDS))
-    name = getattr(target, "__name__", "component") if name is None else name
-    return Report(f"{kind}/{name}", _examine(kind, name, target, arguments))
+    called: str = str(getattr(target, "__name__", "component")) if name is None else name
+    return Report(f"{kind}/{called}", _examine(kind, called, target, arguments))
 
 
 def examine_component(key: str, arguments: Arguments | None = None) -> Report:

@@ -125,7 +125,7 @@ def evaluate(
             raise WeightsError(str(made.absent[0]))
         if saving and len(made.extractors) != 1:
             raise UsageError(f"statistics are of one extractor and here are {len(made.extractors)}; name one")
-        how = {"size": size or drawn_size, "background": background, "protocol": protocol}
+        how: dict[str, Any] = {"size": size or drawn_size, "background": background, "protocol": protocol}
         told = None if captions is None else open_source(captions, **how)
         if b is None:
             reference = None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from typing import Any
 
 from torch import Tensor
 
@@ -66,7 +67,8 @@ class RePaint:
     ) -> StepTable:
         """The table of a run: every stretch's rows, one after another."""
         count = self.steps if steps is None else steps
-        grid, final = self.sampler.grid, getattr(self.sampler, "final", "clean")  # type: ignore[attr-defined]
+        held: Any = self.sampler
+        grid, final = held.grid, getattr(held, "final", "clean")
         walked = rows(schedule, grid=grid, steps=count, interval=interval, final=final)
         nodes = [step.t for step in reversed(walked)]  # cleanest first
         ways: dict[tuple[float, float], StepTable] = {}
