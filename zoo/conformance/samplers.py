@@ -169,8 +169,8 @@ def _evaluations(subject: Subject) -> None:
 
 def _pure(subject: Subject) -> None:
     sampler, table, schedule = _linear(subject)
-    known = fields(sampler) if is_dataclass(sampler) else ()
-    before = [(f.name, getattr(sampler, f.name)) for f in known]
+    known = [f.name for f in fields(type(sampler))] if is_dataclass(type(sampler)) else []
+    before = [(name, getattr(sampler, name)) for name in known]
     first = draw(sampler, table, schedule)
     draw(sampler, sampler.plan(schedule, 3), schedule)
     second = draw(sampler, table, schedule)

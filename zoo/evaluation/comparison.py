@@ -136,7 +136,8 @@ def evaluate(
         if kinds[0] == "pipeline":
             generated = drawing.draw(a, told or reference, reference, n, ranges)
         else:
-            generated = open_source(a, **(how | {"size": size}))
+            how["size"] = size
+            generated = open_source(a, **how)
             if n is not None and generated.pictures is not None:
                 generated = some_of(generated, n * ranges)
         count = _range_count(generated, n, ranges)

@@ -68,8 +68,8 @@ class RePaint:
         """The table of a run: every stretch's rows, one after another."""
         count = self.steps if steps is None else steps
         held: Any = self.sampler
-        grid, final = held.grid, getattr(held, "final", "clean")
-        walked = rows(schedule, grid=grid, steps=count, interval=interval, final=final)
+        final: Any = getattr(held, "final", "clean")
+        walked = rows(schedule, grid=held.grid, steps=count, interval=interval, final=final)
         nodes = [step.t for step in reversed(walked)]  # cleanest first
         ways: dict[tuple[float, float], StepTable] = {}
         stretches: list[StepTable] = []
