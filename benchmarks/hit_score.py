@@ -97,22 +97,38 @@ def rounded(score: HitScore) -> dict[str, Any]:
     }
 
 
+class Reference:
+    """Embeddings of real and training pictures, made once for each size that a pipeline draws."""
+
+    def __init__(self, evaluator: Clip, split: ImageFolder, rows: Sequence[int], training: ImageFolder) -> None:
+        self.evaluator, self.training = evaluator, training
+        self.real = torch.from_numpy(np.stack([split.image(i) for i in rows]))
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def at(self, size: int) -> tuple[Tensor, Tensor]:
+        """Unit embeddings of the rows' real pictures and of all training pictures, made as small as `size` first."""
+        size = min(size, self.training.size)
+        if size not in self._made:
+            pictures = torch.from_numpy(self.training.images())
+            self._made[size] = tuple(  # type: ignore[assignment]
+                self.evaluator.images(shrink(shown, size)) for shown in (self.real, pictures)
+            )
+        return self._made[size]
+
+
 def measure(
     evaluator: Clip, generated: Tensor, split: ImageFolder, rows: Sequence[int], training: ImageFolder,
-    every: Sequence[Row],
+    every: Sequence[Row], reference: Reference | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """All scores of `generated`, one picture for each of `rows` of the split; `every` row names the concepts."""
+    reference = Reference(evaluator, split, rows, training) if reference is None else reference
     asked = [split.rows[i] for i in rows]
     judge = Judge(evaluator, every)
     size = generated.shape[-1]
-    real = torch.from_numpy(np.stack([split.image(i) for i in rows]))
     print("judging", file=sys.stderr)
-    training_pictures = torch.from_numpy(training.images())
-    large = evaluator.images(training_pictures)
-    small = evaluator.images(shrink(training_pictures, size))
-    drawn, real_large, real_small = (
-        evaluator.images(generated), evaluator.images(real), evaluator.images(shrink(real, size)),
-    )  # fmt: skip
+    real_large, large = reference.at(training.size)
+    real_small, small = reference.at(size)
+    drawn = evaluator.images(generated)
     captions = evaluator.texts([r["text"] for r in asked])
     nearest = nearest_in_style(captions, asked, large, training.rows)
     score = judge.score(drawn, asked)
@@ -138,7 +154,7 @@ def main() -> None:
     """Draw, judge, print, write the record."""
     parser = argparse.ArgumentParser(description="The hit score of a text-to-image pipeline.")
     parser.add_argument("--data", required=True, help="the emoji, a folder or zip with metadata.jsonl")
-    parser.add_argument("--pipeline", default="latent-text2img", help="a pipeline's name or a config file")
+    parser.add_argument("--pipeline", nargs="+", default=["latent-text2img"], help="names or config files")
     parser.add_argument("--evaluator", default="emoji-evaluator", help="weights of kind extractor")
     parser.add_argument("--split", default="test", help="whose captions are asked for")
     parser.add_argument("--count", type=int, default=500, help="captions")
@@ -151,17 +167,28 @@ def main() -> None:
     options = parser.parse_args()
 
     evaluator = zoo.load(options.evaluator)
-    pipe = zoo.build(options.pipeline, overrides=options.overrides)
     side = evaluator.image_size
     split = ImageFolder(path=options.data, split=options.split, size=side)
     training = ImageFolder(path=options.data, split="train", size=side)
     rows = chosen(split, options.count)
+    every = ImageFolder(path=options.data, size=side).rows
+    reference = Reference(evaluator, split, rows, training)
+    for pipeline in options.pipeline:
+        one(pipeline, options, evaluator, split, rows, training, every, reference)
+
+
+def one(
+    pipeline: str, options: argparse.Namespace, evaluator: Clip, split: ImageFolder, rows: Sequence[int],
+    training: ImageFolder, every: Sequence[Row], reference: Reference,
+) -> None:  # fmt: skip
+    """The same for one pipeline."""
+    pipe = zoo.build(pipeline, overrides=options.overrides)
     began = perf_counter()
     generated = draw(
         pipe, [split.rows[i]["text"] for i in rows], seed=options.seed, batch_size=options.batch_size
     )  # fmt: skip
     took = perf_counter() - began
-    values = measure(evaluator, generated, split, rows, training, ImageFolder(path=options.data, size=side).rows)
+    values = measure(evaluator, generated, split, rows, training, every, reference)
     values["drawing_seconds"] = round(took, 1)
 
     for name in ("generated", "ceiling_same_size", "ceiling", "floor_shuffled", "floor_nearest_training"):

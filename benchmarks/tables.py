@@ -1,9 +1,9 @@
-"""The tables of the README: views of what is in the registry and of the committed records, never typed by hand.
+"""The tables of the README and docs: views of the registry and of the committed records, never typed by hand.
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->`. A record that isn't there yet is said so.
 
-    python -m benchmarks.tables --write README.md            # bring them up to date
-    python -m benchmarks.tables --write README.md --check    # exit code 1 if they are not, and write nothing
+    python -m benchmarks.tables --write README.md docs/*.md            # bring them up to date
+    python -m benchmarks.tables --write README.md docs/*.md --check    # exit code 1 if they are not, and write nothing
 """
 
 from __future__ import annotations
@@ -40,6 +40,20 @@ def components(results: Path) -> str:
     """What `zoo list` shows, plugins left out."""
     shown = [d for d in listing() if d.broken is None and not d.source.startswith("plugin")]
     return markdown(("kind", "name", "what it is"), [(d.kind, f"`{d.name}`", d.summary) for d in shown])
+
+
+def pipelines(results: Path) -> str:
+    """The presets."""
+    rows = [(f"`{d.name}`", d.summary) for d in listing() if d.kind == "pipeline"]
+    return markdown(("pipeline", "what it does"), rows)
+
+
+def counts(results: Path) -> str:
+    """How many components of each kind."""
+    shown = [d for d in listing() if d.broken is None and not d.source.startswith("plugin")]
+    kinds = [k for k in dict.fromkeys(d.kind for d in shown) if k not in ("pipeline", "weights")]
+    rows = [(k, ", ".join(f"`{d.name}`" for d in shown if d.kind == k)) for k in kinds]
+    return markdown(("kind", "components"), rows)
 
 
 def weights(results: Path) -> str:
@@ -185,8 +199,8 @@ def _machine(record: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    "components": components, "weights": weights, "quality": quality, "speed": speed,
-    "super-resolution": super_resolution, "doctor": doctor,
+    "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
+    "speed": speed, "super-resolution": super_resolution, "doctor": doctor,
 }  # fmt: skip
 
 
@@ -202,19 +216,20 @@ def render(text: str, results: Path = RESULTS) -> str:
 def main() -> None:
     """Write or check the tables of a file."""
     parser = argparse.ArgumentParser(description="Tables from records.")
-    parser.add_argument("--write", type=Path, required=True, metavar="FILE", help="the Markdown file")
-    parser.add_argument("--check", action="store_true", help="only tell whether it is up to date")
+    parser.add_argument("--write", type=Path, nargs="+", required=True, metavar="FILE", help="Markdown files")
+    parser.add_argument("--check", action="store_true", help="only tell whether they are up to date")
     options = parser.parse_args()
-    text = options.write.read_text()
-    wanted = render(text)
-    if text == wanted:
-        print(f"the tables of {options.write} are up to date")
-    elif options.check:
-        print(f"the tables of {options.write} are not up to date; run without --check", file=sys.stderr)
+    stale = [page for page in options.write if (text := page.read_text()) != render(text)]
+    for page in stale:
+        if options.check:
+            print(f"the tables of {page} are not up to date; run without --check", file=sys.stderr)
+        else:
+            page.write_text(render(page.read_text()))
+            print(f"wrote the tables of {page}")
+    if stale and options.check:
         sys.exit(1)
-    else:
-        options.write.write_text(wanted)
-        print(f"wrote the tables of {options.write}")
+    if not stale:
+        print(f"the tables of {len(options.write)} pages are up to date")
 
 
 if __name__ == "__main__":
