@@ -92,3 +92,26 @@ def test_upscaling_is_a_decibel_better_than_bicubic():
     small = F.interpolate(truth, (64, 64), mode="area")
     bicubic = F.interpolate(small, (128, 128), mode="bicubic", align_corners=False).clamp(0, 1)
     assert psnr(pipe(n=2, image=small, seed=0).tensor, truth) > psnr(bicubic, truth) + 1.0
+
+
+def test_the_class_decides_the_picture_and_a_classifier_pushes_it_further():
+    """Under the shipped noise-aware classifier, whose own gradient is what classifier guidance follows."""
+    classifier = zoo.load("emoji-classifier-32")
+    labels = ["activities", "food-drink", "smileys-emotion", "symbols", "people-body", "travel-places"] * 2
+    clamp = {"name": "static-threshold"}
+    towards = {"name": "classifier", "classifier": {"weights": "emoji-classifier-32"}, "scale": 4.0}
+
+    def likelihood(*guidance: dict[str, Any]) -> tuple[float, float]:
+        """Mean log p of the asked class, and of all classes."""
+        pipe = zoo.build("class2img", overrides={"stages.0.guidance": [*guidance, clamp]})
+        made = pipe(labels=labels, seed=5, steps=20)
+        names = pipe.record["config"]["conditioners"]["label"]["names"]
+        wanted = torch.tensor([names.index(label) for label in labels])
+        with torch.inference_mode():
+            said = classifier(made.tensor * 2 - 1, torch.zeros(len(labels))).log_softmax(dim=1)
+        return float(said[torch.arange(len(labels)), wanted].mean()), float(said.mean())
+
+    told, others = likelihood()
+    assert told > others + 0.5
+    assert likelihood(towards)[0] > told + 0.2
+    assert likelihood({"name": "classifier-free", "scale": 2.5})[0] > told + 0.2

@@ -191,14 +191,15 @@ def load(name: str, *, device: str | torch.device | None = None, dtype: str | to
 def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe).
 
-    Those whose names begin with one of `fresh` (`init_fresh`) stay as the module has them, of whatever shape.
+    Those whose names begin with one of `fresh` (`init_fresh`) stay as the module has them, of whatever shape, or are
+    left out where it has none.
     """
     card = read_card(name)
     tensors = _tensors(card)
     wanted = module.state_dict()
     for prefix in fresh:
         own = {key: tensor for key, tensor in wanted.items() if key.startswith(prefix)}
-        if not own:
+        if not own and not any(key.startswith(prefix) for key in tensors):
             raise ConfigError(f"init_fresh names '{prefix}', which begins no tensor's name; take it out")
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)} | own
     if "token_ids" in tensors and "token_ids" not in wanted:  # a CLIP's compact vocabulary, and it is trained whole

@@ -13,14 +13,18 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+NEARLY_NOISE = 200.0  # of sigma / alpha
+
+
 def guided_x0(prediction: Prediction, step: Step) -> Tensor:
     """The estimate an ODE solver follows: x0, with a classifier's gradient folded in.
 
     By Tweedie's formula x0 = (x_t + sigma^2 grad log p(x_t)) / alpha, so adding grad log p(y | x_t) to the score adds
-    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, says the same of eps). Where alpha = 0 nothing of
-    the sample is in x_t, and no score says anything about it.
+    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, says the same of eps). In nearly pure noise a true
+    gradient is as small as alpha, and a learned one is not: where sigma / alpha is above 200 (cosine's first step is at
+    2e4, linear's at 157) what it says would be multiplied into nonsense, and is left out.
     """
-    if prediction.score is None or step.alpha == 0.0:
+    if prediction.score is None or step.sigma > NEARLY_NOISE * step.alpha:
         return prediction.x0
     return torch.add(prediction.x0, prediction.score, alpha=step.sigma**2 / step.alpha)
 
