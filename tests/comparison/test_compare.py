@@ -103,10 +103,9 @@ def test_guidance_is_a_list_whose_members_come_go_change_and_move():
     assert said(pixels(), pixels(guidance=[dynamic])) == ["guidance dynamic-threshold (percentile 0.995) added"]
     changed = {**static, "high": 2.0}
     assert said(pixels(guidance=[static]), pixels(guidance=[changed])) == ["guidance static-threshold: high 1 -> 2"]
-    told = said(pixels(guidance=[static, dynamic]), pixels(guidance=[dynamic, static]))
-    assert told == [
-        "guidance in the order [static-threshold, dynamic-threshold] -> [dynamic-threshold, static-threshold]"
-    ]
+    measured = {"name": "posterior", "measurement": {"name": "downsampled", "factor": 2}}
+    told = said(pixels(guidance=[static, measured]), pixels(guidance=[measured, static]))
+    assert told == ["guidance in the order [static-threshold, posterior] -> [posterior, static-threshold]"]
     assert said("latent-text2img", "latent-text2img", guidance=4.0) == ["guidance classifier-free: scale 2.5 -> 4"]
 
 
