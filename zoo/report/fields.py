@@ -31,8 +31,10 @@ class Fields:
         return found
 
     def said(self, name: str) -> str | None:
-        """Text, a number or a truth value, as text."""
+        """Text, a number or a truth value, as text; of a list, one a stage, all of them."""
         found = self.value.get(name)
+        if isinstance(found, list) and found and not any(isinstance(part, (dict, list)) for part in found):
+            return " + ".join(as_text(part) for part in found)
         if isinstance(found, (dict, list)):
             raise UsageError(f"{self.at(name)} is {_kind(found)}, not text or a number")
         return None if found is None else as_text(found)
