@@ -110,9 +110,8 @@ class Reference:
         size = min(size, self.training.size)
         if size not in self._made:
             pictures = torch.from_numpy(self.training.images())
-            self._made[size] = tuple(  # type: ignore[assignment]
-                self.evaluator.images(shrink(shown, size)) for shown in (self.real, pictures)
-            )
+            small_real, small = shrink(self.real, size), shrink(pictures, size)
+            self._made[size] = self.evaluator.images(small_real), self.evaluator.images(small)
         return self._made[size]
 
 
@@ -165,6 +164,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the record; results/hit-score-PIPELINE.json")
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
+    if len(options.pipeline) > 1 and (options.json or options.sheet):
+        parser.error("--json and --sheet name one file, and there are several pipelines; ask for one at a time")
 
     evaluator = zoo.load(options.evaluator)
     side = evaluator.image_size

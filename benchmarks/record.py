@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from zoo.benchmark.machine import code, host
 
 SCHEMA = "zoo.benchmark/1"
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -24,32 +24,6 @@ ROOT = RESULTS.parent.parent
 def median_of(runs: Sequence[float], digits: int = 4) -> dict[str, Any]:
     """A measured quantity: its median and every run."""
     return {"median": round(statistics.median(runs), digits), "runs": [round(r, digits) for r in runs]}
-
-
-def commit() -> dict[str, Any]:
-    """The commit of the checkout, and whether tracked files differ from it (records themselves don't count)."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!README.md")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
-
-
-def machine(threads: int | None = None) -> dict[str, Any]:
-    """The processor, the cores this process may use, and the threads it uses."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        model = ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"processor": model or platform.processor() or platform.machine(), "cores": cores, "threads": threads}
-    return {**found, "system": platform.system()}
 
 
 def versions(*packages: str) -> dict[str, str | None]:
@@ -77,8 +51,8 @@ def make(
         "schema": SCHEMA,
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **commit(),
-        "machine": machine(threads),
+        **{key: found for key, found in code().items() if key != "zoo"},
+        "machine": {**host(), "threads": threads},
         "versions": versions(*packages),
         "weights": dict(weights or {}),
         "settings": dict(settings),

@@ -16,7 +16,7 @@ import argparse
 import inspect
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
@@ -89,10 +89,12 @@ def zoo_run(sampler: Sampler, shape: tuple[int, ...], steps: int, *, reading: bo
     x, output, ready = torch.randn(shape), torch.randn(shape), torch.randn(shape)
     if reading:
         denoiser = Denoiser(network=Given(output), schedule=SCHEDULE, parameterization=Eps(), time_rounding="nearest")
-        denoise: Any = denoiser.bind(Condition(), table)
+        denoise = denoiser.bind(Condition(), table)
     else:
         prediction = Prediction(x0=output)
-        denoise = lambda x, step: prediction  # noqa: E731
+
+        def denoise(x: torch.Tensor, step: Any) -> Prediction:
+            return prediction
 
     def run() -> float:
         began = perf_counter()
@@ -129,10 +131,13 @@ def diffusers_run(name: str, shape: tuple[int, ...], steps: int) -> Callable[[],
 def with_ready_noise(stack: ExitStack) -> None:
     """Until the stack closes, diffusers' schedulers are handed noise that was drawn before."""
     ready = {shape: torch.randn(shape) for shape in SHAPES}
+
+    def given(shape: Sequence[int], *_: Any, **__: Any) -> torch.Tensor:
+        return ready[tuple(shape)]
+
     modules = {getattr(diffusers, found[0]).__module__ for found in COUNTERPARTS.values() if found}
     for module in modules:
         if hasattr(sys.modules[module], "randn_tensor"):
-            given = lambda shape, *_, **__: ready[tuple(shape)]  # noqa: E731
             stack.enter_context(patch.object(sys.modules[module], "randn_tensor", given))
 
 

@@ -44,3 +44,14 @@ def test_factors_are_the_first_coefficients_as_numbers(dtype):
     x = torch.linspace(-1.0, 1.0, 7, dtype=dtype)
     for factor, step in zip(state_factors(table, x), table.steps, strict=True):
         assert torch.equal(torch.mul(x, factor), x * step.coefficients[0])
+
+
+def test_a_score_in_nearly_pure_noise_is_left_out_and_any_other_folded_in():
+    # A classifier's learned gradient doesn't vanish with alpha as a true one does; cosine's first step is at 2e4.
+    x0, score = torch.ones(1, 2), torch.full((1, 2), 1e-3)
+    for alpha, folded in ((0.0, False), (5e-5, False), (0.0064, True), (0.6, True)):
+        sigma = (1.0 - alpha**2) ** 0.5
+        step = Step(index=0, t=1.0, alpha=alpha, sigma=sigma, t_next=0.0, alpha_next=1.0, sigma_next=0.0)
+        found = guided_x0(Prediction(x0=x0, score=score), step)
+        expected = x0 + score * sigma**2 / alpha if folded else x0
+        torch.testing.assert_close(found, expected)

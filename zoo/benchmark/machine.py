@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def code() -> dict[str, Any]:
-    """zoo's version, the commit of its checkout, and whether tracked files differ from it."""
+    """zoo's version, the commit of its checkout, and whether tracked files differ from it (records don't count)."""
     from zoo import __version__
 
     root = Path(__file__).resolve().parent.parent.parent
@@ -44,24 +44,30 @@ def code() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def machine() -> dict[str, Any]:
-    """The processor, what this process may use of it, and the accelerators."""
-    import torch
-
+def host() -> dict[str, Any]:
+    """The processor, the cores that this process may use, and the system; without torch."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     except OSError:
         model = ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": model or platform.processor() or platform.machine(), "cores": cores, "system": platform.system(),
+    }  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """The host, what this process uses of it, and the accelerators."""
+    import torch
+
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         memory = None
     return {
-        "processor": model or platform.processor() or platform.machine(), "cores": cores,
-        "threads": torch.get_num_threads(), "memory_bytes": memory, "system": platform.system(),
-        "accelerators": accelerators(), "world_size": 1,
+        **host(), "threads": torch.get_num_threads(), "memory_bytes": memory, "accelerators": accelerators(),
+        "world_size": 1,
     }  # fmt: skip
 
 
