@@ -64,8 +64,8 @@ def typed(tmp_path, monkeypatch):
 def test_values_are_held_against_annotations(typed, name):
     parameter = next(p for p in typed.parameters if p.name == name)
     right, wrong = CASES[name]
-    assert [v for v in right if not fits(v, parameter, typed.scope)] == []
-    assert [v for v in wrong if fits(v, parameter, typed.scope)] == []
+    assert [v for v in right if not fits(v, parameter)] == []
+    assert [v for v in wrong if fits(v, parameter)] == []
 
 
 def test_a_signature_through_a_reexport_is_the_same(typed):

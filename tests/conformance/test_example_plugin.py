@@ -15,8 +15,9 @@ from PIL import Image
 import zoo
 from tests.conformance.installed import EXAMPLE, install_example, on_the_path, write_info
 from zoo.cli.main import run
+from zoo.config.blocks import check_block
 from zoo.conformance import examine_package
-from zoo.errors import UsageError
+from zoo.errors import ConfigError, UsageError
 from zoo.generation import read_record
 from zoo.registry import find_plugin, installed_plugins, registry
 from zoo.schedules import CosineSchedule
@@ -121,9 +122,20 @@ def test_the_documentation_shows_the_example_as_it_is():
     (points,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert points in (EXAMPLE / "pyproject.toml").read_text()
     source = (EXAMPLE / "src" / "zoo_example_plugin" / "ralston.py").read_text()
-    shown = page[page.index("def plan(self, schedule, steps=None") :].partition("```")[0].splitlines()[1:]
+    shown = page[page.index("def write(self, table, walk)") :].partition("```")[0].splitlines()[1:]
     assert len(shown) > 10
     assert "\n".join(f"    {line}" for line in shown if line) in source
+
+
+def test_what_the_example_inherits_from_zoo_is_checked_like_its_own(example):
+    def check(**arguments):
+        return check_block({"name": "ralston", **arguments}, kind="sampler", where="sampler", registry=registry())
+
+    check(steps=8, grid={"name": "karras", "rho": 5.0})
+    with pytest.raises(ConfigError, match="final of sampler 'ralston' takes one of 'clean', 'first'"):
+        check(final="sometime")
+    with pytest.raises(ConfigError, match=r"ralston.*'churn'"):
+        check(churn=1.0)
 
 
 def test_a_step_of_the_examples_sampler_is_ralstons(example):

@@ -49,7 +49,7 @@ def check_arguments(
                 raise ConfigError(f"{where}: {unknown(f'argument of {what}:', key, parameters)}")
             checked[key] = value
             continue
-        checked[key] = _check_value(value, parameter, signature, what=what, where=f"{where}.{key}", registry=registry)
+        checked[key] = _check_value(value, parameter, what=what, where=f"{where}.{key}", registry=registry)
     missing = [p.name for p in signature.parameters if p.required and p.name not in arguments]
     if missing:
         names = " and ".join(f"'{name}'" for name in missing)
@@ -62,15 +62,13 @@ def takes_block(parameter: Parameter) -> bool:
     return parameter.name in KINDS and not is_scalar(parameter)
 
 
-def _check_value(
-    value: Any, parameter: Parameter, signature: Signature, *, what: str, where: str, registry: Registry
-) -> Any:
+def _check_value(value: Any, parameter: Parameter, *, what: str, where: str, registry: Registry) -> Any:
     if takes_block(parameter):
-        if value is None and fits(None, parameter, signature.scope) and parameter.default == "None":
+        if value is None and fits(None, parameter) and parameter.default == "None":
             return None
         return check_block(value, kind=parameter.name, where=where, registry=registry)
-    if not fits(value, parameter, signature.scope):
-        raise ConfigError(f"{where} of {what} takes {wanted(parameter, signature.scope)}, not {show(value)}")
+    if not fits(value, parameter):
+        raise ConfigError(f"{where} of {what} takes {wanted(parameter)}, not {show(value)}")
     return value
 
 

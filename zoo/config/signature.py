@@ -2,8 +2,8 @@
 
 `zoo check` must refuse a wrong argument before torch is loaded, so the target's file is found by walking the specs
 of its packages and parsed, not run. Functions, classes with `__init__`, dataclasses and named tuples are understood;
-base classes, re-exports and type aliases are followed inside the same top-level package. What can't be read is
-`open`: it takes anything, and its own constructor has the last word.
+base classes, re-exports and type aliases are followed inside the same top-level package, and into zoo from a plugin.
+What can't be read is `open`: it takes anything, and its own constructor has the last word.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _BARE_BASES = {"object", "ABC", "Module", "Protocol", "Generic", "Enum"}
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument; `default` is its source text, `type` the parsed annotation."""
+    """One argument; `default` is its source text, `type` the parsed annotation, as written in the module `scope`."""
 
     name: str
     required: bool
     default: str | None = None
     annotation: str | None = None
     type: ast.expr | None = field(default=None, compare=False, repr=False)
+    scope: Module | None = field(default=None, compare=False, repr=False)
 
     def literal(self) -> Any:
         """The default as a value, None where it is not a literal."""
@@ -54,7 +55,6 @@ class Signature:
     line: int | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)  # literal class attributes
     methods: frozenset[str] = frozenset()
-    scope: Module | None = field(default=None, compare=False, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,14 +74,14 @@ class Module:
     tree: ast.Module
 
     def lookup(self, name: str, links: int = _FOLLOWED) -> tuple[Module, ast.stmt] | None:
-        """Where `name` is defined: through re-exports and `A = B`, inside this top-level package."""
+        """Where `name` is defined: through re-exports and `A = B`, inside this top-level package and zoo's own."""
         node = self.nodes.get(name)
         if node is None or links == 0:
             return None
         if isinstance(node, ast.ImportFrom):
             source = self._absolute(node)
             original = next(a.name for a in node.names if (a.asname or a.name) == name)
-            if source.partition(".")[0] != self.name.partition(".")[0]:
+            if source.partition(".")[0] not in (self.name.partition(".")[0], "zoo"):
                 return None
             try:
                 return parse_module(source).lookup(original, links - 1)
@@ -181,10 +181,10 @@ def read_signature(target: str | Any) -> Signature:
     if isinstance(node, ast.ClassDef):
         return _read_class(home, node)
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        parameters, is_open = _read_arguments(node.args, method=False)
+        parameters, is_open = _read_arguments(node.args, home, method=False)
         return Signature(
             summary=summary(ast.get_docstring(node) or home.doc), parameters=parameters, open=is_open,
-            file=str(home.path), line=node.lineno, scope=home,
+            file=str(home.path), line=node.lineno,
         )  # fmt: skip
     return Signature(summary=summary(home.doc), open=True, file=str(home.path), line=node.lineno)
 
@@ -231,25 +231,25 @@ def _lineage(module: Module, node: ast.ClassDef) -> tuple[list[tuple[Module, ast
 def _read_class(module: Module, node: ast.ClassDef) -> Signature:
     line, hidden = _lineage(module, node)
     parameters: tuple[Parameter, ...] = ()
-    is_open, scope = hidden, module
+    is_open = hidden
     for i, (home, current) in enumerate(line):
         method = next((n for n in current.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
         if _has_fields(current):
             fields: dict[str, Parameter] = {}
-            for _, owner in reversed(line[i:]):
+            for place, owner in reversed(line[i:]):
                 if _has_fields(owner):
-                    fields.update(_read_fields(owner))
-            parameters, scope = tuple(fields.values()), home
+                    fields.update(_read_fields(owner, place))
+            parameters = tuple(fields.values())
             break
         if method is not None:
-            (parameters, is_open), scope = _read_arguments(method.args, method=True), home
+            parameters, is_open = _read_arguments(method.args, home, method=True)
             break
     constants: dict[str, Any] = {}
     for _, current in reversed(line):
         constants.update(_read_constants(current))
     return Signature(
         summary=summary(ast.get_docstring(node) or module.doc), parameters=parameters, open=is_open,
-        file=str(module.path), line=node.lineno, constants=constants, scope=scope,
+        file=str(module.path), line=node.lineno, constants=constants,
         methods=frozenset(n.name for _, c in line for n in c.body if isinstance(n, ast.FunctionDef)),
     )  # fmt: skip
 
@@ -260,7 +260,7 @@ def _has_fields(node: ast.ClassDef) -> bool:
     )
 
 
-def _read_fields(node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
+def _read_fields(node: ast.ClassDef, home: Module) -> Iterator[tuple[str, Parameter]]:
     for item in node.body:
         if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
             continue
@@ -274,7 +274,7 @@ def _read_fields(node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
                 continue
             factory = given.get("default_factory")
             default = given.get("default") or (factory and ast.Call(func=factory, args=[], keywords=[]))
-        yield item.target.id, _parameter(item.target.id, item.annotation, default)
+        yield item.target.id, _parameter(item.target.id, item.annotation, default, home)
 
 
 def _read_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
@@ -286,18 +286,18 @@ def _read_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
                 continue
 
 
-def _read_arguments(arguments: ast.arguments, *, method: bool) -> tuple[tuple[Parameter, ...], bool]:
+def _read_arguments(arguments: ast.arguments, home: Module, *, method: bool) -> tuple[tuple[Parameter, ...], bool]:
     ordered = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(ordered) - len(arguments.defaults))
     pairs = list(zip(ordered, [*defaults, *arguments.defaults], strict=True))[1 if method else 0 :]
     pairs += list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
-    return tuple(_parameter(a.arg, a.annotation, d) for a, d in pairs), arguments.kwarg is not None
+    return tuple(_parameter(a.arg, a.annotation, d, home) for a, d in pairs), arguments.kwarg is not None
 
 
-def _parameter(name: str, annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+def _parameter(name: str, annotation: ast.expr | None, default: ast.expr | None, home: Module) -> Parameter:
     return Parameter(
         name=name, required=default is None, default=None if default is None else ast.unparse(default),
-        annotation=None if annotation is None else ast.unparse(annotation), type=annotation,
+        annotation=None if annotation is None else ast.unparse(annotation), type=annotation, scope=home,
     )  # fmt: skip
 
 

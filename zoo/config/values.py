@@ -20,9 +20,9 @@ _SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false
 _LINKS = 16
 
 
-def fits(value: Any, parameter: Parameter, scope: Module | None = None) -> bool:
-    """Whether `value` may be given for `parameter`, whose annotation was written in `scope`."""
-    return parameter.type is None or _fits(value, parameter.type, scope, _LINKS)
+def fits(value: Any, parameter: Parameter) -> bool:
+    """Whether `value` may be given for `parameter`."""
+    return parameter.type is None or _fits(value, parameter.type, parameter.scope, _LINKS)
 
 
 def is_scalar(parameter: Parameter) -> bool:
@@ -31,9 +31,9 @@ def is_scalar(parameter: Parameter) -> bool:
     return bool(parts) and all(_name(p) in {*_SCALARS, "None", "Literal"} for p in parts)
 
 
-def wanted(parameter: Parameter, scope: Module | None = None) -> str:
+def wanted(parameter: Parameter) -> str:
     """What the parameter takes, in words."""
-    return _wanted(parameter.type, scope, _LINKS) if parameter.type is not None else "a value"
+    return _wanted(parameter.type, parameter.scope, _LINKS) if parameter.type is not None else "a value"
 
 
 def _name(node: ast.expr) -> str:

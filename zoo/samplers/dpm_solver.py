@@ -10,13 +10,11 @@ step to step. A step to sigma = 0 or from alpha = 0 is infinitely long in lambda
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import expm1, log
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import LinearSampler, Rows, along, between, ends, finite, towards
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import LinearSampler, Rows, Walk, along, between, finite, towards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,33 +23,26 @@ class DPMSolver(LinearSampler):
 
     steps: int = 10
     order: int = 2
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ConfigError(f"DPM-Solver has orders 1, 2 and 3, not {self.order}; choose one")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: `order` evaluations a step, one for a step to sigma = 0."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """`order` evaluations a step, one for a step to sigma = 0."""
+        for here, there in walk.strides:
             first = table.look(here)
             if self.order == 1 or not finite(here, there):
                 table.add(here, there, towards(first, there))
                 continue
             h = log(here.ratio / there.ratio)
             if self.order == 2:
-                middle = between(schedule, here, there, 0.5)
+                middle = between(walk.schedule, here, there, 0.5)
                 table.add(here, middle, towards(first, middle))
                 # eq. 3.7 with r = 1/2: eps half way stands for the whole step.
                 table.add(middle, there, along(first.x, here, there, table.look(middle).eps))
                 continue
-            one, two = (between(schedule, here, there, share) for share in (1.0 / 3.0, 2.0 / 3.0))
+            one, two = (between(walk.schedule, here, there, share) for share in (1.0 / 3.0, 2.0 / 3.0))
             table.add(here, one, towards(first, one))
             bend = table.look(one).eps - first.eps
             # Algorithm 2 with r1 = 1/3 and r2 = 2/3.
@@ -60,4 +51,3 @@ class DPMSolver(LinearSampler):
             bend = table.look(two).eps - first.eps
             weight = there.sigma * 1.5 * (expm1(h) / h - 1.0)
             table.add(two, there, along(first.x, here, there, first.eps) - weight * bend)
-        return table.table()

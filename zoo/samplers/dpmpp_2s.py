@@ -12,13 +12,11 @@ s_up = eta s_next sqrt(1 - s_next^2 / s^2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import sqrt
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import LinearSampler, Rows, ancestral, ends, finite, level_at, towards
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import LinearSampler, Rows, Walk, ancestral, finite, level_at, towards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +25,22 @@ class DPMpp2S(LinearSampler):
 
     steps: int = 12
     eta: float = 0.0
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
             raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: 2 steps - 1 evaluations to a clean end."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """2 steps - 1 evaluations to a clean end."""
+        for here, there in walk.strides:
             seen = table.look(here)
             down, up = ancestral(here, there, self.eta)
             if not finite(here, there) or down <= 0.0:
                 table.add(here, there, there.alpha * (seen.x0 + down * seen.eps), noise=there.alpha * up)
                 continue
-            middle = level_at(schedule, sqrt(here.ratio * down))
+            middle = level_at(walk.schedule, sqrt(here.ratio * down))
             table.add(here, middle, towards(seen, middle))
             x0 = table.look(middle).x0
             kept = down / here.ratio
             x_next = (there.alpha / here.alpha * kept) * seen.x + (there.alpha * (1.0 - kept)) * x0
             table.add(middle, there, x_next, noise=there.alpha * up)
-        return table.table()

@@ -11,14 +11,12 @@ noises of a single-step step are drawn apart, not read from one Brownian path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import expm1, log, sqrt
 from typing import Literal
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import LinearSampler, Mix, Rows, ancestral, between, ends, finite
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import LinearSampler, Mix, Rows, Walk, ancestral, between, finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +26,6 @@ class DPMpp2MSDE(LinearSampler):
     steps: int = 25
     eta: float = 1.0
     solver: Literal["midpoint", "heun"] = "midpoint"
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.eta < 0.0:
@@ -37,16 +33,11 @@ class DPMpp2MSDE(LinearSampler):
         if self.solver not in ("midpoint", "heun"):
             raise ConfigError(f"unknown solver '{self.solver}'; choose midpoint or heun")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: one evaluation a step."""
-        count = self.steps if steps is None else steps
-        table = Rows()
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step."""
         x0_before: Mix | None = None
         h_before = 0.0
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+        for here, there in walk.strides:
             seen = table.look(here)
             kept = there.ratio / here.ratio  # e^-h
             damped = kept**self.eta
@@ -59,7 +50,6 @@ class DPMpp2MSDE(LinearSampler):
                     x_next = x_next + (there.alpha * weight * h / h_before) * (seen.x0 - x0_before)
                 x0_before, h_before = seen.x0, h
             table.add(here, there, x_next, noise=there.sigma * sqrt(max(0.0, 1.0 - damped * damped)))
-        return table.table()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,27 +58,20 @@ class DPMppSDE(LinearSampler):
 
     steps: int = 15
     eta: float = 1.0
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
             raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: 2 steps - 1 evaluations to a clean end."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """2 steps - 1 evaluations to a clean end."""
+        for here, there in walk.strides:
             seen = table.look(here)
             down, up = ancestral(here, there, self.eta)
             if not finite(here, there):
                 table.add(here, there, there.alpha * (seen.x0 + down * seen.eps), noise=there.alpha * up)
                 continue
-            middle = between(schedule, here, there, 0.5)
+            middle = between(walk.schedule, here, there, 0.5)
             half_down, half_up = ancestral(here, middle, self.eta)
             half = middle.alpha * (seen.x0 + half_down * seen.eps)
             table.add(here, middle, half, noise=middle.alpha * half_up)
@@ -97,4 +80,3 @@ class DPMppSDE(LinearSampler):
             kept = down / here.ratio
             x_next = (there.alpha / here.alpha * kept) * seen.x + (there.alpha * (1.0 - kept)) * x0
             table.add(middle, there, x_next, noise=there.alpha * up)
-        return table.table()

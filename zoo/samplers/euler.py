@@ -12,12 +12,10 @@ flow needs no sampler of its own. The ancestral form goes down further than aske
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import LinearSampler, Rows, ancestral, ends, towards
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import LinearSampler, Rows, Walk, ancestral, towards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +23,11 @@ class Euler(LinearSampler):
     """Deterministic and first order: the simplest solver, and the one for rectified flow."""
 
     steps: int = 50
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: one evaluation a step."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step."""
+        for here, there in walk.strides:
             table.add(here, there, towards(table.look(here), there))
-        return table.table()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +36,14 @@ class EulerAncestral(LinearSampler):
 
     steps: int = 50
     eta: float = 1.0
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
             raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: one evaluation a step."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step."""
+        for here, there in walk.strides:
             seen = table.look(here)
             down, up = ancestral(here, there, self.eta)
             table.add(here, there, there.alpha * (seen.x0 + down * seen.eps), noise=there.alpha * up)
-        return table.table()

@@ -16,14 +16,12 @@ Euler's method too; so does `solver: euler` here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import exp, sqrt
 from typing import Literal, get_args
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import Level, LinearSampler, Rows, along, ends, finite, leaps, level_at, towards
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, along, finite, leaps, level_at, towards
 
 Solver = Literal["heun", "euler"]
 
@@ -33,19 +31,11 @@ class Heun(LinearSampler):
     """Deterministic and second order, at two evaluations a step."""
 
     steps: int = 18
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: 2 steps - 1 evaluations to a clean end."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """2 steps - 1 evaluations to a clean end."""
+        for here, there in walk.strides:
             _step(table, here, there)
-        return table.table()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +52,6 @@ class EDM(LinearSampler):
     s_max: float | None = 50.0
     s_noise: float = 1.003
     solver: Solver = "heun"
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.s_churn < 0.0 or self.s_noise < 0.0:
@@ -73,26 +61,19 @@ class EDM(LinearSampler):
         if self.solver not in get_args(Solver):
             raise ConfigError(f"unknown solver '{self.solver}'; choose heun or euler")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: 2 steps - 1 evaluations to a clean end, one a step with Euler's method."""
-        count = self.steps if steps is None else steps
-        walked = rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final)
-        table = Rows()
-        gamma = min(self.s_churn / count, sqrt(2.0) - 1.0)
-        noisiest = level_at(schedule, exp(300.0)).ratio
-        for step in walked:
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """2 steps - 1 evaluations to a clean end, one a step with Euler's method."""
+        gamma = min(self.s_churn / walk.steps, sqrt(2.0) - 1.0)
+        noisiest = level_at(walk.schedule, exp(300.0)).ratio
+        for here, there in walk.strides:
             high = noisiest if self.s_max is None else self.s_max
             raised = min(here.ratio * (1.0 + gamma), noisiest)
             if here.alpha > 0.0 and self.s_min <= here.ratio <= high and raised > here.ratio:
-                churned = level_at(schedule, raised)
+                churned = level_at(walk.schedule, raised)
                 fresh = churned.alpha * self.s_noise * sqrt(max(0.0, churned.ratio**2 - here.ratio**2))
                 _step(table, churned, there, churn=fresh, before=here, solver=self.solver)
             else:
                 _step(table, here, there, solver=self.solver)
-        return table.table()
 
 
 def _step(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import LinearSampler, Rows, ends, towards
+from zoo.samplers.linear import LinearSampler, Rows, Walk, ends, towards
 from zoo.samplers.state import guided_x0, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 
@@ -39,8 +39,6 @@ class AnnealedLangevin(LinearSampler):
     steps: int = 10
     repeats: int = 100
     rate: float = 0.2
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or not 0.0 < self.rate < 4.0:
@@ -48,14 +46,9 @@ class AnnealedLangevin(LinearSampler):
                 f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}"
             )
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: steps * repeats evaluations."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """steps * repeats evaluations."""
+        for here, there in walk.strides:
             if here.alpha == 0.0:  # pure noise already
                 table.add(here, there, towards(table.look(here), there))
                 continue
@@ -68,7 +61,6 @@ class AnnealedLangevin(LinearSampler):
                 scale = to.alpha / here.alpha
                 moved = scale * (seen.x - (0.5 * self.rate * here.sigma) * seen.eps)
                 table.add(here, to, moved, noise=scale * here.sigma * sqrt(self.rate))
-        return table.table()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ fresh noise, a row says
 
     x_(k+1) = sum_j (a_j x_(k-j) + b_j x0_(k-j)) + tau z
 
-and `plan` works the weights out. A `Mix` is such a sum while it is being planned, so that a solver's file reads as its
-equations do: eps = (x - alpha x0) / sigma is a mix, and so is each thing made of it. A solver that asks the network
-twice a step has two rows for it; in one that evaluates where the state already is (Heun's second) t_next = t.
+and a solver is a `write` that works the weights out. A `Mix` is such a sum while it is being planned, so that a
+solver's file reads as its equations do: eps = (x - alpha x0) / sigma is a mix, and so is each thing made of it. A
+solver that asks the network twice a step has two rows for it; in one that evaluates where the state already is (Heun's
+second) t_next = t.
 Churn (Karras et al. 2022, algorithm 2) raises the noise before the row asks: x <- grow x + churn z.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from math import exp, inf, log, sqrt
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import guided_x0, state_factors, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 
@@ -44,6 +46,14 @@ class Level(NamedTuple):
 def ends(step: Step) -> tuple[Level, Level]:
     """Where a step begins and where it leads."""
     return Level(step.t, step.alpha, step.sigma), Level(step.t_next, step.alpha_next, step.sigma_next)
+
+
+class Walk(NamedTuple):
+    """What a run is asked to be: the strides on its grid, before a solver has made rows of them."""
+
+    schedule: NoiseSchedule
+    steps: int  # of a whole run; an interval may have kept fewer strides
+    strides: tuple[tuple[Level, Level], ...]  # (here, there), from noise to data
 
 
 def finite(here: Level, there: Level) -> bool:
@@ -159,14 +169,30 @@ def ancestral(here: Level, there: Level, eta: float) -> tuple[float, float]:
     return sqrt(max(0.0, there.ratio**2 - up**2)), up
 
 
+@dataclass(frozen=True, kw_only=True)
 class LinearSampler(ABC):
-    """What samplers of this kind share: the loop. Coefficients are (a_0, b_0, tau, grow, churn, a_1, b_1, ...)."""
+    """What samplers of this kind share: the grid they walk, and the loop.
+
+    Coefficients are (a_0, b_0, tau, grow, churn, a_1, b_1, ...).
+    """
+
+    steps: int = 30
+    grid: Grid = field(default_factory=Trailing)
+    final: Final = "clean"
 
     @abstractmethod
+    def write(self, table: Rows, walk: Walk) -> None:
+        """Add the rows of a run."""
+
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
     ) -> StepTable:
         """The table of a run."""
+        count = self.steps if steps is None else steps
+        walked = rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final)
+        table = Rows()
+        self.write(table, Walk(schedule, count, tuple(ends(step) for step in walked)))
+        return table.table()
 
     def __call__(
         self,

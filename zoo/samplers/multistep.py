@@ -12,14 +12,12 @@ Euler's, and its eps isn't remembered: s is infinite there, or as good as.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, along, ends, leaps, towards
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, Walk, along, leaps, towards
 
 _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
@@ -30,22 +28,15 @@ class LMS(LinearSampler):
 
     steps: int = 30
     order: int = 4
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3, 4):
             raise ConfigError(f"LMS has orders 1 to 4, not {self.order}; choose one")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: one evaluation a step."""
-        count = self.steps if steps is None else steps
-        table = Rows()
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step."""
         known: list[tuple[float, Mix]] = []  # (s, eps), newest first
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+        for here, there in walk.strides:
             seen = table.look(here)
             if leaps(here, there):
                 table.add(here, there, towards(seen, there))
@@ -56,7 +47,6 @@ class LMS(LinearSampler):
             for weight, (_, eps) in zip(weights, known, strict=True):
                 x_next = x_next + there.alpha * weight * eps
             table.add(here, there, x_next)
-        return table.table()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +54,11 @@ class PLMS(LinearSampler):
     """Deterministic pseudo linear multistep, latent diffusion's and Stable Diffusion's first fast sampler."""
 
     steps: int = 50
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: one evaluation a step, and one more for the first."""
-        count = self.steps if steps is None else steps
-        table = Rows()
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step, and one more for the first."""
         known: list[Mix] = []  # newest first
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+        for here, there in walk.strides:
             seen = table.look(here)
             if leaps(here, there):
                 table.add(here, there, towards(seen, there))
@@ -89,7 +72,6 @@ class PLMS(LinearSampler):
             for weight, eps in zip(_ADAMS[len(known) - 1], known, strict=True):
                 slope = slope + weight * eps
             table.add(here, there, along(seen.x, here, there, slope))
-        return table.table()
 
 
 def _lagrange(nodes: list[float], end: float) -> list[float]:

@@ -11,15 +11,13 @@ next step asks the network anyway. As both begin with the same two terms, a stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import expm1, log
 
 import numpy as np
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import NOTHING, Level, LinearSampler, Mix, Rows, ends, finite
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import NOTHING, Level, LinearSampler, Mix, Rows, Walk, finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +26,16 @@ class UniPC(LinearSampler):
 
     steps: int = 10
     order: int = 2
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ConfigError(f"UniPC has orders 1, 2 and 3 here, not {self.order}; choose one")
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: one evaluation a step."""
-        count = self.steps if steps is None else steps
-        walked = rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final)
-        table = Rows()
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step."""
         known: list[tuple[Level, Mix]] = []  # newest first
         guessed: tuple[int, Mix] | None = None  # the step before: its order, and its differences' part
-        for left, step in zip(range(len(walked), 0, -1), walked, strict=True):
-            here, there = ends(step)
+        for left, (here, there) in zip(range(len(walk.strides), 0, -1), walk.strides, strict=True):
             seen = table.look(here)
             x = seen.x
             if guessed is not None:
@@ -65,7 +55,6 @@ class UniPC(LinearSampler):
             x_next = (there.sigma / here.sigma) * x + (there.alpha * (1.0 - kept)) * seen.x0 + predicted
             table.add(here, there, x_next)
             guessed = order, predicted
-        return table.table()
 
 
 def _differences(known: list[tuple[Level, Mix]], there: Level, arrived: tuple[Level, Mix] | None) -> Mix:

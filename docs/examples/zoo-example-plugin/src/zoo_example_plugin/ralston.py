@@ -11,12 +11,10 @@ Two evaluations a step. From alpha = 0 and to sigma = 0 a step has no length in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.linear import LinearSampler, Rows, along, ends, finite, leaps, level_at, towards
-from zoo.types import NoiseSchedule, StepTable
+from zoo.samplers.linear import LinearSampler, Rows, Walk, along, finite, leaps, level_at, towards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +24,16 @@ class Ralston(LinearSampler):
     convergence_order: ClassVar[int] = 2  # held by `zoo plugin check`
 
     steps: int = 20
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: 2 steps - 1 evaluations to a clean end."""
-        count = self.steps if steps is None else steps
-        table = Rows()
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """2 steps - 1 evaluations to a clean end."""
+        for here, there in walk.strides:
             first = table.look(here)
             if leaps(here, there) or not finite(here, there):
                 table.add(here, there, towards(first, there))
                 continue
-            between = level_at(schedule, here.ratio + 2.0 / 3.0 * (there.ratio - here.ratio))
+            between = level_at(walk.schedule, here.ratio + 2.0 / 3.0 * (there.ratio - here.ratio))
             table.add(here, between, along(first.x, here, between, first.eps))
             second = table.look(between)
             slope = 0.25 * first.eps + 0.75 * second.eps
             table.add(between, there, along(first.x, here, there, slope))
-        return table.table()
