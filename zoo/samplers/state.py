@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,12 @@ def state_factors(table: StepTable, x: Tensor) -> tuple[Tensor, ...]:
     """Each step's first coefficient, the factor of x_t, as a tensor without dimensions in the dtype of x.
 
     `torch.mul(x, factor)` with a Python number would make such a tensor on every step, which takes as long as the
-    product itself. On the CPU it counts as a number for any device.
+    product itself. On the CPU it counts as a number for any device. The next batch of a run has the same ones.
     """
-    return torch.tensor([step.coefficients[0] for step in table.steps], dtype=x.dtype).unbind()
+    return _numbers(tuple(step.coefficients[0] for step in table.steps), x.dtype)
+
+
+@lru_cache(maxsize=16)
+def _numbers(values: tuple[float, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    with torch.inference_mode(False):  # whose tensors the next run might not be allowed to use
+        return torch.tensor(values, dtype=dtype).unbind()
