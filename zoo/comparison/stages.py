@@ -63,7 +63,7 @@ def compare_stages(pair: Pair) -> Iterator[Difference | str]:
     caches = [written("step_cache", s["step_cache"], pair.registry) if s.get("step_cache") else None
               for s in (pair.a, pair.b)]  # fmt: skip
     if caches[0] != caches[1]:
-        yield pair.differ("step_cache", *caches)
+        yield pair.differ("step_cache", caches[0], caches[1])
     for key, default in (
         ("size", None), ("interval", [1.0, 0.0]), ("takes", "noise"), ("feeds", "image"), ("listens", []),
         ("augmentation", None),
