@@ -13,7 +13,7 @@ from zoo.errors import ConfigError, NumericError, UsageError
 from zoo.parameterization import X0, Eps, V
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.grid import Karras, Trailing
-from zoo.schedules import CosineSchedule, LinearSchedule
+from zoo.schedules import CosineSchedule, EDMSchedule, LinearSchedule, ScaledLinearSchedule
 from zoo.types import Coefficients, Condition
 
 
@@ -59,6 +59,20 @@ def test_input_is_scaled_as_the_parameterization_says():
     denoiser = make(parameterization=Halved())
     _, x, _ = call(denoiser)
     assert torch.equal(denoiser.network.seen[0][0], 0.5 * x)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "time", "unit"),
+    [(ScaledLinearSchedule(), "index", 1.0), (EDMSchedule(sigma_max=3.0), "sigma", math.sqrt(10.0))],
+)
+def test_a_run_from_noise_starts_as_large_as_the_noise_or_as_x_t_of_unit_data(schedule, time, unit):
+    begin = DDIM().plan(schedule, 5).start
+    sigma = float(schedule(1.0)[1])
+    assert make(schedule=schedule, time_input=time).start_scale(begin) == sigma < unit - 1e-3
+    made = make(schedule=schedule, time_input=time, initial_scale="unit")
+    assert made.start_scale(begin) == pytest.approx(unit, rel=1e-12)
+    with pytest.raises(ConfigError, match="unknown initial_scale 'one'; choose one of sigma_T, unit"):
+        make(initial_scale="one")
 
 
 def test_only_present_fields_reach_the_network():

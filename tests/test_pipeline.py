@@ -11,10 +11,14 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_pipeline
+from zoo.denoiser import Denoiser
 from zoo.errors import NumericError, UsageError, ZooError
 from zoo.generation import read_record
 from zoo.noise import FixedNoise
+from zoo.parameterization import V
+from zoo.pipeline import Pipeline
 from zoo.safety import MeanBrightness
+from zoo.schedules import TabulatedSchedule
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,19 @@ def test_tensor_is_in_the_unit_range_and_images_are_its_rounding(pipe):
 def test_guidance_one_ignores_the_negative_prompt_and_guidance_four_does_not(pipe):
     assert torch.equal(pipe("cat", guidance=1.0).samples, pipe("cat", guidance=1.0, negative="dog").samples)
     assert not torch.allclose(pipe("cat", guidance=4.0).samples, pipe("cat", guidance=4.0, negative="dog").samples)
+
+
+@pytest.mark.parametrize(("initial_scale", "expected"), [("sigma_T", (1.0 - 0.95**5) ** 0.5), ("unit", 1.0)])
+def test_a_run_starts_at_the_scale_that_the_weights_say(initial_scale, expected):
+    tiny = tiny_pipeline().stages[0]
+    made = Denoiser(
+        network=tiny.denoiser.network, parameterization=V(), initial_scale=initial_scale,
+        schedule=TabulatedSchedule(table=[0.05] * 5),  # ends far from pure noise
+    )  # fmt: skip
+    pipe = Pipeline(conditioners=tiny_pipeline().conditioners, stages=[replace(tiny, denoiser=made)])
+    x, seen = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    pipe("cat", noise=x, callback=lambda report: seen.append(report.x_t))
+    assert torch.allclose(seen[0], expected * x)
 
 
 def test_given_noise_starts_the_run(pipe):

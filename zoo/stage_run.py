@@ -48,11 +48,12 @@ class StageRun:
             cond = cond.merge(self._low_res(part, given))
 
         begin = table.start
+        scale = stage.denoiser.start_scale(begin)  # of noise alone
         eps = request.source(shape, purpose="start", samples=samples, stage=address).to(device)
         guidance = [g if request.guidance is None else at_scale(g, request.guidance) for g in stage.guidance]
         mask: Mask | None = None
         if self.number == 0 and request.image is not None and request.measured:
-            x = begin.sigma * eps
+            x = scale * eps
             known = None if request.mask is None else 1.0 - tasks.latent_mask(request.mask, factor).to(device)
             picture = request.image[part].to(device)
             guidance = [with_picture(g, picture, shape=shape, known=known) for g in guidance]
@@ -66,7 +67,7 @@ class StageRun:
                 guidance.append(mask)
                 if request.strength == 1.0:
                     # Where all is drawn anew nothing of the picture may shine through.
-                    x = torch.lerp(x, begin.sigma * eps, free)
+                    x = torch.lerp(x, scale * eps, free)
         elif stage.takes == "latent" and given is not None:
             x = given  # at this stage's first t already: the stage before stopped there
         elif stage.takes == "image" and given is not None:
@@ -74,7 +75,7 @@ class StageRun:
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(given.dtype)
             x = begin.alpha * known + begin.sigma * eps
         else:
-            x = begin.sigma * eps
+            x = scale * eps
 
         denoise = stage.denoiser.bind(cond, table)
         for wrapper in guidance:

@@ -206,6 +206,32 @@ def test_evaluations_are_those_of_the_plan(name):
     assert exact or told is None
 
 
+@pytest.mark.parametrize("inner", ["ddpm", "ddim", "heun", "dpm-solver", "predictor-corrector", "dpmpp-sde"])
+@pytest.mark.parametrize(("steps", "jump", "resamples"), [(9, 2, 3), (4, 3, 2), (3, 5, 4), (1, 1, 2)])
+def test_the_jumps_of_repaint_are_counted(inner, steps, jump, resamples):
+    from zoo.comparison.facts import written
+
+    block = {"name": "repaint", "steps": steps, "sampler": inner, "jump": jump, "resamples": resamples}
+    told = evaluations(written("sampler", block, registry()), lambda: schedule_facts("scaled-linear", registry()))
+    sampler = SAMPLERS["repaint"].load()(sampler=SAMPLERS[inner].load()(), jump=jump, resamples=resamples)
+    assert told == (sampler.plan(ScaledLinearSchedule(), steps).evaluations, True)
+
+
+def test_a_step_cache_differs_by_the_evaluations_of_the_whole_network():
+    cached = pixels(step_cache={"name": "deep-features", "every": 3})
+    assert said(pixels(), cached) == [
+        "of the whole network 50 -> 17", "step cache none -> deep-features (every 3, blocks 2)",
+    ]  # fmt: skip
+    assert said(cached, cached, steps=20) == [
+        "50 -> 20 steps", "network evaluations 50 -> 20", "of the whole network 17 -> 7",
+    ]  # fmt: skip
+
+
+def test_how_large_a_run_starts_is_told():
+    told = said(pixels(), pixels(denoiser=denoiser(initial_scale="unit")))
+    assert told == ["initial scale sigma_T -> unit"]
+
+
 def test_a_grid_with_nodes_of_its_own_is_not_counted():
     block = {"name": "ddim", "steps": 5, "grid": {"name": "goes-back"}}
     assert evaluations(block, lambda: None) is None

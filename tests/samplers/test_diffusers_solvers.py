@@ -5,6 +5,8 @@ import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -27,16 +29,17 @@ from tests.samplers.test_diffusers import (
     zoo_run,
 )
 from tests.samplers.test_original_sdes import Ratios, Times
-from zoo.parameterization import Flow
+from zoo.parameterization import EDM, Flow
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.dpm_solver import DPMSolver
+from zoo.samplers.dpmpp import DPMpp2M
 from zoo.samplers.dpmpp_2s import DPMpp2S
 from zoo.samplers.dpmpp_sde import DPMpp2MSDE
 from zoo.samplers.euler import Euler, EulerAncestral
 from zoo.samplers.grid import Leading
 from zoo.samplers.heun import Heun
 from zoo.samplers.multistep import LMS, PLMS
-from zoo.schedules import FlowSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.schedules import FlowSchedule, LinearSchedule, ScaledLinearSchedule, VESchedule
 
 STEPS = 20
 # diffusers' schedulers that came from k-diffusion keep x / alpha.
@@ -125,6 +128,28 @@ def test_rectified_flow_agrees():
     table = sampler.plan(schedule, STEPS)
     end = sampler(bound_oracle(DATA, schedule, table, Flow()), table, START, noise=no_noise)
     assert relative(end, x) < CLOSE
+
+
+@pytest.mark.parametrize(
+    ("make", "sampler", "other"),
+    [(EDMEulerScheduler, Euler(), DPMpp2M()), (EDMDPMSolverMultistepScheduler, DPMpp2M(), Euler())],
+)
+def test_solvers_of_edms_networks_agree(make, sampler, other):
+    scheduler, reading = make(sigma_min=0.002, sigma_max=80.0, sigma_data=0.5), EDM(sigma_data=0.5)
+    scheduler.set_timesteps(STEPS)
+    sigmas = scheduler.sigmas.double().tolist()
+    x = START * sigmas[0]
+    for t, sigma in zip(scheduler.timesteps, sigmas, strict=False):
+        c_skip, c_out, _ = reading(1.0, sigma)
+        x = scheduler.step((DATA.x0(x, 1.0, sigma) - c_skip * x) / c_out, t, x).prev_sample
+    schedule, ends = VESchedule(sigma_min=0.001, sigma_max=200.0), []
+    for kind in (sampler, other):
+        ours = type(kind)(grid=Ratios(tuple(sigmas[:-1])))
+        table = ours.plan(schedule, STEPS)
+        denoise = bound_oracle(DATA, schedule, table, reading)
+        ends.append(ours(denoise, table, START * table.start.sigma, noise=no_noise))
+    assert relative(ends[0], x) < CLOSE
+    assert relative(ends[1], x) > CLOSE
 
 
 # Single-step solvers: diffusers takes a step's evaluations at nodes of its grid. On one that is even in the log-SNR, of

@@ -178,6 +178,7 @@ def _whole_calls(built: Built, shape: tuple[int, ...]) -> tuple[Turn, Callable[[
     dtype = getattr(torch, asked.precision)
     words = built.words(asked.batch)
     start = stage.sampler.plan(stage.denoiser.schedule).start
+    deviation = stage.denoiser.start_scale(start)  # others take the noise as it is
     scale = next((g.scale for g in stage.guidance if hasattr(g, "scale")), 1.0)  # type: ignore[attr-defined]
     steps = built.row.config["stages"][0]["sampler"].get("steps")  # type: ignore[index]
 
@@ -189,7 +190,7 @@ def _whole_calls(built: Built, shape: tuple[int, ...]) -> tuple[Turn, Callable[[
             source = AddressedNoise(settings.seed + number)
             eps = source(shape, purpose="start", samples=range(asked.batch))
             made = peer(
-                words["prompts"], latents=(eps * start.sigma).to(asked.device, dtype), num_inference_steps=steps,
+                words["prompts"], latents=(eps * deviation).to(asked.device, dtype), num_inference_steps=steps,
                 guidance_scale=scale, eta=0.0, output_type="pt",
             )  # fmt: skip
             return made.images.float().cpu()

@@ -11,6 +11,7 @@
 | `facts` | blocks with their defaults written out, networks by their cards, schedules and evaluations as numbers |
 | `stages` | what differs between two stages |
 | `compare` | all of it, and the sentences |
+| `cost` | what a pipeline will cost: evaluations, parameters, bytes |
 """
 
 from zoo.comparison.compare import Comparison, Difference, compare

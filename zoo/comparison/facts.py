@@ -157,6 +157,8 @@ def evaluations(sampler: Mapping[str, Any], ends: Callable[[], ScheduleFacts | N
         return None
     if block(sampler.get("grid", "trailing")).get("name") not in _GRIDS:
         return None  # a grid that goes back, or a plugin's, has nodes of its own
+    if name == "repaint":
+        return _evaluations_of_repaint(sampler, steps, ends)
     if name in _ONE_EACH:
         return steps, True
     if name == "predictor-corrector":
@@ -174,6 +176,24 @@ def evaluations(sampler: Mapping[str, Any], ends: Callable[[], ScheduleFacts | N
     if name == "annealed-langevin":
         return steps * each, starts
     return each * (steps - clean) + clean, walks if name in ("heun", "edm") else starts
+
+
+def _evaluations_of_repaint(
+    sampler: Mapping[str, Any], steps: int, ends: Callable[[], ScheduleFacts | None]
+) -> tuple[int, bool] | None:
+    """Those of the sampler it holds, over all steps that are walked (zoo.samplers.repaint); only one is to the end."""
+    inner, jump, resamples = block(sampler.get("sampler")), sampler.get("jump"), sampler.get("resamples")
+    if inner.get("name") == "plms" or not isinstance(jump, int) or not isinstance(resamples, int) or jump < 1:
+        return None  # PLMS begins anew in each stretch
+    jumps = len(range(0, steps - jump, jump)) * (resamples - 1)
+    return evaluations({**inner, "steps": steps + jumps * jump}, ends)
+
+
+def full_evaluations(count: int, step_cache: Any, registry: Registry) -> int:
+    """How many of a run's evaluations are of the whole network (zoo.step_cache)."""
+    cache = written("step_cache", step_cache, registry) if step_cache else {}
+    every = cache.get("every")
+    return -(-count // every) if cache.get("name") == "deep-features" and isinstance(every, int) and every else count
 
 
 _REPEATS = {"dpm-solver": "order", "annealed-langevin": "repeats"}  # the argument that says how often a step asks

@@ -13,6 +13,7 @@ from zoo.comparison.facts import (
     Weights,
     brief,
     evaluations,
+    full_evaluations,
     number,
     schedule_facts,
     show,
@@ -23,7 +24,7 @@ from zoo.comparison.sides import Side, block, listed
 from zoo.registry import Registry
 
 # What a denoiser hands its network, as the constructor has it.
-_DENOISER = {"time_input": "index", "time_rounding": "nearest"}
+_DENOISER = {"time_input": "index", "time_rounding": "nearest", "initial_scale": "sigma_T"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ def compare_stages(pair: Pair) -> Iterator[Difference | str]:
     yield from _slot(pair, "autoencoder", "identity")
     yield from _guidance(pair)
     yield from _sampler(pair)
+    caches = [written("step_cache", s["step_cache"], pair.registry) if s.get("step_cache") else None
+              for s in (pair.a, pair.b)]  # fmt: skip
+    if caches[0] != caches[1]:
+        yield pair.differ("step_cache", caches[0], caches[1])
     for key, default in (
         ("size", None), ("interval", [1.0, 0.0]), ("takes", "noise"), ("feeds", "image"), ("listens", []),
         ("augmentation", None),
@@ -214,10 +219,15 @@ def _evaluations(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iter
         else:
             counts.append(evaluations(sampler, lambda s=stage, side=side: _ends(s, side, pair.registry)))
     one, two = counts
-    if one is None or two is None or one == two:
+    if one is None or two is None:
         return
-    said = " -> ".join(("" if exact else "up to ") + str(count) for count, exact in (one, two))
-    yield pair.differ("network_evaluations", one[0], two[0], f"network evaluations {said}")
+    if one != two:
+        said = " -> ".join(("" if exact else "up to ") + str(count) for count, exact in (one, two))
+        yield pair.differ("network_evaluations", one[0], two[0], f"network evaluations {said}")
+    full_a = full_evaluations(one[0], pair.a.get("step_cache"), pair.registry)
+    full_b = full_evaluations(two[0], pair.b.get("step_cache"), pair.registry)
+    if (full_a, full_b) != (one[0], two[0]) and full_a != full_b:
+        yield pair.differ("full_evaluations", full_a, full_b, f"of the whole network {full_a} -> {full_b}")
 
 
 def _ends(stage: Mapping[str, Any], side: Side, registry: Registry) -> ScheduleFacts | None:

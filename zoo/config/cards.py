@@ -41,7 +41,7 @@ class Card:
     component: str
     summary: str
     config: Mapping[str, Any]  # arguments of the component
-    denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding
+    denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding, ...
     contract: Mapping[str, Any]
     raw: Mapping[str, Any]
 
@@ -130,7 +130,7 @@ def check_card(card: Card, registry: Registry) -> dict[str, Any]:
 
 
 def check_denoiser(block: Mapping[str, Any], *, where: str, registry: Registry) -> dict[str, Any]:
-    """The arguments of a denoiser (network, schedule, parameterization, time_input, time_rounding), written out."""
+    """The arguments of a denoiser (network, schedule, parameterization, time_input, ...), written out."""
     return check_arguments(block, read_signature(DENOISER), what="a denoiser", where=where, registry=registry)
 
 

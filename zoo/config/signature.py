@@ -21,6 +21,7 @@ from typing import Any
 from zoo.errors import ConfigError
 
 _FOLLOWED = 16  # links of a chain of base classes, re-exports or aliases
+_PLAIN_DOC = re.compile(r'^(?:class|def) (\w+)(?:\([^()\n]*\))?:\n    """([^"\\]+)"""', re.MULTILINE)
 # Bases outside the package that add no constructor arguments of their own.
 _BARE_BASES = {"object", "ABC", "Module", "Protocol", "Generic", "Enum"}
 
@@ -194,11 +195,19 @@ def read_summary(target: str | Any) -> str:
     if isinstance(target, str):
         module, _, attr = target.partition(":")
         path = find_source(module)
-        text = "" if path is None else path.read_text(encoding="utf-8", errors="replace")
-        found = re.findall(rf'^(?:class|def) {attr}\b(?:\(\w*\))?:\n    """([^"\\]+)"""', text, re.MULTILINE)
+        found = [] if path is None else _plain_docs(path, path.stat().st_mtime_ns).get(attr, [])
         if len(found) == 1:
             return summary(found[0])
     return read_signature(target).summary
+
+
+@lru_cache(maxsize=512)
+def _plain_docs(path: Path, _mtime: int) -> dict[str, list[str]]:
+    """The docstrings below a file's `class` and `def` lines, by name."""
+    docs: dict[str, list[str]] = {}
+    for name, doc in _PLAIN_DOC.findall(path.read_text(encoding="utf-8", errors="replace")):
+        docs.setdefault(name, []).append(doc)
+    return docs
 
 
 def summary(doc: str) -> str:

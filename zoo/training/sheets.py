@@ -30,6 +30,6 @@ def draw(
         wrapped = ClassifierFree(scale=guidance)
         denoise = wrapped.wrap(denoise, denoiser=network, cond=cond, null=null.to(device), table=table)
     source, samples = AddressedNoise(seed), range(count)
-    x = table.start.sigma * source(shape, purpose="start", samples=samples).to(device)
+    x = network.start_scale(table.start) * source(shape, purpose="start", samples=samples).to(device)
     noise = bound(source, shape=shape, samples=samples, device=device)
     return to_uint8(autoencoder.decode(sampler(denoise, table, x, noise=noise))).cpu()

@@ -1,0 +1,114 @@
+"""What a pipeline will cost, told before it runs and without torch: network evaluations, parameters, bytes of weights.
+
+Evaluations follow from sampler, steps and schedule (`facts`), parameters from the headers of the weight files. The
+rest of a run's memory, and its time, depend on the machine; `zoo bench` measures them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.comparison.facts import evaluations, full_evaluations, schedule_facts, weights, written
+from zoo.comparison.sides import Side
+from zoo.config.cards import Card, read_card
+from zoo.errors import WeightsError
+from zoo.registry import Registry
+
+HEADER_LIMIT = 8 * 2**20
+FLOAT32, FLOAT16 = 4, 2  # bytes
+VOCABULARY = 49_408  # CLIP's (zoo.conditioners.vocabulary)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A stage's share; None where it isn't known."""
+
+    stage: str
+    evaluations: int | None  # of the network, for each batch of pictures
+    exact: bool  # whether it takes so many, or at most so many
+    full_evaluations: int | None  # those of the whole network, where a step cache shortens the others
+    parameters: int | None  # of the denoising network
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all stages; `parameters` are those of every weight file that the config names, each counted once."""
+
+    stages: tuple[StageCost, ...]
+    parameters: int
+
+    def bytes_in(self, width: int) -> int:
+        """What the weights take in memory, in numbers of so many bytes."""
+        return width * self.parameters
+
+
+def cost_of(config: Mapping[str, Any], components: Registry) -> Cost:
+    """The cost of a config as `zoo.check` gives it; WeightsError for a weight file whose header can't be read."""
+    side = Side(label=str(config.get("name", "config")), config=config)
+    counted = {name: parameters_of(read_card(name)) for name in dict.fromkeys(_named(config))}
+    stages = []
+    for stage in side.stages:
+        count, exact = _evaluations(stage, side, components)
+        full = None if count is None else full_evaluations(count, stage.get("step_cache"), components)
+        own = stage["denoiser"].get("weights")
+        stages.append(StageCost(stage["name"], count, exact, full, counted.get(own)))
+    return Cost(tuple(stages), sum(counted.values()))
+
+
+def parameters_of(card: Card) -> int:
+    """How many numbers a card's component has once it is loaded, by its weight file's header alone."""
+    header = _header(card)
+    found = 0
+    for name, about in header.items():
+        packed = name.endswith(".scale") and f"{name.removesuffix('.scale')}.int8" in header
+        if name == "__metadata__" or packed or name.startswith(tuple(card.other)):
+            continue
+        shape = about.get("shape") if isinstance(about, dict) else None
+        if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise WeightsError(f"'{card.file}' gives no shape of the tensor '{name[:60]}'; restore it beside its card")
+        if name == "token_embedding.weight" and "token_ids" in header:
+            shape = [VOCABULARY, *shape[1:]]  # a compact table of tokens is restored on loading
+        found += 0 if name == "token_ids" else math.prod(shape)
+    return found
+
+
+def _evaluations(stage: Mapping[str, Any], side: Side, components: Registry) -> tuple[int | None, bool]:
+    if list(stage.get("interval") or [1.0, 0.0]) != [1.0, 0.0]:
+        return None, False  # how many nodes lie within is the grid's to say
+    facts = weights(stage["denoiser"], side, denoiser=True).facts
+    found = evaluations(
+        written("sampler", stage["sampler"], components), lambda: schedule_facts(facts.get("schedule"), components)
+    )
+    return (None, False) if found is None else found
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The weights that a config names, wherever: conditioners, stages, a guidance's classifier."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("weights"), str):
+            yield value["weights"]
+        for inner in value.values():
+            yield from _named(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner)
+
+
+def _header(card: Card) -> dict[str, Any]:
+    mend = "restore it beside its card"
+    try:
+        with card.file.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            text = file.read(size) if size <= HEADER_LIMIT else b""
+        header = json.loads(text)
+    except OSError as error:
+        raise WeightsError(f"the weight file '{card.file}' can't be read ({error.strerror}); {mend}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the weight file '{card.file}' has no readable header; {mend}") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"the weight file '{card.file}' has no readable header; {mend}")
+    return header
