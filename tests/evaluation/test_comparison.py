@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.tiny import tiny_pipeline
 from zoo.data.draws import stream
-from zoo.errors import UsageError, WeightsError
+from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.evaluation import build_extractor, comparison, evaluate
 from zoo.evaluation import features as shards_module
 from zoo.evaluation.features import extract
@@ -324,6 +324,48 @@ def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, caption
         assert sorted(asked) == sorted([*range(35), *range(30, 45)])  # the last shard wasn't full
     assert [(v.key, v.value, v.error) for v in found.values] == whole
     assert longer.generated["count"] == 45
+
+
+def test_out_of_memory_in_drawing_halves_the_batch_and_the_record_says_so(captions, monkeypatch):
+    from zoo.evaluation.drawn import PipelinePictures
+
+    draw = PipelinePictures._draw
+
+    def small(self, ids, batch):
+        if batch > 5:
+            raise torch.OutOfMemoryError("no memory")
+        return draw(self, ids, batch)
+
+    def measured(**settings):
+        return evaluate(tiny_pipeline(steps=1), captions, extractors=[TOY], n=20, **settings)
+
+    expected = measured(batch_size=5)
+    monkeypatch.setattr(PipelinePictures, "_draw", small)
+    found = measured(batch_size=20)
+    assert found.generated["notes"] == {"out of memory: batch halved to 10": 1, "out of memory: batch halved to 5": 1}
+    assert sum("out of memory: batch halved" in w for w in found.warnings) == 2
+    assert [(v.key, v.value) for v in found.values] == [(v.key, v.value) for v in expected.values]
+    monkeypatch.setattr(PipelinePictures, "_draw", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(ZooError, match="ran out of memory with 1 pictures at once"):
+        measured(batch_size=8)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_opened():
+    with pytest.raises(UsageError, match="the device 'cuda:77' is not there"):
+        evaluate("nowhere", "nowhere", device="cuda:77")
+
+
+def test_the_floor_has_no_deviation_of_ranges_that_all_see_one_reference():
+    found = by_front(evaluate(pictures(30, 1), pictures(40, 2), extractors=[TOY], ranges=3))
+    assert found["fd"].ranges == 3
+    assert (found["fd-floor"].error, found["fd-floor"].ranges) == (None, None)
+
+
+def test_a_distance_under_a_named_extractor_is_of_the_one_that_was_given_under_that_name():
+    found = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd-random"], extractors=[TOY])
+    assert [e["name"] for e in found.extractors] == ["random-0-4x2-16"]
+    absent = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd-dinov2"]).absent
+    assert str(absent[0]).startswith("fd: unavailable: needs weights=FILE, a state dict of 'dinov2_vitl14_pretrain'")
 
 
 def test_moments_alone_of_very_many_pictures_still_have_a_distance():

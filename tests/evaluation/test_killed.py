@@ -80,6 +80,23 @@ def test_kill_9_at_draws_and_renames_loses_no_finished_shard_and_counts_nothing_
 
 
 @one_thread
+def test_kill_9_within_a_long_shard_loses_what_was_not_yet_written_in_between_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "PART", 0.0)  # seconds: after every batch
+    whole = values(drawn([]), None)
+    batches = [list(range(i, min(i + BATCH, COUNT))) for i in range(0, COUNT, BATCH)]  # one shard holds them all
+    for number in (4, 3, 0):  # draws before each of them dies
+        process = forked(lambda number=number: values(drawn([], dies_at=number), tmp_path))
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert len(list(tmp_path.rglob("*.part"))) == 1
+        assert not list(tmp_path.rglob("*.npz"))
+    asked = []
+    assert values(drawn(asked), tmp_path) == whole
+    assert asked == batches[7:]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@one_thread
 def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", SHARD)
 

@@ -36,7 +36,7 @@ def measured(folder, *, batch=8, before=lambda ids: None):
             return super().__call__(ids)
 
     drawn = Watched(pipe, count=COUNT, rows=rows, batch_size=batch)
-    metrics = ["fd", "prdc", {"name": "kid", "size": 8}]
+    metrics = ["fd", "prdc", {"name": "kid", "size": 7}]
     found = evaluate(drawn, ArrayPictures(real), metrics=metrics, extractors=[TOY], features=folder, batch=batch)
     return None if found is None else {v.key: [v.value, v.error] for v in found.values}
 
@@ -81,7 +81,7 @@ def test_values_are_one_for_any_number_of_processes_and_any_batch(tmp_path, smal
         assert found.keys() == alone.keys()
         for key, values in found.items():
             assert values[0] == pytest.approx(alone[key][0], rel=1e-6), (key, batch)
-            assert values[1] == pytest.approx(alone[key][1], rel=1e-4), (key, batch)  # between such values
+            assert values[1] == (alone[key][1] and pytest.approx(alone[key][1], rel=1e-4)), (key, batch)
 
 
 @one_thread

@@ -139,7 +139,9 @@ def plan(metrics: Sequence[Asked], extractors: Sequence[Any], *, device: torch.d
     named = [_name(e) for e in extractors]
     for name, metric, under in asked:
         of = getattr(metric, "of", "any")
-        wanted = [under] if under is not None else [e for e in extractors if _fits(e, of)]
+        wanted = [e for e in extractors if (_fits(e, of) if under is None else _name(e) == under)]
+        if under is not None and not wanted:
+            wanted = [under]
         if not wanted:
             wanted = [builder.default(of)]
         for extractor in wanted:

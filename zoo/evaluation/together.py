@@ -19,7 +19,7 @@ from torch import Tensor
 from zoo.errors import UsageError
 from zoo.evaluation.asked import Plan
 from zoo.evaluation.extractor import MAIN, look
-from zoo.evaluation.features import Features, extract, fill
+from zoo.evaluation.features import SCHEMA, Features, extract, fill
 from zoo.evaluation.inception import NAME as INCEPTION
 from zoo.evaluation.pairs import LAYER as PAIRS
 from zoo.evaluation.pairs import Pairs
@@ -93,7 +93,7 @@ class Run:
         """A folder by what is in it: another extractor, other layers or other pictures have another one."""
         if self.folder is None:
             return None
-        said = [together.name, together.sha256, self._layers(together), self.batch, pictures.fingerprint()]
+        said = [SCHEMA, together.name, together.sha256, self._layers(together), self.batch, pictures.fingerprint()]
         return self.folder / hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
     def _watch(self, name: str) -> Callable[[int, int], object] | None:
