@@ -16,7 +16,7 @@ from zoo.evaluation import features as shards_module
 from zoo.evaluation.features import extract
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.hit_score import Judge
-from zoo.evaluation.kernel import kernel_distance
+from zoo.evaluation.kernel import cmmd, kernel_distance
 from zoo.evaluation.pictures import ArrayPictures
 from zoo.evaluation.processes import Processes
 
@@ -127,6 +127,7 @@ def test_a_wrong_weight_file_is_refused_before_anything_is_looked_at(tmp_path, m
         (["kid"], 30, "kid: refused: it needs 1000 pictures of each set, and 30 of 'set 1'"),
         ([{"name": "kid", "size": 20}], 15, "needs 20 pictures of each set, and 15 of"),
         ([{"name": "prdc", "k": 30}], 30, "it needs 31 pictures"),
+        (["fd"], 1, "fd: refused: it needs 2 pictures of each set, and 1 of 'set 1'"),
         (["clip"], 30, "asked to show; give metadata.jsonl"),
         (["hit-score"], 30, "asked to show"),
     ],
@@ -267,6 +268,28 @@ def test_a_pipeline_is_measured_as_the_pictures_it_draws_for_the_captions(captio
     clip = zoo.load("emoji-evaluator")
     expected = (clip.images(drawn) * clip.texts(words)).sum(1).clamp(min=0).mean() * 100
     assert score.value == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_metrics_of_a_clip_are_of_whichever_clip_was_given(captions):
+    class Means:
+        name, sha256 = "means", "ab" * 32
+
+        def images(self, shown, *, batch=64):
+            return torch.nn.functional.normalize(shown.float().flatten(2)[:, :, :8].flatten(1), dim=-1)
+
+        def texts(self, words, *, batch=512):
+            return torch.stack([torch.nn.functional.normalize(torch.tensor([len(w), *range(23)]).float(), dim=0)
+                                for w in words])  # fmt: skip
+
+    found = evaluate(captions, pictures(14, 3, size=40), metrics=["cmmd", "clip"], extractors=[Means(), TOY])
+    values, judge = by_front(found), Means()
+    rows = [json.loads(line) for line in (captions / "metadata.jsonl").read_text().splitlines()]
+    x, y = (judge.images(p.images) for p in (pictures(12, 5, size=40), pictures(14, 3, size=40)))
+    assert values["cmmd"].key == "cmmd[means@abababab]@12"
+    assert values["cmmd"].value == pytest.approx(cmmd(x, y))
+    expected = 100 * (x * judge.texts([r["text"] for r in rows])).sum(1).clamp(min=0).mean()
+    assert values["clip-score"].value == pytest.approx(float(expected), rel=1e-5)
+    assert len(found.extractors) == 1
 
 
 def test_the_hit_score_is_the_judges(captions):

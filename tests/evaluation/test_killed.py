@@ -114,7 +114,7 @@ def killed_at_random(folder, kills, seed=0):
     process.join()
     longest = perf_counter() - begun
     where = folder / "run-0"
-    while done < kills or where.exists():
+    while done < kills or not ended or where.exists():
         process = forked(lambda where=where: work(where))
         process.join(chance.uniform(0.0, longest) if done < kills else None)
         if process.is_alive():
@@ -134,9 +134,7 @@ def killed_at_random(folder, kills, seed=0):
 @one_thread
 def test_kill_9_at_random_moments_changes_no_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", SHARD)
-    monkeypatch.setattr(shards_module, "PART", 0.0)
-    ended, wrong = killed_at_random(tmp_path, 6)
-    assert (ended > 0, wrong) == (True, 0)
+    assert killed_at_random(tmp_path, 3)[1] == 0
 
 
 @one_thread
