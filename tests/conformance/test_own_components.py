@@ -61,6 +61,7 @@ OTHERWISE = {
     "network/clip": "it is trained on pairs and denoises nothing",
     "extractor/clip": "its weights are a card's",
     "extractor/inception-2015": "its weights are published and not shipped",
+    "extractor/dinov2": "its weights are published and not shipped",
     "extractor/timm": "its weights are published and not shipped",
     "extractor/openclip": "its weights are published and not shipped",
 }

@@ -10,13 +10,13 @@ from PIL import Image
 
 from tests.tiny import tiny_pipeline
 from zoo.data.draws import stream
-from zoo.errors import UsageError, WeightsError
+from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.evaluation import build_extractor, comparison, evaluate
 from zoo.evaluation import features as shards_module
 from zoo.evaluation.features import extract
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.hit_score import Judge
-from zoo.evaluation.kernel import kernel_distance
+from zoo.evaluation.kernel import cmmd, kernel_distance
 from zoo.evaluation.pictures import ArrayPictures
 from zoo.evaluation.processes import Processes
 
@@ -127,6 +127,7 @@ def test_a_wrong_weight_file_is_refused_before_anything_is_looked_at(tmp_path, m
         (["kid"], 30, "kid: refused: it needs 1000 pictures of each set, and 30 of 'set 1'"),
         ([{"name": "kid", "size": 20}], 15, "needs 20 pictures of each set, and 15 of"),
         ([{"name": "prdc", "k": 30}], 30, "it needs 31 pictures"),
+        (["fd"], 1, "fd: refused: it needs 2 pictures of each set, and 1 of 'set 1'"),
         (["clip"], 30, "asked to show; give metadata.jsonl"),
         (["hit-score"], 30, "asked to show"),
     ],
@@ -269,6 +270,28 @@ def test_a_pipeline_is_measured_as_the_pictures_it_draws_for_the_captions(captio
     assert score.value == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_metrics_of_a_clip_are_of_whichever_clip_was_given(captions):
+    class Means:
+        name, sha256 = "means", "ab" * 32
+
+        def images(self, shown, *, batch=64):
+            return torch.nn.functional.normalize(shown.float().flatten(2)[:, :, :8].flatten(1), dim=-1)
+
+        def texts(self, words, *, batch=512):
+            return torch.stack([torch.nn.functional.normalize(torch.tensor([len(w), *range(23)]).float(), dim=0)
+                                for w in words])  # fmt: skip
+
+    found = evaluate(captions, pictures(14, 3, size=40), metrics=["cmmd", "clip"], extractors=[Means(), TOY])
+    values, judge = by_front(found), Means()
+    rows = [json.loads(line) for line in (captions / "metadata.jsonl").read_text().splitlines()]
+    x, y = (judge.images(p.images) for p in (pictures(12, 5, size=40), pictures(14, 3, size=40)))
+    assert values["cmmd"].key == "cmmd[means@abababab]@12"
+    assert values["cmmd"].value == pytest.approx(cmmd(x, y))
+    expected = 100 * (x * judge.texts([r["text"] for r in rows])).sum(1).clamp(min=0).mean()
+    assert values["clip-score"].value == pytest.approx(float(expected), rel=1e-5)
+    assert len(found.extractors) == 1
+
+
 def test_the_hit_score_is_the_judges(captions):
     import zoo
 
@@ -324,6 +347,48 @@ def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, caption
         assert sorted(asked) == sorted([*range(35), *range(30, 45)])  # the last shard wasn't full
     assert [(v.key, v.value, v.error) for v in found.values] == whole
     assert longer.generated["count"] == 45
+
+
+def test_out_of_memory_in_drawing_halves_the_batch_and_the_record_says_so(captions, monkeypatch):
+    from zoo.evaluation.drawn import PipelinePictures
+
+    draw = PipelinePictures._draw
+
+    def small(self, ids, batch):
+        if batch > 5:
+            raise torch.OutOfMemoryError("no memory")
+        return draw(self, ids, batch)
+
+    def measured(**settings):
+        return evaluate(tiny_pipeline(steps=1), captions, extractors=[TOY], n=20, **settings)
+
+    expected = measured(batch_size=5)
+    monkeypatch.setattr(PipelinePictures, "_draw", small)
+    found = measured(batch_size=20)
+    assert found.generated["notes"] == {"out of memory: batch halved to 10": 1, "out of memory: batch halved to 5": 1}
+    assert sum("out of memory: batch halved" in w for w in found.warnings) == 2
+    assert [(v.key, v.value) for v in found.values] == [(v.key, v.value) for v in expected.values]
+    monkeypatch.setattr(PipelinePictures, "_draw", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(ZooError, match="ran out of memory with 1 pictures at once"):
+        measured(batch_size=8)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_opened():
+    with pytest.raises(UsageError, match="the device 'cuda:77' is not there"):
+        evaluate("nowhere", "nowhere", device="cuda:77")
+
+
+def test_the_floor_has_no_deviation_of_ranges_that_all_see_one_reference():
+    found = by_front(evaluate(pictures(30, 1), pictures(40, 2), extractors=[TOY], ranges=3))
+    assert found["fd"].ranges == 3
+    assert (found["fd-floor"].error, found["fd-floor"].ranges) == (None, None)
+
+
+def test_a_distance_under_a_named_extractor_is_of_the_one_that_was_given_under_that_name():
+    found = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd-random"], extractors=[TOY])
+    assert [e["name"] for e in found.extractors] == ["random-0-4x2-16"]
+    absent = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd-dinov2"]).absent
+    assert str(absent[0]).startswith("fd: unavailable: needs weights=FILE, a state dict of 'dinov2_vitl14_pretrain'")
 
 
 def test_moments_alone_of_very_many_pictures_still_have_a_distance():

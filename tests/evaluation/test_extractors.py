@@ -142,6 +142,93 @@ def test_any_backbone_of_timm_is_an_extractor_under_its_name(tmp_path):
         build_extractor("timm", model="no-such-network", weights=str(path))
 
 
+@pytest.fixture
+def small_dinov2(monkeypatch):
+    """timm's DINOv2 of width 32 and depth 2."""
+    whole = timm.create_model
+
+    def small(name, **said):
+        return whole(name, **{"embed_dim": 32, "depth": 2, "num_heads": 2, **said})
+
+    monkeypatch.setattr(timm, "create_model", small)
+    torch.manual_seed(0)
+    network = small("vit_large_patch14_dinov2", num_classes=0, img_size=70).eval()
+    for name, tensor in network.state_dict().items():  # layer scales of 1e-5 would hide the blocks
+        tensor.copy_(torch.randn(tensor.shape) * 0.3 + ("norm" in name and name.endswith("weight")))
+    return network
+
+
+def test_dinov2_is_its_authors_with_their_way_to_resample_positions(tmp_path, small_dinov2):
+    from transformers import Dinov2Config, Dinov2Model
+
+    state = small_dinov2.state_dict()
+    path = tmp_path / "dinov2.pth"
+    torch.save({**state, "mask_token": torch.zeros(1, 32)}, path)
+    extractor = build_extractor("dinov2", weights=str(path))
+    assert (extractor.name, extractor.sha256) == ("dinov2-vitl14", hashlib.sha256(path.read_bytes()).hexdigest())
+    # Their interpolate_pos_encoding: 5x5 places to 16x16, 0.1 added before the division.
+    grid = state["pos_embed"][:, 1:].reshape(1, 5, 5, 32).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, scale_factor=((16 + 0.1) / 5,) * 2, mode="bicubic")
+    assert grid.shape[-2:] == (16, 16)
+    theirs = Dinov2Model(Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=14, layer_norm_eps=1e-6,
+    )).eval()  # fmt: skip
+    theirs.load_state_dict(in_transformers_names(state, grid, list(theirs.state_dict())))
+    shown = pictures(2, (224, 224))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = theirs((shown / 255 - mean) / std).pooler_output
+    torch.testing.assert_close(extractor.images(shown, batch=1), expected, rtol=1e-4, atol=1e-4)
+    assert extractor.images(pictures(1, (30, 50))).shape == (1, 32)
+    torch.save({"x": torch.zeros(2)}, path)
+    with pytest.raises(WeightsError, match="no 'pos_embed'"):
+        build_extractor("dinov2", weights=str(path))
+    with pytest.raises(Unavailable, match="needs weights=FILE, a state dict of 'dinov2_vitl14_pretrain'"):
+        build_extractor("dinov2")
+    with pytest.raises(UsageError, match="vits14, vitb14, vitl14"):
+        build_extractor("dinov2", model="vitx")
+
+
+def in_transformers_names(state, grid, names):
+    """A DINOv2 state dict in transformers' names (`names`: they differ by version), with positions of its size."""
+    found = {
+        "embeddings.mask_token": torch.zeros(1, 32),
+        "embeddings.cls_token": state["cls_token"],
+        "embeddings.position_embeddings": torch.cat(
+            [state["pos_embed"][:, :1], grid.flatten(2).transpose(1, 2)], dim=1
+        ),
+        "embeddings.patch_embeddings.projection.weight": state["patch_embed.proj.weight"],
+        "embeddings.patch_embeddings.projection.bias": state["patch_embed.proj.bias"],
+        "layernorm.weight": state["norm.weight"], "layernorm.bias": state["norm.bias"],
+    }  # fmt: skip
+    for i in range(2):
+        ours, to = f"blocks.{i}.", f"encoder.layer.{i}."
+        for part in ("weight", "bias"):
+            rows = [*state[f"{ours}attn.qkv.{part}"].chunk(3), state[f"{ours}attn.proj.{part}"]]
+            # In their order: query, key, value, output.
+            attention = [n for n in names if n.startswith(f"{to}attention.") and n.endswith(part)]
+            found |= dict(zip(attention, rows, strict=True))
+            for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
+                found[f"{to}{name}.{part}"] = state[f"{ours}{name}.{part}"]
+        for n in (1, 2):
+            found[f"{to}layer_scale{n}.lambda1"] = state[f"{ours}ls{n}.gamma"]
+    return found
+
+
+def test_timms_own_dinov2_is_another_extractor(tmp_path, small_dinov2):
+    path = tmp_path / "dinov2.pth"
+    state = small_dinov2.state_dict()
+    torch.save({**state, "pos_embed": torch.randn(1, 1 + 37 * 37, 32)}, path)  # as timm's, for 518 pixels
+    ours, timms = (
+        build_extractor("dinov2", model="vits14", weights=str(path)),
+        build_extractor("timm", model="vit_small_patch14_dinov2", weights=str(path), size=224),
+    )
+    assert timms.name == "timm-vit_small_patch14_dinov2-224"
+    shown = pictures(1, (40, 40))
+    assert ours.images(shown).shape == timms.images(shown).shape == (1, 32)
+    assert (ours.images(shown) - timms.images(shown)).abs().max() > 1e-3
+
+
 TINY = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 16, "layers": 1, "width": 64, "patch_size": 8},

@@ -1,7 +1,9 @@
 """Pictures to features: sources, shards, resuming."""
 
 import io
+import struct
 import zipfile
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -92,6 +94,33 @@ def test_a_damaged_shard_is_made_again_and_another_extractors_is_refused(tmp_pat
         extract(ArrayPictures(pictures() // 2), Counting(), folder=tmp_path)
 
 
+def test_what_was_noted_and_counted_of_a_part_is_kept_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "PART", 0.0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(6):
+        (folder / f"{i}.png").write_bytes(picture("L" if i % 2 else "RGB"))
+    whole = extract(FolderPictures(folder), Counting(), batch=2)
+
+    class Stopping(Counting):
+        def images(self, shown, *, batch=64):
+            if self.seen == 4:
+                raise KeyboardInterrupt
+            return super().images(shown)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(FolderPictures(folder), Stopping(), batch=2, folder=tmp_path / "kept")
+    told, extractor = [], Counting()
+    found = extract(
+        FolderPictures(folder), extractor, batch=2, folder=tmp_path / "kept", progress=lambda *n: told.append(n)
+    )
+    assert extractor.seen == 2
+    assert told == [(4, 6), (6, 6)]
+    assert (found.notes, found.sizes, found.pictures_sha256) == (whole.notes, whole.sizes, whole.pictures_sha256)
+    assert found.notes == {"grey, made RGB": 3}
+    np.testing.assert_array_equal(found.array(), whole.array())
+
+
 def test_above_a_number_of_samples_moments_alone_are_kept(small_shards):
     found, whole = (extract(ArrayPictures(pictures()), Counting(), keep=k) for k in (20, 25))
     np.testing.assert_array_equal(found.moment().mean, whole.moment().mean)
@@ -175,8 +204,11 @@ def test_what_would_change_numbers_silently_is_refused(tmp_path):
     with pytest.raises(UsageError, match="transparent"):
         of(picture("RGBA"))
     assert of(picture("RGBA"), background="white")[0].shape == (3, 8, 8)
+    for data in (sixteen_bits(), sixteen_bits_of(3), sixteen_bits_of(1), b"P6 2 2 65535\n" + bytes(24)):
+        with pytest.raises(UsageError, match="8 bits"):
+            of(data)
     with pytest.raises(UsageError, match="8 bits"):
-        of(sixteen_bits())
+        of(sixteen_bits_of(4), background="white")
     with pytest.raises(UsageError, match="not a picture"):
         of(b"no picture")
     frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
@@ -185,12 +217,48 @@ def test_what_would_change_numbers_silently_is_refused(tmp_path):
     (tmp_path / "x.png").unlink()
     with pytest.raises(UsageError, match="animated"):
         of(buffer.getvalue(), name="x.gif")
+    for format, name in (("PNG", "x.png"), ("WEBP", "x.webp"), ("TIFF", "x.tiff")):
+        buffer = io.BytesIO()
+        frames[0].save(buffer, format=format, save_all=True, append_images=frames[1:])
+        for file in tmp_path.iterdir():
+            file.unlink()
+        with pytest.raises(UsageError, match=f"'{name}' in .* is animated"):
+            of(buffer.getvalue(), name=name)
+
+
+def test_other_colours_than_rgb_are_made_rgb_and_counted(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(picture("CMYK", format="JPEG"))
+    (tmp_path / "b.png").write_bytes(picture("P"))  # a palette's colours are RGB as they are
+    source = FolderPictures(tmp_path)
+    assert [p.shape for p in source(range(2))] == [(3, 8, 8)] * 2
+    assert source.notes == Counter({"CMYK, made RGB": 1, "JPEG, which scores otherwise than PNG": 1})
+
+
+def test_two_files_of_one_name_in_a_zip_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        archive.writestr("a.png", picture())
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.png", picture("L"))
+    with pytest.raises(UsageError, match="holds two files of one name"):
+        FolderPictures(tmp_path / "twice.zip")
 
 
 def sixteen_bits():
     buffer = io.BytesIO()
     Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def sixteen_bits_of(channels):
+    """A PNG of 16 bits a channel, which PIL hands out as 8."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    kinds = {1: 0, 3: 2, 4: 6}
+    head = struct.pack(">IIBBBBB", 2, 2, 16, kinds[channels], 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(4 * channels)) * 2)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def test_a_source_without_pictures_is_told(tmp_path):

@@ -1,8 +1,12 @@
 """An evaluation that is killed (SIGKILL, in a fork) at a draw or at a rename goes on and ends with the same bits."""
 
+import json
 import os
+import random
+import shutil
 import signal
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -77,6 +81,60 @@ def test_kill_9_at_draws_and_renames_loses_no_finished_shard_and_counts_nothing_
                if f"{start:09d}-{min(start + SHARD, COUNT):09d}.npz" not in finished]  # fmt: skip
     assert [i for ids in asked for i in ids] == missing
     assert values(drawn([], dies_at=0), tmp_path) == whole  # nothing is drawn any more
+
+
+@one_thread
+def test_kill_9_within_a_long_shard_loses_what_was_not_yet_written_in_between_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "PART", 0.0)  # seconds: after every batch
+    whole = values(drawn([]), None)
+    batches = [list(range(i, min(i + BATCH, COUNT))) for i in range(0, COUNT, BATCH)]  # one shard holds them all
+    for number in (4, 3, 0):  # draws before each of them dies
+        process = forked(lambda number=number: values(drawn([], dies_at=number), tmp_path))
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert len(list(tmp_path.rglob("*.part"))) == 1
+        assert not list(tmp_path.rglob("*.npz"))
+    asked = []
+    assert values(drawn(asked), tmp_path) == whole
+    assert asked == batches[7:]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def killed_at_random(folder, kills, seed=0):
+    """Kill evaluations at random moments, `kills` times; (runs that ended, those of them with other values)."""
+    chance = random.Random(seed)
+    source = ArrayPictures(np.stack([(picture(i).numpy() * 255).astype(np.uint8) for i in range(COUNT)]))
+    whole, done, ended, wrong = values(source, None), 0, 0, 0
+
+    def work(where):
+        (where.parent / f"{where.name}.json").write_text(json.dumps(values(source, where)))
+
+    begun = perf_counter()
+    process = forked(lambda: work(folder / "warm"))
+    process.join()
+    longest = perf_counter() - begun
+    where = folder / "run-0"
+    while done < kills or not ended or where.exists():
+        process = forked(lambda where=where: work(where))
+        process.join(chance.uniform(0.0, longest) if done < kills else None)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        if process.exitcode == -signal.SIGKILL:
+            done += 1
+            continue
+        ended += 1
+        found = json.loads((folder / f"{where.name}.json").read_text())
+        wrong += process.exitcode != 0 or [tuple(v) for v in found] != whole
+        shutil.rmtree(where)
+        where = folder / f"run-{ended}"
+    return ended, wrong
+
+
+@one_thread
+def test_kill_9_at_random_moments_changes_no_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD", SHARD)
+    assert killed_at_random(tmp_path, 3)[1] == 0
 
 
 @one_thread

@@ -63,6 +63,20 @@ def test_mu_and_sigma_alone_need_a_stated_protocol(tmp_path):
         read_statistics(common(tmp_path / "small.npz", width=64), protocol="fid-tf1")
 
 
+def test_adms_spatial_statistics_are_put_in_our_order(tmp_path):
+    """Theirs are (17, 17, 7) laid out, ours (7, 17, 17); one order against the other would be another distance."""
+    rng = np.random.default_rng(0)
+    theirs = rng.standard_normal((6, 17, 17, 7)) * np.arange(1, 8)
+    ours = theirs.transpose(0, 3, 1, 2).reshape(6, -1)
+    flat = theirs.reshape(6, -1)
+    path = common(tmp_path / "adm.npz", mu_s=flat.mean(axis=0), sigma_s=np.cov(flat, rowvar=False))
+    found = read_statistics(path, protocol="fid-tf1").moment("spatial")
+    np.testing.assert_allclose(found.mean, ours.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.covariance, np.cov(ours, rowvar=False), rtol=1e-9, atol=1e-12)
+    with pytest.raises(UsageError, match="has 9 features where the 2015 Inception has 2023"):
+        read_statistics(common(tmp_path / "other.npz", mu_s=np.zeros(9), sigma_s=np.eye(9)), protocol="fid-tf1")
+
+
 def test_statistics_of_unknown_n_give_the_distance_of_their_gaussian():
     array, other = features(40).array(), features(50, seed=2)
     known = Moments.of(array)

@@ -38,7 +38,7 @@ class Timm(nn.Module):
         super().__init__()
         import timm
 
-        path, self.sha256 = _weights("timm", model, weights, sha256)
+        path, self.sha256 = weights_and_hash("timm", model, weights, sha256)
         try:
             network: Any = timm.create_model(
                 model, pretrained=False, num_classes=0
@@ -59,13 +59,13 @@ class Timm(nn.Module):
         self.size = (int(high), int(wide))
         self.name = f"timm-{model}-{self.size[0]}"
         self.network.eval().requires_grad_(False)
-        _register_range(self, config["mean"], config["std"])
+        register_range(self, config["mean"], config["std"])
 
     @torch.inference_mode()
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         """uint8 (N, 3, H, W) -> features (N, D)."""
         check_pictures(pictures)
-        parts = [self.network(_normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]
+        parts = [self.network(normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]
         return torch.cat(parts).flatten(1).float()
 
 
@@ -83,7 +83,7 @@ class OpenClip(nn.Module):
         super().__init__()
         import open_clip
 
-        path, self.sha256 = _weights("openclip", model, weights, sha256)
+        path, self.sha256 = weights_and_hash("openclip", model, weights, sha256)
         if model not in open_clip.list_models():
             raise ConfigError(f"open_clip knows no model '{model}'; see open_clip.list_models()")
         clip: Any = open_clip.create_model(model, pretrained=None)
@@ -94,14 +94,14 @@ class OpenClip(nn.Module):
         side: Any = clip.visual.image_size
         self.size = (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
         self.name = f"openclip-{model}"
-        _register_range(self, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+        register_range(self, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
     @torch.inference_mode()
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         """uint8 (N, 3, H, W) -> unit embeddings (N, D); the whole picture is resized, nothing is cropped."""
         check_pictures(pictures)
         clip: Any = self.clip
-        parts = [clip.encode_image(_normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]
+        parts = [clip.encode_image(normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     @torch.inference_mode()
@@ -116,7 +116,7 @@ class OpenClip(nn.Module):
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
 
-def _weights(extractor: str, model: str, weights: str | None, sha256: str | None) -> tuple[Path, str]:
+def weights_and_hash(extractor: str, model: str, weights: str | None, sha256: str | None) -> tuple[Path, str]:
     """The file and its hash, before anything is opened or built."""
     if weights is None:
         what = f"SHA-256 {sha256}" if sha256 else "of any hash, which will be in the key"
@@ -131,11 +131,11 @@ def _weights(extractor: str, model: str, weights: str | None, sha256: str | None
     return path, found
 
 
-def _register_range(module: nn.Module, mean: Collection[float], std: Collection[float]) -> None:
+def register_range(module: nn.Module, mean: Collection[float], std: Collection[float]) -> None:
     for name, value in (("mean", mean), ("std", std)):
         module.register_buffer(name, torch.tensor(tuple(value)).view(1, 3, 1, 1), persistent=False)
 
 
-def _normalised(module: nn.Module, pictures: Tensor) -> Tensor:
+def normalised(module: nn.Module, pictures: Tensor) -> Tensor:
     mean, std = module.get_buffer("mean"), module.get_buffer("std")
     return (pictures.to(mean.device).float() / 255.0 - mean) / std

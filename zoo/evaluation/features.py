@@ -2,7 +2,8 @@
 
 A shard is 1,000 consecutive sample ids. Inside it pictures are shown to the extractor in batches that always start at
 the same ids, so features don't depend on how many processes work. Its features are kept as float32 in one file,
-written atomically; a run that was killed makes what is missing and counts nothing twice:
+written atomically; a run that was killed makes what is missing and counts nothing twice (of a shard that takes long,
+what is done is written in between, and less than a minute's work is lost):
 
     fill(pictures, extractor, folder="f", rank=rank, world=world)     # each process its shards
     features = extract(pictures, extractor, folder="f")               # reads them all, in order
@@ -21,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -28,15 +30,16 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError
-from zoo.evaluation.extractor import MAIN, Extractor, look
+from zoo.evaluation.extractor import MAIN, Comparing, Extractor, look
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.pictures import Pictures
 from zoo.training.checkpoint import write_atomically
 
-SCHEMA = "zoo.features/1"
+SCHEMA = "zoo.features/2"
 SHARD = 1000  # sample ids
 BATCH = 50  # pictures an extractor is shown at once
 KEEP = 100_000  # samples above which moments alone are kept
+PART = 30.0  # seconds after which an unfinished shard is written in between
 Progress = Callable[[int, int], object]  # pictures done, of how many
 
 
@@ -162,33 +165,53 @@ def _shard(
         if kept is not None:
             count.add(len(ids))
             return kept
-    before = Counter(pictures.notes)
-    pixels, sizes = hashlib.sha256(), Counter[str]()
-    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for start in range(ids.start, ids.stop, batch):
-        shown = pictures(range(start, min(start + batch, ids.stop)))
+    unfinished = None if path is None else path.with_suffix(".part")
+    arrays, told = (None if unfinished is None else _read(unfinished, header)) or ({}, {})
+    rows: dict[str, list[Tensor]] = {layer: [torch.from_numpy(arrays[layer])] if told else [] for layer in layers}
+    digests: list[str] = list(told.get("digests", ()))  # of each picture's pixels
+    sizes, notes = Counter[str](told.get("sizes", {})), Counter[str](told.get("notes", {}))
+    count.add(len(digests))
+    saved = monotonic()
+    for start in range(ids.start + len(digests), ids.stop, batch):
+        samples = range(start, min(start + batch, ids.stop))
+        before = Counter(pictures.notes)
+        shown = pictures(samples)
+        notes.update(Counter(pictures.notes) - before)
         for picture in shown:
             sizes[f"{picture.shape[1]}x{picture.shape[2]}"] += 1
-            pixels.update(f"{tuple(picture.shape)}".encode() + picture.contiguous().numpy().tobytes())
-        for layer, found in _look(extractor, shown, layers, batch).items():
+            pixels = f"{tuple(picture.shape)}".encode() + picture.contiguous().numpy().tobytes()
+            digests.append(hashlib.sha256(pixels).hexdigest())
+        seen = _look(extractor, shown, layers, batch)
+        if isinstance(extractor, Comparing):
+            seen |= extractor.compare(shown, samples, layers)
+        for layer, found in seen.items():
             rows[layer].append(found)
         count.add(len(shown))
-    arrays = {layer: torch.cat(found).numpy() for layer, found in rows.items()}
-    header |= {"pixels": pixels.hexdigest(), "notes": dict(Counter(pictures.notes) - before), "sizes": dict(sizes)}
-    if path is not None:
+        if unfinished is not None and samples.stop < ids.stop and monotonic() - saved >= PART:
+            _write(unfinished, _joined(rows), {**header, "digests": digests, "sizes": sizes, "notes": notes})
+            saved = monotonic()
+    arrays = _joined(rows)
+    all_pixels = hashlib.sha256("".join(digests).encode()).hexdigest()
+    header |= {"pixels": all_pixels, "notes": dict(notes), "sizes": dict(sizes)}
+    if path is not None and unfinished is not None:
         _write(path, arrays, header)
+        unfinished.unlink(missing_ok=True)
     return arrays, header
 
 
+def _joined(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, np.ndarray]:
+    return {layer: torch.cat(list(found)).numpy() for layer, found in rows.items()}
+
+
 def _look(extractor: Extractor, shown: Sequence[Tensor], layers: Sequence[str], batch: int) -> dict[str, Tensor]:
-    """The layers of one batch; pictures of one size are shown together, and put back in their order."""
+    """The layers of one batch that are of single pictures; those of one size are shown together, and put back."""
     sizes: dict[tuple[int, ...], list[int]] = {}
     for i, picture in enumerate(shown):
         sizes.setdefault(tuple(picture.shape), []).append(i)
     order = [i for places in sizes.values() for i in places]
     seen = [look(extractor, torch.stack([shown[i] for i in places]), layers, batch=batch) for places in sizes.values()]
     back = torch.tensor(order).argsort()
-    return {layer: torch.cat([s[layer] for s in seen])[back] for layer in layers}
+    return {layer: torch.cat([s[layer] for s in seen])[back] for layer in seen[0]}
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:
