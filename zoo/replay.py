@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ class Replay:
     mean: float | None = None
     share: float | None = None
     because: tuple[str, ...] = ()
+    array: bool = False  # an .npy was drawn again
     picture: Image.Image | None = field(default=None, repr=False, compare=False)  # as drawn now, or a view of arrays
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class Replay:
 
     def __str__(self) -> str:
         if self.verdict == "equal":
-            return "bit-equal: every value of every pixel is the same"
+            return f"bit-equal: every value {'' if self.array else 'of every pixel '}is the same"
         reasons = "; ".join(self.because) or (
             "nothing that the record states is otherwise here: another processor or number of threads rounds "
             "otherwise, or the picture was changed after it was drawn"
@@ -123,14 +124,8 @@ def replay(
         raise UsageError(f"'{source}' can't be drawn again: {error}") from error
     if isinstance(made, ArrayGeneration):
         low, high = made.values
-        scale = 255.0 / (high - low)
-        return _compare(
-            before.astype(np.float64) * scale,
-            made.numpy.astype(np.float64) * scale,
-            made.view,
-            tolerance,
-            tuple(reasons),
-        )
+        was, is_now = (array.astype(np.float64) * (255.0 / (high - low)) for array in (before, made.numpy))
+        return replace(_compare(was, is_now, made.view, tolerance, tuple(reasons)), array=True)
     now = made.images[0] if len(images) == 1 else sheet(made.images)
     found = np.asarray(now.convert("RGB"), dtype=np.int16)
     return _compare(before.astype(np.int16), found, now, tolerance, tuple(reasons))

@@ -149,5 +149,5 @@ def test_waves_are_the_same_each_time_and_others_for_validation():
 
 @pytest.mark.parametrize("wrong", [{"high": 9.0}, {"low": 0.0}, {"size": (1, 8)}, {"count": 0}, {"amplitude": 0.0}])
 def test_waves_that_can_not_be_are_refused(wrong):
-    with pytest.raises(ConfigError, match="give|least"):
+    with pytest.raises(ConfigError, match=r"give|least"):
         Sines(**{"size": 16, **wrong})
