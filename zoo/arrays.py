@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from zoo.record import RECORD_KEY
 SHOWN = 16  # samples in a picture
 SLICES = 8  # of a volume
 SIGNAL = (192, 96)  # width and height of a signal's cell
-SIDE = 96  # pixels that a field or a slice is enlarged to, at most
+SIDE = 96  # pixels that a field is enlarged to, at most, and a slice of a volume to half of that
 COLOURS = ("#2f6fb7", "#e2843b", "#2f9e77", "#a24fa8")
 
 
@@ -48,7 +48,7 @@ class ArrayGeneration(Generation):
         for name, value in (("samples", samples), ("arrays", arrays), ("values", values), ("record", record)):
             object.__setattr__(self, name, value)
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         if name == "tensor":  # `images` and `sheet` ask for it
             raise UsageError(
                 "what this pipeline draws are arrays, not pictures; read .arrays or .numpy, or .view for a look"
@@ -159,11 +159,11 @@ def _signal(sample: Tensor) -> Image.Image:
     return cell
 
 
-def _field(sample: Tensor) -> Image.Image:
+def _field(sample: Tensor, side: int = SIDE) -> Image.Image:
     """(C, H, W) in [0, 1] -> grey, or colour where there are three channels."""
     pixels = sample if sample.shape[0] == 3 else sample[:1].expand(3, -1, -1)
     array = pixels.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    times = max(1, SIDE // max(array.shape[:2]))
+    times = max(1, side // max(array.shape[:2]))
     return Image.fromarray(array).resize((array.shape[1] * times, array.shape[0] * times), Image.Resampling.NEAREST)
 
 
@@ -171,4 +171,4 @@ def _volume(sample: Tensor) -> Image.Image:
     """(C, D, H, W) in [0, 1] -> slices of the first axis, evenly spaced."""
     depth = sample.shape[1]
     places = np.linspace(0, depth - 1, min(depth, SLICES)).round().astype(int)
-    return sheet([_field(sample[:, int(place)]) for place in places], columns=len(places), gap=1)
+    return sheet([_field(sample[:, int(place)], SIDE // 2) for place in places], columns=len(places), gap=1)

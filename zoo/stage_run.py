@@ -55,7 +55,8 @@ class StageRun:
             x = begin.sigma * eps
             known = None if request.mask is None else 1.0 - tasks.latent_mask(request.mask, factor).to(device)
             picture = request.image[part].to(device)
-            guidance = [with_picture(g, picture, shape=shape, known=known) for g in guidance]
+            of_picture = (shape[0], shape[1], shape[2])
+            guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
         elif self.number == 0 and request.image is not None and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)

@@ -17,9 +17,9 @@ from zoo.training.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes/signals"
 TINY = {
-    "data.size": 32, "data.count": 512, "data.low": 2.0, "data.high": 4.0, "network.width": 16, "network.mult": [1, 2],
-    "network.attention_levels": [1], "train.steps": 150, "train.warmup_steps": 10, "train.decay_steps": 60,
-    "train.average": 0.95, "train.learning_rate": 4e-3,
+    "data.size": 32, "data.count": 256, "data.low": 2.0, "data.high": 4.0, "network.width": 16, "network.mult": [1, 2],
+    "network.attention_levels": [1], "train.steps": 70, "train.warmup_steps": 10, "train.decay_steps": 30,
+    "train.average": 0.9, "train.learning_rate": 4e-3,
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_the_card_says_the_shape_and_the_values(card):
 
 def small(tmp_path, data, **changes):
     """A recipe of two steps."""
-    raw = yaml.safe_load((RECIPES / "volumes-16.yaml").read_text())
+    raw = yaml.safe_load((RECIPES / "volumes-8.yaml").read_text())
     raw["train"] |= {"steps": 2, "batch_size": 2, "warmup_steps": 1, "validate_every": 2, "sheet_every": 2}
     raw["network"] |= {"width": 8, "groups": 4}
     raw["objective"] |= {"sheet_steps": 2}
@@ -115,6 +115,6 @@ def test_objectives_of_pictures_refuse_arrays(tmp_path):
         zoo.train(tmp_path / "wrong.yaml", folder=tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["sines-64", "volumes-16"])
+@pytest.mark.parametrize("name", ["sines-64", "volumes-8"])
 def test_the_recipes_are_sound(name):
     assert read_recipe(RECIPES / f"{name}.yaml", registry()).name == name
