@@ -125,6 +125,10 @@ REFUSED = {
     "a picture of a signal": ({"feeds": "image", "size": 16}, "feeds image and .* is of 1 axis.*let it feed array"),
     "axes of a picture": ({"feeds": "image"}, "lengths of axes go with feeds: array"),
     "values of a picture": ({"feeds": "image", "size": 16, "values": [0, 1]}, "values goes with feeds: array"),
+    "a network of pictures": (
+        {"denoiser": {"network": {"name": "efficient-unet", "in_channels": 2, "out_channels": 2}, **TRAINED}},
+        "'efficient-unet' of stage 'signal' is of 2",
+    ),
     "channels": ({"autoencoder": {"name": "identity", "channels": 3}}, "takes 2 channels"),
 }  # fmt: skip
 
@@ -216,7 +220,10 @@ def test_the_command_line_draws_arrays_and_draws_them_again(card, tmp_path, monk
     assert read_record("out.npy")["weights"] == {str(card): read_card(str(card)).sha256}
 
     assert run(["replay", "out.npy"]) == 0
-    assert "bit-equal" in capsys.readouterr().out
+    assert "bit-equal: every value is the same" in capsys.readouterr().out
+    assert run(["diff", "out.npy", "out.json"]) == 0
+    assert run(["diff", "out.npy", "signals.json", "--exit-code"]) == 1
+    assert "size 32 -> 16" in capsys.readouterr().out
     np.save("out.npy", found + np.float32(0.01))
     assert replay("out.npy").verdict == "within"
     np.save("out.npy", found + np.float32(5.0))
