@@ -121,6 +121,14 @@ def _small_size(block: Mapping[str, Any]) -> int | None:
     return small if isinstance(small, int) and not isinstance(small, bool) else None
 
 
+def _extent(block: Mapping[str, Any]) -> dict[str, Any]:
+    """How large what a stage draws is: pixels a side, or of arrays the length of each axis, and in which units."""
+    if block.get("feeds") != "array":
+        return {"size": block["size"]}
+    low, high = block.get("values") or (-1.0, 1.0)
+    return {"extent": tuple(block["size"]), "values": (float(low), float(high))}
+
+
 def assemble(
     config: Mapping[str, Any], *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Pipeline:
@@ -149,7 +157,7 @@ def assemble(
                 listens=tuple(block.get("listens") or ()),
                 takes=block.get("takes", "noise"),
                 feeds=block.get("feeds", "image"),
-                size=block["size"],
+                **_extent(block),
                 interval=(float(interval[0]), float(interval[1])),
                 small_size=_small_size(block["denoiser"]),
                 augmentation=block.get("augmentation"),

@@ -175,7 +175,8 @@ def _copy_into(place: Any, value: Any) -> None:
 
 def lay_out_weights(module: Any, fast: Fast) -> None:
     """The weights of a module in the memory format asked for."""
-    if fast.channels_last and isinstance(module, nn.Module):
+    # torch has this memory format for pictures' filters only, and refuses volumes' instead of passing them over.
+    if fast.channels_last and isinstance(module, nn.Module) and all(p.ndim < 5 for p in module.parameters()):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo import __version__, tasks
-from zoo.errors import NumericError, UsageError
+from zoo.arrays import ArrayGeneration
+from zoo.errors import ConfigError, NumericError, UsageError
 from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
 from zoo.request import Request, read_request
@@ -57,6 +58,15 @@ class Pipeline:
     record: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
     fast: Fast = field(default_factory=Fast)
+
+    def __post_init__(self) -> None:
+        array = next((stage for stage in self.stages if stage.extent is not None), None)
+        if array is None:
+            return
+        if len(self.stages) > 1:
+            raise ConfigError(f"stage '{array.name}' draws arrays and stands alone; take the other stages out")
+        if self.safety is not None:
+            raise ConfigError(f"stage '{array.name}' draws arrays and safety checks pictures; take safety out")
 
     def modules(self) -> list[nn.Module]:
         """Every network of the pipeline, once."""
@@ -131,15 +141,16 @@ class Pipeline:
             raise UsageError(f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out")
         low = 0.0 if stage.feeds != "latent" else stage.interval[1]
         alone = dataclasses.replace(
-            stage, takes="noise", feeds="image", interval=(stage.interval[0], low), augmentation=augmentation
-        )
+            stage, takes="noise", feeds="image" if stage.extent is None else "array",
+            interval=(stage.interval[0], low), augmentation=augmentation,
+        )  # fmt: skip
         return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast)
 
     @torch.inference_mode()
     def __call__(
         self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
         labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int = 0,
-        size: int | tuple[int, int] | None = None, steps: int | None = None, guidance: float | None = None,
+        size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
         image: Any = None, mask: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
         batch_size: int | None = None, callback: Callable[[Progress], Any] | None = None,
@@ -150,7 +161,8 @@ class Pipeline:
             prompts: one or several; None draws without being asked for anything. negative: what to move away from.
             labels: classes by number or name, where the pipeline has such a conditioner.
             n: pictures a prompt or label. seed: 64 bits; sample i of a call always gets the same noise from it.
-            size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share.
+            size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share. Of
+                arrays the length of each axis.
             steps, guidance: instead of the config's, in every stage.
             image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
                 or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
@@ -159,6 +171,7 @@ class Pipeline:
             stages: run only so many. batch_size: samples a network call; None means all at once.
             callback: receives a `Progress` after each step.
 
+        A stage that feeds arrays returns an `ArrayGeneration` (zoo.arrays).
         Raises UsageError for a request this pipeline can't do, before any network runs, and NumericError for NaN.
         """
         begun = time.perf_counter()
@@ -193,8 +206,11 @@ class Pipeline:
                 who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
                 raise NumericError(f"the {who} of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
             samples.append(x.cpu())
-            pictures.append((pixels * 0.5 + 0.5).clamp(0, 1).cpu())
+            pictures.append(run[-1].finished(pixels).cpu())
         tensor = torch.cat(pictures)
+        if request.extent is not None:
+            record = self._record(request, runs, batch, None, time.perf_counter() - begun)
+            return ArrayGeneration(samples=torch.cat(samples), arrays=tensor, values=run[-1].values, record=record)
         if request.mask is not None and request.image is not None and not request.measured:
             # Latents can't hold the known part to the pixel; the picture itself can.
             tensor = torch.lerp(request.image * 0.5 + 0.5, tensor, request.mask)

@@ -24,8 +24,12 @@ _KEYWORD = RECORD_KEY.encode() + b"\0"
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The record inside a PNG that zoo wrote; UsageError where there is none, or none that is whole and sound."""
+    """The record inside a PNG that zoo wrote, or beside an .npy; UsageError where there is none whole and sound."""
     path = Path(path)
+    if path.suffix.lower() == ".npy":
+        if not path.with_suffix(".json").is_file():
+            raise UsageError(f"the record of '{path}' should be beside it, in '{path.stem}.json'; bring both")
+        return check_record(read_json(path.with_suffix(".json")), source=str(path.with_suffix(".json")))
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
         raise UsageError(f"the picture '{path}' {reason}; give a PNG that zoo wrote")

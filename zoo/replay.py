@@ -2,7 +2,8 @@
 
 What a picture depends on is its config, the weights, the noise's address (seed and sample number), the precision and
 the machine. The first three are in the record and are followed; where the rest differs here the verdict says so. Noise
-is addressed by the sample's number, so one picture of a batch is drawn again alone.
+is addressed by the sample's number, so one picture of a batch is drawn again alone. A file of arrays is drawn again
+whole, and steps are 255ths of the values that -1 to 1 stand for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,10 @@ import torch
 from PIL import Image
 
 from zoo import __version__, tasks
+from zoo.arrays import ArrayGeneration
 from zoo.comparison.sides import as_it_ran, block
 from zoo.config.cards import read_card
+from zoo.data.arrays import read_npy
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.noise import AddressedNoise, Renumbered
@@ -44,11 +47,12 @@ class Replay:
 
     verdict: Literal["equal", "within", "different"]
     tolerance: float
-    maximum: int | None = None
+    maximum: float | None = None
     mean: float | None = None
     share: float | None = None
     because: tuple[str, ...] = ()
-    picture: Image.Image | None = field(default=None, repr=False, compare=False)  # as drawn now
+    array: bool = False  # an .npy was drawn again
+    picture: Image.Image | None = field(default=None, repr=False, compare=False)  # as drawn now, or a view of arrays
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -66,7 +70,7 @@ class Replay:
 
     def __str__(self) -> str:
         if self.verdict == "equal":
-            return "bit-equal: every value of every pixel is the same"
+            return f"bit-equal: every value {'' if self.array else 'of every pixel '}is the same"
         reasons = "; ".join(self.because) or (
             "nothing that the record states is otherwise here: another processor or number of threads rounds "
             "otherwise, or the picture was changed after it was drawn"
@@ -74,7 +78,7 @@ class Replay:
         if self.maximum is None:
             return f"different: {reasons}"
         share = 100.0 * (self.share or 0.0)
-        by = f"at most {self.maximum}, on average {self.mean:.3g} steps of 255, in {share:.2g} % of the values"
+        by = f"at most {self.maximum:.3g}, on average {self.mean:.3g} steps of 255, in {share:.2g} % of the values"
         if self.verdict == "within":
             return f"within {self.tolerance:g}: {by} ({reasons})"
         return f"different: {by}, because {reasons}" if self.because else f"different: {by} ({reasons})"
@@ -99,12 +103,15 @@ def replay(
     """
     source = str(path)
     known = check_whole(dict(read_record(path) if record is None else record), source=source)
-    before = _pixels(path)
+    array = Path(path).suffix.lower() == ".npy"
+    before = read_npy(Path(path)) if array else _pixels(path)
     images = _entries(known, source)
-    wanted = _expected_size(known, images, source)
-    if before.shape[:2] != wanted:
-        said, told = (f"{h}x{w}" for h, w in (before.shape[:2], wanted))
-        reason = f"the picture is {said} and its record speaks of {told}: it was resized or cut"
+    wanted = (_expected_shape if array else _expected_size)(known, images, source)
+    there = (*before.shape[:1], *before.shape[2:]) if array else before.shape[:2]
+    if there != wanted:
+        said, told = ("x".join(str(s) for s in size) for size in (there, wanted))
+        what = "array" if array else "picture"
+        reason = f"the {what} is {said} and its record speaks of {told}: it was resized or cut"
         return Replay(verdict="different", tolerance=tolerance, because=(reason,))
     place, reasons = _device(str(known.get("device", "cpu")), device)
     reasons += _reasons(known, len(images), place, source)
@@ -115,13 +122,23 @@ def replay(
         made = _draw(_part(pipe, known, source), known, images, image, mask, callback)
     except ZooError as error:
         raise UsageError(f"'{source}' can't be drawn again: {error}") from error
+    if isinstance(made, ArrayGeneration):
+        low, high = made.values
+        was, is_now = (array.astype(np.float64) * (255.0 / (high - low)) for array in (before, made.numpy))
+        return replace(_compare(was, is_now, made.view, tolerance, tuple(reasons)), array=True)
     now = made.images[0] if len(images) == 1 else sheet(made.images)
-    return _compare(before, now, tolerance, tuple(reasons))
+    found = np.asarray(now.convert("RGB"), dtype=np.int16)
+    return _compare(before.astype(np.int16), found, now, tolerance, tuple(reasons))
 
 
-def _compare(before: np.ndarray, now: Image.Image, tolerance: float, reasons: tuple[str, ...]) -> Replay:
-    apart = np.abs(before.astype(np.int16) - np.asarray(now.convert("RGB"), dtype=np.int16))
-    maximum = int(apart.max())
+def _compare(
+    before: np.ndarray, found: np.ndarray, now: Image.Image, tolerance: float, reasons: tuple[str, ...]
+) -> Replay:  # fmt: skip
+    if before.shape != found.shape:
+        reasons = (f"the file holds {before.shape} and {found.shape} was drawn: it was changed", *reasons)
+        return Replay(verdict="different", tolerance=tolerance, because=reasons)
+    apart = np.abs(before - found)
+    maximum = float(apart.max()) if apart.dtype.kind == "f" else int(apart.max())
     return Replay(
         verdict="equal" if maximum == 0 else "within" if maximum <= tolerance else "different",
         tolerance=tolerance, maximum=maximum, mean=float(apart.mean()), share=float((apart > 0).mean()),
@@ -188,6 +205,15 @@ def _expected_size(record: Mapping[str, Any], images: Sequence[Any], source: str
     return height, width
 
 
+def _expected_shape(record: Mapping[str, Any], images: Sequence[Any], source: str) -> tuple[int, ...]:
+    """(N, *spatial) that a file of arrays must have."""
+    stage = as_it_ran(record, source)["stages"][-1]
+    size = stage.get("size")
+    if stage.get("feeds") != "array" or not isinstance(size, list) or not all(isinstance(s, int) for s in size):
+        raise _not_ours(source, "it speaks of no arrays")
+    return len(images), *size
+
+
 def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list[str]]:
     """Where to draw, and what there is to say about it."""
     place = recorded if wanted is None else str(wanted)
@@ -238,11 +264,14 @@ def _draw(
 ) -> Generation:  # fmt: skip
     """The run that the record tells of, for the pictures that are in it."""
     asked, inputs = record.get("asked") or {}, record.get("inputs") or {}
-    size = None
-    if asked.get("size") is not None:
-        size = lay_out(pipe.stages, _pair(asked["size"]))[-1]
-    sizes = lay_out(pipe.stages, size)
-    given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
+    size: tuple[int, ...] | None = None
+    given = (0, 0)  # where there are arrays, no picture is given
+    if any(stage.extent is not None for stage in pipe.stages):
+        size = None if asked.get("size") is None else tuple(asked["size"])
+    else:
+        pixels = None if asked.get("size") is None else lay_out(pipe.stages, _pair(asked["size"]))[-1]
+        sizes, size = lay_out(pipe.stages, pixels), pixels
+        given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
     for what, value, read in (("image", image, _as_image), ("mask", mask, tasks.read_mask)):
         if what not in inputs and value is not None:
             raise UsageError(f"it was drawn without one; leave --{what} out")

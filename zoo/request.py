@@ -27,7 +27,7 @@ class Request:
     negative: list[str]
     labels: list[int | str | None]
     samples: list[int]  # global sample numbers, addresses of the noise
-    size: Pixels | None
+    size: tuple[int, ...] | None
     sizes: list[Pixels]
     smalls: list[Pixels | None]
     steps: int | None
@@ -37,6 +37,7 @@ class Request:
     mask: Tensor | None = None
     strength: float = 1.0
     measured: bool = False  # the image is what posterior guidance holds samples to, not where the run starts
+    extent: tuple[int, ...] | None = None  # of a stage of arrays, which has no `sizes`
 
 
 def read_request(
@@ -52,8 +53,12 @@ def read_request(
         raise UsageError(f"steps is {steps!r}; give 1 or more")
     if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
         raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+    array = stages[0].extent is not None
     posterior = posterior_of(stages[0].guidance)
-    if posterior is None:
+    if array:
+        _refuse_pictures(stages[0], image=image, mask=mask, strength=strength)
+        strength = 1.0
+    elif posterior is None:
         strength = _read_strength(stages, image, mask, strength)
     else:
         strength = _read_measured(stages[0], posterior, image, mask, strength)
@@ -62,9 +67,10 @@ def read_request(
     else:
         source = AddressedNoise(seed) if noise is None else noise
     count = len(asked) * n
-    sizes = lay_out(stages, size)
-    smalls = small_sizes(stages, sizes)
-    given = smalls[0] or sizes[0]
+    extent = stages[0].axes(size) if array else None
+    sizes = [] if array else lay_out(stages, size)
+    smalls = small_sizes(stages, sizes) if sizes else []
+    given = smalls[0] or sizes[0] if sizes else (0, 0)  # arrays are given no picture
     if posterior is not None:
         shrinks = posterior.measurement.shrinks
         if any(side % shrinks for side in given):
@@ -76,8 +82,8 @@ def read_request(
     return Request(
         prompts=[p for p in asked for _ in range(n)], negative=[p for p in unwanted for _ in range(n)],
         labels=[c for c in classes for _ in range(n)], samples=list(range(count)),
-        size=None if size is None else sizes[-1], sizes=sizes, smalls=smalls, steps=steps, guidance=guidance,
-        source=source, strength=strength, measured=posterior is not None,
+        size=None if size is None else extent or sizes[-1], extent=extent, sizes=sizes, smalls=smalls, steps=steps,
+        guidance=guidance, source=source, strength=strength, measured=posterior is not None,
         image=None if image is None else tasks.read_image(image, size=given, count=count),
         mask=None if mask is None else tasks.read_mask(mask, size=given),
     )  # fmt: skip
@@ -119,6 +125,14 @@ def _read_words(
             words = [*asked, *unwanted] if hears(conditioner) == "prompts" else classes
             conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
     return asked, unwanted, classes
+
+
+def _refuse_pictures(stage: Stage, **given: Any) -> None:
+    what = next((name for name, value in given.items() if value is not None), None)
+    if what is not None:
+        raise UsageError(f"stage '{stage.name}' draws arrays, from noise alone; leave the {what} out")
+    if posterior_of(stage.guidance) is not None:
+        raise UsageError(f"stage '{stage.name}' draws arrays and posterior guidance measures pictures; take it out")
 
 
 def _read_measured(stage: Stage, posterior: Posterior, image: Any, mask: Any, strength: float | None) -> float:

@@ -1,9 +1,15 @@
-"""A stage: a denoiser with its guidance, sampler and autoencoder, at one resolution; and how stages share a size."""
+"""A stage: a denoiser with its guidance, sampler and autoencoder, at one resolution; and how stages share a size.
+
+A stage with an `extent` draws arrays and not pictures: signals (B, C, L), fields (B, C, H, W) of any number of
+channels, volumes (B, C, D, H, W). It stands alone, and starts from noise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from zoo.denoiser import Denoiser
 from zoo.errors import UsageError
@@ -20,6 +26,7 @@ class Stage:
     `listens` names its conditioners; `size` is pixels a side; `interval` is the part of t it runs over, (high, low).
     Of a super-resolution stage, `small_size` is pixels a side of the smaller picture (that of the stage before, if not
     given) and `augmentation` the level in [0, 1] to which that is noised (none, if not given).
+    Of a stage that feeds arrays, `extent` is the length of each axis and `values` what -1 and 1 stand for.
     """
 
     name: str
@@ -34,6 +41,8 @@ class Stage:
     interval: tuple[float, float] = (1.0, 0.0)
     small_size: int | None = None
     augmentation: float | None = None
+    extent: tuple[int, ...] | None = None
+    values: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def enlarges(self) -> bool:
@@ -59,6 +68,32 @@ class Stage:
                 f"like {near}"
             )
         return wanted[0], wanted[1]
+
+    def axes(self, size: int | Sequence[int] | None) -> tuple[int, ...]:
+        """The lengths of an array's axes; UsageError for those that the network can't do."""
+        assert self.extent is not None
+        wanted = self.extent if size is None else (size,) if isinstance(size, int) else tuple(size)
+        multiple, said = self.size_multiple, "x".join(str(s) for s in wanted)
+        dims = getattr(self.denoiser.network, "dims", len(self.extent))
+        if len(wanted) != dims:
+            like = "x".join(str(s) for s in self.extent)
+            raise UsageError(
+                f"stage '{self.name}' can't do the size {said}: its network is of {dims} axes and that has "
+                f"{len(wanted)}; give one length an axis, like {like}"
+            )
+        if any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted):
+            raise UsageError(
+                f"stage '{self.name}' can't do the size {said}: the length of each axis must be a multiple of "
+                f"{multiple}"
+            )
+        return wanted
+
+    def finished(self, decoded: Tensor) -> Tensor:
+        """What the autoencoder gave as it is returned: pictures in [0, 1], or arrays in the data's units."""
+        if self.extent is None:
+            return (decoded * 0.5 + 0.5).clamp(0, 1)
+        low, high = self.values
+        return decoded * ((high - low) / 2) + (high + low) / 2
 
 
 def lay_out(stages: Sequence[Stage], size: int | Pixels | None) -> list[Pixels]:

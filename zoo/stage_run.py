@@ -40,9 +40,9 @@ class StageRun:
         """Samples (B, C, *spatial) of a part of the call; `given` is what the stage before drew of it."""
         stage, table, device, request = self.stage, self.table, self.device, self.request
         samples, address = request.samples[part], self.address
-        height, width = request.sizes[self.number]
+        size = request.extent or request.sizes[self.number]
         factor = stage.autoencoder.factor
-        shape = (stage.autoencoder.channels, height // factor, width // factor)
+        shape = (stage.autoencoder.channels, *(length // factor for length in size))
         cond, null = self._conditions(part)
         if stage.enlarges:
             cond = cond.merge(self._low_res(part, given))
@@ -56,7 +56,8 @@ class StageRun:
             x = scale * eps
             known = None if request.mask is None else 1.0 - tasks.latent_mask(request.mask, factor).to(device)
             picture = request.image[part].to(device)
-            guidance = [with_picture(g, picture, shape=shape, known=known) for g in guidance]
+            of_picture = (shape[0], shape[1], shape[2])
+            guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
         elif self.number == 0 and request.image is not None and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
@@ -71,7 +72,7 @@ class StageRun:
         elif stage.takes == "latent" and given is not None:
             x = given  # at this stage's first t already: the stage before stopped there
         elif stage.takes == "image" and given is not None:
-            images = self._picture(given, (height, width))
+            images = self._picture(given, request.sizes[self.number])
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(given.dtype)
             x = begin.alpha * known + begin.sigma * eps
         else:

@@ -1,4 +1,4 @@
-"""The autoencoder of pixel-space diffusion: latents are the images themselves."""
+"""The autoencoder of pixel-space diffusion, and of signals and volumes: latents are the samples themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 
 class Identity(nn.Module):
-    """No autoencoder: diffusion on the pixels themselves. images (B, C, H, W) in [-1, 1] are their own latents."""
+    """No autoencoder: diffusion on the pixels themselves. images (B, C, H, W) in [-1, 1] are their own latents.
+
+    Arrays (B, C, *spatial) are, too.
+    """
 
     factor = 1
 

@@ -12,20 +12,24 @@ import typer
 from zoo.errors import UsageError
 
 
-def _parse_size(size: str | None) -> int | tuple[int, int] | None:
+def _parse_size(size: str | None, *, array: bool) -> int | tuple[int, ...] | None:
     if size is None:
         return None
     parts = size.lower().split("x")
-    if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise UsageError(f"--size {size}: give pixels a side, like 64, or HEIGHTxWIDTH, like 64x96")
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+    if not all(p.isdecimal() and p.isascii() and int(p) > 0 for p in parts) or (len(parts) > 2 and not array):
+        wanted = "the length of each axis, like 128 or 8x16x16"
+        wanted = wanted if array else "pixels a side, like 64, or HEIGHTxWIDTH, like 64x96"
+        raise UsageError(f"--size {size}: give {wanted}")
+    return int(parts[0]) if len(parts) == 1 else tuple(int(p) for p in parts)
 
 
-def _check_writable(output: str, count: int, *, grid: bool) -> None:
+def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None:
     """Tell about an output that can't be written before the run, not after it."""
+    from zoo.arrays import array_targets
     from zoo.generation import targets
 
-    folder = targets(output, count, grid=grid)[0].absolute().parent
+    files = array_targets(output, grid=grid) if array else targets(output, count, grid=grid)
+    folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
         if place.exists():
             if not place.is_dir():
@@ -47,7 +51,9 @@ def generate(
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
-    size: Annotated[str | None, typer.Option(help="Pixels: 64 or HEIGHTxWIDTH.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Pixels: 64 or HEIGHTxWIDTH. Of arrays each axis: 128, 8x16x16.")
+    ] = None,
     image: Annotated[
         str | None, typer.Option(help="A picture to start from, to enlarge, or that was measured.")
     ] = None,
@@ -56,7 +62,10 @@ def generate(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
     ] = None,
-    output: Annotated[str, typer.Option("-o", "--output", help="A picture file, or a folder.")] = "out.png",
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="A picture file, an .npy of arrays, or a folder; out.png or out.npy."),
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
@@ -71,10 +80,12 @@ def generate(
     config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
     chosen = {k: v for k, v in chosen.items() if v is not None}
-    zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
+    resolved = zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
     count = n * max(1, len(prompts or []), len(labels or []))
-    pixels = _parse_size(size)
-    _check_writable(output, count, grid=grid)
+    array = resolved["stages"][-1]["feeds"] == "array"
+    output = output or ("out.npy" if array else "out.png")
+    pixels = _parse_size(size, array=array)
+    _check_writable(output, count, grid=grid, array=array)
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
         pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)

@@ -11,7 +11,7 @@ from zoo.errors import ZooError
 
 
 def replay(
-    picture: Annotated[str, typer.Argument(metavar="IMAGE", help="A PNG that zoo wrote.")],
+    picture: Annotated[str, typer.Argument(metavar="IMAGE", help="A PNG that zoo wrote, or an .npy.")],
     image: Annotated[str | None, typer.Option(help="The picture it was made from, if from one.")] = None,
     mask: Annotated[str | None, typer.Option(help="The mask it was made with, if with one.")] = None,
     tolerance: Annotated[

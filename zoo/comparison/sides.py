@@ -14,7 +14,7 @@ from zoo.record import check_record, check_whole, read_json, read_record
 from zoo.registry import Registry
 
 Source = str | Path | Mapping[str, Any]
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".npy")  # whose record is inside or beside them
 
 
 @dataclass(frozen=True, kw_only=True)

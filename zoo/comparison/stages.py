@@ -66,7 +66,7 @@ def compare_stages(pair: Pair) -> Iterator[Difference | str]:
         yield pair.differ("step_cache", caches[0], caches[1])
     for key, default in (
         ("size", None), ("interval", [1.0, 0.0]), ("takes", "noise"), ("feeds", "image"), ("listens", []),
-        ("augmentation", None),
+        ("augmentation", None), ("values", None),
     ):  # fmt: skip
         a, b = pair.a.get(key, default), pair.b.get(key, default)
         if a != b:

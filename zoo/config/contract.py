@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from zoo.config.arrays import check_arrays
 from zoo.config.blocks import check_block
 from zoo.config.cards import check_card, check_weight_file, read_card
 from zoo.config.cascade import check_cascade
@@ -33,6 +34,7 @@ def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
         for name, block in config["conditioners"].items()
     }
     stages = [_gather(stage, conditioners, registry) for stage in config["stages"]]
+    check_arrays(stages, config.get("safety"))
     check_cascade(stages, registry)
     for parts in stages:
         _check_latents(parts)
@@ -122,12 +124,14 @@ def _check_latents(parts: StageParts) -> None:
         )
     factor, multiple = parts.autoencoder["factor"] or 1, parts.network["size_multiple"] or 1
     size = parts.stage["size"]
-    if whole(factor) and whole(multiple) and size % (factor * multiple):
+    lengths = size if isinstance(size, list) else [size]
+    wrong = next((s for s in lengths if whole(factor) and whole(multiple) and s % (factor * multiple)), None)
+    if wrong is not None:
         least = factor * multiple
         raise ConfigError(
-            f"stage '{parts.name}': size {size} is no multiple of {least}, which {parts.autoencoder.label} (factor "
+            f"stage '{parts.name}': size {wrong} is no multiple of {least}, which {parts.autoencoder.label} (factor "
             f"{factor}) and {parts.network.label} (multiple {multiple}) need together; use "
-            f"{max(least, round(size / least) * least)}"
+            f"{max(least, round(wrong / least) * least)}"
         )
 
 
@@ -192,7 +196,7 @@ def _check_chain(stages: list[StageParts]) -> None:
     first, last = stages[0], stages[-1]
     if first.stage["takes"] == "latent":
         raise ConfigError(f"stage '{first.name}' takes a latent and no stage stands before it; let it take noise")
-    if last.stage["feeds"] not in ("image", "latent"):
+    if last.stage["feeds"] not in ("image", "latent", "array"):
         raise ConfigError(
             f"stage '{last.name}' feeds {last.stage['feeds']} and no stage stands after it; let it feed image"
         )

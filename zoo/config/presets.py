@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_denoiser, check_schema, read_card
 from zoo.config.published import read_published
@@ -26,10 +27,10 @@ FOLDER = Path(__file__).resolve().parent.parent / "presets"
 KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety", "published")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
-    "augmentation", "step_cache",
+    "augmentation", "step_cache", "values",
 )  # fmt: skip
 TAKES = ("noise", "latent", "image")
-FEEDS = ("image", "latent", "low_res", "embedding")
+FEEDS = ("image", "latent", "low_res", "embedding", "array")
 SUFFIXES = (".yaml", ".yml", ".json")
 # A digit in front would be read as a stage's index in `stages.0.sampler.steps`.
 _STAGE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -120,16 +121,22 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         if stage.get(slot) is None:
             raise ConfigError(f"{where} ('{name}') has no {slot}; add it")
     refuse_noise(stage["sampler"], f"{where}.sampler", registry)
+    feeds = _choose(stage.get("feeds", "image"), FEEDS, f"{where}.feeds")
+    denoiser = check_slot(stage["denoiser"], kind="denoiser", where=f"{where}.denoiser", registry=registry)
+    array = feeds == "array"
+    if not array and stage.get("values") is not None:
+        raise ConfigError(f"{where}.values: pictures have fixed values; values goes with feeds: array, take it out")
     return {
         "name": name,
         "takes": _choose(stage.get("takes", "noise"), TAKES, f"{where}.takes"),
-        "feeds": _choose(stage.get("feeds", "image"), FEEDS, f"{where}.feeds"),
+        "feeds": feeds,
         "listens": list(listens),
-        "size": _check_size(stage["size"], f"{where}.size"),
+        "size": (check_extent if array else _check_size)(stage["size"], f"{where}.size"),
         "interval": _check_interval(stage.get("interval") or [1.0, 0.0], f"{where}.interval"),
-        "denoiser": check_slot(stage["denoiser"], kind="denoiser", where=f"{where}.denoiser", registry=registry),
+        "denoiser": denoiser,
         "autoencoder": check_slot(
-            stage.get("autoencoder") or "identity", kind="autoencoder", where=f"{where}.autoencoder", registry=registry
+            stage.get("autoencoder") or (samples_themselves(denoiser) if array else "identity"),
+            kind="autoencoder", where=f"{where}.autoencoder", registry=registry,
         ),
         "guidance": [
             check_block(block, kind="guidance", where=f"{where}.guidance.{i}", registry=registry)
@@ -139,7 +146,8 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         # The level to which a super-resolution stage's small picture is noised; only where one is given.
         **_check_augmentation(stage.get("augmentation"), f"{where}.augmentation"),
         **_check_step_cache(stage.get("step_cache"), f"{where}.step_cache", registry),
-    }
+        **({"values": check_values(stage.get("values"), denoiser, f"{where}.values")} if array else {}),
+    }  # fmt: skip
 
 
 def check_slot(block: Any, *, kind: str, where: str, registry: Registry) -> dict[str, Any]:
@@ -194,7 +202,8 @@ def _text(value: Any, where: str) -> str:
 
 def _check_size(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{where} is {show(value)}; write pixels a side, a whole number from 1 up")
+        lengths = " (lengths of axes go with feeds: array)" if isinstance(value, list) else ""
+        raise ConfigError(f"{where} is {show(value)}; write pixels a side, a whole number from 1 up" + lengths)
     return value
 
 

@@ -194,7 +194,10 @@ class Drawing:
             return what.stages[-1].size
         import zoo
 
-        return int(zoo.check(_config(what), self.overrides, **self._shortcuts())["stages"][-1]["size"])
+        size = zoo.check(_config(what), self.overrides, **self._shortcuts())["stages"][-1]["size"]
+        if isinstance(size, list):
+            raise UsageError(f"'{what}' draws arrays, and what is measured here are pictures; give another pipeline")
+        return int(size)
 
     def draw(self, what: Any, told: Source | None, reference: Source | None, n: int | None, ranges: int) -> Source:
         """A pipeline as pictures, for the rows of `told`."""

@@ -97,6 +97,8 @@ class EfficientUNet(nn.Module):
         scale_shift: time scales and shifts norms. groups: groups of every norm.
     """
 
+    dims = 2  # pictures alone
+
     def __init__(
         self, *, in_channels: int = 6, out_channels: int = 3, width: int = 128, mult: Sequence[int] = (1, 2, 4, 8),
         blocks: Sequence[int] = (2, 4, 8, 8), attention_levels: Sequence[int] = (3,), text_levels: Sequence[int] = (),

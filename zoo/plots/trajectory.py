@@ -55,13 +55,14 @@ def watch(pipe: Pipeline, prompt: str | None = None, *, columns: int = 8, **call
             kept.setdefault(now.stage, []).append((now.step, now.x_t[:1].clone(), now.x0[:1].clone()))
 
     made = pipe(prompt, callback=keep, **call)
+    drawn = made.tensor[0]  # arrays have none, and say so
     stages = {}
     for stage in pipe.stages:
         frames = [Frame(step, _picture(stage, _unit(x_t)), _picture(stage, x0)) for step, x_t, x0 in kept[stage.name]]
         stages[stage.name] = (frames, totals[stage.name])
     asked = str(prompt or call.get("labels") or "")
     decoded = any(stage.autoencoder.factor > 1 for stage in pipe.stages)
-    return Trajectory(asked, stages, made.tensor[0].permute(1, 2, 0).numpy(), decoded)
+    return Trajectory(asked, stages, drawn.permute(1, 2, 0).numpy(), decoded)
 
 
 @styled

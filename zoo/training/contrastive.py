@@ -16,6 +16,7 @@ from zoo.data.captions import all_texts, caption
 from zoo.data.dataset import Dataset
 from zoo.data.pictures import from_uint8
 from zoo.errors import ConfigError
+from zoo.training.arrays import refuse_arrays
 from zoo.training.objective import CPU, Batch
 from zoo.training.tower import conditioner_facts
 
@@ -46,6 +47,7 @@ class ClipContrastive:
     ) -> None:  # fmt: skip
         self.ship, self.device = ship, device
         self.network, self.train, self.validation = network, train, validation
+        refuse_arrays(train)
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption

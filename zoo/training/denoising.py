@@ -1,8 +1,8 @@
 """Training a denoiser: the regression that diffusion models are (Ho et al. 2020, eq. 14).
 
 x_t = alpha_t * x0 + sigma_t * eps at a random t; the network's output is held to what its parameterization says it
-means. In pixels or in an autoencoder's latents, told captions, class labels, a smaller picture, or nothing
-(zoo.training.conditions). How often each t is drawn: zoo.training.times; how much its error counts:
+means. In pixels, in an autoencoder's latents or on arrays (signals, volumes); told captions, class labels, a smaller
+picture, or nothing (zoo.training.conditions). How often each t is drawn: zoo.training.times; how much its error counts:
 zoo.training.weighting. With `loss` hybrid or vlb the network has learned variances too (zoo.training.variational;
 Nichol & Dhariwal 2021, section 3.1).
 """
@@ -19,14 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from zoo.arrays import view
 from zoo.autoencoders.identity import Identity
+from zoo.data.arrays import ArrayDataset
 from zoo.data.captions import all_texts
 from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
-from zoo.data.pictures import grid
+from zoo.data.pictures import grid, to_uint8
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
 from zoo.training import variational, weighting
+from zoo.training.arrays import Arrays
 from zoo.training.conditions import Captions, Labels, SmallPictures, Told
 from zoo.training.objective import CPU, Batch
 from zoo.training.pictures import Pictures
@@ -42,7 +45,7 @@ SHOWN = 16  # samples of a sheet
 
 
 class Denoising:
-    """Trains a denoiser on pictures, or on their latents, told captions, labels or a smaller picture if anything.
+    """Trains a denoiser on pictures, their latents or arrays, told captions, labels or a smaller picture if anything.
 
     Args:
         loss: `simple` is the weighted squared error; `vlb` the variational bound, `hybrid` simple + vlb_weight * vlb
@@ -58,7 +61,7 @@ class Denoising:
     """
 
     def __init__(
-        self, *, network: Denoiser, train: Dataset, validation: Dataset, cache: Path,
+        self, *, network: Denoiser, train: Dataset | ArrayDataset, validation: Dataset | ArrayDataset, cache: Path,
         autoencoder: Autoencoder | None = None, conditioner: Any = None,
         loss: Literal["simple", "hybrid", "vlb"] = "simple", vlb_weight: float = 0.001,
         weighting: Weighting = "min-snr", min_snr: float | None = 5.0, p2_gamma: float = 1.0, p2_k: float = 1.0,
@@ -97,9 +100,21 @@ class Denoising:
 
     # -- what is trained on
 
-    def _open(self, train: Dataset, validation: Dataset, autoencoder: Autoencoder | None, cache: Path) -> None:
-        self.pictures = None
+    def _open(
+        self, train: Dataset | ArrayDataset, validation: Dataset | ArrayDataset, autoencoder: Autoencoder | None,
+        cache: Path,
+    ) -> None:  # fmt: skip
+        self.pictures: Pictures | None = None
+        self.arrays: Arrays | None = None
         self.autoencoder: Autoencoder = Identity() if autoencoder is None else autoencoder
+        if isinstance(train, ArrayDataset) or isinstance(validation, ArrayDataset):
+            assert isinstance(train, ArrayDataset)
+            assert isinstance(validation, ArrayDataset)
+            if not isinstance(self.autoencoder, Identity):
+                raise ConfigError("the data is arrays and the autoencoder one of pictures; leave the autoencoder out")
+            self.arrays = Arrays(train, validation)
+            self.shape = self.arrays.shape
+            return
         if isinstance(self.autoencoder, Identity):
             self.pictures = Pictures(train, validation)
             self.shape = self.pictures.shape
@@ -138,7 +153,8 @@ class Denoising:
         if loss != "simple":
             variational.discrete(network.schedule)
             if self.pictures is None:
-                raise ConfigError(f"objective.loss '{loss}' is a bound for pictures; leave the autoencoder out")
+                mend = "leave the autoencoder out" if self.arrays is None else "use simple for arrays"
+                raise ConfigError(f"objective.loss '{loss}' is a bound for pictures; {mend}")
         self.bounded = self.pictures is not None and bounded
 
     def _small(
@@ -152,14 +168,15 @@ class Denoising:
         if network.low_res is None or size is None:
             return None
         if self.pictures is None:
-            raise ConfigError("low_res conditioning is trained on pixels; leave the autoencoder out")
+            mend = "leave the autoencoder out" if self.arrays is None else "take low_res out"
+            raise ConfigError(f"low_res conditioning is trained on pixels; {mend}")
         if not 0 < size < self.shape[-1]:
             raise ConfigError(f"objective.low_size is {size} for pictures of {self.shape[-1]}; make it smaller")
         return SmallPictures(
             network.low_res, size=size, max_level=level, blur_probability=probability, blur_sigma=(sigma[0], sigma[1])
         )
 
-    def _tune(self, train: Dataset) -> None:
+    def _tune(self, train: Dataset | ArrayDataset) -> None:
         if not isinstance(self.told, Captions):
             raise ConfigError(
                 "objective.train_conditioner: nothing is told in words; add a conditioner of text, or take it out"
@@ -183,6 +200,8 @@ class Denoising:
     def _x0(self, batch: Batch) -> Tensor:
         if self.pictures is not None:
             return self.pictures(batch)
+        if self.arrays is not None:
+            return self.arrays(batch)
         return batch.take(self.latents if batch.training else self.validation_latents)
 
     # -- the loss
@@ -194,7 +213,8 @@ class Denoising:
         x0 = self._x0(batch)
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
         t, importance = self.times(batch)
-        alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1).to(self.device) for a in network.schedule(t))
+        ones = (1,) * (x0.ndim - 1)
+        alpha, sigma = (torch.from_numpy(a).float().view(-1, *ones).to(self.device) for a in network.schedule(t))
         x_t = alpha * x0 + sigma * eps
         cond = self._told(network)(batch)
         if self.small is not None:
@@ -255,7 +275,8 @@ class Denoising:
             torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
             sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
         ):
-            return network.network(x_in.contiguous(memory_format=torch.channels_last), time, **fields).float()
+            x_in = x_in.contiguous(memory_format=torch.channels_last) if x_in.ndim == 4 else x_in
+            return network.network(x_in, time, **fields).float()
 
     # -- what was learned
 
@@ -273,11 +294,14 @@ class Denoising:
             places = np.resize(self.shown, count)
             pictures = Batch(rows=places, samples=places, seed=0, training=False, device=self.device)
             cond = cond.merge(self.small(pictures, self._x0(pictures)))
-        images = draw(
+        drawn = draw(
             network, self.autoencoder, cond.to(self.device), told.null(count), count=count,
             shape=self.shape, guidance=self.guidance, steps=self.sheet_steps, device=self.device,
         )  # fmt: skip
-        return grid(images, columns=8)
+        if self.arrays is not None:
+            picture = np.array(view(drawn, (-1.0, 1.0)), dtype=np.uint8)
+            return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
+        return grid(to_uint8(drawn), columns=8)
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The network's weights alone; the card says how they are read."""
@@ -288,6 +312,8 @@ class Denoising:
             "in_channels": shape[0] + joined, "out_channels": shape[0] * (2 if self.learned else 1),
             "size": shape[-1], "size_multiple": getattr(inner, "size_multiple", 1),
         }  # fmt: skip
+        if self.arrays is not None:
+            contract |= {"size": list(shape[1:]), "values": list(self.arrays.values)}
         if isinstance(self.told, Captions):
             contract["context_width"] = self.told.conditioner.width
         if isinstance(self.told, Labels):

@@ -67,7 +67,8 @@ class Loop:
                 if part is not None:
                     check_splits(part)
         network: nn.Module = objective.network.to(objective.device)
-        if settings.channels_last and not self.devices.sharded:  # FSDP cuts contiguous weights only
+        flat = all(p.ndim < 5 for p in network.parameters())  # volumes have no such memory format
+        if settings.channels_last and flat and not self.devices.sharded:  # FSDP cuts contiguous weights only
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
         self.averages = [Average(network, decay=decay) for decay in settings.averages]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from zoo.data.dataset import Dataset
 from zoo.data.pictures import from_uint8
+from zoo.training.arrays import refuse_arrays
 from zoo.training.objective import Batch
 
 
@@ -15,6 +16,7 @@ class Pictures:
     """A dataset's pictures, kept as uint8 (N, 3, size, size) until a batch is taken."""
 
     def __init__(self, train: Dataset, validation: Dataset) -> None:
+        refuse_arrays(train)
         self.train = train
         # Cropped at random, pictures are read anew each time; kept ones would be another crop.
         self.images = None if train.augments else torch.from_numpy(train.images())

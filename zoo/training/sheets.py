@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.data.pictures import to_uint8
 from zoo.denoiser import Denoiser
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.noise import AddressedNoise, bound
@@ -21,7 +20,7 @@ def draw(
     network: Denoiser, autoencoder: Autoencoder, cond: Condition, null: Condition | None, *, count: int,
     shape: tuple[int, ...], guidance: float, steps: int, device: torch.device, seed: int = 0,
 ) -> Tensor:  # fmt: skip
-    """uint8 (count, 3, H, W) by DDIM, guided where there is a null condition to compare with."""
+    """(count, 3, H, W) in [-1, 1], or arrays, by DDIM, guided where there is a null condition to compare with."""
     points = network.schedule.T
     sampler = DDIM(steps=steps if points is None else min(steps, points), eta=0.0)
     table = sampler.plan(network.schedule)
@@ -32,4 +31,4 @@ def draw(
     source, samples = AddressedNoise(seed), range(count)
     x = network.start_scale(table.start) * source(shape, purpose="start", samples=samples).to(device)
     noise = bound(source, shape=shape, samples=samples, device=device)
-    return to_uint8(autoencoder.decode(sampler(denoise, table, x, noise=noise))).cpu()
+    return autoencoder.decode(sampler(denoise, table, x, noise=noise)).cpu()
