@@ -130,7 +130,7 @@ def diffusers_run(name: str, shape: tuple[int, ...], steps: int) -> Callable[[],
 
 def with_ready_noise(stack: ExitStack) -> None:
     """Until the stack closes, diffusers' schedulers are handed noise that was drawn before."""
-    ready = {shape: torch.randn(shape) for shape in SHAPES}
+    ready: dict[tuple[int, ...], Tensor] = {shape: torch.randn(shape) for shape in SHAPES}
 
     def given(shape: Sequence[int], *_: Any, **__: Any) -> torch.Tensor:
         return ready[tuple(shape)]

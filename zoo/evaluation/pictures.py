@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from zoo.data.decode import LARGEST_FILE, open_picture, to_array, to_square
@@ -151,7 +152,7 @@ class FolderPictures:
                 raise UsageError(f"'{name}' in '{self.name}' is animated; keep one frame of it")
 
 
-def _deep(picture: Image.Image) -> bool:
+def _deep(picture: ImageFile) -> bool:
     """Whether an opened and unread picture has more than 8 bits a channel, by what its decoder is told."""
     told = [t[3] if isinstance(t[3], tuple) else (t[3],) for t in picture.tile]
     largest = [a for t, args in zip(picture.tile, told, strict=True) if t[0] == "ppm" for a in args]
