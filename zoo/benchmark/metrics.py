@@ -110,7 +110,7 @@ def _part(run: Run, row: Row, part: str, ours: Call, theirs: dict[str, Call], ra
         out["weights"] = {} if random else {"inception-2015": WEIGHTS.sha256}
         out["random_weights"] = random
         out["notes"] = [f"{settings.count} pictures"] + ["random weights: no value is FID"] * random
-        out["quality"] = {"values": {}, "reason": "a comparison of metrics on made pictures", "samples": []}
+        out["quality"] = record.quality("a comparison of metrics on made pictures")
         if part != "features":
             out["notes"].append(f"value {float(values[name]):.8g}")
         run.record["rows"].append(out)

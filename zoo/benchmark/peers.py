@@ -85,7 +85,7 @@ def _compare(run: Run, row: Row) -> None:
             out["precision"] = {"dtype": asked.precision, **flags()}
             out["memory"], out["energy"] = one.memory, measure.energy(one)
             out["wall_seconds"] = round(sum(one.seconds), 3)
-            out["quality"] = {"values": {}, "reason": "a comparison of speed", "samples": []}
+            out["quality"] = record.quality("a comparison of speed")
             run.record["rows"].append(out)
             ids[name] = out["id"]
         for name in theirs:
