@@ -358,6 +358,10 @@ def test_zoo_and_diffusers_are_compared_on_the_same_weights(tmp_path):
     assert keys(made["pairs"][0]) == keys(EXAMPLE["pairs"][0])
     ids = {r["id"] for r in made["rows"]}
     assert all(p["agreement"]["agrees"] and {p["ours"], p["theirs"]} <= ids for p in made["pairs"]), made["pairs"]
+    # Each part was interleaved on its own, and has a noise of its own.
+    assert {r["group"] for r in made["rows"]} == set(made["noise"])
+    assert len(made["noise"]) == 3
+    assert record.gaps(made) == []
 
 
 def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(tmp_path, monkeypatch):
@@ -383,6 +387,7 @@ def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(t
     })  # fmt: skip
     made, _ = run_suite(suite, folder=tmp_path)
     assert [p["name"].rpartition(": ")[2] for p in made["pairs"]] == ["features", "frechet", "kernel"]
+    assert {r["group"] for r in made["rows"] if r["status"] == "measured"} == set(made["noise"])
     assert [p["agreement"]["agrees"] for p in made["pairs"]] == [True] * 3, [p["agreement"] for p in made["pairs"]]
     absent = {r["asked"]["library"]: r["reason"] for r in made["rows"] if r["status"] == "unavailable"}
     assert absent == {"torchmetrics": "torchmetrics is not installed", "clean-fid": "clean-fid is not installed"}

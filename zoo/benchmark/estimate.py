@@ -1,7 +1,7 @@
 """How long a suite takes here, without running it: one step of each kind of row is timed, by part, and multiplied.
 
-Rows that differ in sampler and steps alone share a reading. Evaluations that a step cache shortens count as whole ones,
-so with such rows the estimate is too high.
+Rows that differ in sampler, steps and guidance alone share a reading. Evaluations that a step cache shortens count as
+whole ones, so with such rows the estimate is too high.
 """
 
 from __future__ import annotations
@@ -11,33 +11,29 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from zoo.assemble import component
 from zoo.benchmark import pipelines
 from zoo.benchmark.pipelines import Builder, Built
 from zoo.benchmark.profile import Profile, part_of
-from zoo.benchmark.suite import Row, Suite, random_weights
+from zoo.benchmark.suite import Suite, random_weights
 
+CALLS = 3  # that a reading is taken of
 SHOWN = 32  # pictures that the judge is timed with
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds of one call at one step: of building the pipeline, of what comes once a process, a call and a stage."""
+    """Seconds of one call at one step: of what comes once, of what is around the stages, and of each stage."""
 
-    build: float
     first: float
     around: float
     stages: dict[str, float]
     evaluations: dict[str, int]
-    built: Built
 
-    def call(self, row: Row) -> float:
-        """Seconds of one of the row's calls."""
-        assert row.config is not None
+    def call(self, built: Built) -> float:
+        """Seconds of one call of a row with the same networks."""
         seconds = self.around
-        for stage, block in zip(self.built.pipe.stages, row.config["stages"], strict=True):
-            sampler = component("sampler", block["sampler"])
-            every = sampler.plan(stage.denoiser.schedule, interval=stage.interval).evaluations
+        for stage in built.pipe.stages:
+            every = stage.sampler.plan(stage.denoiser.schedule, interval=stage.interval).evaluations
             seconds += self.stages[stage.name] * every / self.evaluations[stage.name]
         return seconds
 
@@ -47,7 +43,7 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
     if suite.kind != "pipelines":
         return {"seconds": None, "rows": {}, "reason": f"a suite of kind {suite.kind} tells no time before it runs"}
     settings = suite.settings
-    readings: dict[str, Reading | str] = {}
+    readings: dict[str, Reading] = {}
     builders: dict[str, Builder] = {}
     judge = _Judge(suite, data, split) if data is not None else None
     rows: dict[str, float | None] = dict.fromkeys((row.id for row in suite.rows), None)
@@ -57,24 +53,26 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
     for row in sorted(there, key=lambda row: -row.asked.batch):  # as they are judged
         asked = row.asked
         key = json.dumps([
-            asked.model, asked.guidance, asked.precision, asked.batch, asked.device, asked.fast, asked.step_cache,
-            asked.size,
+            # Guidance alone changes what a step costs where one of the two predictions isn't needed.
+            asked.model, asked.guidance in (0.0, 1.0), asked.precision, asked.batch, asked.device, asked.fast,
+            asked.step_cache, asked.size,
         ], sort_keys=True)  # fmt: skip
-        if key not in readings:
-            builder = builders.setdefault(asked.group, Builder(settings))
-            try:
-                readings[key] = read(builder, row)
-            except Exception as error:
-                readings[key] = pipelines.told(error)
-        reading = readings[key]
-        if isinstance(reading, str):  # it will fail, soon
+        builder = builders.setdefault(asked.group, Builder(settings, counting=False))
+        try:
+            began = perf_counter()
+            built = builder.build(row)
+            build = perf_counter() - began
+            if key not in readings:
+                readings[key] = read(built)
+        except Exception as error:  # it will fail there too, soon
+            pipelines.told(error)
             continue
-        call = reading.call(row)
+        call = readings[key].call(built)
         turns = max(settings.warm_up, 1) + settings.repeats * (2 if first[asked.group] == row.id else 1)
-        seconds = reading.build + reading.first + call * turns
+        seconds = build + readings[key].first + call * turns
         same = pipelines.same_pictures(row)
         if judge is not None and not random_weights(row.config or {}) and (same is None or same not in judged):
-            seconds += judge.seconds(reading.built, call / asked.batch)
+            seconds += judge.seconds(built, call / asked.batch)
             judged |= set() if same is None else {same}
         rows[row.id] = seconds
     known = [s for s in rows.values() if s is not None]
@@ -84,21 +82,20 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
     }  # fmt: skip
 
 
-def read(builder: Builder, row: Row) -> Reading:
-    """A row's pipeline at one step, its second call timed by part."""
-    began = perf_counter()
-    built = builder.build(row)
-    build = perf_counter() - began
-    profile, words = Profile(row.asked.device), built.words(row.asked.batch)
-    for _ in range(2):
+def read(built: Built) -> Reading:
+    """A row's pipeline at one step, timed by part after a call that warms it up."""
+    profile, words = Profile(built.row.asked.device), built.words(built.row.asked.batch)
+    for _ in range(1 + CALLS):
         profile.run(built.pipe, **words, steps=1)
-    seconds = dict(profile.calls[1])
+    first, *others = profile.calls
+    # Of so few calls the least says most: whatever else runs here only adds to it.
+    seconds = {name: min(call.get(name, 0.0) for call in others) for name in others[0]}
+    whole = sum(seconds.values())
     stages = {stage.name: seconds.pop(part_of(stage.name)) for stage in built.pipe.stages}
     plans = {s.name: s.sampler.plan(s.denoiser.schedule, 1, interval=s.interval) for s in built.pipe.stages}
-    whole = sum(profile.calls[1].values())
     return Reading(
-        build=build, first=max(sum(profile.calls[0].values()) - whole, 0.0), around=sum(seconds.values()),
-        stages=stages, evaluations={name: plan.evaluations for name, plan in plans.items()}, built=built,
+        first=max(sum(first.values()) - whole, 0.0), around=sum(seconds.values()),
+        stages=stages, evaluations={name: plan.evaluations for name, plan in plans.items()},
     )  # fmt: skip
 
 

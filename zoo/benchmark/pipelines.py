@@ -28,7 +28,8 @@ def missing(device: str) -> str | None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return f"the device '{device}' is not there ({str(error).splitlines()[0][:120]})"
+        said = str(error).splitlines()[0].partition(". ")[0][:160]
+        return f"the device '{device}' is not there ({said})"
     return None
 
 
@@ -71,10 +72,13 @@ class Built:
 
 
 class Builder:
-    """Builds the rows of a group; those with the same networks in the same precision share them."""
+    """Builds the rows of a group; those with the same networks in the same precision share them.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    `counting` counts the operations of each model once.
+    """
+
+    def __init__(self, settings: Settings, *, counting: bool = True) -> None:
+        self.settings, self.counting = settings, counting
         self._first: dict[str, Pipeline] = {}
         self._counted: dict[str, Counted | str] = {}
 
@@ -98,7 +102,7 @@ class Builder:
         if first is not None:
             pipe.fast = first.fast
         work = json.dumps([asked.model, asked.guidance, asked.size])
-        if first is None and not isinstance(self._counted.get(work), Counted):
+        if self.counting and first is None and not isinstance(self._counted.get(work), Counted):
             self._counted[work] = count_operations(pipe, asked, self.settings)
         if first is None:
             if asked.fast:

@@ -36,7 +36,7 @@ def bench(
     if dry_run:
         from zoo.benchmark.estimate import estimate
 
-        _rows(asked, estimate(asked, data=data, split=split), as_json)
+        _rows(asked, estimate(asked, data=data, split=split), as_json, judged=data is not None)
         return
 
     from zoo.benchmark.run import run_suite
@@ -75,7 +75,7 @@ def _list(names: list[str], as_json: bool) -> None:
     print_table(("suite", "rows", "what it answers"), [(s.name, str(len(s.rows)), s.summary) for s in found])
 
 
-def _rows(asked: Any, expected: dict[str, Any], as_json: bool) -> None:
+def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) -> None:
     from dataclasses import asdict
 
     from zoo.benchmark.estimate import written
@@ -109,7 +109,8 @@ def _rows(asked: Any, expected: dict[str, Any], as_json: bool) -> None:
     if expected["seconds"] is None or expected["reason"]:
         typer.echo(expected["reason"])
     else:
-        typer.echo(f"about {written(expected['seconds'])} here")
+        unjudged = "" if judged else ", with no quality; give --data for that"
+        typer.echo(f"about {written(expected['seconds'])} here{unjudged}")
 
 
 def _print(record: dict[str, Any]) -> None:
