@@ -81,7 +81,8 @@ def test_quality_is_counted_once_for_the_same_pictures(monkeypatch):
 def test_what_cannot_be_told_has_a_reason(monkeypatch):
     monkeypatch.setattr(pipelines, "missing", lambda device: f"no {device}")
     found = estimate(suite([{"model": "tiny"}]))
-    assert (found["seconds"], found["reason"]) == (0, "no row of it can be measured here")
+    assert (found["seconds"], found["reason"]) == (None, "no row of it can be measured here")
+    assert list(found["reasons"].values()) == ["no cpu"]
     compared = SimpleNamespace(kind="diffusers")
     assert "kind diffusers" in estimate(compared)["reason"]  # type: ignore[arg-type]
 

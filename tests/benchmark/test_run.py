@@ -327,6 +327,13 @@ def test_what_a_record_leaves_unsaid_is_found(change, said):
     assert said in found
 
 
+def test_records_that_are_kept_leave_nothing_unsaid():
+    kept = [json.loads(p.read_text()) for p in (Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json")]
+    suites = [made for made in kept if made["schema"] == record.SCHEMA]
+    assert suites
+    assert [gap for made in suites for gap in record.gaps(made)] == []
+
+
 def test_without_data_quality_is_null_with_the_reason(tmp_path):
     suite = read_suite({
         "schema": "zoo.suite/1", "settings": {"repeats": 1, "warm_up": 0},

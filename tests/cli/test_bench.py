@@ -55,8 +55,9 @@ def test_a_dry_run_shows_the_rows_and_how_long_they_take_and_makes_nothing(here,
     assert run(["bench", "mine.yaml", "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["seconds"] > 0
-    assert told["rows"][1]["seconds"] is None  # there is no such device
-    none = {"seconds": None, "rows": {}, "reason": "it can't be told"}
+    assert told["rows"][1]["seconds"] is None
+    assert "the device 'cuda' is not there" in told["rows"][1]["reason"]
+    none = {"seconds": None, "rows": {}, "reasons": {}, "reason": "it can't be told"}
     monkeypatch.setattr("zoo.benchmark.estimate.estimate", lambda *_, **__: none)
     assert run(["bench", "quick", "--dry-run", "--set", "matrix.0.steps=[3]"]) == 0
     out = capsys.readouterr().out

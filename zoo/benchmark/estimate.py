@@ -39,15 +39,18 @@ class Reading:
 
 
 def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> dict[str, Any]:
-    """`seconds` of the whole run; `rows` by id, null where a row won't be measured; or `reason`."""
+    """`seconds` of the whole run and, by id, of its `rows`; null where nothing is measured, and why in `reasons`."""
     if suite.kind != "pipelines":
-        return {"seconds": None, "rows": {}, "reason": f"a suite of kind {suite.kind} tells no time before it runs"}
+        why = f"a suite of kind {suite.kind} tells no time before it runs"
+        return {"seconds": None, "rows": {}, "reasons": {}, "reason": why}
     settings = suite.settings
     readings: dict[str, Reading] = {}
     builders: dict[str, Builder] = {}
     judge = _Judge(suite, data, split) if data is not None else None
     rows: dict[str, float | None] = dict.fromkeys((row.id for row in suite.rows), None)
-    there = [row for row in suite.rows if row.reason is None and pipelines.missing(row.asked.device) is None]
+    absent = {row.id: row.reason or pipelines.missing(row.asked.device) for row in suite.rows}
+    reasons = {identity: reason for identity, reason in absent.items() if reason is not None}
+    there = [row for row in suite.rows if row.id not in reasons]
     first = {row.asked.group: row.id for row in reversed(there)}  # runs twice a round
     judged: set[str] = set()
     for row in sorted(there, key=lambda row: -row.asked.batch):  # as they are judged
@@ -65,7 +68,7 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
             if key not in readings:
                 readings[key] = read(built)
         except Exception as error:  # it will fail there too, soon
-            pipelines.told(error)
+            reasons[row.id] = pipelines.told(error)
             continue
         call = readings[key].call(built)
         turns = max(settings.warm_up, 1) + settings.repeats * (2 if first[asked.group] == row.id else 1)
@@ -77,8 +80,9 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
         rows[row.id] = seconds
     known = [s for s in rows.values() if s is not None]
     return {
-        "seconds": round(sum(known), 1), "rows": {i: None if s is None else round(s, 2) for i, s in rows.items()},
-        "reason": None if known else "no row of it can be measured here",
+        "seconds": round(sum(known), 1) if known else None,
+        "rows": {i: None if s is None else round(s, 2) for i, s in rows.items()},
+        "reasons": reasons, "reason": None if known else "no row of it can be measured here",
     }  # fmt: skip
 
 
@@ -124,8 +128,7 @@ class _Judge:
         size = built.row.asked.size or built.pipe.stages[-1].size
         once = 0 if size in self.sizes else self.reference
         self.sizes.add(size)
-        looks = 2 if self.asked.hit else 1  # the distance and the hit score look on their own
-        return self.samples * (picture + looks * self.look) + once * self.look
+        return self.samples * (picture + self.look) + once * self.look
 
 
 def written(seconds: float) -> str:

@@ -248,6 +248,7 @@ def flags() -> dict[str, bool | str]:
     """torch's switches that change numbers or speed."""
     return {
         "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }

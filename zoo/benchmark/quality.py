@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import zoo
 from zoo.benchmark.measure import out_of_memory
@@ -70,18 +69,18 @@ class Judges:
         made, batch = _drawn(built, words)
         drawn = made.tensor.mul(255).round().to(torch.uint8)
         size = int(drawn.shape[-1])
-        found = self._distances(drawn, size, chosen)
+        features = extract(ArrayPictures(drawn, name="drawn"), self.extractor)
+        found = self._distances(features, size, chosen)
         concepts = {row.get("concept") for row in self.every.rows} - {None}
         if "prompts" in words and self.asked.hit and isinstance(self._clip(), Clip) and len(concepts) >= 5:
-            found |= self._hits(drawn, chosen, size)
+            found |= self._hits(features, chosen, size)
         return {
             "values": found, "reason": None, "seed": built.settings.seed, "labels": labels, "batch": batch
         }  # fmt: skip
 
-    def _distances(self, drawn: Tensor, size: int, chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _distances(self, features: Features, size: int, chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         reference = self.reference(size)
-        features = extract(ArrayPictures(drawn, name="drawn"), self.extractor)
-        each = len(drawn) // self.asked.ranges
+        each = features.count // self.asked.ranges
         measured = measure(["fd"], features, reference, ranges=self.asked.ranges)
         values, floors = {}, [m for m in measured if "-floor" in m.key]
         for one in measured:
@@ -95,15 +94,15 @@ class Judges:
             }  # fmt: skip
         return values
 
-    def _hits(self, drawn: Tensor, chosen: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
+    def _hits(self, features: Features, chosen: Sequence[Mapping[str, Any]], size: int) -> dict[str, Any]:
         clip = self._clip()
         if self._judge is None:
             self._judge = Judge(clip, self.every.rows)
-        score = self._judge.score(clip.images(drawn), chosen)
-        key = metric_key("hit", self.extractor.name, self.extractor.sha256, len(drawn), self.split)
+        score = self._judge.score(torch.from_numpy(features.array()), chosen)
+        key = metric_key("hit", self.extractor.name, self.extractor.sha256, features.count, self.split)
         return {key: {
-            "value": score.hit, "values": [score.hit], "deviation": None, "n": len(drawn),
-            "seed_ranges": [[0, len(drawn)]], "interval": list(score.interval),
+            "value": score.hit, "values": [score.hit], "deviation": None, "n": features.count,
+            "seed_ranges": [[0, features.count]], "interval": list(score.interval),
             "floor": {"key": "chance", "value": self._judge.chance}, "better": "higher",
             **self._told(size, None, len(chosen), chosen),
         }}  # fmt: skip

@@ -82,11 +82,11 @@ def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) 
     from zoo.benchmark.suite import random_weights
     from zoo.cli.table import print_table
 
-    seconds = expected["rows"]
+    seconds, reasons = expected["rows"], expected["reasons"]
     if as_json:
         rows = [
-            {"id": r.id, "name": r.asked.name, "asked": asdict(r.asked), "reason": r.reason,
-             "seconds": seconds.get(r.id)}
+            {"id": r.id, "name": r.asked.name, "asked": asdict(r.asked),
+             "reason": reasons.get(r.id, r.reason), "seconds": seconds.get(r.id)}
             for r in asked.rows
         ]  # fmt: skip
         said = {"suite": asked.name, "sha256": asked.sha256, "settings": asdict(asked.settings), "rows": rows}
@@ -95,8 +95,9 @@ def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) 
         return
 
     def note(row: Any) -> str:
-        if row.reason is not None:
-            return f"unavailable: {row.reason}"
+        reason = reasons.get(row.id, row.reason)
+        if reason is not None:
+            return f"unavailable: {reason}"
         return "random weights: speed only" if row.config is not None and random_weights(row.config) else ""
 
     def about(row: Any) -> str:
