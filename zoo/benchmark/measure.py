@@ -89,11 +89,11 @@ def rounds(
 def noise(name: str, baseline: Sequence[float]) -> dict[str, Any]:
     """What the repeated baseline says: half the distance of its quartiles, over its median."""
     middle = statistics.median(baseline)
-    spread = 0.0
+    spread = None  # one run tells none
     if len(baseline) > 1:
         low, _, high = statistics.quantiles(baseline, n=4, method="inclusive")
-        spread = (high - low) / 2.0 / middle
-    return {"row": name, "seconds": [round(s, 5) for s in baseline], "relative_spread": round(spread, 4)}
+        spread = round((high - low) / 2.0 / middle, 4)
+    return {"row": name, "seconds": [round(s, 5) for s in baseline], "relative_spread": spread}
 
 
 def quantile(runs: Sequence[float], q: float) -> float:

@@ -126,7 +126,9 @@ def _print(record: dict[str, Any]) -> None:
     for pair in record["pairs"]:
         typer.echo(f"{pair['name']}, over {pair['peer']}: {pair['ratio']:.2f}")
     for group, noise in record["noise"].items():
-        typer.echo(f"noise of {group}: {100 * noise['relative_spread']:.1f} %")
+        spread = noise["relative_spread"]
+        said = "unknown, of one round" if spread is None else f"{100 * spread:.1f} %"
+        typer.echo(f"noise of {group}: {said}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
