@@ -51,7 +51,7 @@ def keys(value, depth=3):
         return None
     return {
         k: None
-        if k in ("config", "peaks", "noise", "weights", "settings", "versions", "values")
+        if k in ("config", "peaks", "noise", "weights", "settings", "versions", "values", "seconds")
         else keys(v, depth - 1)
         for k, v in value.items()
     }
@@ -84,6 +84,12 @@ def test_a_run_writes_the_form_that_the_example_shows(tmp_path):
     assert measured["speed"]["images_per_second"] > 0
     assert len(measured["speed"]["latency_seconds"]["runs"]) == 2
     assert measured["run"]["seeds"] == [0, 1]
+    # Every part of a call has its seconds.
+    assert list(measured["profile"]["seconds"]) == ["base", "rest"]  # a stand-in for text has no network
+    assert measured["profile"]["calls"] == 4  # two rounds, and the baseline's
+    assert fast["profile"]["calls"] == 2
+    assert sum(measured["profile"]["seconds"].values()) <= sum(measured["speed"]["latency_seconds"]["runs"]) * 2
+    assert record.gaps(made) == []
     # Random weights: speed and nothing else.
     assert measured["random_weights"]
     assert measured["quality"]["reason"] == "random weights: speed only"
@@ -110,6 +116,55 @@ def test_memory_that_runs_out_halves_the_batch_and_is_recorded(tmp_path, monkeyp
     assert [r["run"]["batches_tried"] for r in made["rows"]] == [[5, 2], [4, 2, 1]]
     assert "a batch of 5 had no memory; it ran with 2" in made["rows"][0]["notes"]
     assert made["rows"][0]["asked"]["batch"] == 5
+
+
+def test_memory_that_runs_out_in_a_round_halves_the_batch_too(tmp_path, monkeypatch):
+    real, calls = pipelines.Built.__call__, []
+
+    def later(self, number):
+        calls.append((self.row.asked.batch, self.tried[-1]))
+        if calls.count((4, 4)) == 2 and calls[-1] == (4, 4):  # its warm-up fitted
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, number)
+
+    monkeypatch.setattr(pipelines.Built, "__call__", later)
+    made, _ = run_suite(tiny([{"model": "tiny", "batch": 4}, {"model": "tiny", "batch": 1}]), folder=tmp_path)
+    large, small = made["rows"]
+    assert large["run"]["batches_tried"] == [4, 2]
+    assert len(large["speed"]["latency_seconds"]["runs"]) == 2
+    assert any("memory ran out in a round" in note for note in large["notes"])
+    assert small["notes"] == ["random weights: speed only"]
+    assert made["noise"]["tiny/cpu"]["row"] == small["name"]  # the baseline is of a row that went on
+    assert large["profile"]["calls"] == 4  # two rounds of the half, and its baseline's
+
+
+@pytest.mark.parametrize("where", ["build", "__call__"])
+def test_what_breaks_a_row_anywhere_leaves_the_others(where, tmp_path, monkeypatch):
+    owner = pipelines.Builder if where == "build" else pipelines.Built
+    real, turns = getattr(owner, where), []
+
+    def broken(self, asked):
+        turns.append(1)
+        row = asked if where == "build" else self.row
+        if row.asked.steps == 1 and (where == "build" or len(turns) > 2):  # after both warm-ups
+            raise zoo.errors.WeightsError("its file is another one")
+        return real(self, asked)
+
+    monkeypatch.setattr(owner, where, broken)
+    made, _ = run_suite(tiny([{"model": "tiny", "steps": 1}, {"model": "tiny"}]), folder=tmp_path)
+    assert [(r["status"], r["reason"]) for r in made["rows"]] == [
+        ("failed", "its file is another one"), ("measured", None),
+    ]  # fmt: skip
+    assert len(made["rows"][1]["speed"]["latency_seconds"]["runs"]) == 2
+
+
+def test_a_slip_of_the_code_is_no_failed_row(tmp_path, monkeypatch):
+    def broken(self, number):
+        raise AttributeError("a slip")
+
+    monkeypatch.setattr(pipelines.Built, "__call__", broken)
+    with pytest.raises(AttributeError):
+        run_suite(tiny([{"model": "tiny"}]), folder=tmp_path)
 
 
 def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
@@ -180,10 +235,22 @@ def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data
         "schema": "zoo.suite/1", "name": "judged", "settings": {
             "repeats": 1, "quality": {"samples": 4, "ranges": 2},
         },
-        "include": [{"model": "latent-text2img", "steps": 1, "batch": 2}],
+        "include": [
+            {"model": "latent-text2img", "steps": 1, "batch": 1}, {"model": "latent-text2img", "steps": 1, "batch": 2},
+        ],
     })  # fmt: skip
     made, path = run_suite(suite, folder=tmp_path / "out", data=str(data))
-    quality = made["rows"][0]["quality"]
+    assert record.gaps(made) == []
+    quality = made["rows"][1]["quality"]
+    # Another batch draws the same pictures but for rounding, so they are judged once, and this is said.
+    other = made["rows"][0]["quality"]
+    assert other["values"] == quality["values"]
+    assert (other["same_as"], quality["same_as"]) == (made["rows"][1]["id"], None)
+    assert any("differ by rounding alone" in note for note in made["rows"][0]["notes"])
+    assert other["samples"] != quality["samples"]
+    assert (quality["seed"], quality["samples_seed"], quality["batch"]) == (0, 0, 2)
+    assert quality["labels"] == "captions of the split"
+    assert list(made["rows"][1]["profile"]["seconds"]) == ["text", "base", "decoding", "rest"]
     sha = zoo.describe("weights/emoji-evaluator").facts["file"]["sha256"][:8]
     assert list(quality["values"]) == [f"fd[emoji-evaluator@{sha}]@2", f"hit[emoji-evaluator@{sha},test]@4"]
     found, hit = quality["values"].values()
@@ -199,6 +266,72 @@ def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data
     assert Image.open(path.parent / quality["samples"][0]).height == 64
     with pytest.raises(UsageError, match="no split 'tset'; give one of test"):
         run_suite(suite, folder=tmp_path / "out", data=str(data), split="tset")
+
+
+def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeypatch):
+    lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    lines = [{**line, "group": "symbols" if i % 3 else "flags"} for i, line in enumerate(lines)]
+    (data / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    asked, real = [], zoo.pipeline.Pipeline.__call__
+
+    def seen(self, *words, **named):
+        if named.get("batch_size") is not None:  # of judging
+            asked.append((named["batch_size"], named["labels"]))
+            if named["batch_size"] > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, *words, **named)
+
+    monkeypatch.setattr(zoo.pipeline.Pipeline, "__call__", seen)
+    suite = read_suite({
+        "schema": "zoo.suite/1", "name": "classes", "settings": {
+            "repeats": 1, "quality": {"samples": 12, "extractor": "random"},
+        },
+        "include": [{"model": "class2img", "steps": 1, "batch": 4}],
+    })  # fmt: skip
+    (row,) = run_suite(suite, folder=tmp_path / "out", data=str(data))[0]["rows"]
+    assert sorted(asked[0][1]) == ["flags"] * 4 + ["symbols"] * 8
+    assert row["quality"]["labels"] == "'group' of the split's rows"
+    # Memory that runs out halves this batch as well, and the row says so.
+    assert [batch for batch, _ in asked] == [4, 2, 1]
+    assert (row["run"]["batch"], row["quality"]["batch"]) == (4, 1)
+    assert row["notes"] == ["judged by pictures drawn 1 at a time, since 4 had no memory"]
+    assert row["quality"]["values"]
+
+
+def test_a_row_that_cannot_be_judged_keeps_its_speed(tmp_path, data, monkeypatch):
+    def broken(*_):
+        raise zoo.errors.NumericError("the network gave NaN")
+
+    monkeypatch.setattr("zoo.benchmark.quality.Judges.__call__", broken)
+    suite = read_suite({
+        "schema": "zoo.suite/1", "settings": {"repeats": 1, "quality": {"extractor": "random"}},
+        "include": [{"model": "class2img", "steps": 1}],
+    })  # fmt: skip
+    (row,) = run_suite(suite, folder=tmp_path / "out", data=str(data))[0]["rows"]
+    assert row["speed"]["images_per_second"] > 0
+    assert row["quality"]["reason"] == "the network gave NaN"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"quality": record.quality(None)}, "neither a quality nor a reason"),
+        ({"profile": None}, "where its seconds went"),
+        ({"energy": {"joules_per_image": None, "reason": None}}, "no energy and no reason"),
+        ({"status": "failed", "reason": None}, "failed for no reason"),
+    ],
+)
+def test_what_a_record_leaves_unsaid_is_found(change, said):
+    assert record.gaps(EXAMPLE) == []
+    (found,) = record.gaps({**EXAMPLE, "rows": [EXAMPLE["rows"][0] | change]})
+    assert said in found
+
+
+def test_records_that_are_kept_leave_nothing_unsaid():
+    kept = [json.loads(p.read_text()) for p in (Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json")]
+    suites = [made for made in kept if made["schema"] == record.SCHEMA]
+    assert suites
+    assert [gap for made in suites for gap in record.gaps(made)] == []
 
 
 def test_without_data_quality_is_null_with_the_reason(tmp_path):
@@ -232,6 +365,10 @@ def test_zoo_and_diffusers_are_compared_on_the_same_weights(tmp_path):
     assert keys(made["pairs"][0]) == keys(EXAMPLE["pairs"][0])
     ids = {r["id"] for r in made["rows"]}
     assert all(p["agreement"]["agrees"] and {p["ours"], p["theirs"]} <= ids for p in made["pairs"]), made["pairs"]
+    # Each part was interleaved on its own, and has a noise of its own.
+    assert {r["group"] for r in made["rows"]} == set(made["noise"])
+    assert len(made["noise"]) == 3
+    assert record.gaps(made) == []
 
 
 def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(tmp_path, monkeypatch):
@@ -257,6 +394,7 @@ def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(t
     })  # fmt: skip
     made, _ = run_suite(suite, folder=tmp_path)
     assert [p["name"].rpartition(": ")[2] for p in made["pairs"]] == ["features", "frechet", "kernel"]
+    assert {r["group"] for r in made["rows"] if r["status"] == "measured"} == set(made["noise"])
     assert [p["agreement"]["agrees"] for p in made["pairs"]] == [True] * 3, [p["agreement"] for p in made["pairs"]]
     absent = {r["asked"]["library"]: r["reason"] for r in made["rows"] if r["status"] == "unavailable"}
     assert absent == {"torchmetrics": "torchmetrics is not installed", "clean-fid": "clean-fid is not installed"}

@@ -47,11 +47,22 @@ def test_suites_are_listed(capsys):
     assert {"name", "kind", "rows", "summary"} == set(json.loads(capsys.readouterr().out)[0])
 
 
-def test_a_dry_run_shows_the_rows_and_makes_nothing(here, capsys):
-    assert run(["bench", "quick", "--dry-run", "--set", "matrix.0.steps=[3]"]) == 0
-    assert "latent-text2img ddim 3 float32 b4 cpu" in capsys.readouterr().out
+def test_a_dry_run_shows_the_rows_and_how_long_they_take_and_makes_nothing(here, capsys, monkeypatch):
     assert run(["bench", "mine.yaml", "--dry-run"]) == 0
-    assert "random weights: speed only" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "random weights: speed only" in out
+    assert out.splitlines()[-1].startswith("about ")
+    assert run(["bench", "mine.yaml", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"][0]["seconds"] > 0
+    assert told["rows"][1]["seconds"] is None
+    assert "the device 'cuda' is not there" in told["rows"][1]["reason"]
+    none = {"seconds": None, "rows": {}, "reasons": {}, "reason": "it can't be told"}
+    monkeypatch.setattr("zoo.benchmark.estimate.estimate", lambda *_, **__: none)
+    assert run(["bench", "quick", "--dry-run", "--set", "matrix.0.steps=[3]"]) == 0
+    out = capsys.readouterr().out
+    assert "latent-text2img ddim 3 float32 b4 cpu" in out
+    assert "it can't be told" in out
     assert not (here / "runs").exists()
 
 

@@ -6,6 +6,8 @@
 | `record` | `zoo.suite-record/1`: the form of a run's record, writing it so that a killed run loses no finished row |
 | `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |
 | `measure` | rounds of timed calls; memory, energy, operations |
+| `profile` | where the seconds of a call go |
+| `estimate` | how long a suite takes, from one step of each kind of row |
 | `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls |
 | `quality` | distances and hit scores of the same configuration |
 | `run` | a suite from its first row to its last |

@@ -19,7 +19,7 @@ from zoo.benchmark.machine import synchronise, watts
 Call = Callable[[int], Any]  # the round -> whatever was made
 
 
-@dataclass
+@dataclass(eq=False)
 class Timed:
     """A row's call and what is measured of it; `batch` is how many pictures a call makes."""
 
@@ -51,14 +51,33 @@ def warm_up(timed: Timed, times: int) -> None:
         timed.memory = peak_memory(timed.device, before)
 
 
-def rounds(group: Sequence[Timed], repeats: int, report: Callable[[int], Any] = lambda _: None) -> list[float]:
-    """Fill every row's `seconds`, turn by turn; returns the baseline's."""
-    baseline: list[float] = []
+def rounds(
+    group: Sequence[Timed], repeats: int, report: Callable[[int], Any] = lambda _: None,
+    broken: Callable[[Timed, Exception], Any] | None = None,
+) -> list[float]:  # fmt: skip
+    """Fill every row's `seconds`, turn by turn; returns the baseline's.
+
+    A row that breaks is told to `broken` and takes no further turn; the baseline is then of the first that goes on.
+    """
+    live, baseline = list(group), list[float]()
     for number in range(repeats):
-        baseline.append(once(group[0], number))
-        for timed in group:
-            with Power(timed.device) as power:
-                seconds = once(timed, number)
+        for turn, timed in enumerate([*live[:1], *live]):
+            if timed not in live:
+                continue
+            try:
+                with Power(timed.device) as power:
+                    seconds = once(timed, number)
+            except Exception as error:
+                if broken is None:
+                    raise
+                broken(timed, error)
+                if timed is live[0]:
+                    baseline.clear()
+                live.remove(timed)
+                continue
+            if turn == 0:
+                baseline.append(seconds)
+                continue
             timed.seconds.append(seconds)
             if power.drawn:
                 timed.watts.append(statistics.fmean(power.drawn))
@@ -70,11 +89,11 @@ def rounds(group: Sequence[Timed], repeats: int, report: Callable[[int], Any] = 
 def noise(name: str, baseline: Sequence[float]) -> dict[str, Any]:
     """What the repeated baseline says: half the distance of its quartiles, over its median."""
     middle = statistics.median(baseline)
-    spread = 0.0
+    spread = None  # one run tells none
     if len(baseline) > 1:
         low, _, high = statistics.quantiles(baseline, n=4, method="inclusive")
-        spread = (high - low) / 2.0 / middle
-    return {"row": name, "seconds": [round(s, 5) for s in baseline], "relative_spread": round(spread, 4)}
+        spread = round((high - low) / 2.0 / middle, 4)
+    return {"row": name, "seconds": [round(s, 5) for s in baseline], "relative_spread": spread}
 
 
 def quantile(runs: Sequence[float], q: float) -> float:

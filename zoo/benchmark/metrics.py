@@ -98,11 +98,12 @@ def _part(run: Run, row: Row, part: str, ours: Call, theirs: dict[str, Call], ra
         measure.warm_up(one, settings.warm_up)
     run.tell(f"{asked.name}, {part}")
     baseline = measure.rounds(list(timed.values()), settings.repeats)
-    run.record["noise"][f"{asked.group} {part}"] = measure.noise(asked.name, baseline)
+    group = f"{asked.name}: {part}"
+    run.record["noise"][group] = measure.noise(asked.name, baseline)
     values = {name: one.call(0) for name, one in timed.items()}
     ids = {}
     for name, one in timed.items():
-        out = record.row_of(row, "measured", part=part, library=name)
+        out = record.row_of(row, "measured", part=part, library=name) | {"group": group}
         out["speed"] = measure.speed(one, None)
         out["precision"] = {"dtype": asked.precision, **flags()}
         out["memory"], out["energy"] = one.memory, measure.energy(one)
@@ -110,7 +111,7 @@ def _part(run: Run, row: Row, part: str, ours: Call, theirs: dict[str, Call], ra
         out["weights"] = {} if random else {"inception-2015": WEIGHTS.sha256}
         out["random_weights"] = random
         out["notes"] = [f"{settings.count} pictures"] + ["random weights: no value is FID"] * random
-        out["quality"] = {"values": {}, "reason": "a comparison of metrics on made pictures", "samples": []}
+        out["quality"] = record.quality("a comparison of metrics on made pictures")
         if part != "features":
             out["notes"].append(f"value {float(values[name]):.8g}")
         run.record["rows"].append(out)

@@ -47,12 +47,16 @@ def compare(run: Run, rows: list[Row]) -> None:
 
 
 def _compare(run: Run, row: Row) -> None:
+    import diffusers
+    import transformers
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     from zoo.checkpoints.export import export_diffusers
 
+    for library in (diffusers, transformers):  # the terminal is this run's own
+        library.utils.logging.disable_progress_bar()
     settings, asked = run.suite.settings, row.asked
-    built = Builder(settings).build(row)
+    built = Builder(settings, counting=False).build(row)
     built.tried.append(asked.batch)
     dtype = getattr(torch, asked.precision)
     with tempfile.TemporaryDirectory() as place:
@@ -72,20 +76,23 @@ def _compare(run: Run, row: Row) -> None:
             measure.warm_up(one, settings.warm_up)
         run.tell(f"{asked.name}, {part}")
         baseline = measure.rounds(list(timed.values()), settings.repeats)
-        run.record["noise"][f"{asked.group} {part}"] = measure.noise(asked.name, baseline)
+        # Rows and parts are interleaved with the other library's alone.
+        group = f"{asked.name}: {part}"
+        run.record["noise"][group] = measure.noise(asked.name, baseline)
         found = {name: call(0) for name, call in {"zoo": ours, **theirs}.items()}
         ids = {}
         for name, one in timed.items():
-            out = record.row_of(row, "measured", part=part, library=name)
+            out = record.row_of(row, "measured", part=part, library=name) | {"group": group}
             out["speed"] = measure.speed(one, None)
             if part != "pipeline":
                 out["speed"]["images_per_second"] = None
             elif name == "zoo":
                 out |= describe(built, one)
+            out["weights"] = dict(built.pipe.record["weights"])
             out["precision"] = {"dtype": asked.precision, **flags()}
             out["memory"], out["energy"] = one.memory, measure.energy(one)
             out["wall_seconds"] = round(sum(one.seconds), 3)
-            out["quality"] = {"values": {}, "reason": "a comparison of speed", "samples": []}
+            out["quality"] = record.quality("a comparison of speed")
             run.record["rows"].append(out)
             ids[name] = out["id"]
         for name in theirs:

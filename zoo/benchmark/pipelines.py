@@ -12,12 +12,14 @@ import torch
 
 import zoo
 from zoo.benchmark.measure import Operations, Timed, out_of_memory, warm_up
+from zoo.benchmark.profile import Profile, in_measured_calls
 from zoo.benchmark.suite import Asked, Row, Settings, random_weights
 from zoo.errors import ZooError
 from zoo.pipeline import Pipeline
 from zoo.request import hears
 from zoo.stage import lay_out, small_sizes
 
+PROFILED = 3  # calls that are timed by part where the measured ones can't be
 CACHED = "with a step cache evaluations differ in work"
 
 
@@ -26,7 +28,8 @@ def missing(device: str) -> str | None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return f"the device '{device}' is not there ({str(error).splitlines()[0][:120]})"
+        said = str(error).splitlines()[0].partition(". ")[0][:160]
+        return f"the device '{device}' is not there ({said})"
     return None
 
 
@@ -41,6 +44,10 @@ class Built:
     reason: str | None = None  # why they aren't known
     tried: list[int] = field(default_factory=list)
     last: Any = None  # the Generation of the latest call
+    profile: Profile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.profile = Profile(self.row.asked.device)
 
     def words(self, batch: int, *, start: int = 0, prompts: Sequence[str] | None = None) -> dict[str, Any]:
         """What the pipeline is called with, for so many pictures."""
@@ -48,15 +55,30 @@ class Built:
 
     def __call__(self, number: int) -> Any:
         """A batch of the round."""
-        self.last = self.pipe(**self.words(self.tried[-1]), seed=self.settings.seed + number)
+        said = {**self.words(self.tried[-1]), "seed": self.settings.seed + number}
+        in_passing = in_measured_calls(self.row.asked.device)
+        self.last = self.profile.run(self.pipe, **said) if in_passing else self.pipe(**said)
         return self.last
+
+    def by_part(self, repeats: int) -> dict[str, Any]:
+        """Seconds of each part, for the record; in calls of their own where the measured ones tell nothing."""
+        if not in_measured_calls(self.row.asked.device):
+            try:
+                for number in range(min(PROFILED, repeats)):
+                    self.profile.run(self.pipe, **self.words(self.tried[-1]), seed=self.settings.seed + number)
+            except Exception as error:
+                return self.profile.record() | {"reason": told(error)}
+        return self.profile.record()
 
 
 class Builder:
-    """Builds the rows of a group; those with the same networks in the same precision share them."""
+    """Builds the rows of a group; those with the same networks in the same precision share them.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    `counting` counts the operations of each model once.
+    """
+
+    def __init__(self, settings: Settings, *, counting: bool = True) -> None:
+        self.settings, self.counting = settings, counting
         self._first: dict[str, Pipeline] = {}
         self._counted: dict[str, Counted | str] = {}
 
@@ -80,7 +102,7 @@ class Builder:
         if first is not None:
             pipe.fast = first.fast
         work = json.dumps([asked.model, asked.guidance, asked.size])
-        if first is None and not isinstance(self._counted.get(work), Counted):
+        if self.counting and first is None and not isinstance(self._counted.get(work), Counted):
             self._counted[work] = count_operations(pipe, asked, self.settings)
         if first is None:
             if asked.fast:
@@ -148,28 +170,51 @@ def count_operations(pipe: Pipeline, asked: Asked, settings: Settings) -> Counte
     return Counted(counted.total - inside, tuple(calls[0] for calls in counted.calls.values()))
 
 
-def prepare(built: Built, repeats: int) -> Timed | str:
-    """A row warmed up and ready for its rounds, with a batch that fits; or why there is none."""
-    asked, batch = built.row.asked, built.row.asked.batch
+def same_pictures(row: Row) -> str | None:
+    """What decides a row's pictures but for rounding; None in half precision, where that is no small matter.
+
+    Every sample has its own noise, so the batch doesn't decide them, and neither does the fast path.
+    """
+    if row.asked.precision != "float32":
+        return None
+    return json.dumps([row.config, row.asked.device, row.asked.size], sort_keys=True)
+
+
+def told(error: Exception) -> str:
+    """What a row that breaks says, as one sentence; an error that is nobody's but the code's is raised."""
+    if out_of_memory(error):
+        return "there is no memory for it"
+    if isinstance(error, ZooError | RuntimeError | OSError):
+        return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    raise error
+
+
+def prepare(built: Built, batch: int | None = None) -> Timed | str:
+    """A row warmed up and ready for its rounds, with the asked batch or the largest half of it that fits; or why not.
+
+    Args:
+        batch: try no more than this, which memory ran out for before.
+    """
+    asked, batch = built.row.asked, built.row.asked.batch if batch is None else batch
     while True:
+        if built.tried:
+            built.pipe.to()  # a fast pipeline forgets what it recorded for a larger batch
+            if asked.device.startswith("cuda"):
+                torch.cuda.empty_cache()
         built.tried.append(batch)
         timed = Timed(id=built.row.id, call=built, device=asked.device, batch=batch)
         try:
             warm_up(timed, built.settings.warm_up)
         except Exception as error:
             if not out_of_memory(error):
-                if isinstance(error, ZooError | RuntimeError):
-                    return str(error).splitlines()[0][:300]
-                raise
+                return told(error)
             if batch == 1:
                 return "there is no memory for one picture"
         else:
+            built.profile.calls.clear()  # of the warm-up
             return timed
         # Outside of the handler, whose error holds what took the memory.
         batch = batch // 2
-        built.pipe.to()  # a fast pipeline forgets what it recorded for the larger batch
-        if asked.device.startswith("cuda"):
-            torch.cuda.empty_cache()
 
 
 def describe(built: Built, timed: Timed) -> dict[str, Any]:
@@ -203,6 +248,7 @@ def flags() -> dict[str, bool | str]:
     """torch's switches that change numbers or speed."""
     return {
         "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }

@@ -18,7 +18,17 @@ from zoo.benchmark.suite import Row, Suite, random_weights
 from zoo.errors import UsageError
 
 SCHEMA = "zoo.suite-record/1"
-MEASURED = ("run", "precision", "fast", "speed", "memory", "energy", "work", "quality")  # null where nothing was
+MEASURED = (
+    "run",
+    "precision",
+    "fast",
+    "speed",
+    "profile",
+    "memory",
+    "energy",
+    "work",
+    "quality",
+)  # null where nothing was
 
 
 def now() -> str:
@@ -58,6 +68,37 @@ def row_of(
         "random_weights": False if config is None else random_weights(config),
         **dict.fromkeys(MEASURED), "wall_seconds": 0.0,
     }  # fmt: skip
+
+
+def quality(reason: str | None) -> dict[str, Any]:
+    """Quality with no value yet, and why there is none."""
+    return {
+        "values": {}, "reason": reason, "seed": None, "labels": None, "batch": None, "same_as": None, "samples": [],
+        "samples_seed": None,
+    }  # fmt: skip
+
+
+def gaps(record: Mapping[str, Any]) -> list[str]:
+    """What a finished record leaves unsaid, as sentences: speed without quality, a part without seconds, or nulls
+    that nobody explains."""
+    found = []
+    for row in record["rows"]:
+        name = row["name"]
+        if row["status"] != "measured":
+            found += [] if row["reason"] else [f"'{name}' is {row['status']} for no reason"]
+            continue
+        judged = row["quality"] or {}
+        if not judged.get("values") and not judged.get("reason"):
+            found.append(f"'{name}' has a speed and neither a quality nor a reason for none")
+        # Records made before rows had a profile don't have the field.
+        profile = row.get("profile", {"seconds": "not asked"}) or {}
+        if record["suite"]["kind"] == "pipelines" and not profile.get("seconds") and not profile.get("reason"):
+            found.append(f"'{name}' doesn't say where its seconds went")
+        for part, value in (("memory", "host_peak_bytes"), ("energy", "joules_per_image"), ("work", "share_of_peak")):
+            said = row[part] or {}
+            if said and said.get(value) is None and not said.get("reason"):
+                found.append(f"'{name}' has no {part} and no reason for that")
+    return found
 
 
 def path_of(record: Mapping[str, Any], folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -116,45 +116,86 @@ def _group(run: Run, rows: list[Row]) -> None:
 
 def _pipelines(run: Run, rows: list[Row]) -> None:
     settings, builder = run.suite.settings, pipelines.Builder(run.suite.settings)
-    built, timed, written = {}, {}, {}
+    built: dict[str, pipelines.Built] = {}
+    timed: dict[str, measure.Timed] = {}
+    warmed: dict[str, float] = {}
+
+    def failed(row: Row, reason: str) -> None:
+        timed.pop(row.id, None)
+        run.record["rows"].append(record.row_of(row, "failed", reason))
+
     for row in rows:
         began = perf_counter()
         run.tell(f"warming up {row.asked.name}")
-        one = builder.build(row)
-        ready = pipelines.prepare(one, settings.repeats)
+        try:
+            built[row.id] = builder.build(row)
+        except Exception as error:
+            failed(row, pipelines.told(error))
+            continue
+        ready = pipelines.prepare(built[row.id])
         if isinstance(ready, str):
-            run.record["rows"].append(record.row_of(row, "failed", ready))
+            failed(row, ready)
             continue
-        built[row.id], timed[row.id] = one, ready
-        written[row.id] = record.row_of(row, "measured") | {"wall_seconds": perf_counter() - began}
-    if not timed:
-        return
-    group = rows[0].asked.group
-    run.tell(f"measuring {group}")
-    baseline = measure.rounds(
-        list(timed.values()), settings.repeats,
-        lambda n: run.tell(f"measuring {group}, round {n} of {settings.repeats}"),
-    )  # fmt: skip
-    name = next(row.asked.name for row in rows if row.id in timed)
-    run.record["noise"][group] = measure.noise(name, baseline)
-    for row in rows:
-        if row.id not in timed:
+        timed[row.id], warmed[row.id] = ready, perf_counter() - began
+    again = _rounds(run, {row.id: row for row in rows}, timed, failed)
+    for row in again:
+        # Other rows hold memory too, so what was enough in the warm-up may not be later.
+        ready = pipelines.prepare(built[row.id], max(timed[row.id].batch // 2, 1))
+        if isinstance(ready, str):
+            failed(row, ready)
             continue
-        one, ready, out = built[row.id], timed[row.id], written[row.id]
-        out |= pipelines.describe(one, ready)
-        out["speed"] = measure.speed(ready, out["run"]["evaluations"])
-        out["memory"], out["energy"] = ready.memory, measure.energy(ready)
-        out["work"] = _work(run, row, one, out["speed"])
-        out["notes"] = _notes(one, out)
-        out["wall_seconds"] = round(out["wall_seconds"] + sum(ready.seconds), 3)
-        out["quality"] = {"values": {}, "reason": NOT_YET, "samples": []}
+        timed[row.id] = ready
+        measure.rounds([ready], settings.repeats, broken=lambda _, e, row=row: failed(row, pipelines.told(e)))
+    written = {row.id: _measured(run, row, built[row.id], timed[row.id]) for row in rows if row.id in timed}
+    for row in again:
+        if row.id in written:
+            written[row.id]["notes"].append("memory ran out in a round; it was measured after the others, alone")
+    for identity, out in written.items():
+        out["wall_seconds"] = round(warmed[identity] + sum(timed[identity].seconds), 3)
         run.record["rows"].append(out)
     # Speed is safe on the disk before pictures are judged, which takes longer.
     run.save()
-    for row in rows:
-        if row.id in timed:
-            _judge(run, built[row.id], written[row.id])
-            run.save()
+    judged: dict[str, dict[str, Any]] = {}
+    for identity in sorted(written, key=lambda i: -built[i].tried[-1]):
+        _judge(run, built[identity], written[identity], judged)
+        run.save()
+
+
+def _rounds(
+    run: Run, rows: Mapping[str, Row], timed: Mapping[str, measure.Timed], failed: Callable[[Row, str], None]
+) -> list[Row]:
+    """The rounds of a group and its noise; returns rows that memory ran out for."""
+    if not timed:
+        return []
+    group, repeats = next(iter(rows.values())).asked.group, run.suite.settings.repeats
+    going, again = dict(timed), []
+
+    def broken(one: measure.Timed, error: Exception) -> None:
+        del going[one.id]
+        if measure.out_of_memory(error) and one.batch > 1:
+            again.append(rows[one.id])
+        else:
+            failed(rows[one.id], pipelines.told(error))
+
+    run.tell(f"measuring {group}")
+    baseline = measure.rounds(
+        list(timed.values()), repeats, lambda n: run.tell(f"measuring {group}, round {n} of {repeats}"), broken
+    )
+    if baseline:
+        run.record["noise"][group] = measure.noise(rows[next(iter(going))].asked.name, baseline)
+    return again
+
+
+def _measured(run: Run, row: Row, built: pipelines.Built, timed: measure.Timed) -> dict[str, Any]:
+    """A row with all that its rounds tell, and no quality yet."""
+    out = record.row_of(row, "measured") | pipelines.describe(built, timed)
+    out["speed"] = measure.speed(timed, out["run"]["evaluations"])
+    out["profile"] = built.by_part(run.suite.settings.repeats)
+    out["memory"], out["energy"] = timed.memory, measure.energy(timed)
+    out["work"] = _work(run, row, built, out["speed"])
+    out["notes"] = _notes(built, out)
+    out["quality"] = record.quality(NOT_YET)
+    return out
 
 
 def _work(run: Run, row: Row, built: pipelines.Built, speed: dict[str, Any]) -> dict[str, Any]:
@@ -177,20 +218,34 @@ def _notes(built: pipelines.Built, out: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _judge(run: Run, built: pipelines.Built, out: dict[str, Any]) -> None:
+def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[str, dict[str, Any]]) -> None:
+    """Fill a row's quality: values, or a reason. `judged` has the rows before it, by what decides their pictures."""
     if out["random_weights"]:
         out["quality"]["reason"] = "random weights: speed only"
         return
     from zoo.benchmark.quality import sheet
 
-    out["quality"]["samples"] = sheet(built, run.folder, record.path_of(run.record, run.folder).stem)
+    out["quality"] |= sheet(built, run.folder, record.path_of(run.record, run.folder).stem)
     if run.judges is None:
         out["quality"]["reason"] = "no data was given to judge by; give --data"
+        return
+    same = pipelines.same_pictures(built.row)
+    if same is not None and same in judged:
+        own = {key: out["quality"][key] for key in ("samples", "samples_seed")}
+        out["quality"] |= judged[same]["quality"] | own | {"same_as": judged[same]["id"]}
+        out["notes"].append(f"judged by the pictures of '{judged[same]['name']}': they differ by rounding alone")
         return
     run.tell(f"judging {built.row.asked.name}")
     began = perf_counter()
     try:
         out["quality"] |= run.judges(built)
-    except UsageError as error:  # captions that its conditioner has no words for
-        out["quality"]["reason"] = str(error)
+    except Exception as error:  # captions that its conditioner has no words for, NaN, no memory
+        out["quality"]["reason"] = pipelines.told(error)
+    else:
+        if same is not None:
+            judged[same] = out
+    if out["quality"]["batch"] not in (None, out["run"]["batch"]):
+        out["notes"].append(
+            f"judged by pictures drawn {out['quality']['batch']} at a time, since {out['run']['batch']} had no memory"
+        )
     out["wall_seconds"] = round(out["wall_seconds"] + perf_counter() - began, 3)

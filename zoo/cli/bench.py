@@ -14,7 +14,7 @@ from zoo.errors import UsageError
 def bench(
     suite: Annotated[str | None, typer.Argument(help="A suite's name or a file; none lists them.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the suites.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the rows; measure nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the rows and how long they take here.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the suite.")
@@ -31,11 +31,13 @@ def bench(
         _list(suite_names(), as_json)
         return
     asked = read_suite(suite, overrides)
-    if dry_run:
-        _rows(asked, as_json)
-        return
     if data is not None and not Path(data).exists():
         raise UsageError(f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl")
+    if dry_run:
+        from zoo.benchmark.estimate import estimate
+
+        _rows(asked, estimate(asked, data=data, split=split), as_json, judged=data is not None)
+        return
 
     from zoo.benchmark.run import run_suite
     from zoo.cli.progress import step_bar
@@ -73,24 +75,43 @@ def _list(names: list[str], as_json: bool) -> None:
     print_table(("suite", "rows", "what it answers"), [(s.name, str(len(s.rows)), s.summary) for s in found])
 
 
-def _rows(asked: Any, as_json: bool) -> None:
+def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) -> None:
     from dataclasses import asdict
 
+    from zoo.benchmark.estimate import written
     from zoo.benchmark.suite import random_weights
     from zoo.cli.table import print_table
 
+    seconds, reasons = expected["rows"], expected["reasons"]
     if as_json:
-        rows = [{"id": r.id, "name": r.asked.name, "asked": asdict(r.asked), "reason": r.reason} for r in asked.rows]
+        rows = [
+            {"id": r.id, "name": r.asked.name, "asked": asdict(r.asked),
+             "reason": reasons.get(r.id, r.reason), "seconds": seconds.get(r.id)}
+            for r in asked.rows
+        ]  # fmt: skip
         said = {"suite": asked.name, "sha256": asked.sha256, "settings": asdict(asked.settings), "rows": rows}
+        said |= {"seconds": expected["seconds"], "reason": expected["reason"]}
         typer.echo(json.dumps(said, indent=2))
         return
 
     def note(row: Any) -> str:
-        if row.reason is not None:
-            return f"unavailable: {row.reason}"
+        reason = reasons.get(row.id, row.reason)
+        if reason is not None:
+            return f"unavailable: {reason}"
         return "random weights: speed only" if row.config is not None and random_weights(row.config) else ""
 
-    print_table(("row", "device", "note"), [(r.asked.name, r.asked.device, note(r)) for r in asked.rows])
+    def about(row: Any) -> str:
+        found = seconds.get(row.id)
+        return "-" if found is None else written(found)
+
+    print_table(
+        ("row", "device", "takes", "note"), [(r.asked.name, r.asked.device, about(r), note(r)) for r in asked.rows]
+    )
+    if expected["seconds"] is None or expected["reason"]:
+        typer.echo(expected["reason"])
+    else:
+        unjudged = "" if judged else ", with no quality; give --data for that"
+        typer.echo(f"about {written(expected['seconds'])} here{unjudged}")
 
 
 def _print(record: dict[str, Any]) -> None:
@@ -105,7 +126,9 @@ def _print(record: dict[str, Any]) -> None:
     for pair in record["pairs"]:
         typer.echo(f"{pair['name']}, over {pair['peer']}: {pair['ratio']:.2f}")
     for group, noise in record["noise"].items():
-        typer.echo(f"noise of {group}: {100 * noise['relative_spread']:.1f} %")
+        spread = noise["relative_spread"]
+        said = "unknown, of one round" if spread is None else f"{100 * spread:.1f} %"
+        typer.echo(f"noise of {group}: {said}")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
