@@ -154,9 +154,10 @@ class FolderPictures:
 
 def _deep(picture: ImageFile) -> bool:
     """Whether an opened and unread picture has more than 8 bits a channel, by what its decoder is told."""
-    told: list[tuple[Any, ...]] = [t[3] if isinstance(t[3], tuple) else (t[3],) for t in picture.tile]
-    largest = [a for t, args in zip(picture.tile, told, strict=True) if t[0] == "ppm" for a in args]
-    return any(";16" in str(args) for args in told) or any(isinstance(a, int) and a > 255 for a in largest)
+    told: list[tuple[str, Any]] = [(tile[0], tile[3]) for tile in picture.tile]
+    told = [(codec, args if isinstance(args, tuple) else (args,)) for codec, args in told]
+    largest = [a for codec, args in told if codec == "ppm" for a in args]
+    return any(";16" in str(args) for _, args in told) or any(isinstance(a, int) and a > 255 for a in largest)
 
 
 def _once(files: Sequence[str], found: Collection[str], where: str) -> list[str]:
