@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zoo.evaluation import inception
+from zoo.evaluation import inception, inception_folded
 from zoo.evaluation.inception import Inception2015
 
 
@@ -65,3 +65,24 @@ def test_bfloat16_is_near_float32_and_not_equal_and_both_give_float32(extractor)
 def test_only_what_was_asked_for_is_given(extractor):
     found = extractor.features(pictures(1), ("spatial",))
     assert {name: tuple(t.shape) for name, t in found.items()} == {"spatial": (1, 2023)}
+
+
+@pytest.mark.parametrize("broken", [AttributeError, NotImplementedError, None])
+def test_without_fused_kernels_or_with_wrong_ones_features_are_the_same(extractor, monkeypatch, broken):
+    shown = pictures(1)
+    before = extractor.images(shown) if broken is None else None
+
+    def other(x, *_, **__):
+        if broken is not None:
+            raise broken("it isn't there")
+        return torch.zeros(2, 32, 5, 5)
+
+    inception_folded.fuses.cache_clear()
+    monkeypatch.setattr(inception_folded, "_fused", other)
+    try:
+        assert not inception_folded.fuses(torch.float32)
+        if before is not None:
+            plain = Inception2015(seed=1).images(shown)
+            torch.testing.assert_close(plain, before, rtol=1e-4, atol=1e-5 * float(before.max()))
+    finally:
+        inception_folded.fuses.cache_clear()
