@@ -6,7 +6,8 @@
 | `record` | `zoo.suite-record/1`: the form of a run's record, writing it so that a killed run loses no finished row |
 | `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |
 | `measure` | rounds of timed calls; memory, energy, operations |
-| `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls; `metric_libraries`: what other libraries are called with |
+| `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls |
+| `metric_libraries` | what other libraries of metrics are called with |
 | `quality` | distances and hit scores of the same configuration |
 | `run` | a suite from its first row to its last |
 """
