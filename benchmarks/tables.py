@@ -192,6 +192,35 @@ def doctor(results: Path) -> str:
     return "\n\n".join(tables) or MISSING
 
 
+def metrics(results: Path) -> str:
+    """What metrics cost next to what they are usually computed with."""
+    record = read("metrics", results)
+    if record is None:
+        return MISSING
+    values, settings = record["values"], record["settings"]
+    rows = []
+    for r in values["frechet"]:
+        what = f"Fréchet distance, {r['case']}: {r['samples']} x {r['dimensions']}, from {r['from']}"
+        ours, theirs = r["zoo_seconds"]["median"], r["sqrtm_seconds"]["median"]
+        rows.append((what, f"{ours:.2f} s", f"{theirs:.1f} s, `sqrtm(S1 @ S2)`", f"{r['times_faster']:.1f}x"))
+    found = values["inception"]
+    *ours, peer = found["rows"]
+    for r in ours:
+        theirs = f"{peer['images_per_second']:.1f} a second, pytorch-fid in float32"
+        speed = f"{r['images_per_second']:.1f} a second"
+        rows.append((f"Inception features, {r['what']}", speed, theirs, f"{r['times_faster']:.2f}x"))
+    shift, random = found["shift"], found["random_weights"]
+    said = (
+        f"Pictures of {settings['size']}x{settings['size']}, {settings['count']} a round.",
+        f"bfloat16 moves the Fréchet distance of two sets of {shift['samples']} made pictures by "
+        f"{100 * shift['relative']:+.3f} %.",
+        f"Inception had {'random weights, the same on both sides' if random else 'its published weights'}; features in "
+        f"float32 are {found['relative_difference_float32']:.0e} apart.",
+        f"Measured on {_machine(record)}.",
+    )
+    return markdown(("what", "zoo", "other", "faster"), rows) + "\n\n" + " ".join(said)
+
+
 def _machine(record: dict[str, Any]) -> str:
     machine = record["machine"]
     threads = f", {machine['threads']} threads" if machine.get("threads") else ""
@@ -200,7 +229,7 @@ def _machine(record: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
-    "speed": speed, "super-resolution": super_resolution, "doctor": doctor,
+    "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.benchmark import machine, metrics, pipelines, record, run
+from zoo.benchmark import machine, metric_libraries, metrics, pipelines, record, run
 from zoo.benchmark.run import run_suite
 from zoo.benchmark.suite import read_suite
 from zoo.errors import UsageError
@@ -385,9 +385,10 @@ def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(t
         def forward(self, pictures):
             return (self.images(pictures),)
 
-    monkeypatch.setattr(metrics, "Inception2015", Stub)
+    for module in (metrics, metric_libraries):
+        monkeypatch.setattr(module, "Inception2015", Stub)
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Stub)
-    monkeypatch.setattr(metrics, "find_spec", lambda name: name if name == "torch_fidelity" else None)
+    monkeypatch.setattr(metric_libraries, "find_spec", lambda name: name if name == "torch_fidelity" else None)
     suite = read_suite({
         "schema": "zoo.suite/1", "kind": "metrics", "name": "metrics",
         "settings": {"repeats": 1, "count": 20}, "include": [{"model": "inception-2015", "batch": 8}],

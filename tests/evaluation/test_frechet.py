@@ -105,3 +105,18 @@ def test_a_distance_far_below_zero_is_refused_and_not_clamped():
 def test_features_of_two_extractors_are_refused():
     with pytest.raises(UsageError, match="6 and 7"):
         frechet_distance(features(), features(width=7))
+
+
+@pytest.mark.parametrize("small", [0.3, 1e-6])  # the quicker way to singular values; where squares would lose digits
+def test_the_closed_form_holds_however_far_apart_the_variances_are(small, monkeypatch):
+    taken = []
+    svd = np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda *a, **k: taken.append(1) or svd(*a, **k))
+    width = 64
+    one, other = np.linspace(0.5, 3.0, width), np.linspace(2.0, 0.7, width)
+    one[8:], other[8:] = small, 1.5 * small
+    axes = np.linalg.qr(np.random.default_rng(5).standard_normal((width, width)))[0]
+    x, y = gaussian_samples(300, width, one, seed=1) @ axes, gaussian_samples(200, width, other, seed=2) @ axes
+    expected = np.square(one - other).sum()
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    assert bool(taken) == (small < 1e-3)

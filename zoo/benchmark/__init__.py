@@ -9,6 +9,7 @@
 | `profile` | where the seconds of a call go |
 | `estimate` | how long a suite takes, from one step of each kind of row |
 | `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls |
+| `metric_libraries` | what other libraries of metrics are called with |
 | `quality` | distances and hit scores of the same configuration |
 | `run` | a suite from its first row to its last |
 """

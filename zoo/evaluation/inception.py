@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo.checkpoints.files import load_strict
 from zoo.errors import UsageError
 from zoo.evaluation.extractor import MAIN, check_pictures
+from zoo.evaluation.inception_folded import FoldedInception
 from zoo.evaluation.inception_network import LAYERS, SIZE, InceptionNetwork
 from zoo.evaluation.resize import resize_clean, resize_tf1
 from zoo.evaluation.weight_file import PublishedFile, hash_of
@@ -23,6 +24,7 @@ WEIGHTS = PublishedFile(
     variable="ZOO_INCEPTION_2015",
 )
 NAME = "inception-2015"
+CPU_BATCH = 8  # more at once would leave the caches, and is slower
 
 
 class Inception2015(nn.Module):
@@ -32,7 +34,7 @@ class Inception2015(nn.Module):
         weights: path of the published file; else $ZOO_INCEPTION_2015, or a cache. Its hash is checked before it is
             opened.
         resize: `tf1` as the first FID was computed, or `clean` (Parmar et al. 2022); numbers differ.
-        precision: of the network; bfloat16 shifts numbers and is in the name.
+        precision: of the convolutions; bfloat16 shifts numbers and is in the name.
         seed: random weights of this seed instead, for tests and for speed; then nothing is called FID.
     """
 
@@ -57,7 +59,7 @@ class Inception2015(nn.Module):
             self.network.requires_grad_(False)
             self.sha256 = WEIGHTS.sha256
         self.dtype = getattr(torch, precision)
-        self.network.to(dtype=self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._folded: tuple[object, FoldedInception] | None = None
         self.published = seed is None and precision == "float32"
         parts = ("" if seed is None else f"random-{seed}", "" if precision == "float32" else "bf16", resize)
         self.name = "-".join([NAME, *(p for p in parts if p and p != "tf1")])
@@ -69,14 +71,21 @@ class Inception2015(nn.Module):
         unknown = sorted(set(layers) - set(LAYERS))
         if unknown or not layers:
             raise UsageError(f"inception-2015 has no layer '{(unknown or ['(none)'])[0]}'; ask for {', '.join(LAYERS)}")
-        device = self.network.fc.weight.device
+        device, network = self.network.fc.weight.device, self._network()
         parts = []
-        for part in pictures.split(batch):
+        for part in pictures.split(min(batch, CPU_BATCH) if device.type == "cpu" else batch):
             x = resize_clean(part, SIZE) if self.resize == "clean" else resize_tf1(part.to(device), SIZE)
-            x = ((x.to(device) - 128.0) / 128.0).to(self.dtype, memory_format=torch.channels_last)
-            parts.append(self.network(x, layers))
+            parts.append(network((x.to(device) - 128.0) / 128.0, layers))
         return {layer: torch.cat([p[layer] for p in parts]) for layer in layers}
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         """uint8 (N, 3, H, W) -> pool features (N, 2048)."""
         return self.features(pictures, (MAIN,), batch=batch)[MAIN]
+
+    def _network(self) -> FoldedInception:
+        # Folded at the first pictures, and again where its weights were moved or written to since.
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        now = [(t.device, t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        if self._folded is None or self._folded[0] != now:
+            self._folded = now, FoldedInception(self.network, self.dtype)
+        return self._folded[1]

@@ -7,16 +7,15 @@ Szegedy et al. 2016 ("Rethinking the Inception Architecture"), with what that on
 - the pooling branch of the last block takes the maximum where every other takes the average.
 
 Tensor names are those of the converted weights that FID libraries share (Conv2d_1a_3x3.conv.weight, ...). A block is a
-table: branches side by side, each a row of layers.
+table: branches side by side, each a row of layers. zoo.evaluation.inception_folded runs what stands here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIZE = 299  # pixels a side of what the network sees
@@ -105,15 +104,17 @@ BLOCKS: Mapping[str, tuple[Branch, ...]] = {
 
 
 class InceptionNetwork(nn.Module):
-    """The Inception network of 2015-12-05, for features only."""
+    """The parameters of the Inception network of 2015-12-05, by their published names."""
+
+    STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = ConvNormReLU(3, 32, (3, 3), 2, (0, 0))
-        self.Conv2d_2a_3x3 = ConvNormReLU(32, 32, (3, 3), 1, (0, 0))
-        self.Conv2d_2b_3x3 = ConvNormReLU(32, 64, (3, 3), 1, (1, 1))
-        self.Conv2d_3b_1x1 = ConvNormReLU(64, 80, (1, 1), 1, (0, 0))
-        self.Conv2d_4a_3x3 = ConvNormReLU(80, 192, (3, 3), 1, (0, 0))
+        self.Conv2d_1a_3x3 = ConvNorm(3, 32, (3, 3), 2, (0, 0))
+        self.Conv2d_2a_3x3 = ConvNorm(32, 32, (3, 3), 1, (0, 0))
+        self.Conv2d_2b_3x3 = ConvNorm(32, 64, (3, 3), 1, (1, 1))
+        self.Conv2d_3b_1x1 = ConvNorm(64, 80, (1, 1), 1, (0, 0))
+        self.Conv2d_4a_3x3 = ConvNorm(80, 192, (3, 3), 1, (0, 0))
         width = 192
         for name, branches in BLOCKS.items():
             block = Mixed(width, branches)
@@ -121,30 +122,6 @@ class InceptionNetwork(nn.Module):
             width = block.width
         self.fc = nn.Linear(width, CLASSES)
         self.eval().requires_grad_(False)
-
-    def forward(self, x: Tensor, layers: Collection[str] = ("pool",)) -> dict[str, Tensor]:
-        """Pictures (B, 3, 299, 299), (value - 128) / 128 -> the layers asked for, each (B, D) float32.
-
-        `pool` is 2048-D; `logits` are 1008, without their bias; `spatial` is the first 7 channels of mixed_6/conv,
-        17x17 each (ADM's sFID).
-        """
-        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
-        x = F.max_pool2d(x, 3, 2)
-        x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
-        x = F.max_pool2d(x, 3, 2)
-        found: dict[str, Tensor] = {}
-        for name in BLOCKS:
-            if name == "Mixed_6d" and "spatial" in layers:
-                found["spatial"] = self.get_submodule("Mixed_6d.branch1x1")(x)[:, :7].flatten(1).float()
-                if set(layers) == {"spatial"}:
-                    return found
-            x = self.get_submodule(name)(x)
-        pool = x.mean(dim=(2, 3))
-        if "pool" in layers:
-            found["pool"] = pool.float()
-        if "logits" in layers:
-            found["logits"] = F.linear(pool, self.fc.weight).float()
-        return found
 
     def randomise(self, seed: int) -> InceptionNetwork:
         """Give it random weights that keep activations in bounds: for tests and for measuring speed."""
@@ -157,24 +134,16 @@ class InceptionNetwork(nn.Module):
         return self
 
 
-class ConvNormReLU(nn.Module):
-    """A convolution without bias, a batch norm that has seen its data, and ReLU."""
+class ConvNorm(nn.Module):
+    """A convolution without bias and a batch norm that has seen its data; ReLU follows."""
 
     def __init__(self, inputs: int, width: int, kernel: tuple[int, int], stride: int, padding: tuple[int, int]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, width, kernel, stride, padding, bias=False)
-        self.bn = _FixedNorm(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, bn = self.conv, self.bn
-        # The norm is a scale and a shift; in the weights it costs nothing, and nothing is read twice.
-        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
-        weight = conv.weight * scale[:, None, None, None]
-        x = F.conv2d(x, weight, bn.bias - bn.running_mean * scale, conv.stride, conv.padding)  # type: ignore[arg-type]
-        return x.relu_()
+        self.bn = FixedNorm(width)
 
 
-class _FixedNorm(nn.Module):
+class FixedNorm(nn.Module):
     """The numbers of a batch norm."""
 
     eps = 1e-3
@@ -193,7 +162,6 @@ class Mixed(nn.Module):
 
     def __init__(self, width: int, branches: Sequence[Branch]) -> None:
         super().__init__()
-        self.branches = tuple(branches)
         self.width = 0
         for branch in branches:
             inputs = width
@@ -207,22 +175,5 @@ class Mixed(nn.Module):
             return self._add(step.left, inputs) + self._add(step.right, inputs)
         high, wide = (step.kernel, step.kernel) if isinstance(step.kernel, int) else step.kernel
         padding = (high // 2, wide // 2) if step.stride == 1 else (0, 0)
-        self.add_module(step.name, ConvNormReLU(inputs, step.width, (high, wide), step.stride, padding))
+        self.add_module(step.name, ConvNorm(inputs, step.width, (high, wide), step.stride, padding))
         return step.width
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self._branch(x, branch) for branch in self.branches], dim=1)
-
-    def _branch(self, x: Tensor, branch: Branch) -> Tensor:
-        for step in branch:
-            x = self._step(x, step)
-        return x
-
-    def _step(self, x: Tensor, step: Step) -> Tensor:
-        if isinstance(step, Fork):
-            return torch.cat([self._step(x, step.left), self._step(x, step.right)], dim=1)
-        if isinstance(step, Layer):
-            return self.get_submodule(step.name)(x)
-        if step == "average":
-            return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-        return F.max_pool2d(x, 3, 1, 1) if step == "maximum" else F.max_pool2d(x, 3, 2)
