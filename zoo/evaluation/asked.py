@@ -1,9 +1,9 @@
 """What was asked for: metrics and extractors by name, and which metric is of which extractor's features.
 
-`fid`, `sfid` and `is` are of the 2015 Inception; `clip`, `cmmd` and `hit-score` of a CLIP; all others of any
-extractor, and are measured under each that was named. Where none was named that is the 2015 Inception if its weights
-are there, and else the shipped evaluator, and it is said. A metric whose weights aren't there is listed with what it
-needs.
+`fid`, `sfid` and `is` are of the 2015 Inception; `clip`, `cmmd` and `hit-score` of a CLIP; `psnr` and `ssim` of pairs
+of pictures, whatever extractors were named; all others of any extractor, and are measured under each that was named.
+Where none was named that is the 2015 Inception if its weights are there, and else the shipped evaluator, and it is
+said. A metric whose weights aren't there is listed with what it needs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from zoo.evaluation.extractor import MAIN, Named
 from zoo.evaluation.inception import NAME as INCEPTION
 from zoo.evaluation.inception import WEIGHTS
 from zoo.evaluation.metrics import Metric
+from zoo.evaluation.pairs import Pairs
 from zoo.evaluation.weight_file import Unavailable
 from zoo.registry import Registry, registry
 
@@ -161,8 +162,11 @@ class _Builder:
         self.plan, self.known, self.device = plan, known, device
         self.numbers: dict[str, int] = {}
         self.said = False
+        self.pairs = Pairs()
 
-    def default(self, of: str) -> str:
+    def default(self, of: str) -> str | Pairs:
+        if of == "pairs":
+            return self.pairs
         if of == INCEPTION:
             return INCEPTION
         if of == "clip":
@@ -202,4 +206,4 @@ def _fits(extractor: Any, of: str) -> bool:
         if not isinstance(extractor, (str, Mapping)):
             return hasattr(getattr(extractor, "extractor", extractor), "texts")
         return name in ("openclip", "clip") or name in card_names() or name.endswith((".yaml", ".yml"))
-    return of == "any" or name.startswith(INCEPTION)
+    return of == "any" or (of == INCEPTION and name.startswith(INCEPTION))

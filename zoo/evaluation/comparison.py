@@ -26,11 +26,13 @@ from zoo.evaluation.features import BATCH, KEEP, Features
 from zoo.evaluation.hit_score import Judge
 from zoo.evaluation.measurement import part, with_texts
 from zoo.evaluation.metrics import Hits
+from zoo.evaluation.pairs import Pairs
 from zoo.evaluation.processes import Processes, own_device, started
 from zoo.evaluation.refusals import needs_captions, refused
 from zoo.evaluation.sources import Drawing, Source, kind_of, open_source, some_of
 from zoo.evaluation.statistics_file import save_statistics as write_statistics
 from zoo.evaluation.together import Run, Watch
+from zoo.evaluation.truth import truth_of
 
 SCHEMA = "zoo.evaluation/1"
 FEWEST_EXTRAPOLATED = 20  # pictures
@@ -123,8 +125,9 @@ def evaluate(
         saving = save_statistics is not None
         if saving and not made.extractors and made.absent:
             raise WeightsError(str(made.absent[0]))
-        if saving and len(made.extractors) != 1:
-            raise UsageError(f"statistics are of one extractor and here are {len(made.extractors)}; name one")
+        seeing = [i for i, e in enumerate(made.extractors) if not isinstance(e, Pairs)]
+        if saving and len(seeing) != 1:
+            raise UsageError(f"statistics are of one extractor and here are {len(seeing)}; name one")
         how: dict[str, Any] = {"size": size or drawn_size, "background": background, "protocol": protocol}
         told = None if captions is None else open_source(captions, **how)
         if b is None:
@@ -144,6 +147,9 @@ def evaluate(
         made.jobs[:] = [job for job in made.jobs if not refused(job, made, generated, reference, count)]
         if made.jobs and not saving:
             made.drop_idle()
+        if any(isinstance(made.extractors[job.extractor], Pairs) for job in made.jobs):
+            truth, how_paired = truth_of(generated, reference)
+            generated = replace(generated, truth=truth, facts={**generated.facts, "stand_for": how_paired})
         both = [side for side in (generated, reference) if side is not None]
         run = Run(
             plan=made, processes=processes, folder=None if features is None else Path(features), batch=batch,
@@ -162,7 +168,9 @@ def evaluate(
             values += _measure(
                 job, made, generated, sides, ranges=ranges, count=count, consecutive=kinds[0] == "pipeline"
             )
-        written = _write(seen[id(both[-1])][0], both[-1], save_statistics) if save_statistics is not None else None
+        written = None
+        if save_statistics is not None:
+            written = _write(seen[id(both[-1])][seeing[0]], both[-1], save_statistics)
         for side in needed if forget else ():
             run.forget(side)
         return _evaluation(
@@ -246,7 +254,7 @@ def _value(
     values = tuple(float(run[key]) for run in runs)
     what = key.rpartition("@")[0]
     bar = [v for run in errors for k, v in run.items() if k.rpartition("@")[0] == what and "-deviation" not in k]
-    told = len(bar) > 1
+    told = len(bar) > 1 and "-floor" not in key  # of real pictures alone, and so the same beside every range
     return Value(
         metric=name, key=key, value=float(np.mean(values)), count=int(key.rpartition("@")[2]), values=values,
         error=float(np.std(bar, ddof=1)) if told else None, ranges=len(bar) if told else None,

@@ -20,7 +20,7 @@ from zoo import __version__
 from zoo.data.draws import stream
 from zoo.data.pictures import to_uint8
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation.pictures import Pictures
+from zoo.evaluation.pictures import Pictures, RepeatedPictures
 from zoo.noise import AddressedNoise
 from zoo.pipeline import Pipeline
 from zoo.request import hears
@@ -105,6 +105,12 @@ class PipelinePictures:
         """The row that a sample is drawn for."""
         return self._rows[self._order[sample % len(self._order)]] if self._rows else None
 
+    def truth(self) -> Pictures | None:
+        """What each sample stands for: the picture that an enlarging pipeline is shown small."""
+        if self._true is None or not self.pipe.stages[0].enlarges:
+            return None
+        return RepeatedPictures(self._true, self._order, self.count)
+
     def captions(self) -> list[str] | None:
         """The caption of every sample, where there are any."""
         rows = [self.row(i) for i in range(self.count)]
@@ -168,11 +174,10 @@ class PipelinePictures:
 
     def _small(self, ids: Sequence[int]) -> Tensor:
         """The true pictures of the samples' rows, made as small as the first stage takes them."""
-        assert self._true is not None
-        small = self.pipe.stages[0].small_size
+        truth, small = self.truth(), self.pipe.stages[0].small_size
+        assert truth is not None
         assert small is not None
-        places = [self._order[i % len(self._order)] for i in ids]
-        true = torch.stack(self._true(places)).float() / 255
+        true = torch.stack(truth(ids)).float() / 255
         return F.interpolate(true, (small, small), mode="area")
 
 

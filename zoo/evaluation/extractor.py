@@ -41,6 +41,13 @@ class Layered(Protocol):
     def features(self, pictures: Tensor, layers: Collection[str], *, batch: int = 64) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
+class Comparing(Protocol):
+    """An extractor that also holds pictures against those they stand for, and so is told which samples they are."""
+
+    def compare(self, pictures: Sequence[Tensor], ids: Sequence[int], layers: Collection[str]) -> dict[str, Tensor]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Named:
     """An extractor that doesn't know its own name and hash (an evaluator CLIP, whose card does), with them."""

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError
-from zoo.evaluation.extractor import MAIN, Extractor, look
+from zoo.evaluation.extractor import MAIN, Comparing, Extractor, look
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.pictures import Pictures
 from zoo.training.checkpoint import write_atomically
@@ -166,11 +166,15 @@ def _shard(
     pixels, sizes = hashlib.sha256(), Counter[str]()
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for start in range(ids.start, ids.stop, batch):
-        shown = pictures(range(start, min(start + batch, ids.stop)))
+        samples = range(start, min(start + batch, ids.stop))
+        shown = pictures(samples)
         for picture in shown:
             sizes[f"{picture.shape[1]}x{picture.shape[2]}"] += 1
             pixels.update(f"{tuple(picture.shape)}".encode() + picture.contiguous().numpy().tobytes())
-        for layer, found in _look(extractor, shown, layers, batch).items():
+        seen = _look(extractor, shown, layers, batch)
+        if isinstance(extractor, Comparing):
+            seen |= extractor.compare(shown, samples, layers)
+        for layer, found in seen.items():
             rows[layer].append(found)
         count.add(len(shown))
     arrays = {layer: torch.cat(found).numpy() for layer, found in rows.items()}
@@ -181,14 +185,14 @@ def _shard(
 
 
 def _look(extractor: Extractor, shown: Sequence[Tensor], layers: Sequence[str], batch: int) -> dict[str, Tensor]:
-    """The layers of one batch; pictures of one size are shown together, and put back in their order."""
+    """The layers of one batch that are of single pictures; those of one size are shown together, and put back."""
     sizes: dict[tuple[int, ...], list[int]] = {}
     for i, picture in enumerate(shown):
         sizes.setdefault(tuple(picture.shape), []).append(i)
     order = [i for places in sizes.values() for i in places]
     seen = [look(extractor, torch.stack([shown[i] for i in places]), layers, batch=batch) for places in sizes.values()]
     back = torch.tensor(order).argsort()
-    return {layer: torch.cat([s[layer] for s in seen])[back] for layer in layers}
+    return {layer: torch.cat([s[layer] for s in seen])[back] for layer in seen[0]}
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:

@@ -23,6 +23,9 @@ from zoo.evaluation.inception_score import inception_score
 from zoo.evaluation.kernel import cmmd, kernel_distance
 from zoo.evaluation.keys import metric_key
 from zoo.evaluation.manifold import manifold
+from zoo.evaluation.pairs import LAYER as PAIRS
+from zoo.evaluation.pairs import NAME as PIXELS
+from zoo.evaluation.reconstruction import WINDOW
 
 _PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FID is called by
 
@@ -31,8 +34,8 @@ _PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FI
 class Metric(Protocol):
     """Features -> values by key. Registered ones are frozen dataclasses whose arguments all have defaults.
 
-    One that is of particular features says so in `of`: `inception-2015`, or `clip` (any that embeds captions too); one
-    that needs a number of pictures, in `fewest`.
+    One that is of particular features says so in `of`: `inception-2015`, `clip` (any that embeds captions too) or
+    `pairs` (pictures and those they stand for); one that needs a number of pictures, in `fewest`.
     """
 
     layers: ClassVar[tuple[str, ...]]
@@ -117,7 +120,13 @@ class FID(FrechetDistance):
 
 @dataclass(frozen=True, kw_only=True)
 class SpatialFID:
-    """sFID: the Fréchet distance of the 2015 Inception's first spatial features (Nash et al. 2021)."""
+    """sFID: the Fréchet distance of the 2015 Inception's first spatial features (Nash et al. 2021).
+
+    As the evaluator of guided-diffusion (Dhariwal & Nichol 2021) has it: `mixed_6/conv:0` of the 2015 graph, its first
+    7 channels, all 17x17 places. Checked against that evaluator's source (layer, channels) and torch-fidelity's
+    table for converting the graph (`mixed_6/conv` is `Mixed_6d.branch1x1`). Inferred: that the node named `conv` itself
+    comes after its norm and ReLU. No value of theirs was measured again.
+    """
 
     layers: ClassVar[tuple[str, ...]] = ("spatial",)
     paired: ClassVar[bool] = True
@@ -216,6 +225,53 @@ class CMMD:
         reference = _both(generated, reference, "cmmd")
         settings = () if self.sigma == 10.0 else (f"sigma={self.sigma:g}",)
         return {_key("cmmd", generated, *settings): cmmd(generated.array(), reference.array(), sigma=self.sigma)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PSNR:
+    """PSNR: how near pictures are to the ones they stand for, in dB; the mean over pictures, each at most 100."""
+
+    layers: ClassVar[tuple[str, ...]] = (PAIRS,)
+    paired: ClassVar[bool] = False  # the pairs are in the features
+    of: ClassVar[str] = "pairs"
+
+    def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
+        return {f"psnr[rgb]@{generated.count}": _of_pairs(generated, "PSNR")[0]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSIM:
+    """SSIM: how alike the structure of pictures is to that of the ones they stand for (Wang et al. 2004)."""
+
+    layers: ClassVar[tuple[str, ...]] = (PAIRS,)
+    paired: ClassVar[bool] = False
+    of: ClassVar[str] = "pairs"
+
+    def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
+        found = _of_pairs(generated, "SSIM")
+        if found[3] > 0.0:
+            small = round(found[3] * generated.count)
+            raise UsageError(
+                f"SSIM's window is {WINDOW} pixels wide, and {small} of the pictures of '{generated.source}' are "
+                "smaller; psnr has no window"
+            )
+        return {f"ssim[rgb]@{generated.count}": found[1]}
+
+
+def _of_pairs(generated: Features, metric: str) -> list[float]:
+    """The means of the columns of `zoo.evaluation.pairs`."""
+    if generated.extractor != PIXELS:
+        raise UsageError(
+            f"{metric} is of pictures and the ones they stand for, and '{generated.source}' was seen alone, by "
+            f"{generated.extractor}; ask `evaluate` for it"
+        )
+    found = [float(v) for v in generated.moment(PAIRS).mean]
+    if found[2] > 0.0:
+        raise UsageError(
+            f"{round(found[2] * generated.count)} pictures of '{generated.source}' differ in size from the ones they "
+            "stand for; `size` makes them one size"
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

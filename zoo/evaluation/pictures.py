@@ -125,6 +125,8 @@ class FolderPictures:
         self._refuse(picture, name, data)
         if picture.mode in ("L", "1"):
             self.notes["grey, made RGB"] += 1
+        elif picture.mode not in ("RGB", "RGBA", "LA", "P", "PA"):
+            self.notes[f"{picture.mode}, made RGB"] += 1
         if data[:3] == b"\xff\xd8\xff":
             self.notes["JPEG, which scores otherwise than PNG"] += 1
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
@@ -139,13 +141,21 @@ class FolderPictures:
             raise UsageError(f"'{name}' in '{self.name}' is transparent; say background='white', or convert it to RGB")
         if alpha:
             self.notes["transparent, put on white"] += 1
-        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-            raise UsageError(f"'{name}' in '{self.name}' has more than 8 bits a channel; convert it to 8-bit RGB")
         import io
 
-        with Image.open(io.BytesIO(data)) as again:  # turned upright, a picture no longer knows its frames
+        # Turned upright, a picture no longer knows its frames; read, a colour one no longer knows that it had 16 bits.
+        with Image.open(io.BytesIO(data)) as again:
+            if picture.mode in ("I", "F") or picture.mode.startswith("I;16") or _deep(again):
+                raise UsageError(f"'{name}' in '{self.name}' has more than 8 bits a channel; convert it to 8-bit RGB")
             if getattr(again, "n_frames", 1) > 1:
                 raise UsageError(f"'{name}' in '{self.name}' is animated; keep one frame of it")
+
+
+def _deep(picture: Image.Image) -> bool:
+    """Whether an opened and unread picture has more than 8 bits a channel, by what its decoder is told."""
+    told = [t[3] if isinstance(t[3], tuple) else (t[3],) for t in picture.tile]
+    largest = [a for t, args in zip(picture.tile, told, strict=True) if t[0] == "ppm" for a in args]
+    return any(";16" in str(args) for args in told) or any(isinstance(a, int) and a > 255 for a in largest)
 
 
 def _once(files: Sequence[str], found: Collection[str], where: str) -> list[str]:
@@ -176,6 +186,24 @@ class SomePictures:
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
         return self.pictures([self.places[i] for i in ids])
+
+
+class RepeatedPictures:
+    """A set's pictures in an order, round and round: sample i is that of `order[i mod len(order)]`."""
+
+    def __init__(self, pictures: Pictures, order: Sequence[int], count: int) -> None:
+        self.pictures, self.order, self.count = pictures, [int(i) for i in order], count
+        self.name, self.notes = pictures.name, pictures.notes
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fingerprint(self) -> str:
+        """Of the set and the order; more of them begin with these."""
+        return hashlib.sha256(repr((self.pictures.fingerprint(), self.order)).encode()).hexdigest()
+
+    def __call__(self, ids: Sequence[int]) -> list[Tensor]:
+        return self.pictures([self.order[i % len(self.order)] for i in ids])
 
 
 class DatasetPictures:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from zoo.errors import UsageError
 
-_WINDOW, _SIGMA = 11, 1.5
+WINDOW = 11  # pixels a side; smaller pictures have no SSIM
+_SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # of a range of 1
 
 
@@ -26,8 +27,8 @@ def psnr(pictures: Tensor, truth: Tensor) -> float:
 def ssim(pictures: Tensor, truth: Tensor) -> float:
     """Mean over pictures (N, C, H, W) in [0, 1] of their structural similarity; 1 where they are equal."""
     _refuse_differences(pictures, truth)
-    if min(pictures.shape[-2:]) < _WINDOW:
-        raise UsageError(f"SSIM needs pictures of {_WINDOW} pixels a side or more, not {tuple(pictures.shape[-2:])}")
+    if min(pictures.shape[-2:]) < WINDOW:
+        raise UsageError(f"SSIM needs pictures of {WINDOW} pixels a side or more, not {tuple(pictures.shape[-2:])}")
     x, y = (p.double().flatten(0, 1)[:, None] for p in (pictures, truth))
     m_x, m_y = _blur(x), _blur(y)
     v_x, v_y, v_xy = _blur(x * x) - m_x * m_x, _blur(y * y) - m_y * m_y, _blur(x * y) - m_x * m_y
@@ -36,7 +37,7 @@ def ssim(pictures: Tensor, truth: Tensor) -> float:
 
 
 def _blur(x: Tensor) -> Tensor:
-    place = torch.arange(_WINDOW, dtype=x.dtype, device=x.device) - _WINDOW // 2
+    place = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     window = torch.exp(place.square() / (-2.0 * _SIGMA**2))
     window = window / window.sum()
     return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from zoo.errors import UsageError
 from zoo.evaluation.asked import Absent, Job, Plan
 from zoo.evaluation.metrics import Hits
 from zoo.evaluation.sources import Source
+from zoo.evaluation.truth import truth_of
 
 
 def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:
@@ -15,7 +17,9 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
     small = next((s for s in ("size", "k") if hasattr(job.metric, s)), None)
     mend = "give more" if small is None else f"give more, or a smaller `{small}` of {job.name} (it is part of the key)"
     why = None
-    if generated.statistics is not None and generated.count == 0:
+    if getattr(job.metric, "of", "any") == "pairs":
+        why = _no_pairs(generated, reference)
+    elif generated.statistics is not None and generated.count == 0:
         why = f"'{generated.name}' doesn't say of how many pictures it is, and every value has its N; give the pictures"
     elif job.metric.paired and reference is None:
         why = "it compares two sets of pictures; give a second one"
@@ -37,6 +41,15 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
     if why is not None:
         made.absent.append(Absent(metric=job.name, why=why))
     return why is not None
+
+
+def _no_pairs(generated: Source, reference: Source | None) -> str | None:
+    """Why pictures have none that they stand for."""
+    try:
+        truth_of(generated, reference)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _unfit(source: Source, job: Job, extractor: Any) -> str | None:

@@ -45,6 +45,8 @@ class Source:
     statistics: Features | None = None
     rows: Sequence[Mapping[str, Any]] | None = None  # one a picture
     every: Sequence[Mapping[str, Any]] = ()  # of the whole dataset
+    names: Sequence[str] | None = None  # one a picture, by which those of two sides are pairs; None of what is drawn
+    truth: Pictures | None = None  # the pictures that these stand for, by place, where that is known
     facts: Mapping[str, Any] = field(default_factory=dict)  # for the record
 
     @property
@@ -102,7 +104,8 @@ def open_source(
     if isinstance(what, (Tensor, np.ndarray)):
         what = ArrayPictures(what)
     if not isinstance(what, (str, Path)):
-        return Source(name=what.name, pictures=what, facts={"pictures": what.name, "count": len(what)})
+        facts = {"pictures": what.name, "count": len(what)}
+        return Source(name=what.name, pictures=what, names=[f"#{i}" for i in range(len(what))], facts=facts)
     path, split = _split_of(str(what), split)
     rows, every = _rows(path, split)
     files = None if rows is None else [str(row["file_name"]) for row in rows]
@@ -112,7 +115,7 @@ def open_source(
         "pictures": Path(path).name, "split": split, "count": len(pictures), "captions": rows is not None,
         "made": "as they are" if size is None else f"{size}x{size}: square centre, averaged down or bicubic up",
     }  # fmt: skip
-    return Source(name=name, pictures=pictures, rows=rows, every=every, facts=facts)
+    return Source(name=name, pictures=pictures, rows=rows, every=every, names=pictures.files, facts=facts)
 
 
 def some_of(source: Source, count: int) -> Source:
@@ -125,6 +128,7 @@ def some_of(source: Source, count: int) -> Source:
     return replace(
         source, pictures=SomePictures(source.pictures, places),
         rows=None if source.rows is None else [source.rows[i] for i in places],
+        names=None if source.names is None else [source.names[i] for i in places],
         facts={**source.facts, "count": count, "chosen": f'{count} of stream(0, "pictures").permutation'},
     )  # fmt: skip
 
@@ -220,7 +224,7 @@ class Drawing:
         own = [row for row in asked if row is not None]
         return Source(
             name=_shown(what), pictures=pictures, rows=own if pictures.captions() is not None else None,
-            every=() if told is None else told.every, facts={**facts, **pictures.record()},
+            every=() if told is None else told.every, truth=pictures.truth(), facts={**facts, **pictures.record()},
         )  # fmt: skip
 
 

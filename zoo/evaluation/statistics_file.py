@@ -5,6 +5,8 @@
 | zoo's (`zoo.statistics/1`) | moments by layer, and a header | extractor, hash of its weights, N, the pictures' hash |
 | pytorch-fid's and ADM's | `mu`, `sigma` (and `mu_s`, `sigma_s`) | nothing: who reads it says by which protocol |
 
+ADM's spatial features are TensorFlow's (places, then channels) and zoo's are PyTorch's; they are put in this order.
+
 Numbers of another extractor are refused, never compared. A file from outside is hostile until read: no pickles, and
 no array is made before its shape was held against the bytes that are there.
 """
@@ -25,6 +27,7 @@ from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.extractor import MAIN
 from zoo.evaluation.features import Features
 from zoo.evaluation.inception import NAME, WEIGHTS
+from zoo.evaluation.inception_network import LAYERS
 from zoo.evaluation.moments import Moments
 from zoo.training.checkpoint import write_atomically
 
@@ -33,6 +36,8 @@ PROTOCOLS = {"fid-tf1": NAME, "fid-clean": f"{NAME}-clean"}  # of files that don
 LARGEST = 2**29  # bytes of one array: a covariance of 8,192 features
 TIGHTEST = 200  # how much smaller than itself an array may be packed; numbers that were measured hardly pack at all
 _COMMON = {MAIN: ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+# Of a spatial feature of ours (7 channels of 17x17 places), its place among those of a file.
+_CHANNELS_FIRST = np.arange(LAYERS["spatial"]).reshape(17, 17, 7).transpose(2, 0, 1).ravel()
 
 
 def save_statistics(features: Features, path: str | Path) -> Path:
@@ -83,9 +88,16 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
         for layer, (mean, spread) in _COMMON.items()
         if mean in arrays and spread in arrays
     }
-    width = len(moments[MAIN].mean)
-    if width != 2048:
-        raise UsageError(f"'{path}' has {width} features where the 2015 Inception has 2048; it is of another extractor")
+    for layer, found in moments.items():
+        if len(found.mean) != LAYERS[layer]:
+            raise UsageError(
+                f"'{path}' has {len(found.mean)} features where the 2015 Inception has {LAYERS[layer]}; it is of "
+                "another extractor"
+            )
+    if "spatial" in moments:
+        mean, scatter = moments["spatial"].mean, moments["spatial"].scatter
+        order = _CHANNELS_FIRST
+        moments["spatial"] = Moments(moments["spatial"].count, mean[order], scatter[np.ix_(order, order)])
     return Features(
         source=str(path), extractor=PROTOCOLS[protocol], sha256=WEIGHTS.sha256, count=0, arrays={}, moments=moments,
         pictures_sha256="", notes={f"said to be of the protocol {protocol}": 1},

@@ -1,7 +1,7 @@
 """Pictures seen by several extractors at once: each is drawn, decoded and shown once, whatever is measured of it.
 
 Extractors stand together as one whose layers are `number:layer`; its features are kept by shards as any other's
-(zoo.evaluation.features), and told apart again after.
+(zoo.evaluation.features), and told apart again after. `Pairs` among them sees each picture beside its true one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from zoo.evaluation.asked import Plan
 from zoo.evaluation.extractor import MAIN, look
 from zoo.evaluation.features import Features, extract, fill
 from zoo.evaluation.inception import NAME as INCEPTION
+from zoo.evaluation.pairs import LAYER as PAIRS
+from zoo.evaluation.pairs import Pairs
 from zoo.evaluation.pictures import Pictures
 from zoo.evaluation.processes import Processes
 from zoo.evaluation.sources import Source
@@ -29,12 +31,17 @@ Watch = Callable[[str, int, int], object]  # what is being looked at, pictures d
 
 
 class Together:
-    """Several extractors as one, so that every picture is drawn, decoded and shown once: layers are `number:layer`."""
+    """Several extractors as one, so that every picture is drawn, decoded and shown once: layers are `number:layer`.
 
-    def __init__(self, extractors: Sequence[Any]) -> None:
-        self.extractors = list(extractors)
+    Args:
+        truth: the pictures that those shown stand for, by sample id, where `Pairs` is among the extractors.
+    """
+
+    def __init__(self, extractors: Sequence[Any], truth: Pictures | None = None) -> None:
+        self.extractors, self.truth = list(extractors), truth
         self.name = "+".join(e.name for e in self.extractors)
-        self.sha256 = hashlib.sha256("+".join(e.sha256 for e in self.extractors).encode()).hexdigest()
+        marks = [e.sha256 for e in self.extractors] + ([] if truth is None else [truth.fingerprint()])
+        self.sha256 = hashlib.sha256("+".join(marks).encode()).hexdigest()
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         raise UsageError("extractors together have no layer of their own; name one as NUMBER:LAYER")
@@ -43,9 +50,18 @@ class Together:
         found: dict[str, Tensor] = {}
         for i, extractor in enumerate(self.extractors):
             own = [layer.partition(":")[2] for layer in layers if layer.startswith(f"{i}:")]
-            if own:
+            if own and not isinstance(extractor, Pairs):
                 found |= {f"{i}:{k}": v for k, v in look(extractor, pictures, own, batch=batch).items()}
         return found
+
+    def compare(self, pictures: Sequence[Tensor], ids: Sequence[int], layers: Collection[str]) -> dict[str, Tensor]:
+        """What is of pictures and those they stand for."""
+        numbers = [i for i, e in enumerate(self.extractors) if isinstance(e, Pairs) and f"{i}:{PAIRS}" in layers]
+        if not numbers:
+            return {}
+        assert self.truth is not None
+        found = self.extractors[numbers[0]].compare(pictures, self.truth(ids))
+        return {f"{numbers[0]}:{PAIRS}": found}
 
 
 @dataclass
@@ -60,18 +76,24 @@ class Run:
     watch: Watch | None
     saving: bool
 
-    def _layers(self) -> list[str]:
-        layers = [(i, layer) for i in range(len(self.plan.extractors)) for layer in self.plan.layers(i)]
+    def _together(self, source: Source) -> Together:
+        pairs = any(isinstance(e, Pairs) for e in self.plan.extractors)
+        return Together(self.plan.extractors, source.truth if pairs else None)
+
+    def _layers(self, together: Together) -> list[str]:
+        seeing = [(i, e) for i, e in enumerate(together.extractors) if not isinstance(e, Pairs)]
+        used = range(len(together.extractors)) if together.truth is not None else [i for i, _ in seeing]
+        layers = [(i, layer) for i in used for layer in self.plan.layers(i)]
         if self.saving:  # all that distances of statistics are of
-            layers += [(i, MAIN) for i in range(len(self.plan.extractors))]
-            layers += [(i, "spatial") for i, e in enumerate(self.plan.extractors) if e.name.startswith(INCEPTION)]
+            layers += [(i, MAIN) for i, _ in seeing]
+            layers += [(i, "spatial") for i, e in seeing if e.name.startswith(INCEPTION)]
         return sorted({f"{i}:{layer}" for i, layer in layers})
 
     def _place(self, pictures: Pictures, together: Together) -> Path | None:
         """A folder by what is in it: another extractor, other layers or other pictures have another one."""
         if self.folder is None:
             return None
-        said = [together.name, together.sha256, self._layers(), self.batch, pictures.fingerprint()]
+        said = [together.name, together.sha256, self._layers(together), self.batch, pictures.fingerprint()]
         return self.folder / hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
     def _watch(self, name: str) -> Callable[[int, int], object] | None:
@@ -80,17 +102,17 @@ class Run:
 
     def fill(self, source: Source) -> None:
         """This process's shards of a side."""
-        together = Together(self.plan.extractors)
+        together = self._together(source)
         place = None if source.pictures is None else self._place(source.pictures, together)
         if self.processes.world > 1 and source.pictures is not None and place is not None:
             fill(
-                source.pictures, together, folder=place, layers=self._layers(), batch=self.batch,
+                source.pictures, together, folder=place, layers=self._layers(together), batch=self.batch,
                 rank=self.processes.rank, world=self.processes.world, progress=self._watch(source.name),
             )  # fmt: skip
 
     def forget(self, source: Source) -> None:
         """Remove a side's shards: they were kept in case the run is killed, and it came to its end."""
-        place = None if source.pictures is None else self._place(source.pictures, Together(self.plan.extractors))
+        place = None if source.pictures is None else self._place(source.pictures, self._together(source))
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -101,9 +123,9 @@ class Run:
             found = source.statistics
             assert found is not None
             return [found if (found.extractor, found.sha256) == (e.name, e.sha256) else None for e in extractors]
-        together = Together(extractors)
+        together = self._together(source)
         seen = extract(
-            source.pictures, together, layers=self._layers(), folder=self._place(source.pictures, together),
+            source.pictures, together, layers=self._layers(together), folder=self._place(source.pictures, together),
             batch=self.batch, keep=self.keep, progress=self._watch(source.name),
         )  # fmt: skip
         return [_own(seen, i, e) for i, e in enumerate(extractors)]
