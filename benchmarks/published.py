@@ -50,7 +50,7 @@ PIPELINES: dict[str, tuple[tuple[str, ...], int]] = {
     "latent-text2img": (("hit-score", "fd"), 500),
     "cascade-text2img": (("hit-score", "fd"), 500),
     "latent-sr-text2img": (("hit-score", "fd"), 500),
-    "upscale-2x": (("fd",), 500),
+    "upscale-2x": (("psnr", "ssim", "fd"), 500),
     "class2img": (("fd",), 500),
     "pixel-ddpm-32": (("fd",), 300),
 }
@@ -181,6 +181,26 @@ def beside_hits(data: str, n: int, size: int) -> dict[str, float]:
     return {"real pictures as small (ceiling)": score.hit, "guessing": judge.chance}
 
 
+def beside_enlarged(data: str, n: int, name: str) -> dict[str, dict[str, float]]:
+    """What stands beside PSNR and SSIM of a pipeline that enlarges: bicubic enlargement of the same small pictures."""
+    import torch
+    import torch.nn.functional as F
+
+    from zoo.data.draws import stream
+    from zoo.evaluation.reconstruction import psnr, ssim
+    from zoo.evaluation.sources import open_source
+
+    stage = zoo.check(name)["stages"][0]
+    size, small = int(stage["size"]), int(cards.read_card(stage["denoiser"]["weights"]).contract["low_res"])
+    source = open_source(data, split=SPLIT, size=size)
+    assert source.pictures is not None
+    places = [int(i) for i in stream(0, "captions").permutation(source.count)[:n]]
+    true = torch.stack(source.pictures(places)).float() / 255
+    large = F.interpolate(F.interpolate(true, (small,) * 2, mode="area"), (size,) * 2, mode="bicubic")
+    rough = large.clamp(0, 1).mul(255).round() / 255
+    return {"psnr": {"bicubic": psnr(rough, true)}, "ssim": {"bicubic": ssim(rough, true)}}
+
+
 def beside(metric: str, told: Mapping[str, float]) -> dict[str, float]:
     """What stands beside another value, of all that its metric told."""
     front = FLOORS.get(metric)
@@ -204,14 +224,21 @@ def measure(name: str, data: str, *, n: int | None = None) -> dict[str, Any]:
     found = reproduced([Claim(published=p, **of) for p in wanted(name)], data=data, n=n, watch=watch)
     print(file=sys.stderr)
     assert found is not None
-    outcomes = []
+    outcomes: list[dict[str, Any]] = []
+    enlarged: dict[str, dict[str, float]] = {}
     for outcome in found:
         if outcome.own is None:
             raise SystemExit(f"{name}: {outcome.why}")
         metric = outcome.published.metric
         count = int(str(outcome.key).rpartition("@")[2])
         size = int(zoo.check(name)["stages"][-1]["size"]) if name in PIPELINES else 0
-        floors = beside_hits(data, count, size) if metric == "hit-score" else beside(metric, outcome.beside)
+        if metric == "hit-score":
+            floors = beside_hits(data, count, size)
+        elif metric in ("psnr", "ssim") and name in PIPELINES:
+            enlarged = enlarged or beside_enlarged(data, count, name)
+            floors = enlarged[metric]
+        else:
+            floors = beside(metric, outcome.beside)
         outcomes.append({
             "metric": metric, "value": round(outcome.own, 7), "n": count, "key": outcome.key,
             "error": None if outcome.error is None else round(outcome.error, 7),

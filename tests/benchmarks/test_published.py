@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from benchmarks import models, published
 from zoo.config.cards import card_names, read_card
@@ -82,6 +84,18 @@ def test_a_block_is_replaced_and_nothing_else_changes(made):
     assert published.with_block(middle, block) == with_it
     card = published.file_of("emoji-kl-f4").read_text()
     assert "metrics:" in published.with_block(card, [])
+
+
+def test_enlarging_is_held_against_bicubic(tmp_path):
+    rng, rows = np.random.default_rng(0), []
+    for i in range(3):
+        small = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((128, 128), Image.Resampling.BICUBIC).save(tmp_path / f"{i}.png")
+        rows.append(json.dumps({"file_name": f"{i}.png", "text": "noise", "split": "test"}))
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+    found = published.beside_enlarged(str(tmp_path), 3, "upscale-2x")
+    assert 35 < found["psnr"]["bicubic"] < 60  # it is what they were made by
+    assert 0.95 < found["ssim"]["bicubic"] < 1.0
 
 
 def test_a_value_that_could_not_be_measured_stops_the_command(monkeypatch):

@@ -81,11 +81,11 @@ def _tell(found: Sequence[Outcome]) -> None:
     for outcome in found:
         if outcome.why:
             typer.echo(f"{outcome.pipeline}, {outcome.published.metric}: {outcome.why}")
-    beside = {key: value for outcome in found for key, value in outcome.beside.items()}
-    own = {outcome.key for outcome in found}
-    for key, value in beside.items():
-        if key not in own:
-            typer.echo(f"beside: {key} {value:.6g}")
+    own = {(outcome.pipeline, outcome.key) for outcome in found}
+    beside = {(o.pipeline, key): value for o in found for key, value in o.beside.items()}
+    for (name, key), value in beside.items():
+        if (name, key) not in own:
+            typer.echo(f"{name}, beside: {key} {value:.6g}")
 
 
 def _tell_needs(needed: Sequence[Need]) -> None:
@@ -99,11 +99,11 @@ def _tell_needs(needed: Sequence[Need]) -> None:
         typer.echo(f"  reference: {need.reference}")
         typer.echo(f"  protocol: {p.protocol or 'not said'}{'' if p.split is None else f', split {p.split}'}")
         if need.again:
-            typer.echo("  pictures: those of the value before, drawn once for both")
+            typer.echo("  pictures: those of the value before, needed once")
             continue
         asked = "" if need.evaluations is None else f"; network evaluations of one picture each: {need.evaluations:,}"
         typer.echo(f"  pictures: {need.images:,}{asked}")
-        typer.echo(f"  drawing or seeing them here: {_duration(need.seconds)}")
+        typer.echo(f"  {'measuring' if need.evaluations is None else 'drawing'} them here: {_duration(need.seconds)}")
 
 
 def _duration(seconds: float | None) -> str:
