@@ -53,10 +53,10 @@ def test_a_record_gives_a_block_that_is_read_and_shown(made, tmp_path):
     assert found == made
     hits, distance = read_published(published.entries(found), "x")
     assert (hits.metric, hits.value, hits.n, hits.tolerance) == ("hit-score", 0.1235, 500, 0.01)
-    assert (distance.value, distance.tolerance, distance.split) == (0.12346, 0.0025, "test")
+    assert (distance.value, distance.tolerance, distance.split) == (0.12346, 0.0012, "test")
     assert distance.key == "fd[emoji-evaluator@cfa563d6]@500"
     page = models.pipelines(tmp_path)
-    assert "| 500 | **0.12346** | 0.01 | real pictures 0.05 | 0.0025 |" in page
+    assert "| 500 | **0.12346** | 0.01 | real pictures 0.05 | 0.0012 |" in page
     assert page.count(models.NOT_MEASURED) == len(preset_names()) - 1
     assert "hit-score 0.1235 at N 500" in models.weights(tmp_path)
 
@@ -109,7 +109,7 @@ def test_a_value_that_could_not_be_measured_stops_the_command(monkeypatch):
 
 @pytest.mark.parametrize(
     ("metric", "value", "n", "is_"),
-    [("fd", 0.0612, 500, 0.0012), ("fd", 7.0, 500, 0.14), ("hit-score", 0.2, 500, 0.01), ("top1", 0.5, 250, 0.02),
+    [("fd", 0.0612, 500, 0.00061), ("fd", 7.0, 500, 0.07), ("hit-score", 0.2, 500, 0.01), ("top1", 0.5, 250, 0.02),
      ("psnr", 30.0, 500, 0.05), ("ssim", 0.9, 500, 0.001)],
 )  # fmt: skip
 def test_tolerances_follow_the_rule(metric, value, n, is_):
