@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import models
 from benchmarks.record import RESULTS
 from zoo.config.cards import card_names, read_card
 from zoo.config.describe import listing
@@ -230,6 +231,7 @@ def _machine(record: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
+    "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 
 

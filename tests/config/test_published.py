@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from zoo.config.cards import card_names, read_card
-from zoo.config.presets import preset_names, read_preset
+from zoo.config.presets import preset_names, presets_with, read_preset, weights_of
 from zoo.config.published import Published, read_published
 from zoo.errors import ConfigError
 
@@ -68,3 +68,34 @@ def test_what_is_shipped_is_in_order():
     for name in preset_names():
         config, source = read_preset(name)
         read_published(config.get("published"), source)
+
+
+def test_it_is_said_in_one_line():
+    found = Published(**GOOD, steps=10, guidance=2.5)
+    assert str(found) == "precision 0.8 at N 50000, tolerance 0.01, steps 10, guidance 2.5 (a paper, table 2)"
+
+
+def test_describe_shows_what_a_pipeline_publishes_and_a_card_what_pipelines_reach_with_it(monkeypatch):
+    from zoo.config import describe as module
+
+    def read(name):
+        config, source = read_preset(name)
+        return {**config, "published": [GOOD] if name == "latent-text2img" else None}, source
+
+    monkeypatch.setattr(module, "read_preset", read)
+    assert "  published:\n    precision 0.8 at N 50000" in str(module.describe("latent-text2img"))
+    assert "latent-text2img: precision 0.8 at N 50000" in str(module.describe("weights/emoji-kl-f4"))
+    assert "pipelines: ['latent-sr-text2img', 'latent-text2img']" in str(module.describe("weights/emoji-kl-f4"))
+
+
+def test_weights_are_found_in_every_slot():
+    config = {
+        "conditioners": {"text": {"weights": "a"}, "label": "class-label"},
+        "stages": [
+            {"denoiser": {"weights": "b"}, "autoencoder": {"weights": "c"}, "guidance": "classifier-free"},
+            {"denoiser": {"weights": "b"}, "guidance": [{"name": "classifier", "classifier": {"weights": "d"}}]},
+        ],
+    }
+    assert weights_of(config) == ["a", "b", "c", "d"]
+    assert presets_with("emoji-latent-64") == ["latent-sr-text2img", "latent-text2img"]
+    assert presets_with("emoji-evaluator") == []

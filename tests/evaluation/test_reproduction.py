@@ -7,11 +7,14 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_pipeline
+from zoo.config.cards import read_card
 from zoo.config.presets import read_preset
 from zoo.errors import UsageError
 from zoo.evaluation import evaluate, reproduction
+from zoo.evaluation.claims import Claim, claims, of_split
 from zoo.evaluation.comparison import Evaluation, Value
-from zoo.evaluation.reproduction import Claim, claims, judge, needs, reproduce, seconds_of
+from zoo.evaluation.needs import needs, seconds_of
+from zoo.evaluation.reproduction import judge, reproduce
 
 CLAIM = {"metric": "fd", "value": 1.0, "n": 12, "steps": 2, "extractor": "random", "tolerance": 0.1, "source": "a toy"}
 
@@ -117,20 +120,19 @@ def test_time_is_unknown_where_so_few_steps_can_not_be_run():
         conditioners, stages = pipe.conditioners, pipe.stages
         __call__ = staticmethod(refuses)
 
-    assert seconds_of(Refusing(), 100, 10, batch_size=2) is None
-    assert seconds_of(pipe, 4000, 1000, batch_size=2) > seconds_of(pipe, 40, 10, batch_size=2) * 10
+    assert seconds_of(Refusing(), 10, batch_size=2) is None
+    assert seconds_of(pipe, 1000, batch_size=2) > seconds_of(pipe, 10, batch_size=2) * 10
 
 
-def test_a_name_without_claims_is_told(tmp_path):
+def test_a_name_without_claims_is_told(toy):
+    toy()
     with pytest.raises(UsageError, match="publishes no value"):
-        claims("emoji-kl-f4")
+        claims("toy.yaml")
     with pytest.raises(UsageError, match="did you mean 'latent-text2img'"):
         claims("latent-text2im")
 
 
 def test_a_cards_claims_are_those_of_the_pipelines_that_draw_with_it(toy, tmp_path):
-    from zoo.config.cards import read_card
-
     card = dict(read_card("emoji-latent-64").raw)
     mine = [{**CLAIM, "pipeline": "toy"}, {**CLAIM, "pipeline": "another"}, CLAIM]
     (tmp_path / "card.yaml").write_text(json.dumps({**card, "published": mine}))
@@ -138,3 +140,71 @@ def test_a_cards_claims_are_those_of_the_pipelines_that_draw_with_it(toy, tmp_pa
     config["stages"][0]["denoiser"] = {"weights": str(tmp_path / "card.yaml")}
     (tmp_path / "toy.yaml").write_text(json.dumps({**config, "published": None}))
     assert [c.published.pipeline for c in claims("toy.yaml")] == ["toy", None]
+
+
+def test_a_value_is_of_the_split_that_it_was_published_of(toy, tmp_path, monkeypatch):
+    size_32(monkeypatch)
+    lines = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
+    rows = [{**row, "split": "test" if i < 13 else "train"} for i, row in enumerate(lines)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
+    toy({**CLAIM, "split": "test", "n": 4})
+    own = evaluate(tiny_pipeline(steps=2), ".:test", extractors=["random"], n=4, size=32).values[0].value
+    (found,) = reproduce("toy.yaml", data=".")
+    assert (found.own, found.verdict) == (pytest.approx(own, rel=1e-6), "differs")
+    assert needs("toy.yaml", data=".", batch_size=2)[0].reference == "'.:test' with 13 pictures, there"
+    toy({**CLAIM, "split": "train", "n": 4, "tolerance": 1e9})
+    (found,) = reproduce("toy.yaml", data=".:test")
+    assert (found.verdict, found.why) == ("not comparable", "the split is 'test' where 'train' was published")
+    assert of_split("reference.npz", "test") == "reference.npz"
+    assert of_split(".:train", "test") == ".:train"
+
+
+def test_unlike_keys_are_not_comparable_and_what_the_metric_told_besides_is_kept():
+    values = [
+        Value(metric="fd", key="fd[random@00000000]@12", value=1.0, count=12),
+        Value(metric="fd", key="fd-floor[random@00000000,n_ref=9]@12", value=0.5, count=12),
+        Value(metric="prdc", key="recall[random@00000000]@12", value=0.1, count=12),
+    ]
+    found = Evaluation(
+        generated={}, reference=None, extractors=[], values=values, absent=[], warnings=[], settings={}
+    )  # fmt: skip
+    same = judge(Claim(pipeline="toy", published=_published(key="fd[random@00000000]@12")), found)
+    assert (same.verdict, same.beside) == ("agrees", {"fd-floor[random@00000000,n_ref=9]@12": 0.5})
+    other = judge(Claim(pipeline="toy", published=_published(key="fd[random@11111111]@12")), found)
+    assert other.verdict == "not comparable"
+    assert other.why == "the key is fd[random@00000000]@12 where fd[random@11111111]@12 was published"
+
+
+def test_pictures_that_two_values_are_of_are_needed_once(toy):
+    toy(CLAIM, {**CLAIM, "metric": "recall"}, {**CLAIM, "steps": 3})
+    assert [need.again for need in needs("toy.yaml", data=".", batch_size=2)] == [False, True, False]
+
+
+def test_weights_publish_what_they_do_alone_and_what_pipelines_reach_with_them(toy, tmp_path, monkeypatch):
+    from zoo.evaluation import claims as claims_module
+    from zoo.evaluation import needs as needs_module
+
+    card = {k: v for k, v in read_card("emoji-kl-f4").raw.items() if k != "published"}
+    entry = {"metric": "psnr", "value": 30.0, "n": 6, "tolerance": 0.1, "source": "a toy"}
+    file = {**card["file"], "name": str(read_card("emoji-kl-f4").file.name)}
+    (tmp_path / file["name"]).symlink_to(read_card("emoji-kl-f4").file)
+    (tmp_path / "kl.yaml").write_text(json.dumps({**card, "file": file, "published": [entry]}))
+    path = str(tmp_path / "kl.yaml")
+    told = [Value(metric="reconstruction", key="psnr[kl@848b04b4]@6", value=30.05, count=6)]
+    for module in (reproduction, needs_module):
+        monkeypatch.setattr(module, "measure_weights", lambda *words, **named: told)
+    (found,) = reproduce(path, data=".")
+    assert (found.pipeline, found.verdict, found.own) == (path, "agrees", 30.05)
+    (need,) = needs(path, data=".")
+    assert [w["name"] for w in need.weights] == ["kl"]
+    assert (need.evaluations, need.extractor) == (None, "none: the weights are measured by themselves")
+    with pytest.raises(UsageError, match="give them with --data"):
+        reproduce(path)
+    network = {k: v for k, v in read_card("emoji-latent-64").raw.items() if k != "published"}
+    (tmp_path / "latent.yaml").write_text(json.dumps({**network, "published": [entry]}))
+    with pytest.raises(UsageError, match="names no pipeline for it"):
+        claims(str(tmp_path / "latent.yaml"))
+    config, _ = read_preset("latent-text2img")
+    monkeypatch.setattr(claims_module, "presets_with", lambda name: ["latent-text2img"])
+    monkeypatch.setattr(claims_module, "read_preset", lambda name: ({**config, "published": [CLAIM]}, "a toy"))
+    assert [c.name for c in claims(path)] == [path, "latent-text2img"]

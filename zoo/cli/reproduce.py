@@ -12,7 +12,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.evaluation.reproduction import Need, Outcome
+    from zoo.evaluation.needs import Need
+    from zoo.evaluation.reproduction import Outcome
 
 
 def reproduce(
@@ -30,15 +31,15 @@ def reproduce(
     dtype: Annotated[str | None, typer.Option(help="Of the drawing: float32, bfloat16, float16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure what was published for a pipeline, and hold the values against each other."""
+    """Measure what was published for a pipeline or weights, and hold the values against each other."""
     from zoo.cli.evaluate import cache_folder
     from zoo.cli.progress import step_bar
-    from zoo.evaluation import reproduction
+    from zoo.evaluation import needs, reproduction
 
     with step_bar(quiet=as_json or os.environ.get("RANK", "0") != "0") as bar:
         bar.describe("loading")
         if dry_run:
-            needed = reproduction.needs(
+            needed = needs.needs(
                 name, reference=reference, data=data, protocol=protocol, device=device, dtype=dtype,
                 batch_size=batch_size or 8,
             )  # fmt: skip
@@ -71,14 +72,20 @@ def _tell(found: Sequence[Outcome]) -> None:
     from zoo.cli.table import print_table
 
     rows = [
-        (o.published.metric, str(o.published.n), f"{o.published.value:g}", "-" if o.own is None else f"{o.own:.6g}",
-         "-" if o.error is None else f"{o.error:.3g}", f"{o.published.tolerance:g}", o.verdict, o.published.source)
+        (o.pipeline, o.published.metric, str(o.published.n), f"{o.published.value:g}",
+         "-" if o.own is None else f"{o.own:.6g}", "-" if o.error is None else f"{o.error:.3g}",
+         f"{o.published.tolerance:g}", o.verdict, o.published.source)
         for o in found
     ]  # fmt: skip
-    print_table(("metric", "N", "published", "own", "deviation", "tolerance", "verdict", "source"), rows)
+    print_table(("of", "metric", "N", "published", "own", "deviation", "tolerance", "verdict", "source"), rows)
     for outcome in found:
         if outcome.why:
-            typer.echo(f"{outcome.published.metric}: {outcome.why}")
+            typer.echo(f"{outcome.pipeline}, {outcome.published.metric}: {outcome.why}")
+    own = {(outcome.pipeline, outcome.key) for outcome in found}
+    beside = {(o.pipeline, key): value for o in found for key, value in o.beside.items()}
+    for (name, key), value in beside.items():
+        if (name, key) not in own:
+            typer.echo(f"{name}, beside: {key} {value:.6g}")
 
 
 def _tell_needs(needed: Sequence[Need]) -> None:
@@ -90,10 +97,13 @@ def _tell_needs(needed: Sequence[Need]) -> None:
             typer.echo(f"  weights {weights['name']}, {weights['bytes']:,} bytes: {state}")
         typer.echo(f"  extractor: {need.extractor}")
         typer.echo(f"  reference: {need.reference}")
-        typer.echo(f"  protocol: {p.protocol or 'not said'}")
-        evaluations = "unknown" if need.evaluations is None else f"{need.evaluations:,}"
-        typer.echo(f"  pictures: {need.images:,}; network evaluations of one picture each: {evaluations}")
-        typer.echo(f"  drawing them here: {_duration(need.seconds)}")
+        typer.echo(f"  protocol: {p.protocol or 'not said'}{'' if p.split is None else f', split {p.split}'}")
+        if need.again:
+            typer.echo("  pictures: those of the value before, needed once")
+            continue
+        asked = "" if need.evaluations is None else f"; network evaluations of one picture each: {need.evaluations:,}"
+        typer.echo(f"  pictures: {need.images:,}{asked}")
+        typer.echo(f"  {'measuring' if need.evaluations is None else 'drawing'} them here: {_duration(need.seconds)}")
 
 
 def _duration(seconds: float | None) -> str:

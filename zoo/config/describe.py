@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from zoo.config.cards import card_names, find_card, read_card
-from zoo.config.presets import preset_names, read_preset
+from zoo.config.presets import preset_names, presets_with, read_preset
+from zoo.config.published import read_published
 from zoo.config.signature import summary
 from zoo.config.unknown import unknown
 from zoo.errors import UsageError, ZooError
@@ -50,7 +51,11 @@ class Description:
         for p in self.parameters:
             default = "  (must be given)" if p.default is None else f" = {p.default}"
             lines.append(f"    {p.name}{f': {p.type}' if p.type else ''}{default}")
-        lines += [f"  {key}: {_short(value)}" for key, value in self.facts.items()]
+        for key, value in self.facts.items():
+            if key == "published":
+                lines += ["  published:", *(f"    {line}" for line in value)]
+            else:
+                lines.append(f"  {key}: {_short(value)}")
         return "\n".join(line for line in lines if line)
 
 
@@ -77,7 +82,8 @@ def listing(kind: str | None = None, pattern: str = "*", *, components: Registry
     for key in names(kind, pattern, components=known):
         k, _, name = (f"{kind}/{key}" if kind else key).partition("/")
         try:
-            found.append(_summarize(known.entry(k, name)) if k in KINDS else describe(f"{k}/{name}", components=known))
+            short = {"pipeline": _describe_pipeline, "weights": _describe_card}
+            found.append(_summarize(known.entry(k, name)) if k in KINDS else short[k](name))
         except ZooError as error:  # a card or a target that can't be read
             found.append(Description(k, name, "", "", broken=str(error)))
     for entry in known:
@@ -99,7 +105,7 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
             return _describe_pipeline(rest)
         raise UsageError(unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known))
     if kind == "weights":
-        return _describe_card(rest)
+        return _with_pipelines(_describe_card(rest))
     entry = known.entry(kind, rest) if kind in KINDS else None
     if entry is None:
         raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
@@ -117,13 +123,29 @@ def _summarize(entry: Entry) -> Description:
 def _describe_pipeline(name: str) -> Description:
     config, source = read_preset(name)
     facts = {key: config[key] for key in ("conditioners", "stages", "safety") if config.get(key)}
+    published = read_published(config.get("published"), source)
+    if published:
+        facts["published"] = [str(p) for p in published]
     return Description("pipeline", name, summary(str(config.get("summary") or "")), source, facts=facts)
 
 
 def _describe_card(name: str) -> Description:
     card = read_card(name)
-    shown = {k: v for k, v in card.raw.items() if k not in ("schema", "summary") and v is not None}
+    shown = {k: v for k, v in card.raw.items() if k not in ("schema", "summary", "published") and v is not None}
+    if card.published:
+        shown["published"] = [str(p) for p in card.published]
     return Description("weights", card.name, summary(card.summary), str(find_card(name)), facts=shown)
+
+
+def _with_pipelines(found: Description) -> Description:
+    """A card's description, with what the shipped pipelines that draw with the weights reach."""
+    pipelines = presets_with(found.name)
+    said = list(found.facts.get("published") or ())
+    for name in pipelines:
+        config, source = read_preset(name)
+        said += [f"{name}: {p}" for p in read_published(config.get("published"), source)]
+    facts = {**found.facts, **({"pipelines": pipelines} if pipelines else {}), **({"published": said} if said else {})}
+    return replace(found, facts=facts)
 
 
 def _unknown_word(word: str, known: Registry) -> str:

@@ -57,6 +57,22 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
     return {"name": name, **written}, source
 
 
+def weights_of(config: Mapping[str, Any]) -> list[str]:
+    """The weights that a pipeline names, each once: of conditioners, networks, autoencoders, guidance."""
+    blocks = [*(config.get("conditioners") or {}).values()]
+    for stage in config["stages"]:
+        guidance = stage.get("guidance") or []
+        blocks += [stage.get("denoiser"), stage.get("autoencoder")]
+        for block in guidance if isinstance(guidance, list) else [guidance]:
+            blocks += block.values() if isinstance(block, Mapping) else ()
+    return list(dict.fromkeys(b["weights"] for b in blocks if isinstance(b, Mapping) and "weights" in b))
+
+
+def presets_with(weights: str) -> list[str]:
+    """The shipped pipelines that draw with some weights."""
+    return [name for name in preset_names() if weights in weights_of(read_preset(name)[0])]
+
+
 def _find(config: str | Path) -> Path:
     if isinstance(config, Path) or config.endswith(SUFFIXES):
         return Path(config)

@@ -7,11 +7,13 @@
         sampler: ddpm            # or those of the pipeline
         steps: 250
         guidance: 1.5
+        split: test              # of the data: whose rows are drawn for, and compared with
         tolerance: 0.05          # how far an own value may be from it and still agree
         protocol: ADM's reference batch of ImageNet 256x256
         source: Peebles & Xie 2023, table 2
 
-A value without its N, tolerance and source is refused: nobody could hold another against it.
+A value without its N, tolerance and source is refused: nobody could hold another against it. A `key` says which
+extractor, with which weights, it is of; a value under another key isn't comparable.
 """
 
 from __future__ import annotations
@@ -47,9 +49,11 @@ class Published:
     guidance: float | None = None
     extractor: str | None = None
     protocol: str = ""
+    split: str | None = None
+    key: str | None = None
     ranges: int = 1
     seed: int = 0
-    pipeline: str | None = None  # of a card: which pipeline draws with it
+    pipeline: str | None = None  # of a card: which pipeline draws with it; None where the weights alone are measured
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,9 +61,15 @@ class Published:
         """The registered metric."""
         return FRONTS.get(self.metric, self.metric)
 
+    def __str__(self) -> str:
+        """For people: `hit-score 0.166 at N 500, tolerance 0.01 (where it is from)`."""
+        said = [f"{self.metric} {self.value:g} at N {self.n}", f"tolerance {self.tolerance:g}"]
+        said += [f"{key} {getattr(self, key)}" for key in ("sampler", "steps", "guidance") if getattr(self, key)]
+        return f"{', '.join(said)} ({self.source})"
+
 
 KEYS = tuple(Published.__dataclass_fields__)
-_TEXT = ("metric", "source", "sampler", "extractor", "protocol", "pipeline")
+_TEXT = ("metric", "source", "sampler", "extractor", "protocol", "pipeline", "split", "key")
 _WHOLE = {"n": 1, "steps": 1, "ranges": 1, "seed": 0}
 _NUMBERS = ("value", "tolerance", "guidance")
 
