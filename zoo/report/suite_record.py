@@ -80,6 +80,7 @@ def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple
         notes=row.texts("notes"), unjudged=None if judged else quality.text("reason"),
         random_weights=bool(row.flag("random_weights")),
         cells={} if status != "measured" else {**judged, **_costs(row, place)}, parts=_parts(row, run),
+        timed=row.object("profile").text("of") or "",
         samples=quality.texts("samples"), sampled=_sampled(run, prompts),
         noise=noise.get(group, noise.get(f"{group} {part}")),
     )  # fmt: skip
@@ -96,6 +97,7 @@ def _quality(quality: Fields) -> dict[Column, Cell]:
         interval = value.numbers("interval")
         found[column] = Cell(
             value=value.number("value"), reason=value.text("reason"), deviation=value.number("deviation"),
+            ranges=max(value.count("seed_ranges"), 1),
             low=interval[0] if len(interval) == 2 else None, high=interval[1] if len(interval) == 2 else None,
             floor=value.object("floor").number("value"),
         )  # fmt: skip
@@ -116,7 +118,13 @@ def _reference(reference: Fields) -> tuple[str, ...]:
     if name is None:
         return ()
     digits = (reference.text("pictures_sha256") or "")[:8]
-    parts = [name, reference.text("split"), f"N={n}" if (n := reference.said("n")) else None, digits or None]
+    parts = [
+        name,
+        reference.text("split"),
+        f"N={n}" if (n := reference.said("n")) else None,
+        digits or None,
+        f"captions {captions[:8]}" if (captions := reference.text("captions_sha256")) else None,
+    ]
     return ("reference " + ", ".join(p for p in parts if p),)
 
 
