@@ -202,6 +202,14 @@ def test_samples_stand_side_by_side_with_their_seeds(tree, found):
     assert "red apple, 3d style" in shown.text
 
 
+def test_the_seed_that_the_samples_were_drawn_with_is_told_where_the_record_has_it(folder, tmp_path):
+    made = json.loads((folder / "invented-gpu-2026-11-21.json").read_text())
+    for one in made["rows"]:
+        one["quality"]["samples_seed"] = 3
+    (tmp_path / "r.json").write_text(json.dumps(made))
+    assert "All from seed 3" in read(page(read_records([tmp_path]))).all("section", id="samples")[0].text
+
+
 def test_the_data_of_run_against_run_holds_every_value_under_its_column(tree, found):
     told = json.loads(tree.all("script", type="application/json")[0].text)
     entries = [e for g in groups(found) for e in g.entries if any(c.value is not None for c in e.row.cells.values())]

@@ -24,6 +24,7 @@ _MEANING = {
     "kid": "kernel distance of Inception's features to those of real pictures",
 }
 MOST = 8  # answers of one page
+OPEN = 2  # whose tables are unfolded
 _SETTINGS = {"steps": "{} steps", "guidance": "guidance {}", "batch": "batch {}", "size": "{} px", "device": "on {}",
              "step_cache": "step cache {}", "fast": "fast"}  # fmt: skip
 
@@ -45,16 +46,17 @@ def _answer(choice: Choice, number: int, *, several: bool) -> Markup:
     )  # fmt: skip
     where = element("p", f"Measured on {heading(choice.group)}; another machine may answer otherwise.", class_="aside")
     table = _changes(choice)
-    if table is not None and number:
+    if table is not None and number >= OPEN:
         table = element("details", element("summary", "What changing one setting does"), table)
     elif table is not None:
         table = element("div", element("h3", "What changing one setting does"), table)
     about = [model or pick.row.name, heading(choice.group).partition(" · ")[0]]
     name = element("h2", "In short", element("small", " on ".join(about), class_="place") if several else None)
     lines = element("ul", [element("li", line) for line in _sentences(choice)], class_="said")
+    beside = "split" if number < OPEN else None
     return element(
-        "section", name, use, _tiles(choice), element("div", element("div", lines, _meanings(choice), where), table,
-                                                      class_="split"),
+        "section", name, use, _tiles(choice),
+        element("div", element("div", lines, _meanings(choice), where), table, class_=beside),
         class_="answer", id="answer" if number == 0 else f"answer-{number}",
     )  # fmt: skip
 

@@ -85,8 +85,9 @@ def _terms(columns: Sequence[Column]) -> str:
 def _of(columns: Sequence[Column], terms: str) -> Markup | None:
     if not terms:
         return None
-    names = ", ".join(c.name for c in columns if c.kind == "quality")
-    return element("details", element("summary", f"What {names} is of"), element("p", terms), class_="aside")
+    names = [c.name for c in columns if c.kind == "quality"]
+    said = f"What {' and '.join(names)} {'is' if len(names) == 1 else 'are'} measured on"
+    return element("details", element("summary", said), element("p", terms), class_="aside")
 
 
 def _told(group: Group) -> str:

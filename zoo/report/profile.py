@@ -49,7 +49,10 @@ def _profile(group: Group, unit: str, what: str, identity: str) -> Markup | None
         cells = [_share(values.get(n), total, unit) for n in names]
         rows.append(element("tr", element("th", group.label(entry.row), scope="row"), cells))
     table = element(
-        "table", element("thead", element("tr", heads)), element("tbody", rows, data_few=few(rows)), class_="plain"
+        "table",
+        element("thead", element("tr", heads)),
+        element("tbody", rows, data_few=few(rows)),
+        class_="plain parts",
     )
     drawn = element("figure", element("figcaption", element("strong", name)), legend, plot)
     told = dict.fromkeys(e.row.timed for e in entries if e.row.timed) if unit == "s" else {}

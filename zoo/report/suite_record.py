@@ -81,7 +81,7 @@ def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple
         random_weights=bool(row.flag("random_weights")),
         cells={} if status != "measured" else {**judged, **_costs(row, place)}, parts=_parts(row, run),
         timed=row.object("profile").text("of") or "",
-        samples=quality.texts("samples"), sampled=_sampled(run, prompts),
+        samples=quality.texts("samples"), sampled=_sampled(run, quality.number("samples_seed"), prompts),
         noise=noise.get(group, noise.get(f"{group} {part}")),
     )  # fmt: skip
 
@@ -183,11 +183,11 @@ def _parts(row: Fields, run: Fields) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _sampled(run: Fields, prompts: tuple[str, ...]) -> str:
+def _sampled(run: Fields, seed: float | None, prompts: tuple[str, ...]) -> str:
     seeds = [f"{s:g}" for s in run.numbers("seeds")]
     shown = ", ".join(seeds[:8]) + (", …" if len(seeds) > 8 else "")
     parts = [
-        f"the run's seeds {shown}" if seeds else "",
+        f"seed {seed:g}" if seed is not None else f"the run's seeds {shown}" if seeds else "",
         run.text("labels") or "",
         "; ".join(f"“{p}”" for p in prompts[:8]),
     ]
