@@ -1,6 +1,9 @@
 """A real browser: headless Chromium, spoken to by the standard library through chromedriver (W3C WebDriver).
 
-Debian has both as `chromium` and `chromium-driver`.
+    python -m benchmarks.browser
+
+says which browser there is, or in one line why there is none, and exits with 1 then. Debian has both as `chromium` and
+`chromium-driver`.
 """
 
 from __future__ import annotations
@@ -38,8 +41,11 @@ class Browser:
         port = next(
             (m[1] for line in self._driver.stdout if (m := re.search(r"successfully on port (\d+)", line))), None
         )
+        if port is None:
+            raise RuntimeError("chromedriver ended before it listened")
         self._address = f"http://127.0.0.1:{port}"
         arguments = ["--headless=new", "--disable-gpu", "--hide-scrollbars", "--force-color-profile=srgb"]
+        arguments.append("--disable-dev-shm-usage")  # containers have little of it
         arguments += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         asked = {
             "browserName": "chrome", "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
@@ -51,6 +57,7 @@ class Browser:
             self._driver.terminate()
             raise
         self._session = f"/session/{made['sessionId']}"
+        self.name = f"{made['capabilities']['browserName']} {made['capabilities']['browserVersion']}"
 
     def __enter__(self) -> Browser:
         return self
@@ -132,3 +139,16 @@ class Browser:
         except OSError as error:
             said = getattr(error, "read", lambda: b"")().decode(errors="replace")
             raise RuntimeError(f"{method} {path}: {error} {said[:400]}") from error
+
+
+def main() -> None:
+    """Start a browser and end it."""
+    try:
+        with Browser() as browser:
+            print(browser.name)
+    except (RuntimeError, OSError) as error:
+        sys.exit(f"error: the browser does not start: {' '.join(str(error).split())[:200]}")
+
+
+if __name__ == "__main__":
+    main()

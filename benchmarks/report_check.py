@@ -136,6 +136,17 @@ def use(browser: Browser, check: Report, file: Path) -> None:
     check.place = f"{file.stem}, in use"
     browser.look(width=1280, height=860, mobile=False, scheme="light")
     browser.open(file.as_uri())
+    answered = browser.run(
+        "const a = document.querySelector('#answer .use'); return [a.innerText, a.offsetTop < innerHeight]"
+    )
+    check("the answer is seen at once", answered[0].startswith("Use ") and answered[1], answered)
+    long = (
+        "const b = document.querySelector('#leaderboard tbody.few');"
+        "return b && Array.from(b.rows, (r) => r.checkVisibility()).filter(Boolean).length"
+    )
+    check("a long table shows ten rows", browser.run(long) == 10, browser.run(long))
+    browser.click("#leaderboard .more")
+    check("and all when asked", browser.run(long) is None, browser.run(long))
     board = "#board-0"
     for column, direction in ((1, "ascending"), (1, "descending"), (2, "descending"), (3, "ascending")):
         browser.click(f"{board} thead th:nth-child({column}) button")

@@ -15,17 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import browser
 from benchmarks.invented import records, write
 from benchmarks.report_check import hostile
 from tests.report.dom import Node, read
-from zoo.report import page, read_record, read_records, views
+from zoo.report import leaderboard, page, read_record, read_records, views
 from zoo.report.groups import groups
 from zoo.report.markup import element, visible
+from zoo.report.noise import margins, unbeaten
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = """
-html head meta title link style body a header div h1 h2 h3 p button nav main ul li span strong section small form label
-input select option output table caption thead tbody tr th td code wbr svg rect circle polygon line path text desc
+html head meta title link style body a header div h1 h2 h3 h4 p button nav main ul li span strong section small form
+label input select option output table caption thead tbody tr th td code wbr svg rect circle polygon line path text desc
 figure figcaption details summary img dl dt dd footer dialog script noscript
 """
 
@@ -119,7 +121,8 @@ def test_every_value_of_the_leaderboard_stands_under_its_own_column(tree, found)
         heads = board.all("thead")[0].all("th")
         before = len(heads) - len(columns)
         rows = board.all("tbody")[0].all("tr")
-        for row, entry in zip(rows, group.entries, strict=True):
+        measured = [e for e in group.entries if e.row.status == "measured"]
+        for row, entry in zip(rows, measured, strict=True):
             cells = [c for c in row.children if isinstance(c, Node)]
             for head, cell, column in zip(heads[before:], cells[before:], columns, strict=True):
                 assert head.all("button")[0].text.startswith(column.name)
@@ -133,8 +136,34 @@ def test_the_best_of_a_column_is_marked_and_said(tree, found):
     group = groups(found)[0]
     marked = tree.all("table", id="board-0")[0].all("td", class_="best")
     hits = [v for e in group.entries if (v := e.cell(group.columns[0]).value) is not None]
-    assert repr(max(hits)) in {m.attributes["data-v"] for m in marked}
+    shown = {m.attributes["data-v"] for m in marked}
+    assert repr(max(hits)) in shown
+    assert repr(min(hits)) not in shown
     assert all(" best" in m.text for m in marked)
+
+
+def test_what_is_within_the_noise_of_the_best_is_marked_with_it_and_host_memory_marks_nothing(found):
+    for group in groups(found):
+        board = read(leaderboard.table(group, "board"))
+        for column in group.columns:
+            marked = {m.attributes["data-v"] for m in board.all("td", class_="best")}
+            values = [(e.cell(column), e) for e in group.entries if e.cell(column).value is not None]
+            if column.kind == "quality":
+                margin = margins([c for c, _ in values])
+                pairs = [(c.value, m) for (c, _), m in zip(values, margin, strict=True)]
+                fine = unbeaten(pairs, column.better)
+                assert 1 < sum(fine) < len(fine)
+                assert {repr(v) for (v, _), good in zip(pairs, fine, strict=True) if good} <= marked
+            elif column.key == "host-peak":
+                assert not {repr(c.value) for c, _ in values} & marked
+
+
+def test_parts_are_told_in_seconds_and_shares_with_the_calls_they_are_of(tree):
+    shown = tree.all("section", id="profile")[0]
+    for said in ("text", "base", "upscale", "decoding", "rest", "62 %", "the measured calls", "seconds of a call"):
+        assert said in shown.text
+    bars = shown.all("svg", role="img")[0]
+    assert len(bars.all("rect")) == 5 * 8
 
 
 def test_what_has_no_value_says_why(tree):
@@ -159,11 +188,11 @@ def test_a_plot_and_its_table_show_the_same_front(tree):
             assert 0 <= float(node.attributes["cx"] or "") <= 360
 
 
-def test_rows_without_quality_are_on_no_front_and_in_no_highlight(tree):
+def test_rows_without_quality_are_on_no_front_and_in_no_answer(tree):
     assert "stand-in" not in tree.all("section", id="fronts")[0].text
-    tiles = tree.all("ul", class_="tiles")[0]
-    assert "stand-in" not in tiles.text
-    assert tiles.all("strong")
+    answers = tree.all("section", class_="answer")
+    assert len(answers) == 2, "one for each machine"
+    assert not [a for a in answers if "stand-in" in a.text]
 
 
 def test_samples_stand_side_by_side_with_their_seeds(tree, found):
@@ -171,6 +200,14 @@ def test_samples_stand_side_by_side_with_their_seeds(tree, found):
     assert len(shown.all("img")) == sum(len(e.row.samples) for g in groups(found) for e in g.newest)
     assert "seeds 0, 1, 2, 3" in shown.text
     assert "red apple, 3d style" in shown.text
+
+
+def test_the_seed_that_the_samples_were_drawn_with_is_told_where_the_record_has_it(folder, tmp_path):
+    made = json.loads((folder / "invented-gpu-2026-11-21.json").read_text())
+    for one in made["rows"]:
+        one["quality"]["samples_seed"] = 3
+    (tmp_path / "r.json").write_text(json.dumps(made))
+    assert "All from seed 3" in read(page(read_records([tmp_path]))).all("section", id="samples")[0].text
 
 
 def test_the_data_of_run_against_run_holds_every_value_under_its_column(tree, found):
@@ -204,7 +241,7 @@ def test_how_far_repeats_spread_is_told_of_single_benchmarks_too():
     for row in record.rows:
         assert row.noise is not None
         assert 0 < row.noise < 1
-    assert "smaller differences of speed mean nothing" in page([record])
+    assert "differences of speed below twice that mean nothing" in page([record])
 
 
 def test_the_fronts_of_memory_are_of_what_a_call_adds(tree, found):
@@ -282,7 +319,7 @@ def test_the_views_hold_every_value(found):
     fronts = rows_of(made["pareto.csv"])
     assert {f["on_front"] for f in fronts} == {"0", "1"}
     assert len(rows_of(made["pairs.csv"])) == 2
-    assert {p["part"] for p in rows_of(made["profile.csv"])} >= {"denoiser", "base"}
+    assert {p["part"] for p in rows_of(made["profile.csv"])} >= {"text", "base", "upscale"}
 
 
 def test_no_field_is_a_formula(found, spoiled):
@@ -294,3 +331,9 @@ def test_no_field_is_a_formula(found, spoiled):
             for value in row:
                 assert not value.startswith(("=", "+", "@", "\t")), value
                 assert not value.startswith("-") or float(value) < 0
+
+
+def test_without_a_browser_the_command_says_so_in_a_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="there is no chromium here; install a Chromium and its driver"):
+        browser.main()

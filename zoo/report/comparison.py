@@ -10,19 +10,13 @@ import json
 from typing import Any
 
 from zoo.report.groups import Group
-from zoo.report.leaderboard import heading
+from zoo.report.leaderboard import ONCE, heading
 from zoo.report.markup import Markup, element, own, region, visible
-from zoo.report.model import Cell, Column, Pair, Record
+from zoo.report.model import Column, Pair, Record
+from zoo.report.noise import margins
 from zoo.report.ticks import plain, written
 
 _TIMED = ("images-per-second", "seconds-per-image", "latency-p50", "latency-p90", "energy", "share-of-peak")
-
-
-def _spread(cell: Cell) -> float | None:
-    """How far a value may be off: its deviation, or half of its interval."""
-    if cell.deviation is not None or cell.low is None or cell.high is None:
-        return cell.deviation
-    return (cell.high - cell.low) / 2
 
 
 def data(shown: list[Group]) -> dict[str, Any]:
@@ -30,12 +24,13 @@ def data(shown: list[Group]) -> dict[str, Any]:
     columns: dict[Column, int] = {}
     rows: list[dict[str, Any]] = []
     for group in shown:
-        for entry in group.entries:
+        margin = {c: margins([e.cell(c) for e in group.entries]) for c in group.columns}
+        for i, entry in enumerate(group.entries):
             cells: dict[int, dict[str, Any]] = {}
             for column, cell in entry.row.cells.items():
                 if cell.value is not None:
                     number = columns.setdefault(column, len(columns))
-                    cells[number] = {"v": cell.value, "t": written(cell.value, column.unit), "d": _spread(cell)}
+                    cells[number] = {"v": cell.value, "t": written(cell.value, column.unit), "d": margin[column][i]}
             if cells:
                 when = entry.record.when[:16].replace("T", " ")
                 rows.append({
@@ -47,7 +42,7 @@ def data(shown: list[Group]) -> dict[str, Any]:
     told = [
         {"name": visible(c.name), "key": visible(c.key) if c.kind == "quality" else "", "better": c.better,
          "terms": visible(", ".join(c.terms if c.kind == "quality" else c.terms[1:])), "cost": c.kind == "cost",
-         "timed": c.key in _TIMED}
+         "timed": c.key in _TIMED, "once": c.key in ONCE}
         for c in columns
     ]  # fmt: skip
     return {"columns": told, "rows": rows}

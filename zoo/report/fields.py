@@ -64,6 +64,10 @@ class Fields:
         """A list of objects."""
         return [Fields(v, f"{self.at(name)}[{i}]") for i, v in enumerate(self._list(name))]
 
+    def count(self, name: str) -> int:
+        """How long a list is."""
+        return len(self._list(name))
+
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of strings."""
         found = self._list(name)

@@ -9,6 +9,7 @@ from zoo.report.groups import Entry, Group
 from zoo.report.leaderboard import title
 from zoo.report.markup import Markup, element, key, region
 from zoo.report.model import Column
+from zoo.report.noise import margins
 from zoo.report.pareto import front
 from zoo.report.plots import SERIES, Point, legend_marker, pareto_plot
 from zoo.report.ticks import written
@@ -76,12 +77,21 @@ def section(shown: list[Group]) -> list[Markup]:
                     "details",
                     summary,
                     legend,
+                    element("p", _chance(found), class_="aside"),
                     element("div", plots, class_="plots four" if len(plots) == 4 else "plots"),
                     class_="front",
                     open=q == 0,
                 )
             )
     return parts
+
+
+def _chance(found: list[Plane]) -> str:
+    """What a front of measured values can't tell."""
+    cells = [e.cell(plane.quality) for plane in found for e in plane.entries]
+    if None in margins(cells):
+        return "These values came without an error bar, so which of them is in front may be chance."
+    return "The line joins what nothing beats as measured; where the upright bars overlap, the order may be chance."
 
 
 def _series(entries: list[Entry]) -> tuple[str, list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.report.model import DIMENSIONS, Cell, Column, Record, Row
+from zoo.report.noise import margins, unbeaten
 
 NOTHING = Cell(value=None)
 
@@ -69,7 +70,9 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
         columns.update(dict.fromkeys(entry.row.cells))
     filled = [c for c in columns if any(e.cell(c).value is not None for e in entries)]
     keys = list(dict.fromkeys(c.key for c in filled))  # in the records' own order, one key's columns side by side
-    kept = sorted(filled, key=lambda c: (c.kind != "quality", keys.index(c.key)))
+    sure = {c: _standing(entries, c) for c in filled if c.kind == "quality"}
+    # What comes with an error bar first: the rest ranks nothing.
+    kept = sorted(filled, key=lambda c: (c.kind != "quality", sure.get(c) is None, keys.index(c.key)))
     shown = {c.name for c in kept}
     absent: dict[str, dict[str, None]] = {}
     unjudged = {why: None for e in entries if (why := e.row.unjudged)}
@@ -83,11 +86,31 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
     varied = tuple(d for d in DIMENSIONS if len(said[d]) > 1)
     real = [e for e in entries if e.row.status == "measured" and not e.row.random_weights] or entries
     usual = {d: real[0].row.asked.get(d) for d in DIMENSIONS if len({e.row.asked.get(d) for e in real}) == 1}
+    ranked = sorted(entries, key=lambda e: (*_tier(e, sure, kept), *_rank(e, kept)))
     return Group(
-        protocol=protocol, place=place, entries=tuple(sorted(entries, key=lambda e: _rank(e, kept))),
+        protocol=protocol, place=place, entries=tuple(ranked),
         columns=tuple(kept), absent=tuple((name, "; ".join(whys)) for name, whys in absent.items()),
         usual=usual, varied=varied, runs=len({e.record.path for e in entries}),
     )  # fmt: skip
+
+
+def _standing(entries: Sequence[Entry], column: Column) -> list[Entry] | None:
+    """Those that nothing clearly beats in a measure; None where that can't be told."""
+    held = [e for e in entries if e.cell(column).value is not None]
+    found = margins([e.cell(column) for e in held])
+    if column.better is None or None in found:
+        return None
+    fine = unbeaten([(e.cell(column).value or 0.0, m) for e, m in zip(held, found, strict=True)], column.better)
+    return [e for e, good in zip(held, fine, strict=True) if good]
+
+
+def _tier(entry: Entry, sure: Mapping[Column, list[Entry] | None], columns: Sequence[Column]) -> tuple[float, float]:
+    """What nothing clearly beats in quality comes first, the fastest on top."""
+    held = [good for c, good in sure.items() if good is not None and entry.cell(c).value is not None]
+    if not held or not all(any(entry is e for e in good) for good in held):
+        return 1.0, 0.0
+    speed = next((entry.cell(c).value for c in columns if c.key == "images-per-second"), None)
+    return 0.0, -(speed or 0.0)
 
 
 def _rank(entry: Entry, columns: Sequence[Column]) -> tuple[float, ...]:

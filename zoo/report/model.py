@@ -39,6 +39,7 @@ class Cell:
     low: float | None = None  # of an interval; the deviation is told apart
     high: float | None = None
     deviation: float | None = None
+    ranges: int = 1  # of seeds; the deviation is between them, and the value their mean
     floor: float | None = None  # the same measure of real pictures, or of chance
 
 
@@ -67,6 +68,7 @@ class Row:
     random_weights: bool = False
     cells: Mapping[Column, Cell] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
+    timed: str = ""  # which calls the parts' seconds are of
     samples: tuple[str, ...] = ()  # files beside the record
     sampled: str = ""  # which seeds and prompts they show
     noise: float | None = None  # relative spread of its group's baseline

@@ -67,6 +67,15 @@
     form.addEventListener("submit", (event) => event.preventDefault());
   }
 
+  // Long tables and walls of pictures: the first few, until all are asked for.
+  for (const long of all("[data-few]")) {
+    const button = make("button", "more", `Show all ${long.children.length}`);
+    button.type = "button";
+    long.classList.add("few");
+    button.addEventListener("click", () => { long.classList.remove("few"); button.remove(); });
+    (long.closest(".scroll") ?? long).after(button);
+  }
+
   // What a mark is, at once and also by touch; the browser's own title comes late and never on a phone.
   const tip = make("div");
   tip.id = "tip";
@@ -157,7 +166,7 @@
     const body = table.createTBody();
     const line = (name, below) => {
       const row = body.insertRow();
-      const first = make("th", "", name);
+      const first = make("th", "", name.replaceAll("_", " "));
       first.scope = "row";
       for (const text of below) if (text) first.append(make("span", "terms", text));
       row.append(first);
@@ -180,15 +189,17 @@
       if (!x !== !y) alone.push(`${column.name}${column.cost ? "" : ` (${column.key})`}: ${x ? "A" : "B"} alone`);
       if (!x || !y) return;
       const row = line(column.name, [column.key, column.terms]);
-      const noise = column.timed ? Math.max(one.noise ?? 0, two.noise ?? 0) : 0;
-      const spread = Math.max(x.d ?? 0, y.d ?? 0);
+      // The rule of zoo/report/noise.py: quality by both margins, what the clock tells by twice the spread of repeats.
+      const noise = column.timed ? 2 * Math.max(one.noise ?? 0, two.noise ?? 0) : 0;
       const apart = Math.abs(x.v - y.v);
-      const within = apart <= spread || (noise > 0 && apart <= noise * Math.max(Math.abs(x.v), Math.abs(y.v)));
+      const silent = column.once || (!column.cost && (x.d === null || y.d === null));
+      const within = silent || (!column.cost && apart <= Math.hypot(x.d, y.d)) ||
+        (noise > 0 && apart <= noise * Math.max(Math.abs(x.v), Math.abs(y.v)));
       const bBetter = column.better === "higher" ? y.v > x.v : y.v < x.v;
       const clear = column.better && apart > 0 && !within;
       row.append(make("td", clear && !bBetter ? "number win" : "number", x.t));
       row.append(make("td", clear && bBetter ? "number win" : "number", y.t));
-      row.append(reading(x.v === 0 ? "–" : say(y.v / x.v), apart === 0 ? "equal" : within ? "within the measured spread" :
+      row.append(reading(x.v === 0 ? "–" : say(y.v / x.v), apart === 0 ? "equal" : silent ? (column.once ? "measured once" : "no error bar") : within ? "within the noise" :
         !column.better ? "" : bBetter ? "B is better" : "A is better"));
     });
     const parts = [table];

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.report import comparison, fronts, leaderboard, profile, provenance, samples
+from zoo.report import answer, comparison, fronts, leaderboard, profile, provenance, samples
 from zoo.report.groups import Group, groups
 from zoo.report.markup import Markup, element, own
 from zoo.report.model import Record
@@ -43,13 +43,15 @@ def page(records: Sequence[Record], title: str = "zoo report") -> str:
         element("style", own(style)),
     )
     sections = _sections(list(records), shown)
-    links = [element("a", name, href=f"#{identity}") for identity, name, _ in sections]
+    answers = answer.section(shown)
+    links = [element("a", "In short", href="#answer")] if answers else []
+    links += [element("a", name, href=f"#{identity}") for identity, name, _ in sections]
     body = (
         element("a", "Skip to the leaderboard", href="#leaderboard", class_="skip"),
         element("header", element("div", element("h1", title), element("p", _told(records, shown)), class_="title"),
                 element("button", "Theme: auto", type="button", id="theme", hidden=True)),
         element("nav", links, aria_label="Sections"),
-        element("main", leaderboard.highlights(shown),
+        element("main", answers,
                 [element("section", element("h2", name), parts, id=identity) for identity, name, parts in sections]),
         element("footer", element("p", "Made by zoo report. Values under unlike keys share no column; what a record "
                                        "doesn't say, this page doesn't either.")),

@@ -197,7 +197,7 @@ def stacked_bars(
             wide = value / longest * WIDTH
             said = element("title", f"{name}: {written(value, unit)}, {100 * value / total if total else 0:.0f} %")
             drawn.append(
-                element("rect", said, x=x, y=y + BETWEEN, width=max(wide - 1, 0.5), height=BAR - 10, rx=2,
+                element("rect", said, x=x, y=y + BETWEEN, width=max(wide - 1, 1.0), height=BAR - 10, rx=2,
                         class_=f"bar s{min(series, SERIES - 1)}")
             )  # fmt: skip
             x += wide

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from zoo.report.groups import Entry, Group
-from zoo.report.leaderboard import title
+from zoo.report.leaderboard import few, title
 from zoo.report.markup import Markup, element, region
 from zoo.report.model import Part
 from zoo.report.plots import SERIES, legend_marker, stacked_bars
 from zoo.report.ticks import written
 
-MOST = 24  # bars of one plot; the table has them all
+MOST = 10  # bars of one plot; the table has them all
 
 
 def section(shown: list[Group]) -> list[Markup]:
@@ -18,7 +18,7 @@ def section(shown: list[Group]) -> list[Markup]:
     for g, group in enumerate(shown):
         plots = [
             found
-            for u, (unit, what) in enumerate((("s", "seconds"), ("", "network evaluations")))
+            for u, (unit, what) in enumerate((("s", "seconds of a call"), ("", "network evaluations")))
             if (found := _profile(group, unit, what, f"profile-{g}-{u}")) is not None
         ]
         if plots:
@@ -45,11 +45,28 @@ def _profile(group: Group, unit: str, what: str, identity: str) -> Markup | None
     rows = []
     for entry in entries:
         values = {p.name: p.value for p in _of(entry, unit)}
-        cells = [element("td", written(values[n], unit) if n in values else "–", class_="number") for n in names]
+        total = sum(values.values())
+        cells = [_share(values.get(n), total, unit) for n in names]
         rows.append(element("tr", element("th", group.label(entry.row), scope="row"), cells))
-    table = element("table", element("thead", element("tr", heads)), element("tbody", rows), class_="plain")
-    drawn = element("figure", element("figcaption", name), legend, plot)
-    return element("div", drawn, region(table, f"Numbers: {name}"), class_="split")
+    table = element(
+        "table",
+        element("thead", element("tr", heads)),
+        element("tbody", rows, data_few=few(rows)),
+        class_="plain parts",
+    )
+    drawn = element("figure", element("figcaption", element("strong", name)), legend, plot)
+    told = dict.fromkeys(e.row.timed for e in entries if e.row.timed) if unit == "s" else {}
+    left = f"The first {len(bars)} of {len(entries)} are drawn. " if len(bars) < len(entries) else ""
+    about = element("p", left + ("Timed: " + "; ".join(told) + "." if told else ""), class_="aside")
+    numbers = element("div", region(table, f"Numbers: {name}"), about if left or told else None)
+    return element("div", drawn, numbers, class_="split")
+
+
+def _share(value: float | None, total: float, unit: str) -> Markup:
+    if value is None:
+        return element("td", "–", class_="number")
+    share = element("span", f"{100 * value / total:.0f} %", class_="terms") if total > 0 else None
+    return element("td", written(value, unit, 3), share, class_="number")
 
 
 def _of(entry: Entry, unit: str) -> list[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.report.groups import Entry, Group
-from zoo.report.leaderboard import title
+from zoo.report.leaderboard import few, title
 from zoo.report.markup import Markup, element
 from zoo.report.pictures import Picture, picture
 
@@ -29,7 +29,7 @@ def section(shown: list[Group]) -> list[Markup]:
         parts.append(title(group))
         if len(told) == 1 and (said := next(iter(told))):
             parts.append(element("p", f"All from {said}.", class_="aside"))
-        parts.append(element("div", figures, class_="sheets"))
+        parts.append(element("div", figures, class_="sheets", data_few=few(figures)))
     return parts
 
 

@@ -80,7 +80,8 @@ def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple
         notes=row.texts("notes"), unjudged=None if judged else quality.text("reason"),
         random_weights=bool(row.flag("random_weights")),
         cells={} if status != "measured" else {**judged, **_costs(row, place)}, parts=_parts(row, run),
-        samples=quality.texts("samples"), sampled=_sampled(run, prompts),
+        timed=row.object("profile").text("of") or "",
+        samples=quality.texts("samples"), sampled=_sampled(run, quality.number("samples_seed"), prompts),
         noise=noise.get(group, noise.get(f"{group} {part}")),
     )  # fmt: skip
 
@@ -96,6 +97,7 @@ def _quality(quality: Fields) -> dict[Column, Cell]:
         interval = value.numbers("interval")
         found[column] = Cell(
             value=value.number("value"), reason=value.text("reason"), deviation=value.number("deviation"),
+            ranges=max(value.count("seed_ranges"), 1),
             low=interval[0] if len(interval) == 2 else None, high=interval[1] if len(interval) == 2 else None,
             floor=value.object("floor").number("value"),
         )  # fmt: skip
@@ -116,7 +118,13 @@ def _reference(reference: Fields) -> tuple[str, ...]:
     if name is None:
         return ()
     digits = (reference.text("pictures_sha256") or "")[:8]
-    parts = [name, reference.text("split"), f"N={n}" if (n := reference.said("n")) else None, digits or None]
+    parts = [
+        name,
+        reference.text("split"),
+        f"N={n}" if (n := reference.said("n")) else None,
+        digits or None,
+        f"captions {captions[:8]}" if (captions := reference.text("captions_sha256")) else None,
+    ]
     return ("reference " + ", ".join(p for p in parts if p),)
 
 
@@ -175,11 +183,11 @@ def _parts(row: Fields, run: Fields) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _sampled(run: Fields, prompts: tuple[str, ...]) -> str:
+def _sampled(run: Fields, seed: float | None, prompts: tuple[str, ...]) -> str:
     seeds = [f"{s:g}" for s in run.numbers("seeds")]
     shown = ", ".join(seeds[:8]) + (", …" if len(seeds) > 8 else "")
     parts = [
-        f"the run's seeds {shown}" if seeds else "",
+        f"seed {seed:g}" if seed is not None else f"the run's seeds {shown}" if seeds else "",
         run.text("labels") or "",
         "; ".join(f"“{p}”" for p in prompts[:8]),
     ]
