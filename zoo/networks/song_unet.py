@@ -15,7 +15,8 @@ What the papers call it, in this network's arguments:
 | Song et al.'s NCSN++ for 256x256 | encoder skip, decoder skip |
 
 EDM's files were trained with augmentation (augment_width 9), by class also with classes 10. They are told the noise by
-`time_input: log-sigma-quarter` under schedule and parameterization `edm`.
+`time_input: log-sigma-quarter` under schedule and parameterization `edm`. Song et al.'s own files go through
+`zoo.checkpoints.score_sde_layout`.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ class SongUNet(nn.Module):
             convolution of what was added before, or of the picture itself.
         decoder: `standard`, one picture from the finest level; `skip`, one from each, doubled and added up.
         resample_filter: taps of the filter of all resampling: `1 1`, the mean and the nearest neighbour, or `1 3 3 1`.
-        skip_scale: of every sum in a residual block. norm_eps: of every norm.
+        skip_scale: of every sum in a residual block, sqrt 1/2. norm_eps: of every norm.
         classes: how many labels it knows; null_class: the label numbered `classes` stands for none of them.
         augment_width: how many numbers it was told of a training picture's augmentation. A picture that is drawn has
             none, so their weights are kept and not asked.
@@ -198,7 +199,7 @@ class SongUNet(nn.Module):
         embedding: Literal["positional", "fourier"] = "positional", noise_mult: int = 1, emb_mult: int = 4,
         encoder: Literal["standard", "residual", "skip"] = "standard",
         decoder: Literal["standard", "skip"] = "standard", resample_filter: Sequence[float] = (1, 1),
-        skip_scale: float = HALF_SCALE, norm_eps: float = 1e-6,
+        skip_scale: float = 0.7071067811865476, norm_eps: float = 1e-6,
         classes: int | None = None, null_class: bool = False, augment_width: int | None = None, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
