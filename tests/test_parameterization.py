@@ -13,7 +13,7 @@ from zoo.errors import ConfigError
 from zoo.parameterization import EDM, X0, Eps, Flow, Score, V
 
 EACH = {"eps": Eps(), "x0": X0(), "v": V(), "flow": Flow(), "edm": EDM(sigma_data=0.5)}
-GOLDEN = Path(__file__).parent / "golden" / "edm" / "preconditioning.safetensors"
+GOLDEN = Path(__file__).parent / "golden" / "edm" / "edm_ddpmpp_cond" / "io.safetensors"
 numbers = st.floats(-3.0, 3.0)
 
 

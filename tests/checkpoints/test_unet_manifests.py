@@ -1,4 +1,4 @@
-"""One U-Net and one classifier have the names and shapes of every published file of five families, and no others.
+"""Two U-Nets and a classifier have the names and shapes of every published file of six families, and no others.
 
 tests/golden/manifests holds tensor names and shapes only; networks are built without memory. What tensors don't show
 (heads, orders, epsilons) is said here as the models' cards would say it.
@@ -15,6 +15,7 @@ from zoo.checkpoints.ddpm_layout import SWITCHES, unet_tensors_from_ddpm
 from zoo.checkpoints.edm_layout import unet_tensors_from_edm
 from zoo.errors import WeightsError
 from zoo.networks.classifier import NoiseAwareClassifier
+from zoo.networks.song_unet import SongUNet
 from zoo.networks.unet import UNet
 
 FOLDER = Path(__file__).parents[1] / "golden" / "manifests"
@@ -128,6 +129,18 @@ CLASSIFIERS = {
     },
 }  # fmt: skip
 
+AUGMENTED = {"augment_width": 9}
+RESIDUAL = {"embedding": "fourier", "noise_mult": 2, "encoder": "residual", "resample_filter": (1, 3, 3, 1)}
+FACES_64 = {"resolution": 64, "mult": (1, 2, 2, 2), "attention_levels": (2,)}
+SONGS = {
+    "edm/cifar10-32x32-uncond-vp": AUGMENTED,
+    "edm/cifar10-32x32-cond-vp": {**AUGMENTED, "classes": 10},
+    "edm/cifar10-32x32-uncond-ve": {**AUGMENTED, **RESIDUAL},
+    "edm/cifar10-32x32-cond-ve": {**AUGMENTED, **RESIDUAL, "classes": 10},
+    "edm/ffhq-64x64-uncond-vp": {**AUGMENTED, **FACES_64},
+    "edm/ffhq-64x64-uncond-ve": {**AUGMENTED, **FACES_64, **RESIDUAL},
+}
+
 
 def published(name):
     """Name -> shape of a file's tensors, in zoo's layout."""
@@ -146,13 +159,20 @@ def built(component, **arguments):
 
 
 def test_every_list_of_these_families_is_covered():
-    other = {n for n in LISTS if n.startswith("edm") and "adm" not in n}  # SongUNet is another network
-    assert {*UNETS, *CLASSIFIERS} == LISTS.keys() - other
+    assert {*UNETS, *CLASSIFIERS, *SONGS} == LISTS.keys()
 
 
 @pytest.mark.parametrize("name", UNETS)
 def test_the_unet_is_the_published_one(name):
     assert built(UNet, **UNETS[name]) == published(name)
+
+
+@pytest.mark.parametrize("name", SONGS)
+def test_score_sdes_unet_is_the_published_one(name):
+    made = {f"model.{n}": s for n, s in built(SongUNet, **SONGS[name]).items()}
+    assert list(made.items()) == list(LISTS[name].items())
+    other = {**SONGS[name], "embedding": "positional" if "embedding" in SONGS[name] else "fourier"}
+    assert {f"model.{n}" for n in built(SongUNet, **other)} != LISTS[name].keys()
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -37,6 +37,10 @@ SMALL = {
         "context_width": 16, "classes": 3, "vector_width": 6, "level": True, "text_levels": (1,),
         "attention_levels": (1,), "head_width": 8,
     },
+    "network/song-unet": {
+        "width": 8, "mult": (1, 2), "blocks": 1, "resolution": 8, "embedding": "fourier", "noise_mult": 2,
+        "encoder": "residual", "decoder": "skip", "resample_filter": (1, 3, 3, 1), "classes": 3,
+    },
     "network/classifier": {
         "classes": 3, "size": 8, "width": 8, "mult": (1, 2), "blocks": 1, "groups": 4, "attention_levels": (1,),
         "head_width": 8,
