@@ -55,7 +55,7 @@ def table(group: Group, identity: str) -> Markup:
     )  # fmt: skip
     return join([
         title(group), element("p", _told(group), class_="aside", id=f"{identity}-told"),
-        _of(columns, shared), _filters(group, measured, identity) if len(measured) > 3 else own(""),
+        _of(columns, shared) or own(""), _filters(group, measured, identity) if len(measured) > 3 else own(""),
         region(board, f"Leaderboard: {heading(group)}") if measured else own(""),
         _missing(group), _absent(group),
     ])  # fmt: skip
