@@ -35,12 +35,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import yaml
-
 import zoo
 from benchmarks import record
 from zoo.config import cards, presets
 from zoo.config.published import Published, read_published
+from zoo.config.safe_yaml import read_yaml, to_yaml
 
 SPLIT = "test"
 EXTRACTOR = "emoji-evaluator"
@@ -143,13 +142,13 @@ def with_block(text: str, block: Sequence[Mapping[str, Any]]) -> str:
     for line in text.splitlines(keepends=True):
         inside = line.startswith("published:") or (inside and line[:1] in (" ", "-", "\n"))
         kept += [] if inside else [line]
-    written = yaml.safe_dump({"published": list(block)}, sort_keys=False, width=110) if block else ""
+    written = to_yaml({"published": list(block)}) if block else ""
     return "".join(kept) + written
 
 
 def written(name: str) -> list[dict[str, Any]]:
     """The block as it stands, each entry as it was written."""
-    return list(yaml.safe_load(file_of(name).read_text()).get("published") or ())
+    return list(read_yaml(file_of(name)).get("published") or ())
 
 
 def wrong() -> list[str]:

@@ -134,10 +134,11 @@ def toy(here, monkeypatch):
 
 def test_what_was_published_is_held_against_what_comes_out(toy, capsys):
     assert run(["reproduce", "toy.yaml", "--data", "real:test"]) == 1
-    differs, agrees = (line.split("\t") for line in capsys.readouterr().out.splitlines())
-    assert differs[:3] == ["fd", "12", "9e+09"]
-    assert (differs[6], agrees[6], agrees[7]) == ("differs", "agrees", "a toy")
-    assert differs[3] == agrees[3]
+    differs, agrees, beside = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert differs[:4] == ["toy.yaml", "fd", "12", "9e+09"]
+    assert (differs[7], agrees[7], agrees[8]) == ("differs", "agrees", "a toy")
+    assert differs[4] == agrees[4]
+    assert beside[0].startswith("toy.yaml, beside: fd-floor[")
 
 
 def test_a_dry_run_is_a_list_of_what_is_needed(toy, capsys):

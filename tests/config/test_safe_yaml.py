@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zoo.config import safe_yaml
-from zoo.config.safe_yaml import MAX_BYTES, MAX_DEPTH, MAX_NODES, parse_yaml, read_mapping, read_yaml
+from zoo.config.safe_yaml import MAX_BYTES, MAX_DEPTH, MAX_NODES, parse_yaml, read_mapping, read_yaml, to_yaml
 from zoo.errors import ConfigError
 
 HOSTILE = {
@@ -186,8 +186,9 @@ PLAIN = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(PLAIN)
+@example(["0E0", "1e5", "0o7", "12", "1.5", "-.5", "no", "null", "~", "2026-11-21"])
 def test_what_yaml_writes_is_read_back(value):
-    text = yaml.safe_dump(value, allow_unicode=False)
+    text = to_yaml(value)
     back = parse_yaml(text, source="x")
     assert back == value
 

@@ -181,3 +181,17 @@ def _plain(text: str, refuse: Any) -> Any:
             raise refuse(f"'{text}' is too large for a number; quote it if it is text")
         return number
     return text
+
+
+def to_yaml(value: Any) -> str:
+    """Plain values as a page of YAML that is read back as the same: text that is a number in YAML 1.2 is quoted."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    for kind, pattern in (("int", _INT), ("float", _FLOAT)):
+        whole = re.compile(f"(?:{pattern.pattern})$")
+        Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", whole, list("-+.0123456789"))
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, width=110)

@@ -91,7 +91,8 @@ def _gaussian(given: Tensor | np.ndarray | Moments) -> _Gaussian:
     if not (np.isfinite(given.mean).all() and np.isfinite(given.scatter).all()):
         raise NumericError("features are NaN or infinite; check the pictures and the extractor's weights")
     covariance = given.covariance
-    return _Gaussian(given.mean, float(np.trace(covariance)), _root(covariance, rank=given.count - 1))
+    rank = given.count - 1 if given.counted else len(covariance)
+    return _Gaussian(given.mean, float(np.trace(covariance)), _root(covariance, rank=rank))
 
 
 def _root(covariance: np.ndarray, *, rank: int) -> np.ndarray:

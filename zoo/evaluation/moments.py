@@ -32,11 +32,15 @@ def as_features(features: Tensor | np.ndarray, *, dtype: type | None = np.float6
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """How many samples, their mean (D,) and the sum of their centred outer products (D, D), in float64."""
+    """How many samples, their mean (D,) and the sum of their centred outer products (D, D), in float64.
+
+    Of another's statistics N may not be known: then `counted` is False, `count` 2, and the scatter is the covariance.
+    """
 
     count: int
     mean: np.ndarray
     scatter: np.ndarray
+    counted: bool = True
 
     @classmethod
     def of(cls, features: Tensor | np.ndarray) -> Moments:

@@ -18,6 +18,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
             f"{' or '.join(PROTOCOLS)} (numbers of another one are not comparable)"
         )
     moments = {
-        layer: _moments(arrays[mean], arrays[spread], count=2, where=str(path))
+        layer: _moments(arrays[mean], arrays[spread], count=None, where=str(path))
         for layer, (mean, spread) in _COMMON.items()
         if mean in arrays and spread in arrays
     }
@@ -95,9 +96,8 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
                 "another extractor"
             )
     if "spatial" in moments:
-        mean, scatter = moments["spatial"].mean, moments["spatial"].scatter
-        order = _CHANNELS_FIRST
-        moments["spatial"] = Moments(moments["spatial"].count, mean[order], scatter[np.ix_(order, order)])
+        given, order = moments["spatial"], _CHANNELS_FIRST
+        moments["spatial"] = replace(given, mean=given.mean[order], scatter=given.scatter[np.ix_(order, order)])
     return Features(
         source=str(path), extractor=PROTOCOLS[protocol], sha256=WEIGHTS.sha256, count=0, arrays={}, moments=moments,
         pictures_sha256="", notes={f"said to be of the protocol {protocol}": 1},
@@ -138,8 +138,8 @@ def _own(arrays: Mapping[str, np.ndarray], where: str, protocol: str | None) -> 
     return found
 
 
-def _moments(mean: np.ndarray, scatter: np.ndarray, *, count: int, where: str) -> Moments:
-    """Of arrays from outside. Where N isn't known it is called 2, and the scatter then is the covariance."""
+def _moments(mean: np.ndarray, scatter: np.ndarray, *, count: int | None, where: str) -> Moments:
+    """Of arrays from outside; where N isn't known (None), the scatter is a covariance."""
     m, s = np.asarray(mean, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
     if m.ndim != 1 or s.shape != (len(m), len(m)):
         raise UsageError(f"'{where}' has a mean {m.shape} and a covariance {s.shape}, which don't fit; make it again")
@@ -148,7 +148,7 @@ def _moments(mean: np.ndarray, scatter: np.ndarray, *, count: int, where: str) -
     size = float(abs(s).max())
     if (np.diagonal(s) < 0.0).any() or float(abs(s - s.T).max()) > 1e-6 * size:
         raise UsageError(f"'{where}' holds a covariance that isn't symmetric or has negative variances; make it again")
-    return Moments(count, m, s)
+    return Moments(2 if count is None else count, m, s, counted=count is not None)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

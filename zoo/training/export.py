@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import save
 from torch import Tensor
 
 from zoo.checkpoints.packed import pack
+from zoo.config.safe_yaml import to_yaml
 from zoo.training.checkpoint import sha256_of, write_atomically
 
 
@@ -44,6 +44,6 @@ def write(
     facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": storage}
     whole = {"schema": "zoo.card/1", **card, "file": facts if other is None else {**facts, "other": other}}
     whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML knows no str or tuple of torch's
-    text = yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
+    text = to_yaml(whole)
     write_atomically(folder / f"{name}.yaml", text.encode())
     return folder / f"{name}.yaml"
