@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from math import inf
 from typing import Any
 
 import numpy as np
 import pytest
 
 from zoo.comparison import compare
-from zoo.comparison.facts import evaluations, schedule_facts, show
+from zoo.comparison.facts import NOISIEST, evaluations, noisiest, schedule_facts, show
 from zoo.config.check import resolve
 from zoo.errors import UsageError
 from zoo.registry import read_registry_file, registry, registry_file
@@ -79,6 +80,16 @@ def test_what_a_schedule_ends_at_is_what_the_schedule_says():
     ))  # fmt: skip
     assert "alpha at t = 1 0.068265 -> 0" in told
     assert told[-1].endswith("9.21 to no signal")
+
+
+@pytest.mark.parametrize("name", registry().names("schedule"))
+def test_where_a_schedule_begins_is_known_without_making_it(name):
+    found = schedule_facts(name, registry())
+    assert (found is None) == (name not in NOISIEST)  # those that need words of their own
+    if found is not None:
+        assert noisiest({"name": name}, registry()) == pytest.approx(found.noisiest, rel=1e-5)
+    other = noisiest({"name": "scaled-linear", "beta_end": 0.02}, registry())
+    assert other > 2 * NOISIEST["scaled-linear"]
 
 
 def test_the_final_alpha_is_that_of_the_first_point():
@@ -196,7 +207,7 @@ def test_evaluations_are_those_of_the_plan(name):
     exact = 0
     for key, schedule in SCHEDULES.items():
         for steps in (1, 2, 7):
-            told = evaluations({**block, **options, "steps": steps}, lambda key=key: schedule_facts(key, registry()))
+            told = evaluations({**block, **options, "steps": steps}, lambda key=key: noisiest(key, registry()))
             if told is None:
                 continue
             count, sure = told
@@ -212,7 +223,7 @@ def test_the_jumps_of_repaint_are_counted(inner, steps, jump, resamples):
     from zoo.comparison.facts import written
 
     block = {"name": "repaint", "steps": steps, "sampler": inner, "jump": jump, "resamples": resamples}
-    told = evaluations(written("sampler", block, registry()), lambda: schedule_facts("scaled-linear", registry()))
+    told = evaluations(written("sampler", block, registry()), lambda: noisiest("scaled-linear", registry()))
     sampler = SAMPLERS["repaint"].load()(sampler=SAMPLERS[inner].load()(), jump=jump, resamples=resamples)
     assert told == (sampler.plan(ScaledLinearSchedule(), steps).evaluations, True)
 
@@ -234,8 +245,8 @@ def test_how_large_a_run_starts_is_told():
 
 def test_a_grid_with_nodes_of_its_own_is_not_counted():
     block = {"name": "ddim", "steps": 5, "grid": {"name": "goes-back"}}
-    assert evaluations(block, lambda: None) is None
-    assert evaluations({**block, "grid": {"name": "karras"}}, lambda: None) == (5, True)
+    assert evaluations(block, lambda: inf) is None
+    assert evaluations({**block, "grid": {"name": "karras"}}, lambda: inf) == (5, True)
 
 
 def test_long_lists_are_told_by_their_beginning():

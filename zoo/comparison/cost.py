@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.comparison.facts import evaluations, full_evaluations, schedule_facts, weights, written
+from zoo.comparison.facts import evaluations, full_evaluations, noisiest, weights, written
 from zoo.comparison.sides import Side
 from zoo.config.cards import Card, read_card
 from zoo.errors import WeightsError
@@ -81,7 +81,7 @@ def _evaluations(stage: Mapping[str, Any], side: Side, components: Registry) -> 
         return None, False  # how many nodes lie within is the grid's to say
     facts = weights(stage["denoiser"], side, denoiser=True).facts
     found = evaluations(
-        written("sampler", stage["sampler"], components), lambda: schedule_facts(facts.get("schedule"), components)
+        written("sampler", stage["sampler"], components), lambda: noisiest(facts.get("schedule"), components)
     )
     return (None, False) if found is None else found
 

@@ -14,6 +14,7 @@ from zoo.comparison.facts import (
     brief,
     evaluations,
     full_evaluations,
+    noisiest,
     number,
     schedule_facts,
     show,
@@ -217,7 +218,7 @@ def _evaluations(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iter
         elif list(stage.get("interval") or [1.0, 0.0]) != [1.0, 0.0]:
             counts.append(None)
         else:
-            counts.append(evaluations(sampler, lambda s=stage, side=side: _ends(s, side, pair.registry)))
+            counts.append(evaluations(sampler, lambda s=stage, side=side: _noisiest(s, side, pair.registry)))
     one, two = counts
     if one is None or two is None:
         return
@@ -232,6 +233,10 @@ def _evaluations(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iter
 
 def _ends(stage: Mapping[str, Any], side: Side, registry: Registry) -> ScheduleFacts | None:
     return schedule_facts(weights(stage["denoiser"], side, denoiser=True).facts.get("schedule"), registry)
+
+
+def _noisiest(stage: Mapping[str, Any], side: Side, registry: Registry) -> float:
+    return noisiest(weights(stage["denoiser"], side, denoiser=True).facts.get("schedule"), registry)
 
 
 def _first_alpha(stage: Mapping[str, Any], side: Side, registry: Registry) -> float | None:

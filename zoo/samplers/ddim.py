@@ -15,13 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import sqrt
 
-import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.state import guided_x0, state_factors, wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+from zoo.samplers.state import plain_loop
+from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +63,4 @@ class DDIM:
         after_step: AfterStep | None = None,
     ) -> Tensor:
         """Walk x from the table's start to its end."""
-        x = wide(x)
-        for step, a in zip(table.steps, state_factors(table, x), strict=True):
-            _, b, tau = step.coefficients
-            x0 = guided_x0(denoise(x, step), step)
-            x_next = torch.mul(x, a).add_(x0, alpha=b)
-            if tau:
-                x_next.add_(noise(step.index), alpha=tau)
-            if callback is not None:
-                callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
-            x = x_next if after_step is None else after_step(x_next, step)
-        return x
+        return plain_loop(denoise, table, x, noise=noise, callback=callback, after_step=after_step)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.state import guided_x0, state_factors, wide
+from zoo.samplers.state import guided_x0, plain_loop, state_factors, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 
 
@@ -205,9 +205,11 @@ class LinearSampler(ABC):
         after_step: AfterStep | None = None,
     ) -> Tensor:
         """Walk x from the table's start to its end."""
-        x = wide(x)
         # No row looks further back than the longest one.
         longest = max(len(step.coefficients) - 5 for step in table.steps) // 2
+        if not longest and not any(step.coefficients[4] for step in table.steps):
+            return plain_loop(denoise, table, x, noise=noise, callback=callback, after_step=after_step)
+        x = wide(x)
         seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=longest)
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, tau, grow, churn, *older = step.coefficients
@@ -220,8 +222,7 @@ class LinearSampler(ABC):
                 for weight, tensor in zip(older, chain.from_iterable(seen), strict=False):
                     if weight:
                         x_next.add_(tensor, alpha=weight)
-            if longest:
-                seen.appendleft((x, x0))
+            seen.appendleft((x, x0))
             if tau:
                 x_next.add_(noise(step.index), alpha=tau)
             if callback is not None:

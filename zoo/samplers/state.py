@@ -1,4 +1,4 @@
-"""What every sampler's loop does with its state: keep it wide, read a prediction as one x0, scale it."""
+"""What sampling loops do with their state: keep it wide, read a prediction as one x0, scale it; and the plain loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from zoo.types import Prediction, Step, StepTable
+from zoo.types import AfterStep, Callback, DenoiseFn, Prediction, Step, StepNoise, StepReport, StepTable
 
 
 def wide(x: Tensor) -> Tensor:
@@ -40,7 +40,30 @@ def state_factors(table: StepTable, x: Tensor) -> tuple[Tensor, ...]:
     return _numbers(tuple(step.coefficients[0] for step in table.steps), x.dtype)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _numbers(values: tuple[float, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     with torch.inference_mode(False):  # whose tensors the next run might not be allowed to use
         return torch.tensor(values, dtype=dtype).unbind()
+
+
+def plain_loop(
+    denoise: DenoiseFn,
+    table: StepTable,
+    x: Tensor,
+    *,
+    noise: StepNoise,
+    callback: Callback | None = None,
+    after_step: AfterStep | None = None,
+) -> Tensor:
+    """x <- a x + b x0 + tau z for samplers that remember nothing; coefficients begin with (a, b, tau)."""
+    x = wide(x)
+    for step, a in zip(table.steps, state_factors(table, x), strict=True):
+        b, tau = step.coefficients[1], step.coefficients[2]
+        x0 = guided_x0(denoise(x, step), step)
+        x_next = torch.mul(x, a).add_(x0, alpha=b)
+        if tau:
+            x_next.add_(noise(step.index), alpha=tau)
+        if callback is not None:
+            callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
+        x = x_next if after_step is None else after_step(x_next, step)
+    return x
