@@ -3,7 +3,7 @@
 | part | what it does | on where nothing is said |
 |---|---|---|
 | `precompute` | time embeddings of all steps at once, keys and values of the text once a run | everywhere |
-| `channels_last` | convolutions see pixels' channels side by side in memory | cuda |
+| `channels_last` | convolutions see pixels' channels side by side in memory | cpu, cuda |
 | `compile` | networks and decoder through torch.compile, which fuses norms and activations | cuda |
 | `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch is waited for | cuda |
 
@@ -55,8 +55,8 @@ def choose(
         return otherwise if value is None else bool(value)
 
     return Fast(
-        precompute=said(precompute, True), channels_last=said(channels_last, cuda), compile=said(compile, cuda),
-        graphs=said(graphs, cuda),
+        precompute=said(precompute, True), channels_last=said(channels_last, cuda or device.type == "cpu"),
+        compile=said(compile, cuda), graphs=said(graphs, cuda),
     )  # fmt: skip
 
 
