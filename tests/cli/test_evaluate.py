@@ -102,7 +102,7 @@ def test_statistics_are_written_and_read(here, capsys):
         (["evaluate", "drawn", "real", "--device", "cuda:77", *SMALL], 2, "'cuda:77' is not there"),
         (["evaluate", "drawn", "real", "--n", "25", *SMALL], 2, "it has 24"),
         (["reproduce", "latent-text2im"], 2, "did you mean 'latent-text2img'"),
-        (["reproduce", "emoji-kl-f4"], 2, "publishes no value"),
+        (["reproduce", "emoji-kl-f4"], 2, "is measured on pictures; give them with --data"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(capsys, words, code, said):
@@ -130,6 +130,13 @@ def toy(here, monkeypatch):
         json.dumps({**config, "published": [claim, {**claim, "value": 0, "tolerance": 9e9}]})
     )
     monkeypatch.setattr("zoo.build", lambda *a, **k: tiny_pipeline(steps=1))
+
+
+def test_a_pipeline_that_publishes_nothing_says_so(here, capsys):
+    config = {k: v for k, v in read_preset("latent-text2img")[0].items() if k != "published"}
+    (here / "silent.yaml").write_text(json.dumps(config))
+    assert run(["reproduce", "silent.yaml"]) == 2
+    assert "publishes no value" in capsys.readouterr().err
 
 
 def test_what_was_published_is_held_against_what_comes_out(toy, capsys):

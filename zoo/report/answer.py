@@ -185,7 +185,7 @@ def _changes(choice: Choice) -> Markup | None:
 
 def _change(choice: Choice, change: Change) -> Markup:
     before, after, d = change.before, change.after, change.dimension
-    new, old = (_setting(d, e.row.asked.get(d)) or _OFF.get(d, "not said") for e in (after, before))
+    new, old = (_setting(d, e.row.asked.get(d)) or _OFF.get(d, f"the pipeline's own {d}") for e in (after, before))
     at = None
     if before is not choice.pick:
         at = element("span", f"of {choice.group.label(before.row)}", class_="terms")
