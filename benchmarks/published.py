@@ -12,8 +12,7 @@ is none, or one of other weights or of another config, there is no block, and do
 
 How far an own value may be off (`tolerance`) is a rule by metric. The same pictures bit for bit, and so the same
 value, are expected on the same machine with the same versions; elsewhere sums are rounded in another order, and a
-judge's closest decisions turn. (Storing `emoji-latent-64` in eight bits, a far larger change than rounding, turned 3 of
-500 hits; another batch size, which is rounding alone, moved a distance of class2img by a millionth.)
+judge's closest decisions turn. It was chosen, not derived from runs on other machines.
 
 | metric | tolerance |
 |---|---|

@@ -142,6 +142,23 @@ def speed(results: Path) -> str:
     return "\n\n".join([*parts, "Measured on " + "; ".join(dict.fromkeys(machines)) + "."])
 
 
+def batches(results: Path) -> str:
+    """How far a batch of another size moves a picture."""
+    made = read("batches", results)
+    if made is None:
+        return MISSING
+    s, rows = made["settings"], made["values"]["rows"]
+    samplers = " and ".join(f"`{name}`" for name in dict.fromkeys(row["sampler"] for row in rows))
+    worst = max(rows, key=lambda row: row["values_that_differ"])
+    apart, levels = max(row["largest"] for row in rows), max(row["largest_of_255"] for row in rows)
+    return (
+        f"{s['pictures']} pictures of `{s['model']}` in {s['steps']} steps, {s['dtype']}, by {samplers}, one and three "
+        f"at a time and all at once: at most {apart:.1e} apart in [0, 1]; of what a picture file holds, at most "
+        f"{worst['values_that_differ']} of {worst['values']:,} values differ, by {levels} of 255 at most. Measured on "
+        f"{_machine(made)}."
+    )
+
+
 def super_resolution(results: Path) -> str:
     """Enlarging against bicubic, over numbers of steps."""
     tables = []
@@ -231,6 +248,7 @@ def _machine(record: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
+    "batches": batches,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 

@@ -97,5 +97,7 @@ def test_weights_are_found_in_every_slot():
         ],
     }
     assert weights_of(config) == ["a", "b", "c", "d"]
+    within = [{"name": "limited-interval", "guidance": [{"name": "classifier", "classifier": {"weights": "e"}}]}]
+    assert weights_of({"stages": [{"denoiser": {"weights": "a"}, "guidance": within}]}) == ["a", "e"]
     assert presets_with("emoji-latent-64") == ["latent-sr-text2img", "latent-text2img"]
     assert presets_with("emoji-evaluator") == []

@@ -35,3 +35,11 @@ def test_what_has_no_covariance_is_told():
         Moments.of(samples()).merge(Moments.of(samples()[:, :3]))
     with pytest.raises(UsageError, match=r"\(N, D\)"):
         Moments.of(samples()[0])
+
+
+def test_moments_of_an_unknown_number_are_not_merged():
+    known = Moments.of(np.eye(3))
+    unknown = Moments(2, known.mean, known.covariance, counted=False)
+    for one, other in ((known, unknown), (unknown, known)):
+        with pytest.raises(UsageError, match="unknown number of samples"):
+            one.merge(other)

@@ -19,12 +19,12 @@ PREFIX = "model.diffusion_model."
 def recorded(dtype, **changes):
     said = json.loads((GOLDEN / "config.json").read_text())["constructor"]
     with torch.device("meta"):
-        given: dict[str, Any] = dict(  # noqa: C408
-            in_channels=said["in_channels"], out_channels=said["out_channels"], width=said["model_channels"],
-            mult=said["channel_mult"], blocks=said["num_res_blocks"], heads=said["num_heads"],
-            attention_levels=[level for level in range(2) if 2**level in said["attention_resolutions"]],
-            depth=said["transformer_depth"], context_width=said["context_dim"],
-        )  # fmt: skip
+        given: dict[str, Any] = {
+            "in_channels": said["in_channels"], "out_channels": said["out_channels"], "width": said["model_channels"],
+            "mult": said["channel_mult"], "blocks": said["num_res_blocks"], "heads": said["num_heads"],
+            "attention_levels": [level for level in range(2) if 2**level in said["attention_resolutions"]],
+            "depth": said["transformer_depth"], "context_width": said["context_dim"],
+        }  # fmt: skip
         model = UNet(**{**given, **changes})
     state = torch.load(GOLDEN / "model.ckpt", weights_only=True)["state_dict"]
     tensors = {k.removeprefix(PREFIX): t for k, t in state.items() if k.startswith(PREFIX)}

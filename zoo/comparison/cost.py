@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from zoo.comparison.facts import evaluations, full_evaluations, noisiest, weights, written
 from zoo.comparison.sides import Side
 from zoo.config.cards import Card, read_card
+from zoo.config.presets import weights_of
 from zoo.errors import WeightsError
 from zoo.registry import Registry
 
@@ -49,7 +50,7 @@ class Cost:
 def cost_of(config: Mapping[str, Any], components: Registry) -> Cost:
     """The cost of a config as `zoo.check` gives it; WeightsError for a weight file whose header can't be read."""
     side = Side(label=str(config.get("name", "config")), config=config)
-    counted = {name: parameters_of(read_card(name)) for name in dict.fromkeys(_named(config))}
+    counted = {name: parameters_of(read_card(name)) for name in weights_of(config)}
     stages = []
     for stage in side.stages:
         count, exact = _evaluations(stage, side, components)
@@ -84,18 +85,6 @@ def _evaluations(stage: Mapping[str, Any], side: Side, components: Registry) -> 
         written("sampler", stage["sampler"], components), lambda: noisiest(facts.get("schedule"), components)
     )
     return (None, False) if found is None else found
-
-
-def _named(value: Any) -> Iterator[str]:
-    """The weights that a config names, wherever: conditioners, stages, a guidance's classifier."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("weights"), str):
-            yield value["weights"]
-        for inner in value.values():
-            yield from _named(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _named(inner)
 
 
 def _header(card: Card) -> dict[str, Any]:

@@ -8,7 +8,7 @@ writes every default and block out in full.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,19 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
 
 
 def weights_of(config: Mapping[str, Any]) -> list[str]:
-    """The weights that a pipeline names, each once: of conditioners, networks, autoencoders, guidance."""
-    blocks = [*(config.get("conditioners") or {}).values()]
-    for stage in config["stages"]:
-        guidance = stage.get("guidance") or []
-        blocks += [stage.get("denoiser"), stage.get("autoencoder")]
-        for block in guidance if isinstance(guidance, list) else [guidance]:
-            blocks += block.values() if isinstance(block, Mapping) else ()
-    return list(dict.fromkeys(b["weights"] for b in blocks if isinstance(b, Mapping) and "weights" in b))
+    """The weights that a pipeline names, each once, wherever: conditioners, stages, a classifier within a guidance."""
+    return list(dict.fromkeys(_named({key: config.get(key) for key in ("conditioners", "stages", "safety")})))
+
+
+def _named(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("weights"), str):
+            yield value["weights"]
+        for inner in value.values():
+            yield from _named(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner)
 
 
 def presets_with(weights: str) -> list[str]:

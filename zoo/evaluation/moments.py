@@ -54,6 +54,8 @@ class Moments:
         """Of both together."""
         if self.mean.shape != other.mean.shape:
             raise UsageError(f"moments of {len(self.mean)} and of {len(other.mean)} features can't be merged")
+        if not (self.counted and other.counted):
+            raise UsageError("moments of an unknown number of samples can't be merged; make them anew from pictures")
         count = self.count + other.count
         apart = other.mean - self.mean
         between = np.outer(apart, apart) * (self.count * other.count / count)
