@@ -18,6 +18,7 @@ from zoo.data.decode import centre_square, on_white, open_picture, scaled, to_ar
 from zoo.errors import ConfigError, UsageError
 
 Row = dict[str, Any]
+UNCROPPED = 4 * 2**30  # bytes of pictures kept to be cropped from
 
 
 class Skipped(NamedTuple):
@@ -158,6 +159,21 @@ class PictureDataset:
             out[i] = self.image(i)
             if progress is not None:
                 progress(i + 1)
+        return out
+
+    def uncropped(self, *, largest: int = UNCROPPED) -> np.ndarray | None:
+        """All pictures as `augmented` crops them, uint8 (N, 3, H, W); None where they differ in size or take more
+        bytes than `largest`."""
+        out: np.ndarray | None = None
+        for i, place in enumerate(self._places):
+            whole = to_array(scaled(on_white(self._picture(place)), self.resize))
+            if out is None:
+                if len(self) * whole.nbytes > largest:
+                    return None
+                out = np.empty((len(self), *whole.shape), dtype=np.uint8)
+            if whole.shape != out.shape[1:]:
+                return None
+            out[i] = whole
         return out
 
     def fingerprint(self) -> str:
