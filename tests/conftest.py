@@ -40,11 +40,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             gold += 1
             absent.update(names)
         else:
-            reasons[report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)] += 1
+            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            reasons[why.removeprefix("Skipped: ")] += 1
     if gold:
         terminalreporter.write_line(
-            f"NOT RUN: {gold} gold tests; {golden_sets.SHARED} (ZOO_GOLDEN, or ../shared/golden) does not have "
-            f"the recorded outputs {', '.join(sorted(absent))}"
+            f"NOT RUN: {_tests(gold, 'gold test')}; {golden_sets.SHARED} (ZOO_GOLDEN, or ../shared/golden) does not "
+            f"have the recorded outputs {', '.join(sorted(absent))}"
         )
     for reason, count in reasons.items():
-        terminalreporter.write_line(f"NOT RUN: {count} tests; {reason}")
+        terminalreporter.write_line(f"NOT RUN: {_tests(count, 'test')}; {reason}")
+
+
+def _tests(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count > 1 else ''}"

@@ -69,7 +69,7 @@ def test_gold_tests_run_where_their_sets_are(tmp_path):
 
 def test_every_other_skipped_test_is_named_too(tmp_path):
     skipped = "import pytest\n\n\ndef test_it():\n    pytest.skip('there is no moon')\n"
-    assert "NOT RUN: 1 tests; Skipped: there is no moon" in run(tmp_path, skipped, shared=tmp_path)[1]
+    assert "NOT RUN: 1 test; there is no moon" in run(tmp_path, skipped, shared=tmp_path)[1]
 
 
 @pytest.mark.parametrize(
