@@ -24,7 +24,7 @@ def tracked():
     except FileNotFoundError:
         pytest.skip("tracked files were not measured; there is no git")
     if top.returncode or Path(top.stdout.strip()).resolve() != ROOT.resolve():
-        pytest.skip(f"tracked files were not measured; {ROOT} is no clone {top.stderr.strip()}")
+        pytest.skip(f"tracked files were not measured; {ROOT} is no clone: {top.stderr.strip()}")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {name: (ROOT / name).lstat().st_size for name in listed.split("\0") if name and (ROOT / name).exists()}
 
