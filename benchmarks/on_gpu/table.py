@@ -110,3 +110,36 @@ def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
         agrees = {True: "", False: ", and the outputs DISAGREE", None: ""}[pair["agreement"].get("agrees")]
         found.append(f"{pair['name']}, over {pair['peer']}: {ratio}{line}{agrees}")
     return found
+
+
+def page(whole: Mapping[str, Any]) -> str:
+    """The record as tables in Markdown; quality and random weights never share one."""
+    place = whole["machine"]["accelerators"][0]
+    versions = whole["versions"]
+    said = [
+        f"{place['name']}, driver {place['driver']}, torch {versions['torch']}, commit "
+        f"{str(whole['code']['commit'])[:8]}, {whole['run']['started'][:10]}."
+    ]
+    for phase in whole["phases"]:
+        mine = [row for row in whole["rows"] if row["phase"] == phase["name"]]
+        said.append(f"**{phase['name']}**: {_counts(mine)} in {phase['seconds']:.0f} s.")
+        lines = [_line(row) for row in mine if row["status"] == "measured"]
+        ids = {row["id"] for row in mine}
+        pairs = [
+            (p["name"], p["peer"], "-" if p["ratio"] is None else f"{p['ratio']:.2f}", _reached(p))
+            for p in whole["pairs"] if p["ours"] in ids
+        ]  # fmt: skip
+        if pairs:
+            said.append(_markdown(("random weights, bfloat16", "over", "times as fast", "line"), pairs))
+        said += [f"- {line}" for line in lines if line]
+        said += [f"- {line}" for status in ("failed", "not reached") for line in _alike(
+            status, [row for row in mine if row["status"] == status])]  # fmt: skip
+    return "\n\n".join(said)
+
+
+def _reached(pair: Row) -> str:
+    return f"{pair['line']:g}" if pair.get("line") is not None else ""
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
