@@ -239,6 +239,10 @@ class Loop:
             average.update(self.network, self.step, stopped=lagged.flag)
         self._look(lagged, all=math.isnan(self.known[1]))  # the first waits for the compiler anyway
 
+    def settle(self) -> None:
+        """See every step's loss; NumericError for a bad one. What is then shown or kept is of good steps."""
+        self._look(self.lagged, all=True)
+
     def _look(self, lagged: Lagged | None, *, all: bool) -> None:
         """See what has arrived of the last steps' losses; NumericError, back at its step, for a bad one."""
         for step, loss, norm in () if lagged is None else lagged.arrived(all=all):
@@ -310,7 +314,7 @@ class Loop:
                 ended = self.step == settings.steps or self.stopping.over
                 leaves = validated or ended or self.step % settings.save_every == 0
                 if leaves or self.step % settings.sheet_every == 0:
-                    self._look(self.lagged, all=True)  # nothing is shown or kept of a step that isn't finite
+                    self.settle()
                     loss = self.known[1]
                 if validated:
                     last = self.validate()
