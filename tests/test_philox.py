@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -51,3 +55,51 @@ def test_a_walk_that_runs_out_of_words_says_so():
     words = philox.words(key, torch.tensor([0]), 20 + 2 * philox.TRIES)
     given = philox._walk(words, torch.from_numpy(philox.layers()), 40, 20)
     assert bool(torch.isnan(given[:, 20:]).all())
+
+
+INTERPRETED = """
+import torch
+from zoo import philox
+from zoo.philox_kernel import blocks_of
+for purpose, stage, last, blocks in (("eps", 0, 0, 3), ("t", 2**63 + 5, (9 << 32) | 2, 200)):
+    samples = torch.tensor([0, 1, 7, 511, 2**40])
+    fixed = philox._fixed(philox.key_of(2**64 - 3, purpose), stage, last, samples.device)
+    assert torch.equal(blocks_of(samples, fixed, blocks), philox._blocks(samples, fixed, blocks)), purpose
+"""
+
+
+def test_the_kernel_gives_the_same_words():
+    """By Triton's interpreter, which needs no GPU."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fault", ["it is missing", "other words"])
+def test_a_kernel_that_fails_or_gives_other_words_is_not_used(monkeypatch, fault):
+    fixed = philox._fixed(philox.key_of(4, "eps"), 0, 0, torch.device("cpu"))
+    fused, calls = philox._Fused(), []
+
+    def kernel(samples, fixed, blocks):
+        calls.append(blocks)
+        if fault == "it is missing":
+            raise RuntimeError(fault)
+        return philox._blocks(samples, fixed, blocks) + 1
+
+    monkeypatch.setattr(fused, "_kernel", kernel)
+    wanted = philox._blocks(torch.tensor(SAMPLES), fixed, 3)
+    with pytest.warns(UserWarning, match=fault):
+        assert torch.equal(fused(torch.tensor(SAMPLES), fixed, 3), wanted)
+    assert torch.equal(fused(torch.tensor(SAMPLES), fixed, 3), wanted)
+    assert calls == [3]
+
+
+def test_a_kernel_that_gives_the_same_words_is_used_from_the_second_time_on(monkeypatch):
+    fixed = philox._fixed(philox.key_of(4, "eps"), 0, 0, torch.device("cpu"))
+    fused, plain = philox._Fused(), philox._blocks
+    monkeypatch.setattr(fused, "_kernel", plain)
+    fused(torch.tensor(SAMPLES), fixed, 3)
+    monkeypatch.setattr(philox, "_blocks", lambda *given: 1 / 0)
+    fused(torch.tensor(SAMPLES), fixed, 3)
+    with pytest.raises(ZeroDivisionError):
+        fused(torch.tensor(SAMPLES), fixed, 4)  # another shape is tried anew

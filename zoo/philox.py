@@ -16,9 +16,10 @@ tail (more: below 1e-11 a number). A device whose exp and log1p round otherwise 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -43,17 +44,66 @@ def words(key: tuple[int, int], samples: Tensor, count: int, *, stage: int = 0, 
 
     counter = (running, sample, stage, last); `last` is step * 2^32 + draw.
     """
+    fixed = _fixed(key, stage, last, samples.device)
     blocks = -(-count // 4)
-    running = torch.arange(1, blocks + 1, device=samples.device).expand(len(samples), blocks)
-    c0, c1 = running, samples[:, None].expand_as(running)
-    c2, c3 = torch.full_like(c0, _signed(stage)), torch.full_like(c0, _signed(last))
-    k0, k1 = key
-    for _ in range(10):
+    made = _fused(samples, fixed, blocks) if samples.device.type == "cuda" else _blocks(samples, fixed, blocks)
+    return made.flatten(1)[:, :count]
+
+
+@lru_cache(maxsize=256)
+def _fixed(key: tuple[int, int], stage: int, last: int, device: torch.device) -> Tensor:
+    """(12, 2) int64: stage and last, the keys of the ten rounds, the multipliers."""
+    rounds = [(_signed((key[0] + i * WEYL[0]) % 2**64), _signed((key[1] + i * WEYL[1]) % 2**64)) for i in range(10)]
+    factors = (_signed(MULTIPLIERS[0]), _signed(MULTIPLIERS[1]))
+    return torch.tensor([(_signed(stage), _signed(last)), *rounds, factors], device=device)
+
+
+def _blocks(samples: Tensor, fixed: Tensor, blocks: int) -> Tensor:
+    """(B,) -> (B, blocks, 4): Philox4x64-10 of each sample's first counters."""
+    c0 = torch.arange(1, blocks + 1, device=samples.device).expand(len(samples), blocks)
+    c1 = samples[:, None].expand_as(c0)
+    c2, c3 = fixed[0, 0].expand_as(c0), fixed[0, 1].expand_as(c0)
+    for i in range(1, 11):
         high0, low0 = _product(c0, MULTIPLIERS[0])
         high1, low1 = _product(c2, MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ _signed(k0), low1, high0 ^ c3 ^ _signed(k1), low0
-        k0, k1 = (k0 + WEYL[0]) % 2**64, (k1 + WEYL[1]) % 2**64
-    return torch.stack([c0, c1, c2, c3], dim=-1).flatten(1)[:, :count]
+        c0, c1, c2, c3 = high1 ^ c1 ^ fixed[i, 0], low1, high0 ^ c3 ^ fixed[i, 1], low0
+    return torch.stack([c0, c1, c2, c3], dim=-1)
+
+
+class _Fused:
+    """`_blocks` as one kernel; three hundred where it can't be had, or gives other words when a shape is first seen."""
+
+    def __init__(self) -> None:
+        self._usable = True
+        self._seen: set[tuple[int, int, torch.device]] = set()
+
+    def __call__(self, samples: Tensor, fixed: Tensor, blocks: int) -> Tensor:
+        shape = (len(samples), blocks, samples.device)
+        if self._usable and shape in self._seen:
+            return self._kernel(samples, fixed, blocks)
+        plain = _blocks(samples, fixed, blocks)
+        if self._usable:
+            try:
+                same = torch.equal(self._kernel(samples, fixed, blocks), plain)
+            except Exception as error:  # no triton, or one that is too old or too new
+                self._stop(str(error))
+            else:
+                self._seen.add(shape)
+                if not same:
+                    self._stop("it gives other words")
+        return plain
+
+    def _kernel(self, samples: Tensor, fixed: Tensor, blocks: int) -> Tensor:
+        from zoo.philox_kernel import blocks_of  # triton is there where cuda is
+
+        return blocks_of(samples.contiguous(), fixed, blocks)
+
+    def _stop(self, why: str) -> None:
+        self._usable = False
+        warnings.warn(f"noise is drawn by many kernels, since the one for all can't be used: {why}", stacklevel=4)
+
+
+_fused = _Fused()
 
 
 def _signed(value: int) -> int:
