@@ -146,11 +146,16 @@ def layers() -> np.ndarray:
     return np.array([core, width, height])
 
 
+@cache
+def _table(device: torch.device) -> Tensor:
+    return torch.from_numpy(layers()).to(device)
+
+
 def normal(shape: Sequence[int], key: tuple[int, int], samples: Tensor, *, stage: int = 0, last: int = 0) -> Tensor:
     """Standard normal (B, *shape), float32, on the device of `samples` (B,) int64; numpy's numbers."""
     count = int(np.prod(shape, dtype=np.int64))
     length = count + count // 32 + 64
-    table = torch.from_numpy(layers()).to(samples.device)
+    table = _table(samples.device)
     step = max(1, LARGEST // length)
     parts = [
         _walk(words(key, part, length + 2 * TRIES, stage=stage, last=last), table, count, length)

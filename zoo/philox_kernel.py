@@ -38,5 +38,5 @@ def blocks_of(samples: Tensor, fixed: Tensor, blocks: int) -> Tensor:
     """(B,) int64 and (12, 2) int64, as `zoo.philox` lays them out -> (B, blocks, 4) int64."""
     out = torch.empty(len(samples), blocks, 4, dtype=torch.int64, device=samples.device)
     total = len(samples) * blocks
-    _kernel[(triton.cdiv(total, BLOCK),)](samples, fixed, out, blocks, total, BLOCK=BLOCK)
+    _kernel[(triton.cdiv(total, BLOCK),)](samples, fixed, out, blocks, total, BLOCK=BLOCK)  # type: ignore[arg-type]
     return out

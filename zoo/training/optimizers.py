@@ -14,16 +14,18 @@ NAMES = ("adamw", "muon")
 on_lists: Any = torch  # its operations on lists of tensors are documented, and not typed
 
 
-def orthogonalized(update: Tensor, *, rounds: int = 5) -> Tensor:
+def orthogonalized(update: Tensor, *, rounds: int = 5, joined: bool | None = None) -> Tensor:
     """The nearest matrix with all singular values near 1, by a quintic Newton-Schulz iteration in bfloat16.
 
     Jordan et al. 2024, "Muon": X <- a X + b (X X^T) X + c (X X^T)^2 X; (..., m, n) -> (..., m, n).
+
+    `joined` puts each sum inside its product, three kernels a round and not eight: of a stack of matrices on cuda.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = update.shape[-2] > update.shape[-1]
     x = (update.mT if tall else update).bfloat16()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    joined = x.device.type == "cuda" and x.ndim == 3  # a sum inside its product: three kernels a round, not eight
+    joined = x.device.type == "cuda" and x.ndim == 3 if joined is None else joined
     for _ in range(rounds):
         gram = x @ x.mT
         if joined:
