@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from zoo.data.captions import caption, style_of
-from zoo.data.decode import FORMATS, open_picture
 from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
 from zoo.errors import UsageError
+from zoo.images.decode import FORMATS, open_picture
 
 
 def png(color=(200, 10, 10), size=(20, 20), mode="RGB"):

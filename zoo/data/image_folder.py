@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from zoo.data.dataset import PictureDataset, Row, Skipped
-from zoo.data.decode import LARGEST_FILE
 from zoo.errors import UsageError
+from zoo.images.decode import LARGEST_FILE
 
 METADATA = "metadata.jsonl"
 # What reading a damaged zip raises, besides OSError.
