@@ -43,7 +43,7 @@ def read_file(path: str | Path, *, what: str = "file", limit: int = LARGEST_FILE
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise UsageError(f"the {what} '{path}' has over {limit} bytes, and no more are read; make it smaller")
+        raise UsageError(f"the {what} '{path}' has more bytes than are read, at most {limit}; make it smaller")
     return data
 
 
@@ -58,7 +58,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, where: str, limit: int =
     except Exception as error:  # whatever a damaged zip makes its reader raise
         raise UsageError(f"'{name}' in '{where}' can't be read: {error}") from error
     if large:
-        raise UsageError(f"'{name}' in '{where}' has over {limit} bytes, and no more are read; make it smaller")
+        raise UsageError(f"'{name}' in '{where}' has more bytes than are read, at most {limit}; make it smaller")
     return data
 
 

@@ -133,7 +133,7 @@ def _opened(source: Any, what: str) -> Image.Image:
         if not isinstance(data, bytes):
             raise UsageError(f"{name} was opened as text; open it with 'rb'")
         if len(data) > LARGEST_FILE:
-            raise UsageError(f"{name} has over {LARGEST_FILE} bytes, and no more are read; make it smaller")
+            raise UsageError(f"{name} has more bytes than are read, at most {LARGEST_FILE}; make it smaller")
         return open_picture(data, name=name)
     raise UsageError(f"the {what} is {type(source).__name__}; give {KINDS}, or a tensor")
 
