@@ -9,7 +9,7 @@ import yaml
 
 from tests.config import toys
 from zoo import registry as registry_module
-from zoo.cli.main import VERBS, run
+from zoo.cli.main import VERBS, Terminated, run
 from zoo.config import check as check_module
 from zoo.config import describe as describe_module
 
@@ -127,6 +127,7 @@ def test_a_traceback_is_shown_with_debug_only(mine, capsys):
     ("failure", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(), 143, "ended by the system"),
         (RuntimeError("boom"), 1, "unexpected RuntimeError: boom"),
         (PermissionError(13, "Permission denied", "out.png"), 1, "Permission denied 'out.png'"),
     ],
