@@ -31,13 +31,9 @@ def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None
     from zoo.arrays import array_targets
     from zoo.generation import targets
 
+    _check_names([Path(output)], output)
     files = array_targets(output, grid=grid) if array else targets(output, count, grid=grid)
-    long = next((file for file in files if len(os.fsencode(file.name)) > LONGEST_NAME), None)
-    if long is not None:
-        size = len(os.fsencode(long.name))
-        raise UsageError(
-            f"'{output}' would make a file name of {size} bytes, over {LONGEST_NAME}; choose a shorter one"
-        )
+    _check_names(files, output)
     folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
         if place.exists():
