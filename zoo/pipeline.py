@@ -22,7 +22,7 @@ from zoo.errors import ConfigError, NumericError, UsageError
 from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
 from zoo.images.given import hash_of
-from zoo.request import Request, read_request
+from zoo.request import Request, read_request, whole_number
 from zoo.safety import SafetyCheck
 from zoo.stage import Stage
 from zoo.stage_run import StageRun, dtype_of
@@ -182,9 +182,8 @@ class Pipeline:
             steps=steps, guidance=guidance, image=image, mask=mask, strength=strength, noise=noise,
         )  # fmt: skip
         runs = self._runs(run, request)
-        total, batch = len(request.samples), len(request.samples) if batch_size is None else batch_size
-        if batch < 1:
-            raise UsageError(f"batch_size is {batch_size}; give 1 or more")
+        total = len(request.samples)
+        batch = total if batch_size is None else whole_number("batch_size", batch_size, "1 or more")
         parts = [slice(i, min(i + batch, total)) for i in range(0, total, batch)]
         whole, done = sum(len(r.table) for r in runs) * len(parts), 0
         samples, pictures = [], []

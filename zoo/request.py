@@ -74,7 +74,8 @@ def read_request(
     if isinstance(noise, (Tensor, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     else:
-        source = AddressedNoise(seed) if noise is None else noise
+        plain = int(seed) if isinstance(seed, Integral) and not isinstance(seed, bool) else seed  # for the record
+        source = AddressedNoise(plain) if noise is None else noise
     count = len(asked) * n
     extent = stages[0].axes(size) if array else None
     sizes = [] if array else lay_out(stages, size)
@@ -186,6 +187,6 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
             "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1"
         )
     strength = (REFINE_STRENGTH if mask is None else 1.0) if strength is None else strength
-    if not 0.0 < strength <= 1.0:
-        raise UsageError(f"strength is {strength}; give more than 0 (keep the image) and at most 1 (draw anew)")
-    return strength if image is not None else 1.0
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < float(strength) <= 1.0:
+        raise UsageError(f"strength is {strength!r}; give more than 0 (keep the image) and at most 1 (draw anew)")
+    return float(strength) if image is not None else 1.0

@@ -1,6 +1,7 @@
 """`zoo list`, `describe`, `check`: what they print, what they refuse, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -168,3 +169,13 @@ def test_version_and_help_name_the_verbs():
     assert "Usage" in bare.stdout + bare.stderr
     assert bare.stderr == ""
     assert bare.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["list"], 0), (["describe", "schedule/ve"], 0), (["describe", "sampler/é"], 2)]
+)
+def test_an_ascii_terminal_is_written_to(arguments, code):
+    ascii = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "zoo", *arguments], capture_output=True, env=ascii)
+    assert done.returncode == code
+    assert b"unexpected" not in done.stderr

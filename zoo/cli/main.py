@@ -7,6 +7,7 @@ be carried out, 130 after Ctrl-C, 143 where the system ends it (SIGTERM). A trac
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -128,6 +129,9 @@ def main() -> None:
     """The entry point of the console script."""
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # an ascii terminal, and names that are no UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
