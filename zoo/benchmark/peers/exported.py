@@ -1,15 +1,15 @@
-"""The same network and weights in zoo and in diffusers, in turn: one evaluation, one decode, the whole pipeline.
+"""A text pipeline in zoo and in diffusers, in turn: one evaluation, one decode, the whole pipeline.
 
-The pipeline is exported (`zoo.checkpoints.export`) and read by `StableDiffusionPipeline`; both draw from the same start
-noise. A fast row is held against diffusers as it is and, on cuda, against its U-Net compiled with channels last.
+It is exported (`zoo.checkpoints.export`) and read by `StableDiffusionPipeline`; both draw from the same start
+noise. A row that is compiled on cuda is held against diffusers as it is and against its U-Net compiled with channels
+last.
 """
 
 from __future__ import annotations
 
 import copy
-import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from zoo.benchmark import measure, record
 from zoo.benchmark.machine import versions
 from zoo.benchmark.measure import Timed
+from zoo.benchmark.peers.agreement import agreement, pair
+from zoo.benchmark.peers.ways import compiles
 from zoo.benchmark.pipelines import Builder, Built, describe, flags
 from zoo.benchmark.suite import Row
 from zoo.errors import ZooError
@@ -32,8 +34,22 @@ TOLERANCE = {"network": 1e-4, "decode": 1e-4, "pipeline": 1.5 / 255.0}  # in flo
 PARTS = ("network", "decode", "pipeline")
 
 
+def holds(row: Row) -> bool:
+    """Whether diffusers' format can hold a row's pipeline, as far as its config tells: one that hears by CLIP."""
+    config = row.config or {"conditioners": {}}
+    return [_name(block) for block in config["conditioners"].values()] == ["clip-text"]
+
+
+def _name(block: Mapping[str, Any]) -> str | None:
+    if "weights" in block:
+        from zoo.config.cards import read_card
+
+        return read_card(block["weights"]).block.get("name")
+    return block.get("name")
+
+
 def compare(run: Run, rows: list[Row]) -> None:
-    """Every row of a group against diffusers, part by part."""
+    """Every row against diffusers, part by part."""
     for row in rows:
         run.tell(f"exporting {row.asked.name}")
         try:
@@ -64,7 +80,7 @@ def _compare(run: Run, row: Row) -> None:
         peer = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype).to(asked.device)
     peer.set_progress_bar_config(disable=True)
     peers = {"diffusers": peer}
-    if asked.fast and asked.device.startswith("cuda"):
+    if compiles(row) and asked.device.startswith("cuda"):
         compiled = copy.copy(peer)
         unet = copy.deepcopy(peer.unet).to(memory_format=torch.channels_last)
         compiled.unet = torch.compile(unet)
@@ -205,24 +221,3 @@ def _whole_calls(built: Built, shape: tuple[int, ...]) -> tuple[Turn, Callable[[
         return call
 
     return ours, theirs
-
-
-def pair(
-    name: str, ours: str, theirs: str, peer: str, own: list[float], other: list[float], agrees: dict[str, Any]
-) -> dict[str, Any]:
-    """One comparison of the record."""
-    ratios = [b / a for a, b in zip(own, other, strict=True)]
-    return {
-        "name": name, "ours": ours, "theirs": theirs, "peer": peer, "what": "seconds",
-        "ratio": round(statistics.median(ratios), 4), "ratios": [round(r, 4) for r in ratios],
-        "better": "more than 1: ours is faster", "agreement": agrees,
-    }  # fmt: skip
-
-
-def agreement(ours: Tensor, theirs: Tensor, of: str, tolerance: float | None) -> dict[str, Any]:
-    """How far two outputs are apart; without a tolerance (half precision) that is told and not judged."""
-    apart = float((ours.float().cpu() - theirs.float().cpu()).abs().max())
-    return {
-        "largest_difference": apart, "of": of, "tolerance": tolerance,
-        "agrees": None if tolerance is None else apart <= tolerance,
-    }  # fmt: skip
