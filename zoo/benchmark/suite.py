@@ -1,7 +1,7 @@
 """Benchmark suites (`zoo.suite/1`): which configurations are measured, checked without torch and without weights.
 
 schema: zoo.suite/1
-kind: pipelines                     # or diffusers, metrics
+kind: pipelines                     # or diffusers, metrics, checks; a row may say its own
 summary: What it answers, in one sentence.
 settings: {warm_up: 1, repeats: 5}
 models: {sd15: {...}}               # configs written here, beside the presets
@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ from zoo.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.registry import registry
 
 SUITE_SCHEMA = "zoo.suite/1"
-KINDS = ("pipelines", "diffusers", "metrics")
+KINDS = ("pipelines", "diffusers", "metrics", "checks")
+CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks
+EXTRACTORS = "features"  # the check whose rows are extractors
+RECIPE = "tiny-recipe"  # the model of check training: a recipe that is part of the check
 KEYS = ("schema", "name", "kind", "summary", "settings", "models", "matrix", "include", "exclude")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -55,6 +58,7 @@ class Asked:
     fast: bool | Mapping[str, bool] = False
     step_cache: str | Mapping[str, Any] | None = None
     size: int | None = None
+    check: str | None = None  # of rows of kind checks: one of CHECKS
 
     @property
     def group(self) -> str:
@@ -72,8 +76,9 @@ class Asked:
         if isinstance(self.fast, Mapping):
             fast = "fast(" + ",".join(sorted(k for k, v in self.fast.items() if v)) + ")"
         steps = self.sampler.get("steps") if self.steps is None and isinstance(self.sampler, Mapping) else self.steps
+        guidance = None if self.guidance is None else f"g={self.guidance:g}"
         parts = (
-            self.model, sampler, steps, None if self.guidance is None else f"g={self.guidance:g}", self.precision,
+            self.model, self.check, sampler, steps, guidance, self.precision,
             f"b{self.batch}", None if self.size is None else f"{self.size}px", self.device, fast, cache.strip(),
         )  # fmt: skip
         return " ".join(str(p) for p in parts if p not in (None, ""))
@@ -84,7 +89,12 @@ class Quality:
     """How rows are joined with quality, where a run is given data."""
 
     samples: int = 64
+    least: int | None = None  # samples that are enough where the time runs out; None: all of them
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
+    metrics: tuple[str, ...] = ("fd",)
+    reference: str | None = None  # the split held against; None: the split whose captions are drawn
+    hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
+    hit_samples: int = 200  # captions of that split
     extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
     hit: bool = True  # the hit score, where the pipeline takes prompts and the data has concepts
 
@@ -98,7 +108,8 @@ class Settings:
     seed: int = 0
     prompts: tuple[str, ...] = PROMPTS
     quality: Quality = field(default_factory=Quality)
-    count: int = 64  # of suites of kind metrics: pictures
+    count: int = 64  # of rows of kind metrics: pictures
+    sheets: bool = True  # whether each row's first images are written beside the record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +119,13 @@ class Row:
     asked: Asked
     config: Mapping[str, Any] | None  # of kind metrics there is none
     reason: str | None = None
+    kind: str = "pipelines"
+    seconds: float | None = None  # the row's deadline, from when it begins
 
     @property
     def id(self) -> str:
         """Twelve digits of what was asked, with the whole config."""
-        said = json.dumps([asdict(self.asked), self.config], sort_keys=True)
+        said = json.dumps([self.kind, asdict(self.asked), self.config], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
@@ -185,10 +198,9 @@ def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...]) -> S
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    asked = _rows(plain, ["inception-2015"] if kind == "metrics" else [*preset_names(), *configs])
-    if not asked:
+    rows = [_row(given, kind, configs) for given in _rows(plain)]
+    if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include")
-    rows = [Row(asked=one, config=None) if kind == "metrics" else _resolved(one, configs) for one in asked]
     twice = next((r for i, r in enumerate(rows) if r.id in [o.id for o in rows[:i]]), None)
     if twice is not None:
         raise ConfigError(f"the row '{twice.asked.name}' is asked for twice; take one out")
@@ -202,17 +214,23 @@ def _settings(block: Any) -> Settings:
     given = _block(block, Settings, "settings")
     quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
     prompts = given.pop("prompts", list(PROMPTS))
+    if isinstance(given.get("sheets", True), bool) is False:
+        raise ConfigError(f"settings.sheets is {show(given['sheets'])}; write true or false")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
         raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
     for name, least in (("warm_up", 0), ("repeats", 1), ("seed", 0), ("count", 2)):
         _whole(given.get(name, least), least, f"settings.{name}")
-    for name in ("samples", "ranges"):
-        _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+    for name in ("samples", "ranges", "least", "hit_samples"):
+        if getattr(quality, name) is not None:
+            _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+    if isinstance(quality.metrics, str) or not all(isinstance(m, str) for m in quality.metrics):
+        raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names")
+    quality = replace(quality, metrics=tuple(quality.metrics))
     return Settings(quality=quality, prompts=tuple(prompts), **given)
 
 
-def _rows(plain: Mapping[str, Any], models: Sequence[str]) -> list[Asked]:
-    columns = [f.name for f in fields(Asked)]
+def _rows(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = [*(f.name for f in fields(Asked)), "kind", "seconds"]
     blocks = plain.get("matrix") or []
     rows: list[dict[str, Any]] = []
     for number, block in enumerate([blocks] if isinstance(blocks, Mapping) else blocks):
@@ -236,7 +254,33 @@ def _rows(plain: Mapping[str, Any], models: Sequence[str]) -> list[Asked]:
         for row in rows
         if not any(all({**defaults, **row}.get(k) == v for k, v in out.items()) for out in plain.get("exclude") or [])
     ]
-    return [_asked(row, models) for row in left]
+    return left
+
+
+def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any]) -> Row:
+    """One row, checked; `otherwise` is the kind where the row says none."""
+    where = f"the row {show(dict(given))}"
+    kind, seconds = given.get("kind", otherwise), given.get("seconds")
+    if kind not in KINDS:
+        raise ConfigError(f"{where}: {unknown('kind', kind, KINDS)}")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0):
+        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0")
+    columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
+    check = columns.get("check")
+    if (kind == "checks") != (check is not None):
+        raise ConfigError(f"{where}: a row of kind checks says which check, and no other row does")
+    if check is not None and check not in CHECKS:
+        raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}")
+    if kind == "metrics":
+        models = ["inception-2015"]
+    elif check == EXTRACTORS:
+        models = known_extractors()
+    else:
+        models = [RECIPE] if check == "training" else [*preset_names(), *configs]
+    asked = _asked(columns, models)
+    if kind == "metrics" or check in (EXTRACTORS, "training"):
+        return Row(asked=asked, config=None, kind=kind, seconds=seconds)
+    return replace(_resolved(asked, configs), kind=kind, seconds=seconds)
 
 
 def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
