@@ -222,22 +222,19 @@ def test_only_what_is_asked_for_is_copied_out_of_a_recording(monkeypatch):
     assert outputs == [1, 2, 2]
 
 
-def test_more_methods_than_torch_compiles_of_one_code_are_each_compiled(monkeypatch):
+def test_more_methods_than_torch_compiles_of_one_code_are_each_compiled():
     calls = []
 
     def backend(graph, _):
         calls.append(graph)
         return graph.forward
 
-    plain = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **words: plain(function, backend=backend, **words))
-    denoisers = []
+    engines = []
     for number in range(torch._dynamo.config.recompile_limit + 2):
-        network = TinyWhole(number + 1)
-        denoisers.append(zoo.fast.Engine(network, Fast(compile=True)))
-        denoisers[-1].whole(torch.ones(1, number + 1), torch.ones(1), {})
+        engines.append(zoo.fast.Engine(TinyWhole(number + 1), Fast(compile=True, backend=backend)))
+        engines[-1].whole(torch.ones(1, number + 1), torch.ones(1), {})
     torch._dynamo.reset()
-    assert len(calls) == len(denoisers)
+    assert len(calls) == len(engines)
 
 
 class TinyWhole(torch.nn.Module):

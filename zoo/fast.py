@@ -31,16 +31,18 @@ Recorder = Callable[[Function, Moving, Fixed], tuple[tuple[Tensor, ...], Callabl
 
 @dataclass(frozen=True, kw_only=True)
 class Fast:
-    """Which parts of the fast path are on."""
+    """Which parts of the fast path are on; `backend` is torch.compile's, `eager` to trace and generate no code."""
 
     precompute: bool = False
     channels_last: bool = False
     compile: bool = False
     graphs: bool = False
+    backend: str = "inductor"
 
-    def record(self) -> dict[str, bool]:
-        """As a record says it."""
-        return asdict(self)
+    def record(self) -> dict[str, Any]:
+        """As a record says it; the backend where it is not torch's own."""
+        said = asdict(self)
+        return {k: v for k, v in said.items() if k != "backend" or (self.compile and v != "inductor")}
 
 
 def choose(
@@ -83,7 +85,7 @@ class Engine:
         return x.contiguous(memory_format=torch.channels_last) if self.fast.channels_last and x.ndim == 4 else x
 
     def _prepared(self, function: Function) -> Function:
-        made: Function = compiled(function) if self.fast.compile else function
+        made: Function = compiled(function, self.fast.backend) if self.fast.compile else function
         return Graphed(made) if self.fast.graphs else made
 
     def _call_whole(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
@@ -97,7 +99,7 @@ class Engine:
         return made if fixed["blocks"] else made[:1]
 
 
-def compiled(method: Any) -> Any:
+def compiled(method: Any, backend: str) -> Any:
     """A bound method through torch.compile, for the shapes that it meets.
 
     torch counts compilations by code object and from the eighth on runs uncompiled, with no more than a warning. So
@@ -109,7 +111,7 @@ def compiled(method: Any) -> Any:
         plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
     )
     own.__kwdefaults__ = plain.__kwdefaults__
-    return torch.compile(MethodType(own, method.__self__), dynamic=False)
+    return torch.compile(MethodType(own, method.__self__), dynamic=False, backend=backend)
 
 
 class Graphed:
@@ -230,4 +232,4 @@ def compiled_decoder(autoencoder: Any, fast: Fast) -> None:
     if not isinstance(autoencoder, nn.Module) or next(autoencoder.parameters(), None) is None:
         return
     plain = type(autoencoder).decode.__get__(autoencoder)  # type: ignore[attr-defined]
-    autoencoder.decode = compiled(plain) if fast.compile else plain  # type: ignore[assignment]
+    autoencoder.decode = compiled(plain, fast.backend) if fast.compile else plain  # type: ignore[assignment]

@@ -48,18 +48,16 @@ def _name(block: Mapping[str, Any]) -> str | None:
     return block.get("name")
 
 
-def compare(run: Run, rows: list[Row]) -> None:
-    """Every row against diffusers, part by part."""
-    for row in rows:
-        run.tell(f"exporting {row.asked.name}")
-        try:
-            _compare(run, row)
-        except ImportError as error:
-            run.record["rows"].append(record.row_of(row, "unavailable", f"needs diffusers and transformers ({error})"))
-        except (ZooError, RuntimeError) as error:
-            reason = "there is no memory for it" if measure.out_of_memory(error) else str(error).splitlines()[0][:300]
-            run.record["rows"].append(record.row_of(row, "failed", reason))
-        run.save()  # after all parts of a row: one that is there at all is whole
+def compare_row(run: Run, row: Row) -> None:
+    """A row against diffusers, part by part; all of its parts or none, so that one that is there at all is whole."""
+    run.tell(f"exporting {row.asked.name}")
+    try:
+        _compare(run, row)
+    except ImportError as error:
+        run.record["rows"].append(record.row_of(row, "unavailable", f"needs diffusers and transformers ({error})"))
+    except (ZooError, RuntimeError) as error:
+        reason = "there is no memory for it" if measure.out_of_memory(error) else str(error).splitlines()[0][:300]
+        run.record["rows"].append(record.row_of(row, "failed", reason))
 
 
 def _compare(run: Run, row: Row) -> None:
@@ -72,6 +70,7 @@ def _compare(run: Run, row: Row) -> None:
     for library in (diffusers, transformers):  # the terminal is this run's own
         library.utils.logging.disable_progress_bar()
     settings, asked = run.suite.settings, row.asked
+    until = run.until([row])
     built = Builder(settings, counting=False).build(row)
     built.tried.append(asked.batch)
     dtype = getattr(torch, asked.precision)
@@ -91,7 +90,7 @@ def _compare(run: Run, row: Row) -> None:
         for one in timed.values():
             measure.warm_up(one, settings.warm_up)
         run.tell(f"{asked.name}, {part}")
-        baseline = measure.rounds(list(timed.values()), settings.repeats)
+        baseline = measure.rounds(list(timed.values()), settings.repeats, until=until)
         # Rows and parts are interleaved with the other library's alone.
         group = f"{asked.name}: {part}"
         run.record["noise"][group] = measure.noise(asked.name, baseline)

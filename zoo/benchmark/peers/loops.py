@@ -58,9 +58,7 @@ class StepClock:
         """Seconds of a step, of all steps of all calls; to be asked when the device is quiet."""
         cuda = self.device.startswith("cuda")
         steps = [
-            a.elapsed_time(b) / 1e3 if cuda else b - a
-            for marks in self.calls
-            for a, b in itertools.pairwise(marks)
+            a.elapsed_time(b) / 1e3 if cuda else b - a for marks in self.calls for a, b in itertools.pairwise(marks)
         ]
         if not steps:
             return None

@@ -20,8 +20,11 @@ from zoo.benchmark.suite import PARTS, Row
 from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.stage import Stage
 
+ZOO, EAGER = "zoo", "zoo eager"  # as the row says, and without the fast path
 PLAIN = "diffusers"
-MODES = {"diffusers compiled": "default", "diffusers reduce-overhead": "reduce-overhead"}  # of torch.compile
+# Of torch.compile. On the CPU a loop is traced and no code generated: C++ for a U-Net takes minutes.
+BACKENDS = {"cuda": "inductor"}
+MODES = {"diffusers compiled": "default", "diffusers reduce-overhead": "reduce-overhead"}
 
 
 @dataclass(eq=False)
@@ -34,7 +37,7 @@ class Way:
     run: Loop
     weights: int  # bytes
     clock: StepClock
-    fast: dict[str, bool] | None = None
+    fast: dict[str, Any] | None = None
     compiled: str | None = None  # torch.compile's mode
     notes: list[str] = field(default_factory=list)
     made: Tensor | None = None  # by the latest call
@@ -53,6 +56,16 @@ def compiles(row: Row) -> bool:
     return bool(fast.get("compile", row.asked.device.startswith("cuda")))
 
 
+def backend(device: str) -> str:
+    """torch.compile's, for a device."""
+    return BACKENDS.get(device.partition(":")[0], "eager")
+
+
+def eager(row: Row) -> Row:
+    """The row without the fast path."""
+    return dataclasses.replace(row, asked=dataclasses.replace(row.asked, fast=False))
+
+
 def parts_of(row: Row) -> tuple[str, ...]:
     """The loop, and of one picture its decoding; a batch is decoded by the same network."""
     assert row.config is not None
@@ -69,18 +82,23 @@ def latents_of(given: Scene) -> Tensor:
     return drawn.to(asked.device, getattr(torch, asked.precision))
 
 
-def zoo_way(row: Row, part: str, given: Scene) -> Way:
-    """zoo, eager or as far fast as the row says; a fast one has its own copy, since it lays its weights out anew."""
+def zoo_way(row: Row, part: str, given: Scene, *, library: str = ZOO, under: Row | None = None) -> Way:
+    """zoo, eager or as far fast as the row says; a fast one has its own copy, since it lays its weights out anew.
+
+    Args:
+        under: the row that it is recorded under, if that is another.
+    """
     stage, fast = given.stage, None
     if row.asked.fast:
         switches: Any = {} if isinstance(row.asked.fast, bool) else dict(row.asked.fast)
         chosen = choose(torch.device(row.asked.device), **{**dict.fromkeys(PARTS), **switches})
+        chosen = dataclasses.replace(chosen, backend=backend(row.asked.device))
         stage, fast = _quick(stage, part, chosen), chosen.record()
     clock = StepClock(row.asked.device)
     network: Any = stage.denoiser.network if part == "loop" else stage.autoencoder
     run = zoo_loop(given, stage, clock) if part == "loop" else zoo_decode(given, network, latents_of(given))
     return Way(
-        row=row, library="zoo", part=part, run=run, weights=bytes_of(network), clock=clock, fast=fast,
+        row=under or row, library=library, part=part, run=run, weights=bytes_of(network), clock=clock, fast=fast,
         compiled="default" if compiles(row) else None,
     )  # fmt: skip
 
@@ -127,5 +145,6 @@ def diffusers_ways(row: Row, part: str, given: Scene, *, modes: bool, plain: boo
         laid, notes = networks.laid_out(module)
         for library, mode in MODES.items():
             if mode == "default" or device.startswith("cuda"):  # without graphs the other mode is the same
-                called = torch.compile(laid if part == "loop" else laid.decode, mode=mode)
+                words: Any = {"mode": mode} if backend(device) == "inductor" else {"backend": backend(device)}
+                called = torch.compile(laid if part == "loop" else laid.decode, **words)
                 yield way(library, called, mode, list(notes))
