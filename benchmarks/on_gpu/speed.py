@@ -74,7 +74,8 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
              "steps": 2 if tiny else 20, "seconds": 3.0},
             cell(ddpm, 2 if tiny else [4, 16, 64], graphs, 20.0),
             # In bfloat16 features alone are timed: what is made of them has a suite of its own.
-            {"kind": "metrics", "model": "inception-2015", **where, "precision": "bfloat16", "batch": 4 if tiny else 64, "seconds": 20.0},
+            {"kind": "metrics", "model": "inception-2015", "device": device, "precision": "bfloat16",
+             "batch": 4 if tiny else 64, "seconds": 20.0},
             cell(sd, 1, in_rows, 25.0),
             *([] if tiny else [cell(sdxl, 1, compiled, 90.0), cell(sd, 16, compiled, 90.0)]),
         ],

@@ -38,7 +38,6 @@ def kernels(run: Callable[[int], Any], device: str, *, of: str) -> dict[str, Any
 
 
 def _profiled(run: Callable[[int], Any], steps: int, device: str) -> dict[str, int]:
-    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     # CUPTI doesn't outlive being taken down and set up again beside CUDA graphs; torch sets these for its own ones.
@@ -50,7 +49,7 @@ def _profiled(run: Callable[[int], Any], steps: int, device: str) -> dict[str, i
         synchronise(device)
     found = {"kernels": 0, "launches": 0, "copies": 0}
     for event in seen.events() or ():
-        if event.device_type == DeviceType.CUDA:
+        if event.device_type.name == "CUDA":
             if not event.name.startswith(IDLE):
                 found["copies" if event.name.startswith(MOVES) else "kernels"] += 1
         elif event.name.startswith(LAUNCHES):
