@@ -25,6 +25,7 @@ from zoo.config.unknown import unknown
 from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
 from zoo.errors import UsageError
+from zoo.evaluation.asked import metric_of
 from zoo.evaluation.clip import Clip
 from zoo.evaluation.extractor import Named
 from zoo.evaluation.features import Features, extract
@@ -111,7 +112,8 @@ class Judges:
     def _distances(self, features: Features, size: int, chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         reference = self.reference(size)
         each = features.count // self.asked.ranges
-        measured = measure(list(self.asked.metrics), features, reference, ranges=self.asked.ranges)
+        metrics = [m if isinstance(m, str) else metric_of(m) for m in self.asked.metrics]
+        measured = measure(metrics, features, reference, ranges=self.asked.ranges)
         every = [m for m in measured if "-floor" in m.key]
         values = {}
         for one in measured:

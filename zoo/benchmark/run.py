@@ -18,7 +18,7 @@ from zoo.benchmark.suite import Row, Suite
 from zoo.errors import UsageError
 
 TOGETHER = ("pipelines", "metrics")  # kinds whose rows of one group are interleaved
-AGAIN = ("failed", "not reached")  # rows that a resumed run measures
+AGAIN = ("not reached", "failed")  # rows that a resumed run measures
 Report = Callable[[str, int, int], Any]  # what is going on, rows done, rows of the suite
 NOT_YET = "not judged yet: the run was interrupted"
 NOT_REACHED = "the run's time was over before its turn"
@@ -78,7 +78,7 @@ class Run:
 
 def run_suite(
     suite: Suite, *, folder: Path, data: str | None = None, split: str = "test", resume: bool = False,
-    seconds: float | None = None, after: Mapping[str, Any] | None = None,
+    retry: bool = True, seconds: float | None = None, after: Mapping[str, Any] | None = None,
     report: Report = lambda text, done, total: None,
 ) -> tuple[dict[str, Any], Path]:  # fmt: skip
     """Measure every row of a suite; returns its record and the file it is in.
@@ -86,6 +86,7 @@ def run_suite(
     Args:
         data: a folder or zip with metadata.jsonl that rows are judged by; without one quality is null.
         resume: go on with the newest record of this suite that was left unfinished here.
+        retry: on resuming, measure rows that failed once more.
         seconds: no row begins, and no third round, when they are over; rows not begun are `not reached`.
         after: an earlier record, of any machine and code: rows that it didn't measure come first.
     """
@@ -99,7 +100,8 @@ def run_suite(
     if found is not None:
         run.record["run"]["resumed"] += 1
         run.before = found["run"]["wall_seconds"]
-        run.record["rows"] = [r for r in found["rows"] if r["status"] not in AGAIN and not _pending(r)]
+        again = AGAIN if retry else AGAIN[:1]
+        run.record["rows"] = [r for r in found["rows"] if r["status"] not in again and not _pending(r)]
     if data is not None and any(row.kind == "pipelines" for row in suite.rows):
         from zoo.benchmark.quality import Judges
 

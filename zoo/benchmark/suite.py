@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.config.blocks import show
+from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_schema
 from zoo.config.check import resolve
 from zoo.config.overrides import Overrides, apply_overrides, to_plain
@@ -91,7 +91,7 @@ class Quality:
     samples: int = 64
     least: int | None = None  # samples that are enough where the time runs out; None: all of them
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
-    metrics: tuple[str, ...] = ("fd",)
+    metrics: tuple[str | Mapping[str, Any], ...] = ("fd",)  # names, or blocks with settings
     reference: str | None = None  # the split held against; None: the split whose captions are drawn
     hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
     hit_samples: int = 200  # captions of that split
@@ -223,9 +223,12 @@ def _settings(block: Any) -> Settings:
     for name in ("samples", "ranges", "least", "hit_samples"):
         if getattr(quality, name) is not None:
             _whole(getattr(quality, name), 1, f"settings.quality.{name}")
-    if isinstance(quality.metrics, str) or not all(isinstance(m, str) for m in quality.metrics):
-        raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names")
-    quality = replace(quality, metrics=tuple(quality.metrics))
+    if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
+        raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks")
+    checked = [
+        check_block(m, kind="metric", where="settings.quality.metrics", registry=registry()) for m in quality.metrics
+    ]
+    quality = replace(quality, metrics=tuple(checked))
     return Settings(quality=quality, prompts=tuple(prompts), **given)
 
 

@@ -33,7 +33,7 @@ from zoo.errors import UsageError
 from zoo.evaluation.extractor import MAIN, Comparing, Extractor, look
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.pictures import Pictures
-from zoo.training.checkpoint import write_atomically
+from zoo.schema.files import write_atomically
 
 SCHEMA = "zoo.features/2"
 SHARD = 1000  # sample ids
