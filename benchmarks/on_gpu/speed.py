@@ -127,6 +127,19 @@ def _models(*, tiny: bool) -> dict[str, Any]:
     return dict(zip(MODELS, made, strict=True))
 
 
+def mark(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with `line` in each pair that one of the lines is about, where a table finds it."""
+    rows = {row["id"]: row["asked"] for row in record["rows"]}
+    for pair in record["pairs"]:
+        if pair["ours"] not in rows or pair["theirs"] not in rows:
+            continue
+        ours, theirs = rows[pair["ours"]], rows[pair["theirs"]]
+        found = [line.ratio for line in LINES for b in line.batches or (None,) if _fits(line, b, ours, theirs)]
+        if found:
+            pair["line"] = found[0]  # one that is about this very comparison stands before the one about all
+    return record
+
+
 def beside(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each line with what a record measured of it: `what`, `batch`, `over`, `line`, `measured`, `by`, `reason`.
 

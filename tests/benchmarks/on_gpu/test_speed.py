@@ -57,6 +57,13 @@ def test_lines_stand_beside_the_best_that_was_measured():
     assert found["DDPM size, DDIM loop", 1, "eager"]["reason"] == "no row of this suite compares it"
 
 
+def test_a_pair_is_marked_with_the_line_that_is_about_it():
+    rows = [row("a", "zoo"), row("t", "diffusers"), row("c", "diffusers compiled"), row("d", "zoo", batch=4)]
+    pairs = [pair("a", "t", 2.0), pair("a", "c", 1.0), pair("d", "t", 1.0), pair("a", None, None), pair("x", "t", 1.0)]
+    marked = speed.mark({"rows": rows, "pairs": pairs})
+    assert [p.get("line") for p in marked["pairs"]] == [2.5, 1.15, 0.98, None, None]
+
+
 def test_a_pair_that_could_not_be_made_says_why_beside_its_line():
     record = {"rows": [row("a", "zoo")], "pairs": [pair("a", None, None, "needs diffusers (none)")]}
     found = {(e["what"], e["batch"], e["over"]): e for e in speed.beside(record)}
