@@ -92,6 +92,8 @@ def compare_row(run: Run, row: Row) -> None:
         else:
             compare_part(cell)
         run.save()
+        del cell
+        gc.collect()  # copies and recordings of one part are no load of the next
 
 
 def release(device: str) -> None:

@@ -1,4 +1,5 @@
-"""Every compilation that a suite's cells will ask for, made before it by the same code, in the suite's order."""
+"""Every compilation that a suite's cells will ask for, made before it by the same code: loops first, as the suite has
+them, then decoders."""
 
 from __future__ import annotations
 
@@ -21,27 +22,26 @@ def compilations(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """(id of a row to come, `name`, `seconds` of its first call, `reason`) of each; none begins after `seconds`."""
     until = perf_counter() + seconds
-    for row in suite.rows:
-        if row.kind != "diffusers" or row.config is None or not compiles(row) or exported.holds(row):
-            continue
+    asked = [row for row in suite.rows if row.kind == "diffusers" and row.config is not None and compiles(row)]
+    mine = [row for row in asked if not exported.holds(row)]
+    for row, part in [(row, part) for part in ("loop", "decode") for row in mine if part in parts_of(row)]:
         if perf_counter() > until:
             return
         try:
-            yield from _of_row(row, suite.settings, until, report)
+            yield from _of_part(row, part, suite.settings, until, report)
         except Exception as error:  # of building it, or of another library
             report(f"{row.asked.name}: {said(error)}")
         release(row.asked.device)
 
 
-def _of_row(
-    row: Row, settings: Settings, until: float, report: Callable[[str], Any]
+def _of_part(
+    row: Row, part: str, settings: Settings, until: float, report: Callable[[str], Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     given = scene(row, fresh(row, settings.seed), settings.seed, settings.prompts)
 
     def ways() -> Iterator[Way]:
-        for part in parts_of(row):
-            yield zoo_way(row, part, given)
-            yield from diffusers_ways(row, part, given, modes=True, plain=False)
+        yield zoo_way(row, part, given)
+        yield from diffusers_ways(row, part, given, modes=True, plain=False)
 
     for way in ways():
         if perf_counter() > until:
