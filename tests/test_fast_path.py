@@ -186,6 +186,19 @@ def test_a_recorded_pipeline_draws_the_same_call_after_call(monkeypatch):
         assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
 
 
+def test_a_network_is_compiled_and_then_recorded(monkeypatch):
+    monkeypatch.setattr(zoo.fast, "record_cuda_graph", replayed)
+    slow, pipe = tiny_pipeline(), tiny_pipeline()
+    fast = Fast(precompute=True, channels_last=True, compile=True, graphs=True, backend="eager")
+    pipe.stages[0].denoiser.speed_up(fast)
+    for prompts in (PROMPTS, ["dog", "sun"]):
+        assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
+    assert len(pipe.stages[0].denoiser.engine._parts.recordings) == 1
+    torch._dynamo.reset()
+    assert fast.record()["backend"] == "eager"
+    assert "backend" not in Fast(compile=True).record()
+
+
 def test_a_recording_is_left_out_where_a_gradient_is_asked_for():
     graphed = Graphed(lambda moving, fixed: (moving[0] ** 2,), record=replayed)
     x = torch.tensor([3.0], requires_grad=True)
