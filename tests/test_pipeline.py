@@ -236,7 +236,7 @@ def test_nothing_half_written_is_left_where_saving_fails(pipe, tmp_path, monkeyp
     made = pipe("cat")
 
     def full_disk(self, file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
