@@ -1,6 +1,6 @@
 """The phase `speed`: zoo eager and fast against diffusers eager and compiled, cells in the order of their worth.
 
-Networks have their published sizes and fresh weights (so no row of them is judged by its pictures), text encoders stay
+Networks have their published sizes and fresh weights (so no row of them is judged by its images), text encoders stay
 out, and 20 steps stand for 50 where a loop is long. `LINES` says what each comparison should reach; nothing asserts it,
 and `beside` sets line and measurement side by side.
 """
@@ -60,7 +60,7 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
         "schema": "zoo.suite/1", "name": "on-gpu-speed", "kind": "diffusers", "summary": SUMMARY,
         "settings": {"warm_up": 1, "repeats": 2 if tiny else 5, "count": 2 if tiny else 256, "sheets": False},
         "models": _models(tiny=tiny),
-        # Blocks stay in their order, so the most is told where the time is short.
+        # Blocks stay in their order, so the most is measured where the time is short.
         "matrix": [
             cell(ddpm, 1, graphs, 20.0),
             cell(sd, 1, graphs, 30.0),
@@ -171,7 +171,7 @@ def _fits(line: Line, batch: int | None, ours: Mapping[str, Any], theirs: Mappin
 
 
 def _why(line: Line, batch: int | None, record: Mapping[str, Any]) -> str:
-    """The reason of a comparison that would have told, or of its row."""
+    """The reason of a comparison that was to be made, or of its row."""
     rows = {row["id"]: row for row in record["rows"]}
     for pair in record["pairs"]:
         asked = rows.get(pair["ours"], {}).get("asked", {})

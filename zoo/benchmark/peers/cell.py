@@ -1,7 +1,7 @@
 """A cell: one row and diffusers in turn, on fresh weights made on the device.
 
 A fast row that compiles nothing takes zoo's eager network along. Each way of a part is warmed up (which compiles and
-records it), then all take turns. What a way of diffusers' fails at, or has no time for, is told and stops no other.
+records it), then all take turns. What a way of diffusers' fails at, or has no time for, is recorded and stops no other.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def compare_part(cell: Cell) -> None:
         run.tell(f"{cell.name}, warming up {way.library}")
         _warm_up(cell, way)
         if way.library == ZOO and way.id not in cell.timed:
-            return  # it is told, and will be asked for again
+            return  # it is recorded, and the row measured again by a resumed run
     run.tell(f"{cell.name}, {len(cell.timed)} in turn")
     baseline = _rounds(cell)
     live = [way for way in cell.ways if way.id in cell.timed and cell.timed[way.id].seconds]
@@ -143,7 +143,7 @@ def compare_part(cell: Cell) -> None:
 
 
 def _ways(cell: Cell) -> Iterator[Way]:
-    """zoo's row, its eager network, then diffusers; what can't be made of diffusers' is told."""
+    """zoo's row, its eager network, then diffusers; what can't be made of diffusers' is recorded."""
     row = cell.row
     yield zoo_way(row, cell.part, cell.given)
     if row.asked.fast and not compiles(row):

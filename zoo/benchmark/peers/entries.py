@@ -20,7 +20,7 @@ TOLERANCE = 1e-3  # of a loop's or a decoder's output in float32, in deviations
 
 
 def row_of_way(cell: Cell, way: Way, operations: int | str, overhead: float | None) -> dict[str, Any]:
-    """A way's row with all that its turns tell."""
+    """A way's row with all that was measured of it."""
     run, asked, one = cell.run, cell.row.asked, cell.timed[way.id]
     out: dict[str, Any] = record.row_of(way.row, "measured", part=way.part, library=way.library) | {"group": cell.name}
     loop = cell.part == "loop"

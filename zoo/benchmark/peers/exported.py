@@ -35,7 +35,7 @@ PARTS = ("network", "decode", "pipeline")
 
 
 def holds(row: Row) -> bool:
-    """Whether diffusers' format can hold a row's pipeline, as far as its config tells: one that hears by CLIP."""
+    """Whether diffusers' format can hold a row's pipeline, as far as its config says: one conditioned by CLIP."""
     config = row.config or {"conditioners": {}}
     return [_name(block) for block in config["conditioners"].values()] == ["clip-text"]
 
