@@ -113,7 +113,7 @@ def path_of(record: Mapping[str, Any], folder: Path) -> Path:
 
 def write(record: Mapping[str, Any], folder: Path) -> Path:
     """Write the record, the old one or the new one whatever happens."""
-    from zoo.training.checkpoint import write_atomically
+    from zoo.schema.files import write_atomically
 
     path = path_of(record, folder)
     path.parent.mkdir(parents=True, exist_ok=True)

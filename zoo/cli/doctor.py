@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.errors import UsageError
+from zoo.schema.files import atomic
 
 if TYPE_CHECKING:
     from zoo.evaluation.cascade_doctor import CascadeReport
@@ -126,12 +127,8 @@ def _write(report: CascadeReport, output: Path) -> None:
     from PIL import Image
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        Image.fromarray(report.picture.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic(output) as file:
+        Image.fromarray(report.picture.permute(1, 2, 0).numpy()).save(file, format="PNG")
 
 
 def _print(report: CascadeReport) -> None:

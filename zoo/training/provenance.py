@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zoo import __version__
 from zoo.config.cards import read_card
-from zoo.training.checkpoint import sha256_of, write_atomically
+from zoo.schema.files import sha256_of, write_atomically
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
 
