@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.on_gpu.courses import COURSES, ROOT, Course, cards_in, made_up, shared_out, tiny
+from benchmarks.on_gpu.courses import COURSES, ROOT, Course, cards_in, made_up, shared_out, some_of, tiny
 from benchmarks.on_gpu.scored import Scorer, sheet
 from zoo.assemble import component, denoiser, load_into, part
 from zoo.benchmark import machine, measure, record
@@ -32,7 +32,7 @@ from zoo.config.cards import card_names, read_card
 from zoo.device import resolve
 from zoo.errors import ZooError
 from zoo.registry import registry
-from zoo.training.checkpoint import write_atomically
+from zoo.schema.files import write_atomically
 from zoo.training.loop import Loop, Progress
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import Parts, objective_of, settings_of, write_weights
@@ -86,8 +86,9 @@ class Sitting:
         self.device = str(place)
         self.out.mkdir(parents=True, exist_ok=True)
         work = self.out / "runs"
-        if self.tiny and self.data is None:
-            self.data = str(made_up(work / "images"))
+        if self.tiny:
+            images = work / "images"
+            self.data = str(made_up(images) if self.data is None else some_of(self.data, images))
         courses = (tiny(work),) if self.tiny else COURSES
         plan = shared_out(courses, self.until - began)
         rows = {course.recipe: self._row(course) for course in courses}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from benchmarks.on_gpu import sitting as module
-from benchmarks.on_gpu.courses import COURSES, LEAST, ROOT, cards_in, made_up, shared_out
+from benchmarks.on_gpu.courses import COURSES, LEAST, ROOT, cards_in, made_up, shared_out, some_of
 from benchmarks.on_gpu.sitting import Sitting, Watched
 from zoo.benchmark import record
 from zoo.config.cards import read_card
@@ -170,3 +170,13 @@ def test_made_up_images_have_both_splits_and_concepts(tmp_path):
     rows = [json.loads(line) for line in (made_up(tmp_path) / "metadata.jsonl").read_text().splitlines()]
     assert {row["split"] for row in rows} == {"train", "val"}
     assert len({row["concept"] for row in rows if row["split"] == "val"}) >= 5
+
+
+def test_a_trial_takes_a_few_images_of_the_data(tmp_path, brief):
+    path = made_up(tmp_path / "data")
+    few = some_of(str(path), tmp_path / "few", count=5)
+    rows = [json.loads(line) for line in (few / "metadata.jsonl").read_text().splitlines()]
+    assert [row["split"] for row in rows] == ["train"] * 5 + ["val"] * 5
+    assert (few / "0.png").read_bytes() == (path / "0.png").read_bytes()
+    _, (row,) = sit(tmp_path / "out", data=str(path))
+    assert row["status"] == "measured"
