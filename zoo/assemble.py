@@ -220,6 +220,7 @@ def train(
     *,
     folder: Path | None,
     resume: bool,
+    other_data: bool = False,
     overrides: Any,
     device: Any,
     callback: Callable[[Any], Any] | None,
@@ -229,6 +230,6 @@ def train(
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name
     return run_recipe(
-        checked, parts, folder=place, resume=resume, device=resolve(device), device_requested=requested(device),
-        callback=callback,
+        checked, parts, folder=place, resume=resume, other_data=other_data, device=resolve(device),
+        device_requested=requested(device), callback=callback,
     )  # fmt: skip
