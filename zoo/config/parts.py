@@ -21,6 +21,11 @@ class Part:
     def __getitem__(self, fact: str) -> Any:
         return self.facts.get(fact)
 
+    def declares(self, fact: str) -> bool:
+        """Whether its arguments are those for which it declares a fact, like `neutral = {"scale": 1.0}`."""
+        arguments = self.facts.get(fact)
+        return bool(arguments) and all(self.facts.get(name) == value for name, value in arguments.items())
+
 
 @dataclass(frozen=True)
 class StageParts:

@@ -17,10 +17,10 @@ Samplers take the term as they take a classifier's: DDPM moves its mean, an ODE 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -45,6 +45,11 @@ class Posterior:
         noise: standard deviation of the measurement's noise, of values in [-1, 1].
         deviation: the data's standard deviation; the paper's is 1.
     """
+
+    once = "there is one measured picture"
+    needs = ("image",)
+    pictures = True
+    inverts: ClassVar[Mapping[str, str | float]] = {"method": "pigdm", "noise": 0.0}
 
     measurement: Measurement
     method: Method = "pigdm"
