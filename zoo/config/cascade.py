@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.config.parts import StageParts, whole, written_schedule
+from zoo.config.parts import StageParts, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
@@ -127,8 +127,8 @@ def _check_truncated(before: StageParts, after: StageParts, registry: Registry) 
             f"{where} and its samples are latents of {before.autoencoder.label}, not pictures; end the interval at 0 "
             "and give an augmentation"
         )
-    meant, found = low_res["schedule"], before.schedule.facts
-    if meant is not None and written_schedule(meant, registry) != written_schedule(found, registry):
+    meant = low_res["schedule"]
+    if meant is not None and not same_schedule(meant, before.denoiser["schedule"], registry):
         raise ConfigError(
             f"{where} and {before.schedule.label} of {before.network.label} isn't the one that {low_res.label} of "
             f"{after.network.label} noises by; end the interval at 0 and give an augmentation"

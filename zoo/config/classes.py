@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.config.cards import Card, check_card, read_card
-from zoo.config.parts import Part, StageParts, whole, written_schedule
+from zoo.config.parts import Part, StageParts, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
@@ -85,8 +85,7 @@ def _check_classifier(parts: StageParts, card: Card, givers: list[Part], registr
         )
     says = {**(card.denoiser or {}), **card.contract}
     trained, told = says.get("schedule"), says.get("time_input")
-    found = written_schedule(parts.schedule.facts, registry)
-    if trained is not None and written_schedule(trained, registry) != found:
+    if trained is not None and not same_schedule(trained, parts.denoiser["schedule"], registry):
         raise ConfigError(
             f"stage '{parts.name}': {label} was trained under another schedule than {parts.network.label}, so it would "
             "misread the noise; take one trained under the same"

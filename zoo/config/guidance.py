@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config.cards import check_card, read_card
 from zoo.config.classes import lent_weights
-from zoo.config.parts import Part, StageParts, defaults, whole, written_schedule
+from zoo.config.parts import Part, StageParts, defaults, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
@@ -125,8 +125,7 @@ def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None
                 f"stage '{parts.name}': {label} takes {its} {what} and {parts.network.label} {mine}; take one trained "
                 "on the same samples and conditions"
             )
-    written = written_schedule(card.denoiser["schedule"], registry)
-    if written != written_schedule(parts.schedule.facts, registry):
+    if not same_schedule(card.denoiser["schedule"], parts.denoiser["schedule"], registry):
         raise ConfigError(
             f"stage '{parts.name}': {label} was trained under another schedule than {parts.network.label}, so it would "
             "misread the noise; take one trained under the same"

@@ -82,6 +82,8 @@ def check_sampling(parts: StageParts, registry: Registry) -> StepTable:
         if step.alpha == 0.0:
             _check_at_noise(parts, read, reading, told, step.sigma)
             break
+    if parts.low_res is not None and parts.low_res["schedule"] is not None:
+        _made("schedule", parts.low_res["schedule"], f"{stage}: the schedule of {parts.low_res.label}", registry)
     if parts.stage.get("step_cache"):
         _check_cache(parts, registry)
     return table
