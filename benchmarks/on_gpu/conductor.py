@@ -63,9 +63,12 @@ class Conductor:
         found = []
         try:
             for place, name in enumerate(self.phases):
-                left = self.seconds - RESERVE - (time.monotonic() - self.began)
-                rest = self.phases[place:]
-                found.append(self._phase(name, left * SHARES[name] / sum(SHARES[other] for other in rest)))
+                whole = self.seconds - RESERVE
+                left = whole - (time.monotonic() - self.began)
+                mine = left * SHARES[name] / sum(SHARES[other] for other in self.phases[place:])
+                # What a phase was to have it gets the least of, also where those before it took too long.
+                promised = whole * SHARES[name] / sum(SHARES[other] for other in self.phases)
+                found.append(self._phase(name, max(mine, min(promised, LEAST))))
         finally:
             for child in self.children:
                 end(child)

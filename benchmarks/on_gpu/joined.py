@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.on_gpu import speed
 from benchmarks.on_gpu.conductor import Phase
 from zoo.benchmark import record
 
@@ -43,8 +44,8 @@ def join(phases: Sequence[Phase]) -> dict[str, Any] | None:
         settings = (made["suite"] or {}).get("settings")
         whole["phases"].append({
             "name": phase.name, "seconds": phase.seconds, "reason": phase.reason, "settings": settings,
-            **{key: made[key] for key in ("lines", "compiled") if key in made},
         })  # fmt: skip
+    speed.mark(whole)
     whole["run"] |= {
         "finished": record.now(), "doing": None, "wall_seconds": round(sum(p.seconds for p in phases), 2),
         "complete": all(row["status"] != "not reached" for row in whole["rows"]) and not any(p.reason for p in phases),

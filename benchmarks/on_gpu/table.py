@@ -20,8 +20,7 @@ def table(whole: Mapping[str, Any] | None, phases: Sequence[Any], left_out: Sequ
         said.append(
             f"{phase.name}: {_counts(mine)}, {phase.seconds:.0f} s" + (f" ({phase.reason})" if phase.reason else "")
         )
-        measured = [row for row in mine if row["status"] == "measured"]
-        said += [f"  {line}" for row in measured for line in [_line(row)] if line]
+        said += [f"  {line}" for line in _lines(mine)]
         if whole is not None:
             ids = {row["id"] for row in mine}
             said += [f"  {line}" for line in _pairs(whole, ids)]
@@ -64,6 +63,12 @@ def _alike(status: str, rows: Sequence[Row]) -> list[str]:
         f"{status}: {'; '.join([*found[:NAMED], *([f'{len(found) - NAMED} more'] if found[NAMED:] else [])])}: {reason}"
         for reason, found in names.items()
     ]
+
+
+def _lines(rows: Sequence[Row]) -> list[str]:
+    """Measured rows that no comparison is made of, which stand with those."""
+    own = [r for r in rows if r["status"] == "measured" and r["asked"].get("part", "pipeline") == "pipeline"]
+    return [line for row in own if row["kind"] != "diffusers" for line in [_line(row)] if line]
 
 
 def _line(row: Row) -> str | None:
@@ -123,7 +128,6 @@ def page(whole: Mapping[str, Any]) -> str:
     for phase in whole["phases"]:
         mine = [row for row in whole["rows"] if row["phase"] == phase["name"]]
         said.append(f"**{phase['name']}**: {_counts(mine)} in {phase['seconds']:.0f} s.")
-        lines = [_line(row) for row in mine if row["status"] == "measured"]
         ids = {row["id"] for row in mine}
         pairs = [
             (p["name"], p["peer"], "-" if p["ratio"] is None else f"{p['ratio']:.2f}", _reached(p))
@@ -131,7 +135,7 @@ def page(whole: Mapping[str, Any]) -> str:
         ]  # fmt: skip
         if pairs:
             said.append(_markdown(("random weights, bfloat16", "over", "times as fast", "line"), pairs))
-        said += [f"- {line}" for line in lines if line]
+        said += [f"- {line}" for line in _lines(mine)]
         said += [f"- {line}" for status in ("failed", "not reached") for line in _alike(
             status, [row for row in mine if row["status"] == status])]  # fmt: skip
     return "\n\n".join(said)

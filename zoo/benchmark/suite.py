@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ RECIPE = "tiny-recipe"  # the model of check training: a recipe that is part of 
 KEYS = ("schema", "name", "kind", "summary", "settings", "models", "matrix", "include", "exclude")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
+MOST_ROWS = 10_000  # of a suite
 PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
 EVERY = "shipped"  # as a model: each preset
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
@@ -234,20 +236,25 @@ def _settings(block: Any) -> Settings:
 
 def _rows(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
     columns = [*(f.name for f in fields(Asked)), "kind", "seconds"]
-    blocks = plain.get("matrix") or []
+    blocks = [plain["matrix"]] if isinstance(plain.get("matrix"), Mapping) else _list(plain, "matrix")
     rows: list[dict[str, Any]] = []
-    for number, block in enumerate([blocks] if isinstance(blocks, Mapping) else blocks):
+    for number, block in enumerate(blocks):
         where = f"matrix.{number}"
         _known(_mapping(block, where), columns, where)
         lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}
         lists["model"] = [
             m for asked in lists.get("model", []) for m in (preset_names() if asked == EVERY else [asked])
         ]
+        asked = len(rows) + math.prod(len(values) for values in lists.values())
+        if asked > MOST_ROWS:
+            raise ConfigError(
+                f"{where} asks for {asked} rows and more than {MOST_ROWS} are not measured; ask for fewer"
+            )
         rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-    for number, row in enumerate(plain.get("include") or []):
+    for number, row in enumerate(_list(plain, "include")):
         _known(_mapping(row, f"include.{number}"), columns, f"include.{number}")
         rows.append(dict(row))
-    for number, row in enumerate(plain.get("exclude") or []):
+    for number, row in enumerate(_list(plain, "exclude")):
         _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
         if not row:
             raise ConfigError(f"exclude.{number} says nothing and would leave no row; name what is left out")
@@ -294,12 +301,13 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
         value = row.get(key, known[0])
         if not isinstance(value, str) or value.partition(":")[0] not in known:
             raise ConfigError(f"{where}: {unknown(key, value, known)}")
-    for key in ("steps", "batch", "size"):
+    for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
         if row.get(key) is not None:
-            _whole(row[key], 1, f"{where}: {key}")
+            _whole(row[key], 1, f"{where}: {key}", most)
     guidance = row.get("guidance")
-    if guidance is not None and (isinstance(guidance, bool) or not isinstance(guidance, (int, float))):
-        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number")
+    number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
+    if guidance is not None and not (number and abs(guidance) <= 1000.0):
+        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000")
     fast = row.get("fast", False)
     if isinstance(fast, Mapping):
         _known(fast, PARTS, f"{where}: fast")
@@ -337,6 +345,13 @@ def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
             raise ConfigError(f"{where}: {unknown('key', key, keys)}")
 
 
+def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
+    found = plain.get(key) or []
+    if not isinstance(found, list):
+        raise ConfigError(f"{key} is {show(found)}; write a list of mappings")
+    return found
+
+
 def _mapping(block: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(block, Mapping):
         raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}")
@@ -351,9 +366,9 @@ def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
     return dict(block)
 
 
-def _whole(value: Any, least: int, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} up")
+def _whole(value: Any, least: int, where: str, most: int = 10**9) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} to {most}")
 
 
 def known_extractors() -> list[str]:

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.augment import Augment, centre
-from zoo.data.decode import centre_square, on_white, open_picture, scaled, to_array
 from zoo.errors import ConfigError, UsageError
+from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
 
 Row = dict[str, Any]
 

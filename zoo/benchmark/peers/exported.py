@@ -1,15 +1,15 @@
-"""The same network and weights in zoo and in diffusers, in turn: one evaluation, one decode, the whole pipeline.
+"""A text pipeline in zoo and in diffusers, in turn: one evaluation, one decode, the whole pipeline.
 
-The pipeline is exported (`zoo.checkpoints.export`) and read by `StableDiffusionPipeline`; both draw from the same start
-noise. A fast row is held against diffusers as it is and, on cuda, against its U-Net compiled with channels last.
+It is exported (`zoo.checkpoints.export`) and read by `StableDiffusionPipeline`; both draw from the same start
+noise. A row that is compiled on cuda is held against diffusers as it is and against its U-Net compiled with channels
+last.
 """
 
 from __future__ import annotations
 
 import copy
-import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from zoo.benchmark import measure, record
 from zoo.benchmark.machine import versions
 from zoo.benchmark.measure import Timed
+from zoo.benchmark.peers.agreement import agreement, pair
+from zoo.benchmark.peers.ways import compiles
 from zoo.benchmark.pipelines import Builder, Built, describe, flags
 from zoo.benchmark.suite import Row
 from zoo.errors import ZooError
@@ -32,18 +34,30 @@ TOLERANCE = {"network": 1e-4, "decode": 1e-4, "pipeline": 1.5 / 255.0}  # in flo
 PARTS = ("network", "decode", "pipeline")
 
 
-def compare(run: Run, rows: list[Row]) -> None:
-    """Every row of a group against diffusers, part by part."""
-    for row in rows:
-        run.tell(f"exporting {row.asked.name}")
-        try:
-            _compare(run, row)
-        except ImportError as error:
-            run.record["rows"].append(record.row_of(row, "unavailable", f"needs diffusers and transformers ({error})"))
-        except (ZooError, RuntimeError) as error:
-            reason = "there is no memory for it" if measure.out_of_memory(error) else str(error).splitlines()[0][:300]
-            run.record["rows"].append(record.row_of(row, "failed", reason))
-        run.save()  # after all parts of a row: one that is there at all is whole
+def holds(row: Row) -> bool:
+    """Whether diffusers' format can hold a row's pipeline, as far as its config says: one conditioned by CLIP."""
+    config = row.config or {"conditioners": {}}
+    return [_name(block) for block in config["conditioners"].values()] == ["clip-text"]
+
+
+def _name(block: Mapping[str, Any]) -> str | None:
+    if "weights" in block:
+        from zoo.config.cards import read_card
+
+        return read_card(block["weights"]).block.get("name")
+    return block.get("name")
+
+
+def compare_row(run: Run, row: Row) -> None:
+    """A row against diffusers, part by part; all of its parts or none, so that one that is there at all is whole."""
+    run.tell(f"exporting {row.asked.name}")
+    try:
+        _compare(run, row)
+    except ImportError as error:
+        run.record["rows"].append(record.row_of(row, "unavailable", f"needs diffusers and transformers ({error})"))
+    except (ZooError, RuntimeError) as error:
+        reason = "there is no memory for it" if measure.out_of_memory(error) else str(error).splitlines()[0][:300]
+        run.record["rows"].append(record.row_of(row, "failed", reason))
 
 
 def _compare(run: Run, row: Row) -> None:
@@ -56,6 +70,7 @@ def _compare(run: Run, row: Row) -> None:
     for library in (diffusers, transformers):  # the terminal is this run's own
         library.utils.logging.disable_progress_bar()
     settings, asked = run.suite.settings, row.asked
+    until = run.until([row])
     built = Builder(settings, counting=False).build(row)
     built.tried.append(asked.batch)
     dtype = getattr(torch, asked.precision)
@@ -64,7 +79,7 @@ def _compare(run: Run, row: Row) -> None:
         peer = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=dtype).to(asked.device)
     peer.set_progress_bar_config(disable=True)
     peers = {"diffusers": peer}
-    if asked.fast and asked.device.startswith("cuda"):
+    if compiles(row) and asked.device.startswith("cuda"):
         compiled = copy.copy(peer)
         unet = copy.deepcopy(peer.unet).to(memory_format=torch.channels_last)
         compiled.unet = torch.compile(unet)
@@ -75,7 +90,7 @@ def _compare(run: Run, row: Row) -> None:
         for one in timed.values():
             measure.warm_up(one, settings.warm_up)
         run.tell(f"{asked.name}, {part}")
-        baseline = measure.rounds(list(timed.values()), settings.repeats)
+        baseline = measure.rounds(list(timed.values()), settings.repeats, until=until)
         # Rows and parts are interleaved with the other library's alone.
         group = f"{asked.name}: {part}"
         run.record["noise"][group] = measure.noise(asked.name, baseline)
@@ -205,24 +220,3 @@ def _whole_calls(built: Built, shape: tuple[int, ...]) -> tuple[Turn, Callable[[
         return call
 
     return ours, theirs
-
-
-def pair(
-    name: str, ours: str, theirs: str, peer: str, own: list[float], other: list[float], agrees: dict[str, Any]
-) -> dict[str, Any]:
-    """One comparison of the record."""
-    ratios = [b / a for a, b in zip(own, other, strict=True)]
-    return {
-        "name": name, "ours": ours, "theirs": theirs, "peer": peer, "what": "seconds",
-        "ratio": round(statistics.median(ratios), 4), "ratios": [round(r, 4) for r in ratios],
-        "better": "more than 1: ours is faster", "agreement": agrees,
-    }  # fmt: skip
-
-
-def agreement(ours: Tensor, theirs: Tensor, of: str, tolerance: float | None) -> dict[str, Any]:
-    """How far two outputs are apart; without a tolerance (half precision) that is told and not judged."""
-    apart = float((ours.float().cpu() - theirs.float().cpu()).abs().max())
-    return {
-        "largest_difference": apart, "of": of, "tolerance": tolerance,
-        "agrees": None if tolerance is None else apart <= tolerance,
-    }  # fmt: skip
