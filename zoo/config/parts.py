@@ -25,7 +25,9 @@ class Part:
     def declares(self, fact: str) -> bool:
         """Whether its arguments are those for which it declares a fact, like `neutral = {"scale": 1.0}`."""
         arguments = self.facts.get(fact)
-        return bool(arguments) and all(self.facts.get(name) == value for name, value in arguments.items())
+        if not isinstance(arguments, Mapping) or not arguments:
+            return False
+        return all(self.facts.get(name) == value for name, value in arguments.items())
 
 
 @dataclass(frozen=True)
