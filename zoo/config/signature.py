@@ -237,6 +237,7 @@ def _lineage(module: Module, node: ast.ClassDef) -> tuple[list[tuple[Module, ast
     return line, hidden
 
 
+@lru_cache(maxsize=512)
 def _read_class(module: Module, node: ast.ClassDef) -> Signature:
     line, hidden = _lineage(module, node)
     parameters: tuple[Parameter, ...] = ()
