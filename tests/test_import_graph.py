@@ -26,7 +26,7 @@ LAYERS = (
     ("zoo.record",),
     ("zoo.comparison",),
     ("zoo.types",),
-    ("zoo.noise", "zoo.schedules", "zoo.parameterization"),
+    ("zoo.device", "zoo.philox", "zoo.philox_kernel", "zoo.noise", "zoo.schedules", "zoo.parameterization"),
     ("zoo.fast", "zoo.step_cache"),
     ("zoo.denoiser", "zoo.low_res"),
     ("zoo.guidance", "zoo.samplers"),

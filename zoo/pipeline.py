@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from zoo import __version__
 from zoo.arrays import ArrayGeneration
+from zoo.device import resolve
 from zoo.errors import ConfigError, NumericError, UsageError
 from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
@@ -82,7 +83,11 @@ class Pipeline:
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
-        """Move every network; returns this pipeline. Samples stay float32 whatever the networks' dtype."""
+        """Move every network, to the best device there is with `auto`; returns this pipeline.
+
+        Samples stay float32 whatever the networks' dtype.
+        """
+        device = None if device is None else resolve(device)
         for module in self.modules():
             module.to(device=device, dtype=dtype)
         if self.fast != Fast():

@@ -25,6 +25,7 @@ from zoo.arrays import ArrayGeneration
 from zoo.comparison.sides import as_it_ran, block
 from zoo.config.cards import read_card
 from zoo.data.arrays import read_npy
+from zoo.device import AUTO, resolve
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.images.decode import LARGEST_PICTURE
@@ -226,6 +227,7 @@ def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list
             torch.empty(0, device=place)
         except (RuntimeError, AssertionError):
             place = "cpu"
+    place = str(resolve(place)) if place == AUTO else place
     return place, [] if place == recorded else [f"it was drawn on {recorded[:40]}, and now on {place}"]
 
 

@@ -27,7 +27,7 @@ from zoo.errors import UsageError
 
 SHARES = {"correct": 100.0, "quality": 60.0, "speed": 150.0, "train": 150.0}  # of eight minutes, in seconds
 RESERVE = 10.0  # seconds for the table and the files, at the end
-LEAST = 15.0  # seconds under which no process is started: torch alone takes some of them
+LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
 GRACE = 10.0  # seconds after a deadline until the process is ended
 CPU_GRACE = 120.0  # there nobody pays by the second, and a busy machine is slow
 KEPT = 40  # lines of a process that are kept for its reason
@@ -81,7 +81,9 @@ class Conductor:
             phase.reason = f"{max(seconds, 0):.0f} s are left for it and it needs {LEAST:.0f}; give more --minutes"
             say(name, phase.reason)
             return phase
-        ahead = self._ahead(seconds) if name == "correct" and "speed" in self.phases else None
+        # On a CPU nothing that takes long is compiled (zoo.benchmark.peers), and two cores have enough to do.
+        wanted = name == "correct" and "speed" in self.phases and not self.device.startswith("cpu")
+        ahead = self._ahead(seconds) if wanted else None
         phase.reason = self._process(name, folder, seconds)
         # A process that was ended or died leaves rows behind the one that it was at.
         while phase.reason is not None and name in SUITES and self._blame(name, folder, phase.reason):

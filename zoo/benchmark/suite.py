@@ -160,8 +160,11 @@ def suite_names() -> list[str]:
     return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
 
 
-def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = None) -> Suite:
-    """A suite by name, from a file or from a mapping, every row checked; ConfigError with the mend."""
+def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu") -> Suite:
+    """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
+
+    `device` is that of rows that name none; one that another row asks for in full is then left out.
+    """
     if isinstance(suite, Mapping):
         written, source, name = suite, "the suite", str(suite.get("name") or "suite")
     else:
@@ -170,7 +173,7 @@ def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = Non
     check_schema(written, SUITE_SCHEMA, source)
     try:
         plain = apply_overrides(to_plain(written, source), overrides)
-        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else ())
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device)
     except ZooError as error:
         raise type(error)(f"{source}: {error}") from error
 
@@ -187,7 +190,7 @@ def _find(suite: str | Path) -> Path:
     return there
 
 
-def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...]) -> Suite:
+def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str) -> Suite:
     _known(plain, KEYS, "a suite")
     kind = plain.get("kind", "pipelines")
     if kind not in KINDS:
@@ -200,7 +203,7 @@ def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...]) -> S
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    rows = [_row(given, kind, configs) for given in _rows(plain)]
+    rows = [_row(given, kind, configs) for given in _rows(plain, device)]
     if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include")
     twice = next((r for i, r in enumerate(rows) if r.id in [o.id for o in rows[:i]]), None)
@@ -234,7 +237,7 @@ def _settings(block: Any) -> Settings:
     return Settings(quality=quality, prompts=tuple(prompts), **given)
 
 
-def _rows(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
     columns = [*(f.name for f in fields(Asked)), "kind", "seconds"]
     blocks = [plain["matrix"]] if isinstance(plain.get("matrix"), Mapping) else _list(plain, "matrix")
     rows: list[dict[str, Any]] = []
@@ -258,7 +261,10 @@ def _rows(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
         _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
         if not row:
             raise ConfigError(f"exclude.{number} says nothing and would leave no row; name what is left out")
-    defaults = {f.name: f.default for f in fields(Asked)}
+    defaults = {f.name: f.default for f in fields(Asked)} | {"device": device}
+    named = [{**defaults, **row} for row in rows if "device" in row]
+    # A row left to `device` may be one that the suite names for that device; it is measured once.
+    rows = [{"device": device, **row} for row in rows if "device" in row or {**defaults, **row} not in named]
     left = [
         row
         for row in rows

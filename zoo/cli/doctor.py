@@ -33,7 +33,7 @@ def doctor(
     ] = None,
     extractor: Annotated[str, typer.Option(help="Weights whose features are compared.")] = "emoji-evaluator",
     batch_size: Annotated[int, typer.Option(help="Pictures a network call.", min=1)] = 16,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PNG", help="A sheet: true, then stage by stage.")
     ] = None,

@@ -81,7 +81,7 @@ def generate(
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The fast path; pictures change by rounding.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
