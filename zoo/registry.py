@@ -138,6 +138,27 @@ class Registry:
         kind, _, name = key.partition("/")
         return self._entries[kind, name]
 
+    def default(self, kind: str) -> str:
+        """The component that fills a slot of this kind where a config names none: it says `default = True`.
+
+        One that comes with zoo goes before a plugin's.
+        """
+        found = self.saying(kind, "default")
+        if not found:
+            raise ConfigError(f"no {kind} says that it is the default; name one of {', '.join(self.names(kind))}")
+        return min(found, key=lambda name: self.entry(kind, name).source != registry_file().name)
+
+    def saying(self, kind: str, fact: str) -> list[str]:
+        """The names of those components that declare a fact, read from source; none of those that can't be read."""
+        found = []
+        for name in self.names(kind):
+            try:
+                if self.entry(kind, name).signature().constants.get(fact):
+                    found.append(name)
+            except ConfigError:
+                continue
+        return found
+
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""
         return self.entry(kind, name).load()
