@@ -97,9 +97,8 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
             raise ConfigError(f"{where} lacks '{key}'; add it")
     name = raw["name"]
     if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w.+-]*", name) or len(name.encode()) > LONGEST_NAME:
-        raise ConfigError(
-            f"{where} has the name {str(name)[:60]!r}; give a plain word of at most {LONGEST_NAME} bytes: it names files"
-        )
+        said = f"{where} has the name {str(name)[:60]!r}"
+        raise ConfigError(f"{said}; give a plain word of at most {LONGEST_NAME} bytes: it names files")
     checked = dict(raw)
     checked["data"] = check_block(raw["data"], kind="dataset", where=f"{where}, data", registry=registry)
     checked["objective"] = _check_objective(raw["objective"], where, registry)

@@ -71,8 +71,8 @@ class TrainSettings:
         self._whole("seed", 0, 2**64 - 1)
         for name, most in RANGES.items():
             value: Any = getattr(self, name)
-            off = value is None and name == "gradient_clip"
-            if not off and not (_number(value) and 0.0 <= value <= most):
+            value = 0.0 if value is None and name == "gradient_clip" else value
+            if not (_number(value) and 0.0 <= value <= most):
                 raise ConfigError(f"train.{name} is {value!r}; give a number from 0 to {most:g}")
         betas = self.betas
         if len(betas) != 2 or not all(_number(b) and 0.0 <= b < 1.0 for b in betas):
