@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from zoo.data.arrays import ArrayDataset
+from zoo.data.variants import Variants
 from zoo.errors import ConfigError
 from zoo.training import export, provenance
 from zoo.training.average import Average
@@ -57,7 +59,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     raw, settings = recipe.raw, settings_of(recipe)
     data = {k: v for k, v in raw["data"].items() if k != "split"}
     given: dict[str, Any] = {
-        "train": parts.component("dataset", {**data, "split": raw["data"].get("split", "train")}),
+        "train": _varied(parts.component("dataset", {**data, "split": raw["data"].get("split", "train")}), raw),
         "validation": parts.component("dataset", {**data, "split": "val"}),
         "precision": settings.dtype,
         "device": device,
@@ -77,6 +79,15 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
             given[kind] = part.to(device) if isinstance(part, torch.nn.Module) else part
     block = dict(raw["objective"])
     return parts.component("objective", {**block, **given})
+
+
+def _varied(data: Any, raw: Mapping[str, Any]) -> Any:
+    """The training rows in the variants that the recipe asks for."""
+    if "variants" not in raw:
+        return data
+    if isinstance(data, ArrayDataset):
+        raise ConfigError("the data is arrays, and the block 'variants' makes images of images; take it out")
+    return Variants(data, **raw["variants"])
 
 
 def train(
