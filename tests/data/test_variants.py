@@ -20,7 +20,7 @@ from zoo.errors import ConfigError
 
 NAMES = {
     "red apple": "red", "ball": "yellow", "blue heart": "blue", "man, red hair": "red", "left arrow": "green",
-    "grey mouse": None, "light bulb": "yellow",
+    "mouse": None, "light bulb": "yellow",
 }  # fmt: skip
 
 
@@ -73,14 +73,14 @@ def test_a_caption_says_what_was_done_to_its_image(data):
         if base(row["text"]) == old:
             assert np.array_equal(plain, own)
         else:
-            assert name_of(dominant(plain)) == first
+            assert (name_of(dominant(plain)) == first) if COLOURS[first].width else (plain != own).any()
             assert " ".join(thing) == old.removeprefix("red ").removeprefix("blue ")
             assert "red" not in row["keywords"]
         assert row["name"] == row["text"].removesuffix(", flat style")
     assert {colour for name, colour, _ in seen if name == "ball"} == {None, *COLOURS}
     assert {colour for name, colour, _ in seen if name == "red apple"} > {"red", "green", "blue"}
     # Not what has other colours in its name, and not what no hue dominates.
-    assert {colour for name, colour, _ in seen if name in ("man, red hair", "grey mouse", "light bulb")} == {None}
+    assert {colour for name, colour, _ in seen if name in ("man, red hair", "mouse", "light bulb")} == {None}
     assert {mirrored for name, _, mirrored in seen if name == "left arrow"} == {False}
     assert {mirrored for name, _, mirrored in seen if name == "ball"} == {False, True}
 

@@ -26,7 +26,10 @@ NEAR, FAR = 35.0, 55.0  # degrees of hue: as the dominating one up to NEAR, unto
 
 
 class Colour(NamedTuple):
-    """A colour with a name: its middle, and the half-width of its hue in degrees; lightness from `low` to `high`."""
+    """A colour with a name: its middle, and the half-width of its hue in degrees; lightness from `low` to `high`.
+
+    One without width has no hue: images get it, and are never found to have it.
+    """
 
     lightness: float
     chroma: float
@@ -44,9 +47,13 @@ COLOURS = {
     "blue": Colour(60, 48, 255, 22, 30, 80),
     "purple": Colour(50, 60, 302, 14, 25, 72),
     "pink": Colour(72, 48, 347, 15, 58, 88),
+    "brown": Colour(44, 38, 53, 20, 20, 50),
+    "black": Colour(27, 4, 270, 0, 0, 40),
+    "grey": Colour(62, 4, 270, 0, 40, 80),
+    "white": Colour(91, 4, 270, 0, 80, 100),
 }
 # Every word for a colour that a name may hold, also those that nothing is recoloured to.
-WORDS = frozenset({*COLOURS, "black", "white", "grey", "gray", "brown", "golden", "gold", "silver", "light", "dark"})
+WORDS = frozenset({*COLOURS, "gray", "golden", "gold", "silver", "light", "dark"})
 
 
 class Dominant(NamedTuple):
@@ -111,22 +118,22 @@ def dominant(image: np.ndarray) -> Dominant | None:
 
 
 def name_of(found: Dominant) -> str | None:
-    """The name of a dominating colour; None where it lies between names (brown, teal, pale or dark)."""
+    """The name of a dominating colour; None where it lies between names (teal, pale or dark)."""
     for name, colour in COLOURS.items():
+        if not colour.width:
+            continue
         near = apart(found.hue, colour.hue) <= colour.width and colour.low <= found.lightness <= colour.high
         if near and found.chroma >= 0.6 * colour.chroma:
             return name
     return None
 
 
-def share_of(image: np.ndarray, name: str) -> float:
-    """The share of a uint8 image's (3, H, W) pixels that aren't white which have the hue of a named colour."""
-    lab = to_lab(image)
-    chroma, hue = _polar(lab)
-    shown = _not_white(lab, chroma)
+def difference(found: Dominant, name: str) -> float:
+    """The distance in CIELAB (CIE 1976) of a dominating colour from the middle of a named one."""
     colour = COLOURS[name]
-    of_it = shown & (chroma > GREYEST) & (apart(hue, colour.hue) <= colour.width)
-    return float(of_it.sum() / max(1, shown.sum()))
+    squares = found.chroma**2 + colour.chroma**2
+    between = 2.0 * found.chroma * colour.chroma * np.cos(np.radians(apart(found.hue, colour.hue)))
+    return float(np.sqrt((found.lightness - colour.lightness) ** 2 + squares - between))
 
 
 def recoloured(image: np.ndarray, found: Dominant, name: str) -> np.ndarray:
@@ -136,7 +143,7 @@ def recoloured(image: np.ndarray, found: Dominant, name: str) -> np.ndarray:
     chroma, hue = _polar(lab)
     light = lab[..., 0]
     weight = np.clip((FAR - apart(hue, found.hue)) / (FAR - NEAR), 0.0, 1.0)
-    stretch = float(np.clip(colour.chroma / found.chroma, 0.6, 1.8))
+    stretch = min(colour.chroma / found.chroma, 1.8)
     middle = float(np.clip(found.lightness, 5.0, 95.0))
     mapped = np.interp(light, [0.0, middle, 100.0], [0.0, colour.lightness, 100.0])
     # Grey has a hue by rounding alone: its lightness stays.

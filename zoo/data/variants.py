@@ -17,14 +17,14 @@ import numpy as np
 
 from zoo.data.augment import Augment, is_one_of
 from zoo.data.captions import concepts_of_keywords, wordings
-from zoo.data.colours import COLOURS, WORDS, Dominant, apart, dominant, name_of, recoloured
+from zoo.data.colours import COLOURS, WORDS, Dominant, difference, dominant, name_of, recoloured
 from zoo.data.dataset import Dataset, Row, Skipped
 from zoo.data.draws import stream
 from zoo.data.reserved import ReservedNames, normalised
 from zoo.errors import ConfigError
 
 MIRRORED = "mirrored"
-DISTANT = 20.0  # degrees of hue from which another colour is another
+DISTANT = 35.0  # in CIELAB, from which another colour is another
 
 
 class Variants:
@@ -98,7 +98,7 @@ class Variants:
         recolour, name_colour, dominance = self._shares
         target: str | None = None
         if found is not None and found.share >= dominance:
-            others = [name for name, colour in COLOURS.items() if apart(colour.hue, found.hue) > DISTANT]
+            others = [name for name in COLOURS if difference(found, name) > DISTANT]
             if change < recolour:
                 target = others[int(which * len(others))]
                 made = self._renamed(row, target) or made
