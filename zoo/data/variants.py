@@ -55,12 +55,8 @@ class Variants:
     ) -> None:  # fmt: skip
         if count < 1:
             raise ConfigError(f"variants.count is {count}; give at least 1, the image as it is")
-        for name, share in {
-            "recolour": recolour,
-            "name_colour": name_colour,
-            "hold_out": hold_out,
-            "dominance": dominance,
-        }.items():
+        shares = {"recolour": recolour, "name_colour": name_colour, "hold_out": hold_out, "dominance": dominance}
+        for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise ConfigError(f"variants.{name} is {share}; it is a share from 0 to 1")
         if data.augments:
@@ -72,6 +68,8 @@ class Variants:
         self.reserved = ReservedNames(reserved)
         self._mirror = Augment(flip=mirror, flip_unless=tuple(mirror_unless))
         self._kept, self._hold_out = tuple(recolour_unless), hold_out
+        # A made "green apple, 3d style" could be a pair that another split keeps for its scores.
+        self._taken = {normalised(row.get("name") or "") for row in data.rows}
         self._shares = recolour, name_colour, dominance
         concepts = concepts_of_keywords(data.rows) if synonyms else None
         self.rows: list[Row] = []
@@ -115,7 +113,10 @@ class Variants:
         return made, (mirrored, found if target is not None else None, target)
 
     def _renamed(self, row: Row, colour: str) -> Row | None:
-        """The row with its colour word replaced, or one put before its name; None where no such name may be said."""
+        """The row with its colour word replaced, or one put before its name; None where no such name may be said.
+
+        Nothing is given a name that the data has: what that shows, its own images say.
+        """
         name = row.get("name") or ""
         if not name or not row["text"].startswith(name):
             return None
@@ -126,7 +127,8 @@ class Variants:
         kept = [k for k in row.get("keywords") or [] if not set(k.lower().split()) & WORDS]
         named = " ".join([colour, *thing])
         made = _called({**row, "keywords": kept}, named, colour)
-        return None if held_out(named, self._hold_out) or self.reserved.holds(made["text"]) else made
+        taken = normalised(named) in self._taken or held_out(named, self._hold_out)
+        return None if taken or self.reserved.holds(made["text"]) else made
 
     def __len__(self) -> int:
         return len(self.rows)
