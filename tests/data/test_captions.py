@@ -58,6 +58,15 @@ def test_concepts_are_counted_once():
     assert concepts_of_keywords(rows) == {"apple": 1, "diet": 1, "food": 1, "fruit": 2}
 
 
+def test_the_name_of_another_row_is_no_synonym():
+    rows = [{"text": "sunset, flat style", "name": "sunset"}] * 4
+    sunrise = {"text": "sunrise, flat style", "name": "sunrise", "keywords": ["sunset", "dawn"]}
+    made = wordings(sunrise, concepts_of_keywords([*rows, sunrise]))
+    assert "dawn, flat style" in made
+    assert "sunset, flat style" not in made
+    assert "sunrise sunset, flat style" in made
+
+
 def test_all_words_of_all_captions_are_listed():
     row = {**APPLE, "captions": ["braeburn, 3d style"]}
     assert {"braeburn", "fruit", "apple", "an"} <= {word for text in all_texts([row]) for word in text.split()}

@@ -104,15 +104,33 @@ def test_what_is_never_to_be_changed_is_not(data):
 def test_no_made_caption_holds_a_reserved_name(data, tmp_path):
     listed = tmp_path / "reserved"
     listed.write_text("\n".join(hashlib.sha256(n.encode()).hexdigest() for n in ("green apple", "word1", "light bulb")))
-    made = Variants(data, count=60, recolour=1.0, synonyms=True, reserved=[str(listed)])
+    made = Variants(data, count=60, mirror=0.5, recolour=1.0, synonyms=True, reserved=[str(listed)])
     said = [text for row in made.rows for text in (row["text"], *row["captions"])]
     assert any("purple apple" in text for text in said)
     for name in ("green apple", "word1"):
         assert not any(name in normalised(text) for text in said)
     # A row's own text stays; what is made of it does not say it otherwise.
     bulbs = [row for row in made.rows if row["concept"] == "light bulb"]
-    assert {base(row["text"]) for row in bulbs} == {"light bulb"}
+    assert {row["text"] for row in bulbs} == {"light bulb, flat style"}
     assert not any("light bulb" in text for row in bulbs for text in row["captions"])
+
+
+def test_no_made_caption_is_that_of_another_row(tmp_path):
+    rows = [
+        {"file_name": "0.png", "text": f"{name}, flat style", "name": name, "keywords": keywords}
+        for name, keywords in (
+            ("horse", ["racing", "pony"]),
+            ("horse racing", ["racing"]),
+            ("cart", ["racing"]),
+            ("boat", ["racing"]),
+        )
+    ]
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "PNG")
+    plain = ImageFolder(path=str(make(tmp_path / "data", {"0.png": out.getvalue()}, rows * 2, zipped=False)), size=8)
+    said = Variants(plain, count=1, synonyms=True).rows[0]["captions"]
+    assert "pony, flat style" in said
+    assert not any("horse racing, " in text for text in said)
 
 
 def test_colour_names_held_out_are_the_same_whatever_the_seed(data):

@@ -57,12 +57,16 @@ def _article(name: str, *, the: bool = False) -> str:
 
 
 def concepts_of_keywords(rows: Sequence[Row]) -> dict[str, int]:
-    """How many concepts each keyword is said of; a row's concept is its `concept`, or else its name."""
+    """How many concepts each keyword is said of; a row's concept is its `concept`, or else its name.
+
+    A keyword that is the name of a row is counted as if all rows had it: "sunset", said of a sunrise, is no synonym.
+    """
+    names = {(row.get("name") or "").lower() for row in rows}
     concepts: dict[str, set[str]] = {}
     for row in rows:
         for keyword in row.get("keywords") or []:
             concepts.setdefault(keyword, set()).add(row.get("concept") or row.get("name") or row["text"])
-    return {keyword: len(found) for keyword, found in concepts.items()}
+    return {keyword: len(rows) if keyword.lower() in names else len(found) for keyword, found in concepts.items()}
 
 
 def wordings(row: Row, concepts: Mapping[str, int], *, allowed: Callable[[str], bool] = lambda _: True) -> list[str]:

@@ -69,7 +69,7 @@ class Variants:
         self._mirror = Augment(flip=mirror, flip_unless=tuple(mirror_unless))
         self._kept, self._hold_out = tuple(recolour_unless), hold_out
         # A made "green apple, 3d style" could be a pair that another split keeps for its scores.
-        self._taken = {normalised(row.get("name") or "") for row in data.rows}
+        self._taken = {normalised(row["name"]) for row in data.rows if row.get("name")}
         self._shares = recolour, name_colour, dominance
         concepts = concepts_of_keywords(data.rows) if synonyms else None
         self.rows: list[Row] = []
@@ -81,9 +81,13 @@ class Variants:
             for k in range(count):
                 made, done = self._variant(row, found, stream(seed, "variant", i * count + k) if k else None)
                 if concepts is not None:
-                    made["captions"] = wordings(made, concepts, allowed=lambda text: not self.reserved.holds(text))
+                    made["captions"] = wordings(made, concepts, allowed=self._may_be_said)
                 self.rows.append(made)
                 self._done.append(done)
+
+    def _may_be_said(self, text: str) -> bool:
+        """Whether a made caption holds no reserved name and isn't that of another row: "horse racing" of a horse."""
+        return normalised(text.rpartition(",")[0]) not in self._taken and not self.reserved.holds(text)
 
     def _variant(
         self, row: Row, found: Dominant | None, draw: np.random.Generator | None
@@ -108,7 +112,7 @@ class Variants:
         if mirrored:
             also = " ".join(filter(None, (MIRRORED, made.get("also"))))
             named = _called(made, f"{MIRRORED} {made.get('name') or ''}".strip(), also)
-            mirrored = not self.reserved.holds(named["text"]) or self.reserved.holds(row["text"])
+            mirrored = not self.reserved.holds(named["text"])
             made = named if mirrored else made
         return made, (mirrored, found if target is not None else None, target)
 
