@@ -37,7 +37,7 @@ class ReservedNames:
                 lines = Path(path).read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(
-                    f"the list of reserved names '{path}' can't be read ({error}); mend its path"
+                    f"the list of reserved names '{path}' can't be read ({error}); fix its path"
                 ) from error
             for number, line in enumerate(lines, 1):
                 if not line.strip() or line.startswith("#"):
