@@ -4,8 +4,7 @@ The first stage of a pipeline draws, at each setting, the same colour requests: 
 some names of the data, of the pairs that no training caption says (`zoo.data.variants.held_out`). A request is met
 where the colour that dominates the image has the requested name (`zoo.data.colours`); `grey` is the share of images
 that no hue dominates. A setting is scale[:low:high]: classifier-free guidance of that scale where
-low < sigma / alpha <= high. What a setting does to concepts
-is scored by `benchmarks.hit_score --split val --set ...`.
+low < sigma / alpha <= high. What it does to concepts is scored by `benchmarks.hit_score --split val --set ...`.
 
     python -m benchmarks.guided_interval --data emoji-core-128.zip --settings 1 3 6:0.3:5
 """

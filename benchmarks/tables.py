@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import budget, models
+from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
 from zoo.config.cards import card_names, read_card
 from zoo.config.describe import listing
@@ -261,6 +262,15 @@ def metrics(results: Path) -> str:
     return markdown(("what", "zoo", "other", "faster"), rows) + "\n\n" + " ".join(said)
 
 
+def gpu(results: Path) -> str:
+    """What the newest call of benchmarks.on_gpu on a GPU found."""
+    found = [json.loads(path.read_text()) for path in results.glob("on-gpu-*.json")]
+    measured = [r for r in found if r["machine"]["accelerators"]]
+    if not measured:
+        return "*Not measured yet: no GPU was at hand since the command is there.*"
+    return on_gpu.page(max(measured, key=lambda r: r["run"]["started"]))
+
+
 def _machine(record: dict[str, Any]) -> str:
     machine = record["machine"]
     threads = f", {machine['threads']} threads" if machine.get("threads") else ""
@@ -270,7 +280,7 @@ def _machine(record: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
-    "batches": batches, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
+    "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 

@@ -141,7 +141,9 @@ def test_a_network_that_is_not_told_what_it_reads_says_so(fast):
 
 def replayed(function, moving, fixed):
     """A recorder that works on any device: it runs the function again, on the recording's own memory."""
-    outputs = function(moving, fixed)
+    made = function(moving, fixed)
+    with torch.inference_mode(False):  # a graph writes to its outputs whatever the mode
+        outputs = tuple(output.clone() for output in made)
 
     def run():
         for place, value in zip(outputs, function(moving, fixed), strict=True):
@@ -182,6 +184,79 @@ def test_a_recorded_pipeline_draws_the_same_call_after_call(monkeypatch):
     pipe.stages[0].denoiser.speed_up(Fast(precompute=True, graphs=True))
     for prompts in (PROMPTS, ["dog", "sun"], PROMPTS):
         assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
+
+
+def test_a_network_is_compiled_and_then_recorded(monkeypatch):
+    monkeypatch.setattr(zoo.fast, "record_cuda_graph", replayed)
+    slow, pipe = tiny_pipeline(), tiny_pipeline()
+    fast = Fast(precompute=True, channels_last=True, compile=True, graphs=True, backend="eager")
+    pipe.stages[0].denoiser.speed_up(fast)
+    for prompts in (PROMPTS, ["dog", "sun"]):
+        assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
+    assert len(pipe.stages[0].denoiser.engine._parts.recordings) == 1
+    torch._dynamo.reset()
+    assert fast.record()["backend"] == "eager"
+    assert "backend" not in Fast(compile=True).record()
+
+
+def test_a_recording_is_left_out_where_a_gradient_is_asked_for():
+    graphed = Graphed(lambda moving, fixed: (moving[0] ** 2,), record=replayed)
+    x = torch.tensor([3.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(graphed((x, None), {})[0], x)
+    assert gradient.tolist() == [6.0]
+    assert not graphed.recordings
+    graphed((x.detach(), None), {})
+    assert len(graphed.recordings) == 1
+
+
+def test_a_recording_made_in_inference_mode_is_replayed_outside_of_it():
+    graphed = Graphed(lambda moving, fixed: (moving[0] + fixed["context"],), record=replayed)
+    with torch.inference_mode():
+        graphed((torch.ones(2), None), {"context": torch.ones(2)})
+    with torch.no_grad():
+        assert graphed((torch.ones(2), None), {"context": 2 * torch.ones(2)})[0].tolist() == [3.0, 3.0]
+
+
+def test_only_what_is_asked_for_is_copied_out_of_a_recording(monkeypatch):
+    outputs = []
+
+    def recorder(function, moving, fixed):
+        made = replayed(function, moving, fixed)
+        outputs.append(len(made[0]))
+        return made
+
+    monkeypatch.setattr(zoo.fast, "record_cuda_graph", recorder)
+    pipe = tiny_pipeline()
+    pipe.stages[0].denoiser.speed_up(Fast(precompute=True, graphs=True))
+    pipe("apple")
+    pipe.stages[0] = with_cache(pipe.stages[0], DeepFeatures(every=2))
+    pipe.stages[0].denoiser.speed_up(Fast(precompute=True, graphs=True))
+    pipe("apple")
+    assert outputs == [1, 2, 2]
+
+
+def test_more_methods_than_torch_compiles_of_one_code_are_each_compiled():
+    calls = []
+
+    def backend(graph, _):
+        calls.append(graph)
+        return graph.forward
+
+    engines = []
+    for number in range(torch._dynamo.config.recompile_limit + 2):
+        engines.append(zoo.fast.Engine(TinyWhole(number + 1), Fast(compile=True, backend=backend)))
+        engines[-1].whole(torch.ones(1, number + 1), torch.ones(1), {})
+    torch._dynamo.reset()
+    assert len(calls) == len(engines)
+
+
+class TinyWhole(torch.nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + time
 
 
 def with_cache(stage, cache):

@@ -21,17 +21,17 @@ PACKAGE = Path(zoo.__file__).parent
 # Read first to last, each module needs only those before it (and what stands beside it in its own package). What a
 # module imports inside a function, it needs to do its work and not to be understood; only `FORBIDDEN` speaks of that.
 LAYERS = (
-    ("zoo", "zoo.errors"),
+    ("zoo", "zoo.errors", "zoo.schema"),
     ("zoo.config", "zoo.registry"),
     ("zoo.record",),
     ("zoo.comparison",),
     ("zoo.types",),
-    ("zoo.noise", "zoo.schedules", "zoo.parameterization"),
+    ("zoo.device", "zoo.philox", "zoo.philox_kernel", "zoo.noise", "zoo.schedules", "zoo.parameterization"),
     ("zoo.fast", "zoo.step_cache"),
     ("zoo.denoiser", "zoo.low_res"),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
-    ("zoo.safety", "zoo.generation", "zoo.arrays", "zoo.tasks"),
+    ("zoo.images", "zoo.safety", "zoo.generation", "zoo.arrays"),
     ("zoo.stage", "zoo.request", "zoo.stage_run", "zoo.pipeline"),
     ("zoo.data",),
     (
@@ -64,6 +64,7 @@ FORBIDDEN = (
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
 )
 TORCH_FREE = (
+    "zoo.schema",
     "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report", "zoo.cli",
     "zoo.installation",
 )  # fmt: skip

@@ -1,7 +1,5 @@
 """Parameterizations: what a network is trained to give reads back as x0."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests import golden_sets
 from zoo.errors import ConfigError
 from zoo.parameterization import EDM, X0, Eps, Flow, Score, V
 
 EACH = {"eps": Eps(), "x0": X0(), "v": V(), "flow": Flow(), "edm": EDM(sigma_data=0.5)}
-GOLDEN = Path(__file__).parent / "golden" / "edm" / "edm_ddpmpp_cond" / "io.safetensors"
 numbers = st.floats(-3.0, 3.0)
 
 
@@ -68,7 +66,7 @@ def test_flow_and_edm_are_fine_where_there_is_no_signal():
 
 
 def test_edm_reads_the_original_networks_output_as_the_original_code_did():
-    io = load_file(GOLDEN)
+    io = load_file(golden_sets.folder("edm/edm_ddpmpp_cond") / "io.safetensors")
     c_skip, c_out, c_in = EDM(sigma_data=0.5)(torch.ones(2, 1, 1, 1), io["sigma"].view(-1, 1, 1, 1))
     assert torch.allclose(c_in * io["x"], io["net_in"], rtol=1e-5, atol=1e-6)
     assert torch.allclose(c_skip * io["x"] + c_out * io["F_x"], io["D_x"], rtol=1e-5, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -236,7 +237,7 @@ def test_nothing_half_written_is_left_where_saving_fails(pipe, tmp_path, monkeyp
     made = pipe("cat")
 
     def full_disk(self, file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
@@ -245,3 +246,32 @@ def test_nothing_half_written_is_left_where_saving_fails(pipe, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="picture format"):
         made.save(tmp_path / "out.txt")
+
+
+def test_what_a_call_returns_are_ordinary_tensors(pipe):
+    made = pipe("cat")
+    for tensor in (made.tensor, made.samples):
+        weight = torch.ones(1, requires_grad=True)
+        (tensor * weight).sum().backward()
+        tensor.zero_()
+        assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32])
+def test_numbers_of_numpy_are_numbers(kind, pipe):
+    made = pipe("cat", n=kind(2), steps=kind(2), seed=kind(3))
+    assert torch.equal(made.tensor, pipe("cat", n=2, steps=2, seed=3).tensor)
+    json.dumps(made.record)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [({"guidance": "3"}, "guidance is '3'"), ({"guidance": float("nan")}, "guidance is nan"),
+     ({"guidance": 1e30}, "guidance is 1e"), ({"guidance": True}, "guidance is True"), ({"n": 2.0}, "n is 2.0"),
+     ({"steps": "3"}, "steps is '3'"), ({"n": True}, "n is True"), ({"batch_size": 2.5}, "batch_size is 2.5"),
+     ({"strength": "0.5", "image": Image.new("RGB", (8, 8))}, "strength is '0.5'"),
+     ({"seed": 1.5}, "1.5"), ({"seed": -1}, "-1")],
+)  # fmt: skip
+def test_odd_numbers_of_a_call_are_typed_refusals(words, said, pipe):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        pipe("cat", **words)

@@ -37,7 +37,7 @@ def build(
     """A pipeline, by name, from a file, or from a mapping.
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
-    `guidance`, for every stage that has the slot.
+    `guidance`, for every stage that has the slot. device: cpu where none is given, "auto" for the best there is.
     """
     resolved = check(config, overrides, **shortcuts)
     from zoo.assemble import assemble

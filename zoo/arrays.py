@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.record import RECORD_KEY
+from zoo.schema.files import atomic
 
 SHOWN = 16  # samples in a picture
 SLICES = 8  # of a volume
@@ -122,17 +122,12 @@ def _png(picture: Image.Image, record: Mapping[str, Any]) -> bytes:
 
 
 def _write(path: Path, write: Callable[[Any], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with atomic(path) as file:
             write(file)
-        temporary.replace(path)
     except OSError as error:
         raise ZooError(f"'{path}' can't be written: {error.strerror or error}; choose another place") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def view(arrays: Tensor, values: Sequence[float]) -> Image.Image:

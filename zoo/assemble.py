@@ -16,6 +16,7 @@ from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.config.cards import Card, read_card
 from zoo.denoiser import Denoiser
+from zoo.device import requested, resolve
 from zoo.errors import ConfigError, UsageError
 from zoo.pipeline import Pipeline, Stage
 from zoo.registry import KINDS, registry
@@ -132,8 +133,11 @@ def _extent(block: Mapping[str, Any]) -> dict[str, Any]:
 def assemble(
     config: Mapping[str, Any], *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Pipeline:
-    """A config as `zoo.config.resolve` gives it -> a pipeline, on `device` (cpu) and in `dtype` (float32)."""
-    place, precision = _device(device), _dtype(dtype)
+    """A config as `zoo.config.resolve` gives it -> a pipeline, in `dtype` (float32).
+
+    `device` is the CPU where none is given; `auto` is the best there is, and the record says that it was left open.
+    """
+    place, precision = resolve(device), _dtype(dtype)
     parts = _Parts()
     conditioners = {name: parts.get("conditioner", block) for name, block in (config.get("conditioners") or {}).items()}
     stages = []
@@ -166,6 +170,7 @@ def assemble(
     safety = config.get("safety")
     text = json.dumps(config, sort_keys=True)
     record = {"config": config, "config_sha256": hashlib.sha256(text.encode()).hexdigest(), "weights": parts.hashes}
+    record |= requested(device)
     pipeline = Pipeline(
         conditioners=conditioners,
         stages=stages,
@@ -173,15 +178,6 @@ def assemble(
         record=record,
     )
     return pipeline.to(place, precision)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    try:
-        place = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device '{device}' is not there ({str(error).splitlines()[0]}); use cpu") from error
-    return place
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -194,7 +190,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
 
 def load(name: str, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Any:
     """The component of a weight card with its weights."""
-    return weights(read_card(name)).to(device=_device(device), dtype=_dtype(dtype))
+    return weights(read_card(name)).to(device=resolve(device), dtype=_dtype(dtype))
 
 
 def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
@@ -240,4 +236,7 @@ def train(
     checked = read_recipe(recipe, registry(), overrides)
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name
-    return run_recipe(checked, parts, folder=place, resume=resume, device=_device(device), callback=callback)
+    return run_recipe(
+        checked, parts, folder=place, resume=resume, device=resolve(device), device_requested=requested(device),
+        callback=callback,
+    )  # fmt: skip

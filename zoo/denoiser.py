@@ -174,9 +174,9 @@ class BoundDenoiser:
         scaled = scaled if concat is None else torch.cat([scaled, concat], dim=1)
         output = self._evaluate(scaled, step, fields)
         output = output.to(torch.promote_types(x.dtype, torch.float32))
-        # One bad number spoils the sum, which is quicker to ask; a sum may also overflow by itself. A fast run on an
-        # accelerator isn't made to wait for the answer: its samples are looked at in the end.
-        asked = denoiser.engine is None or x.device.type == "cpu"
+        # One bad number spoils the sum, which is quicker to ask; a sum may also overflow by itself. An accelerator
+        # isn't made to wait for the answer at every step: its samples are looked at in the end.
+        asked = x.device.type == "cpu"
         if asked and not isfinite(output.sum().item()) and not bool(torch.isfinite(output).all()):
             raise NumericError(
                 f"the network gave NaN or infinity at step {step.index + 1} of {len(self.table)} (t = {step.t:.4g}); "

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -30,16 +31,18 @@ Recorder = Callable[[Function, Moving, Fixed], tuple[tuple[Tensor, ...], Callabl
 
 @dataclass(frozen=True, kw_only=True)
 class Fast:
-    """Which parts of the fast path are on."""
+    """Which parts of the fast path are on; `backend` is torch.compile's, `eager` to trace and generate no code."""
 
     precompute: bool = False
     channels_last: bool = False
     compile: bool = False
     graphs: bool = False
+    backend: str = "inductor"
 
-    def record(self) -> dict[str, bool]:
-        """As a record says it."""
-        return asdict(self)
+    def record(self) -> dict[str, Any]:
+        """As a record says it; the backend where it is not torch's own."""
+        said = asdict(self)
+        return {k: v for k, v in said.items() if k != "backend" or (self.compile and v != "inductor")}
 
 
 def choose(
@@ -82,7 +85,7 @@ class Engine:
         return x.contiguous(memory_format=torch.channels_last) if self.fast.channels_last and x.ndim == 4 else x
 
     def _prepared(self, function: Function) -> Function:
-        made: Function = torch.compile(function, dynamic=False) if self.fast.compile else function
+        made: Function = compiled(function, self.fast.backend) if self.fast.compile else function
         return Graphed(made) if self.fast.graphs else made
 
     def _call_whole(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
@@ -91,7 +94,24 @@ class Engine:
 
     def _call_parts(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
         x, emb, deep = moving
-        return self.network.evaluate(x, emb, fixed["context"], fixed["mask"], blocks=fixed["blocks"], deep=deep)
+        made = self.network.evaluate(x, emb, fixed["context"], fixed["mask"], blocks=fixed["blocks"], deep=deep)
+        # Without a step cache nobody asks for the deep features, which a recording would copy at every step.
+        return made if fixed["blocks"] else made[:1]
+
+
+def compiled(method: Any, backend: str) -> Any:
+    """A bound method through torch.compile, for the shapes that it meets.
+
+    torch counts compilations by code object and from the eighth on runs uncompiled, with no more than a warning. So
+    each method is given a code object of its own: the stages of a cascade, or the pipelines of a benchmark, would
+    otherwise use up each other's.
+    """
+    plain = method.__func__
+    own = FunctionType(
+        plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    own.__kwdefaults__ = plain.__kwdefaults__
+    return torch.compile(MethodType(own, method.__self__), dynamic=False, backend=backend)
 
 
 class Graphed:
@@ -105,37 +125,64 @@ class Graphed:
         self.function = function
         self.record: Recorder = record_cuda_graph if record is None else record
         self.recordings: dict[Any, _Recording] = {}
+        self._known: tuple[tuple[Any, ...], Any] = ((), ())  # the fixed values of the latest call, and their shapes
 
     def __call__(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
-        key = (_shapes(moving), _shapes(tuple(fixed.items())))
+        # A recording has no gradient, which guidance that goes back through the network asks for.
+        if torch.is_grad_enabled() and any(m is not None and m.requires_grad for m in moving):
+            return self.function(moving, fixed)
+        key = (_shapes(moving), self._fixed_shapes(fixed))
         if key not in self.recordings:
             self.recordings[key] = _Recording(self.function, moving, fixed, self.record)
         return self.recordings[key].replay(moving, fixed)
+
+    def _fixed_shapes(self, fixed: Fixed) -> Any:
+        # A large U-Net has 140 keys and values, the same ones from step to step: they are looked through once a run.
+        values = tuple(fixed.items())
+        seen, shapes = self._known
+        same = len(seen) == len(values) and all(
+            a[0] == b[0] and a[1] is b[1] for a, b in zip(seen, values, strict=True)
+        )
+        if not same:
+            shapes = _shapes(values)
+            self._known = (values, shapes)
+        return shapes
 
 
 def record_cuda_graph(
     function: Function, moving: Moving, fixed: Fixed
 ) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
-    """A CUDA graph of the function."""
-    # Recording allows no first-time work (compilation, workspaces), so the function runs before, off the stream.
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):
-            function(moving, fixed)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = function(moving, fixed)
-    return outputs, graph.replay
+    """A CUDA graph of the function, on the device of what it reads."""
+    place = next(m.device for m in moving if m is not None)
+    # A stream, and so a graph, belongs to the device that is current when it is made.
+    with torch.cuda.device(place):
+        # Recording allows no first-time work (compilation, workspaces), so the function runs before, off the stream.
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                function(moving, fixed)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # What another thread asks of the driver meanwhile (its power, say) is none of this recording's business.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = function(moving, fixed)
+
+    def run() -> None:
+        with torch.cuda.device(place):
+            graph.replay()
+
+    return outputs, run if torch.cuda.device_count() > 1 else graph.replay
 
 
 class _Recording:
     """A recording with the memory that it reads and writes."""
 
     def __init__(self, function: Function, moving: Moving, fixed: Fixed, record: Recorder) -> None:
-        self.moving = tuple(None if m is None else m.clone() for m in moving)
-        self.fixed = {name: _copied(value) for name, value in fixed.items()}
+        # Inference mode's tensors may not be written to outside of it, and a recording outlives the run it was made in.
+        with torch.inference_mode(False), torch.no_grad():
+            self.moving = tuple(None if m is None else m.clone() for m in moving)
+            self.fixed = {name: _copied(value) for name, value in fixed.items()}
         self.source = fixed
         self.outputs, self.run = record(function, self.moving, self.fixed)
 
@@ -185,4 +232,4 @@ def compiled_decoder(autoencoder: Any, fast: Fast) -> None:
     if not isinstance(autoencoder, nn.Module) or next(autoencoder.parameters(), None) is None:
         return
     plain = type(autoencoder).decode.__get__(autoencoder)  # type: ignore[attr-defined]
-    autoencoder.decode = torch.compile(plain, dynamic=False) if fast.compile else plain  # type: ignore[assignment]
+    autoencoder.decode = compiled(plain, fast.backend) if fast.compile else plain  # type: ignore[assignment]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
 from zoo.record import RECORD_KEY, read_record
+from zoo.schema.files import atomic
 
 __all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -80,18 +80,15 @@ class Generation:
         entries = self.record.get("images", [])
         records = [{**shared, "images": entries if grid else entries[i : i + 1]} for i in range(len(files))]
         for file, picture, record in zip(files, pictures, records, strict=True):
-            temporary = file.with_name(f".{file.name}.tmp")
+            information = PngInfo()
+            information.add_itxt(RECORD_KEY, json.dumps(record))
+            kind = Image.registered_extensions()[file.suffix.lower()]
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                information = PngInfo()
-                information.add_itxt(RECORD_KEY, json.dumps(record))
-                picture.save(temporary, format=Image.registered_extensions()[file.suffix.lower()], pnginfo=information)
-                temporary.replace(file)
+                with atomic(file) as place:
+                    picture.save(place, format=kind, pnginfo=information)
             except OSError as error:
                 raise ZooError(f"'{file}' can't be written: {error.strerror or error}; choose another place") from error
-            finally:
-                with suppress(OSError):
-                    temporary.unlink()
         return files
 
 

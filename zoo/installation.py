@@ -47,9 +47,11 @@ def versions() -> dict[str, str | None]:
 
 
 def devices() -> list[dict[str, Any]]:
-    """What pictures can be drawn on; where torch itself fails, one entry says why."""
+    """What images can be drawn on, and which of it `auto` is; where torch itself fails, one entry says why."""
     try:
         import torch
+
+        from zoo.device import best
 
         found = [{"device": "cpu", "what": f"{platform.machine()}, {torch.get_num_threads()} threads"}]
         for i in range(torch.cuda.device_count()):
@@ -57,6 +59,7 @@ def devices() -> list[dict[str, Any]]:
             found.append({"device": f"cuda:{i}", "what": f"{about.name}, {about.total_memory / 2**30:.0f} GiB"})
         if torch.backends.mps.is_available():
             found.append({"device": "mps", "what": "Apple's GPU"})
+        found.append({"device": "auto", "what": str(best())})
         return found
     except Exception as error:  # a torch that can't be imported is what a doctor is asked about
         reason = str(error).splitlines()[0] if str(error) else ""

@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import __version__, tasks
+from zoo import __version__
 from zoo.arrays import ArrayGeneration
+from zoo.device import resolve
 from zoo.errors import ConfigError, NumericError, UsageError
 from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
-from zoo.request import Request, read_request
+from zoo.images.given import hash_of
+from zoo.request import Request, read_request, whole_number
 from zoo.safety import SafetyCheck
 from zoo.stage import Stage
 from zoo.stage_run import StageRun, dtype_of
@@ -81,7 +83,11 @@ class Pipeline:
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
-        """Move every network; returns this pipeline. Samples stay float32 whatever the networks' dtype."""
+        """Move every network, to the best device there is with `auto`; returns this pipeline.
+
+        Samples stay float32 whatever the networks' dtype.
+        """
+        device = None if device is None else resolve(device)
         for module in self.modules():
             module.to(device=device, dtype=dtype)
         if self.fast != Fast():
@@ -181,9 +187,8 @@ class Pipeline:
             steps=steps, guidance=guidance, image=image, mask=mask, strength=strength, noise=noise,
         )  # fmt: skip
         runs = self._runs(run, request)
-        total, batch = len(request.samples), len(request.samples) if batch_size is None else batch_size
-        if batch < 1:
-            raise UsageError(f"batch_size is {batch_size}; give 1 or more")
+        total = len(request.samples)
+        batch = total if batch_size is None else whole_number("batch_size", batch_size, "1 or more")
         parts = [slice(i, min(i + batch, total)) for i in range(0, total, batch)]
         whole, done = sum(len(r.table) for r in runs) * len(parts), 0
         samples, pictures = [], []
@@ -207,16 +212,17 @@ class Pipeline:
                 raise NumericError(f"the {who} of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
             samples.append(x.cpu())
             pictures.append(run[-1].finished(pixels).cpu())
-        tensor = torch.cat(pictures)
+        with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
+            tensor, drawn = torch.cat(pictures).clone(), torch.cat(samples).clone()
         if request.extent is not None:
             record = self._record(request, runs, batch, None, time.perf_counter() - begun)
-            return ArrayGeneration(samples=torch.cat(samples), arrays=tensor, values=run[-1].values, record=record)
+            return ArrayGeneration(samples=drawn, arrays=tensor, values=run[-1].values, record=record)
         if request.mask is not None and request.image is not None and not request.measured:
             # Latents can't hold the known part to the pixel; the picture itself can.
             tensor = torch.lerp(request.image * 0.5 + 0.5, tensor, request.mask)
         tensor, verdicts = self._checked(tensor)
         record = self._record(request, runs, batch, verdicts, time.perf_counter() - begun)
-        return Generation(samples=torch.cat(samples), tensor=tensor, record=record)
+        return Generation(samples=drawn, tensor=tensor, record=record)
 
     def _count(self, stages: int | None) -> int:
         if stages is None:
@@ -271,7 +277,7 @@ class Pipeline:
                 "size": request.size, "steps": request.steps, "guidance": request.guidance,
                 "strength": request.strength if request.image is not None else None, "batch_size": batch,
             },
-            "inputs": {k: tasks.hash_of(_shared(v)) for k, v in inputs.items() if v is not None},
+            "inputs": {k: hash_of(_shared(v)) for k, v in inputs.items() if v is not None},
             "stages": [
                 {"name": r.stage.name, "evaluations": r.table.evaluations}
                 | ({"augmentation": r.stage.augmentation} if r.stage.enlarges else {})

@@ -20,13 +20,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zoo import __version__, tasks
+from zoo import __version__
 from zoo.arrays import ArrayGeneration
 from zoo.comparison.sides import as_it_ran, block
 from zoo.config.cards import read_card
 from zoo.data.arrays import read_npy
+from zoo.device import AUTO, resolve
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
+from zoo.images.decode import LARGEST_PICTURE
+from zoo.images.given import hash_of, read_image, read_mask
 from zoo.noise import AddressedNoise, Renumbered
 from zoo.pipeline import Pipeline, Progress
 from zoo.record import check_whole, read_record
@@ -150,8 +153,8 @@ def _pixels(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8."""
     try:
         with Image.open(path) as picture:
-            if picture.width * picture.height > tasks.LARGEST_PICTURE:
-                raise UsageError(f"'{path}' has over {tasks.LARGEST_PICTURE} pixels, more than zoo's pictures")
+            if picture.width * picture.height > LARGEST_PICTURE:
+                raise UsageError(f"'{path}' has over {LARGEST_PICTURE} pixels, more than zoo's pictures")
             return np.asarray(picture.convert("RGB"))
     except ZooError:
         raise
@@ -199,8 +202,8 @@ def _expected_size(record: Mapping[str, Any], images: Sequence[Any], source: str
         raise _not_ours(source, "it states no size in pixels")
     if len(images) == 1:
         return pixels[0], pixels[1]
-    if len(images) * pixels[0] * pixels[1] > tasks.LARGEST_PICTURE:
-        raise _not_ours(source, f"it speaks of over {tasks.LARGEST_PICTURE} pixels")
+    if len(images) * pixels[0] * pixels[1] > LARGEST_PICTURE:
+        raise _not_ours(source, f"it speaks of over {LARGEST_PICTURE} pixels")
     width, height = sheet([Image.new("1", (pixels[1], pixels[0]))] * len(images)).size
     return height, width
 
@@ -222,6 +225,7 @@ def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list
             torch.empty(0, device=place)
         except (RuntimeError, AssertionError):
             place = "cpu"
+    place = str(resolve(place)) if place == AUTO else place
     return place, [] if place == recorded else [f"it was drawn on {recorded[:40]}, and now on {place}"]
 
 
@@ -272,12 +276,12 @@ def _draw(
         pixels = None if asked.get("size") is None else lay_out(pipe.stages, _pair(asked["size"]))[-1]
         sizes, size = lay_out(pipe.stages, pixels), pixels
         given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
-    for what, value, read in (("image", image, _as_image), ("mask", mask, tasks.read_mask)):
+    for what, value, read in (("image", image, _as_image), ("mask", mask, read_mask)):
         if what not in inputs and value is not None:
             raise UsageError(f"it was drawn without one; leave --{what} out")
         if what in inputs and value is None:
             raise UsageError(f"it was made from a picture or mask that was not given; give the same with --{what}")
-        if what in inputs and tasks.hash_of(read(value, size=given)) != inputs[what]:
+        if what in inputs and hash_of(read(value, size=given)) != inputs[what]:
             raise UsageError(f"the {what} given isn't the one that it was drawn with (its hash differs); give that one")
     prompts = [entry["prompt"] for entry in images]
     negative = [entry["negative"] for entry in images]
@@ -296,7 +300,7 @@ def _draw(
 
 
 def _as_image(value: Any, *, size: tuple[int, int]) -> torch.Tensor:
-    return tasks.read_image(value, size=size, count=1)
+    return read_image(value, size=size, count=1)
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -1,21 +1,31 @@
-"""One call of a pipeline, checked and laid out before any network runs."""
+"""One call of a pipeline, checked and laid out before any network runs.
+
+| task | the run starts | and on the way |
+|---|---|---|
+| text to image | at t = 1, from noise | |
+| image to image | at t = strength, from the noised image (SDEdit: Meng et al. 2022) | |
+| inpainting | at t = strength (1 by default) | x0 is known outside the mask (`zoo.guidance.mask`) |
+| a measured image | at t = 1, from noise | samples are held to it (`zoo.guidance.posterior`) |
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
 
-from zoo import tasks
 from zoo.errors import UsageError
 from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
+from zoo.images.given import read_image, read_mask
 from zoo.noise import AddressedNoise, FixedNoise
 from zoo.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.types import Conditioner, NoiseSource
 
+LARGEST_GUIDANCE = 1000.0  # beyond it float32 has no digits left for the sample
 REFINE_STRENGTH = 0.6  # of image to image, where none is given
 
 
@@ -47,10 +57,9 @@ def read_request(
 ) -> Request:  # fmt: skip
     """A call of the stages that run; UsageError, with the mend, for one they can't do."""
     asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise UsageError(f"n is {n!r}; give the number of pictures a prompt, 1 or more")
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise UsageError(f"steps is {steps!r}; give 1 or more")
+    n = whole_number("n", n, "the number of images a prompt, 1 or more")
+    steps = None if steps is None else whole_number("steps", steps, "1 or more")
+    guidance = _read_guidance(guidance)
     if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
         raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
     array = stages[0].extent is not None
@@ -65,7 +74,8 @@ def read_request(
     if isinstance(noise, (Tensor, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     else:
-        source = AddressedNoise(seed) if noise is None else noise
+        plain = int(seed) if isinstance(seed, Integral) and not isinstance(seed, bool) else seed  # for the record
+        source = AddressedNoise(plain) if noise is None else noise
     count = len(asked) * n
     extent = stages[0].axes(size) if array else None
     sizes = [] if array else lay_out(stages, size)
@@ -84,9 +94,24 @@ def read_request(
         labels=[c for c in classes for _ in range(n)], samples=list(range(count)),
         size=None if size is None else extent or sizes[-1], extent=extent, sizes=sizes, smalls=smalls, steps=steps,
         guidance=guidance, source=source, strength=strength, measured=posterior is not None,
-        image=None if image is None else tasks.read_image(image, size=given, count=count),
-        mask=None if mask is None else tasks.read_mask(mask, size=given),
+        image=None if image is None else read_image(image, size=given, count=count, each=n),
+        mask=None if mask is None else read_mask(mask, size=given),
     )  # fmt: skip
+
+
+def whole_number(name: str, value: Any, wanted: str) -> int:
+    """A whole number from 1 up, numpy's too; UsageError says what is wanted."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise UsageError(f"{name} is {value!r}; give {wanted}")
+    return int(value)
+
+
+def _read_guidance(guidance: Any) -> float | None:
+    if guidance is None:
+        return None
+    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not abs(float(guidance)) <= LARGEST_GUIDANCE:
+        raise UsageError(f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}")
+    return float(guidance)
 
 
 def hears(conditioner: Conditioner) -> str:
@@ -162,6 +187,6 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
             "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1"
         )
     strength = (REFINE_STRENGTH if mask is None else 1.0) if strength is None else strength
-    if not 0.0 < strength <= 1.0:
-        raise UsageError(f"strength is {strength}; give more than 0 (keep the image) and at most 1 (draw anew)")
-    return strength if image is not None else 1.0
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < float(strength) <= 1.0:
+        raise UsageError(f"strength is {strength!r}; give more than 0 (keep the image) and at most 1 (draw anew)")
+    return float(strength) if image is not None else 1.0

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo import tasks
 from zoo.errors import UsageError
 from zoo.guidance.interval import at_scale
 from zoo.guidance.mask import Mask
 from zoo.guidance.posterior import with_picture
+from zoo.images.given import latent_mask
 from zoo.low_res import GaussianAugmentation
 from zoo.noise import bound
 from zoo.request import Request, hears
@@ -54,7 +54,7 @@ class StageRun:
         mask: Mask | None = None
         if self.number == 0 and request.image is not None and request.measured:
             x = scale * eps
-            known = None if request.mask is None else 1.0 - tasks.latent_mask(request.mask, factor).to(device)
+            known = None if request.mask is None else 1.0 - latent_mask(request.mask, factor).to(device)
             picture = request.image[part].to(device)
             of_picture = (shape[0], shape[1], shape[2])
             guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
@@ -63,7 +63,7 @@ class StageRun:
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
             x = begin.alpha * known + begin.sigma * eps
             if request.mask is not None:
-                free = tasks.latent_mask(request.mask, factor).to(device)
+                free = latent_mask(request.mask, factor).to(device)
                 mask = Mask(x0=known, known=1.0 - free)
                 guidance.append(mask)
                 if request.strength == 1.0:

@@ -1,7 +1,6 @@
 """The KL autoencoder against diffusers' AutoencoderKL with the same weights, and against CompVis' recorded outputs."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL as TheirAutoencoderKL
 from safetensors.torch import load_file
 
+from tests import golden_sets
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.autoencoders import kl
 from zoo.autoencoders.kl import AutoencoderKL
@@ -26,7 +26,7 @@ CONFIGS = {
         "channels": 8, "z_channels": 8, "width": 16, "mult": (1, 2), "blocks": 1, "attention_levels": (1,), "groups": 8,
     },
 }  # fmt: skip
-GOLDEN = Path(__file__).parents[1] / "golden" / "ldm" / "autoencoder_kl_f2"
+RECORDED = "ldm/autoencoder_kl_f2"
 
 
 def pair(name, *, dtype=torch.float64):
@@ -115,18 +115,20 @@ def test_comparison_fails_when_one_switch_is_flipped(flip, monkeypatch):
 
 
 def recorded(dtype):
-    said = json.loads((GOLDEN / "config.json").read_text())["constructor"]
+    folder = golden_sets.folder(RECORDED)
+    said = json.loads((folder / "config.json").read_text())["constructor"]
     inner = said["ddconfig"]
     with torch.device("meta"):
         model = AutoencoderKL(
             channels=said["embed_dim"], z_channels=inner["z_channels"], width=inner["ch"], mult=inner["ch_mult"],
             blocks=inner["num_res_blocks"], image_channels=inner["in_channels"],
         )  # fmt: skip
-    state = torch.load(GOLDEN / "model.ckpt", weights_only=True)["state_dict"]
+    state = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
     load_strict(model, state, what="the recorded weights", other=["loss."], dtype=dtype)
-    return model.eval(), load_file(GOLDEN / "io.safetensors")
+    return model.eval(), load_file(folder / "io.safetensors")
 
 
+@pytest.mark.gold(RECORDED)
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-4), (torch.float64, 1e-5)])
 @torch.no_grad()
 def test_autoencoder_gives_what_the_original_code_gave(dtype, close):
@@ -139,6 +141,7 @@ def test_autoencoder_gives_what_the_original_code_gave(dtype, close):
     assert relative(model.decode(io["mode"]), io["decoded"]) < close
 
 
+@pytest.mark.gold(RECORDED)
 @pytest.mark.parametrize("flip", [norm_eps, downsample_padding, upsample_mode], ids=lambda f: f.__name__)
 @torch.no_grad()
 def test_recorded_outputs_tell_a_flipped_switch(flip, monkeypatch):

@@ -1,30 +1,29 @@
 """The VQ autoencoder against CompVis' recorded outputs."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import golden_sets
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.autoencoders.vq import AutoencoderVQ
 from zoo.checkpoints.files import load_strict
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "ldm" / "autoencoder_vq"
-
 
 def recorded(dtype):
-    said = json.loads((GOLDEN / "config.json").read_text())["constructor"]
+    folder = golden_sets.folder("ldm/autoencoder_vq")
+    said = json.loads((folder / "config.json").read_text())["constructor"]
     inner = said["ddconfig"]
     with torch.device("meta"):
         model = AutoencoderVQ(
             channels=said["embed_dim"], z_channels=inner["z_channels"], codes=said["n_embed"], width=inner["ch"],
             mult=inner["ch_mult"], blocks=inner["num_res_blocks"],
         )  # fmt: skip
-    state = torch.load(GOLDEN / "model.ckpt", weights_only=True)["state_dict"]
+    state = torch.load(folder / "model.ckpt", weights_only=True)["state_dict"]
     load_strict(model, state, what="the recorded weights", other=["loss."], dtype=dtype)
-    return model.eval(), load_file(GOLDEN / "io.safetensors")
+    return model.eval(), load_file(folder / "io.safetensors")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

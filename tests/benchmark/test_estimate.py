@@ -84,7 +84,7 @@ def test_what_cannot_be_told_has_a_reason(monkeypatch):
     found = estimate(suite([{"model": "tiny"}]))
     assert (found["seconds"], found["reason"]) == (None, "no row of it can be measured here")
     assert list(found["reasons"].values()) == ["no cpu"]
-    compared: Any = SimpleNamespace(kind="diffusers")
+    compared: Any = SimpleNamespace(kind="diffusers", rows=())
     assert "kind diffusers" in estimate(compared)["reason"]
 
 

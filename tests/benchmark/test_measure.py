@@ -112,3 +112,4 @@ def test_agreement_is_judged_in_float32_alone():
 def test_the_machines_peak_is_a_positive_rate():
     found = machine.peak("cpu", "float32", seconds=0.01)
     assert found["tflops"] == max(found["matmul_tflops"], found["convolution_tflops"]) > 0
+    assert found["copy_gigabytes_per_second"] > 0

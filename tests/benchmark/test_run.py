@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.benchmark import machine, metric_libraries, metrics, pipelines, record, run
+from zoo.benchmark import machine, measure, metric_libraries, metrics, pipelines, record, run
 from zoo.benchmark.run import run_suite
 from zoo.benchmark.suite import read_suite
 from zoo.errors import UsageError
@@ -275,9 +275,9 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
     asked, real = [], zoo.pipeline.Pipeline.__call__
 
     def seen(self, *words, **named):
-        if named.get("batch_size") is not None:  # of judging
-            asked.append((named["batch_size"], named["labels"]))
-            if named["batch_size"] > 1:
+        if named.get("noise") is not None:  # of judging
+            asked.append(named["labels"])
+            if len(named["labels"]) > 1:
                 raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, *words, **named)
 
@@ -289,17 +289,17 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
         "include": [{"model": "class2img", "steps": 1, "batch": 4}],
     })  # fmt: skip
     (row,) = run_suite(suite, folder=tmp_path / "out", data=str(data))[0]["rows"]
-    assert sorted(asked[0][1]) == ["flags"] * 4 + ["symbols"] * 8
+    assert sorted(label for one in asked if len(one) == 1 for label in one) == ["flags"] * 4 + ["symbols"] * 8
     assert row["quality"]["labels"] == "'group' of the split's rows"
     # Memory that runs out halves this batch as well, and the row says so.
-    assert [batch for batch, _ in asked] == [4, 2, 1]
+    assert [len(one) for one in asked] == [4, 2] + [1] * 12
     assert (row["run"]["batch"], row["quality"]["batch"]) == (4, 1)
     assert row["notes"] == ["judged by pictures drawn 1 at a time, since 4 had no memory"]
     assert row["quality"]["values"]
 
 
 def test_a_row_that_cannot_be_judged_keeps_its_speed(tmp_path, data, monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise zoo.errors.NumericError("the network gave NaN")
 
     monkeypatch.setattr("zoo.benchmark.quality.Judges.__call__", broken)
@@ -417,3 +417,112 @@ def test_a_group_is_measured_before_it_is_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "peak", lambda *_: EXAMPLE["peaks"]["cpu/float32"])
     made, _ = run_suite(suite, folder=tmp_path, resume=True)
     assert [r["quality"]["reason"] for r in made["rows"]] == ["random weights: speed only"]
+
+
+def test_rows_of_several_kinds_share_a_record(tmp_path):
+    suite = tiny([{"model": "tiny", "steps": 1}, {"model": "tiny", "steps": 1, "kind": "checks", "check": "images"}])
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert [(r["kind"], r["status"]) for r in made["rows"]] == [("pipelines", "measured"), ("checks", "measured")]
+    assert made["rows"][1]["check"]["agrees"] is True
+    assert made["rows"][1]["speed"] is None
+    assert made["rows"][0]["id"] != made["rows"][1]["id"]
+    assert record.gaps(made) == []
+
+
+def test_rows_without_time_are_not_reached_and_come_first_when_resumed_or_told(tmp_path, monkeypatch):
+    rows = [{"model": "tiny", "steps": n, "kind": "checks", "check": "images"} for n in (1, 2, 3)]
+    clock, order = [0.0], []
+    monkeypatch.setattr(run, "perf_counter", lambda: clock[0])
+
+    def checked(made, given):
+        order.append(given[0].asked.steps)
+        doing = json.loads(next(tmp_path.glob("**/*.json")).read_text())["run"]["doing"]
+        assert doing["rows"] == [given[0].id]  # whoever watches the process knows what it is at
+        made.record["rows"].append(record.row_of(given[0], "measured") | {"quality": record.quality("a check")})
+        clock[0] += 10.0
+
+    monkeypatch.setattr("zoo.benchmark.checks.compare", checked)
+    first, _ = run_suite(tiny(rows), folder=tmp_path / "a", seconds=15.0)
+    assert [r["status"] for r in first["rows"]] == ["measured", "measured", "not reached"]
+    assert first["rows"][2]["reason"] == run.NOT_REACHED
+    assert first["run"]["complete"] is False
+    assert record.gaps(first) == []
+    again, _ = run_suite(tiny(rows), folder=tmp_path / "a", resume=True)
+    assert [r["status"] for r in again["rows"]] == ["measured"] * 3
+    assert (again["run"]["complete"], again["run"]["doing"]) == (True, None)
+    assert order == [1, 2, 3]
+    # Another run begins with what an earlier one didn't reach.
+    order.clear()
+    for file in tmp_path.glob("**/*.json"):
+        file.unlink()
+    run_suite(tiny(rows), folder=tmp_path / "b", after=first)
+    assert order == [3, 1, 2]
+
+
+def test_a_deadline_takes_no_more_than_the_later_rounds(monkeypatch):
+    ran = []
+    one = measure.Timed(id="a", call=ran.append, device="cpu", batch=1)
+    measure.rounds([one], 10, until=0.0)
+    assert len(one.seconds) == measure.LEAST_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "agrees"),
+    [(0.0, "measured", True), (1.9 / 255, "measured", True), (2.2 / 255, "measured", False),
+     (float("nan"), "measured", False)],
+)  # fmt: skip
+def test_a_check_of_images_agrees_within_two_grey_levels(change, status, agrees, tmp_path, monkeypatch):
+    from zoo.benchmark import checks
+
+    real = checks.distance
+
+    def moved(drawn, expected):
+        other = drawn.clone()
+        other[0, 0, 0, 0] += change
+        return real(other, expected)
+
+    monkeypatch.setattr(checks, "distance", moved)
+    made, _ = run_suite(tiny([{"model": "tiny", "kind": "checks", "check": "images"}]), folder=tmp_path)
+    (row,) = made["rows"]
+    assert (row["status"], row["check"]["agrees"]) == (status, agrees)
+    assert bool(checks.disagreements(made)) is not agrees
+
+
+def test_checks_that_cannot_be_made_here_say_why(tmp_path):
+    suite = tiny([
+        {"model": "tiny", "kind": "checks", "check": "memory"},
+        {"model": "tiny", "kind": "checks", "check": "images", "fast": {"graphs": True}},
+        {"model": "timm", "kind": "checks", "check": "features"},
+    ])  # fmt: skip
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert [r["status"] for r in made["rows"]] == ["unavailable"] * 3
+    assert all(r["reason"] for r in made["rows"])
+
+
+def test_training_is_checked_by_its_first_loss_and_by_a_resume(tmp_path, monkeypatch):
+    from zoo.benchmark import checks
+
+    suite = tiny([{"model": "tiny-recipe", "kind": "checks", "check": "training"}])
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert made["rows"][0]["check"]["agrees"] is True
+    monkeypatch.setattr(checks, "_weights_apart", lambda one, other: 1e-3)
+    made, _ = run_suite(suite, folder=tmp_path / "other")
+    assert made["rows"][0]["check"]["agrees"] is False
+
+
+def test_samples_are_drawn_as_time_allows_and_hits_have_captions_of_their_own(tmp_path, data):
+    lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    lines = [{**line, "split": "test" if i < 6 else "val"} for i, line in enumerate(lines)]
+    (data / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    suite = read_suite({
+        "schema": "zoo.suite/1", "settings": {"repeats": 1, "sheets": False, "quality": {
+            "samples": 30, "least": 4, "metrics": ["fd"], "reference": "test",
+            "hit_split": "val", "hit_samples": 3,
+        }},
+        "include": [{"model": "latent-text2img", "steps": 1, "batch": 2, "seconds": 1e-3}],
+    })  # fmt: skip
+    made, path = run_suite(suite, folder=tmp_path / "out", data=str(data))
+    found = made["rows"][0]["quality"]["values"]
+    assert [(v["n"], v["reference"]["split"]) for v in found.values()] == [(4, "test"), (3, "val")]
+    assert made["rows"][0]["quality"]["samples"] == []
+    assert not list(path.parent.glob("*.png"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -150,3 +152,33 @@ def test_a_row_whose_weights_are_missing_is_kept_with_the_reason(monkeypatch):
     row = read_suite(suite()).rows[0]
     assert row.config is None
     assert "is missing" in row.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"matrix": 5}, "matrix is 5; write a list"), ({"include": {"model": "latent-text2img"}}, "include is"),
+        ({"exclude": 7}, "exclude is 7"), ({"matrix": [5]}, "matrix.0 is 5"), ({"include": [7]}, "include.0 is 7"),
+        ({"matrix": [{"model": "latent-text2img", "batch": 10**12}]}, "batch is 1000000000000"),
+        ({"matrix": [{"model": "latent-text2img", "size": 10**9}]}, "size is 1000000000"),
+        ({"matrix": [{"model": "latent-text2img", "guidance": 1e30}]}, "guidance is 1e"),
+        ({"matrix": [{"model": "latent-text2img", "guidance": float("nan")}]}, "guidance is nan"),
+        ({"matrix": [{"model": "latent-text2img", "seconds": 0}]}, "seconds is 0"),
+        ({"matrix": [{"model": "latent-text2img", "kind": "speed"}]}, "speed"),
+        ({"matrix": [{"model": "latent-text2img", "check": "images"}]}, "kind checks"),
+        ({"matrix": [{"model": "latent-text2img", "kind": "checks"}]}, "kind checks"),
+        ({"matrix": [{"model": "latent-text2img", "kind": "checks", "check": "all"}]}, "all"),
+        ({"settings": {"quality": {"metrics": "fd"}}}, "metrics is 'fd'"),
+        ({"settings": {"sheets": 1}}, "sheets is 1"),
+    ],
+)  # fmt: skip
+def test_odd_values_are_typed_refusals(change, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_suite(suite(**change))
+
+
+def test_rows_are_counted_before_they_are_written_out():
+    matrix = [{"model": "latent-text2img", "batch": list(range(1, 200)), "steps": list(range(1, 200)),
+               "size": list(range(1, 400))}]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"asks for 15800799 rows"):
+        read_suite(suite(matrix=matrix))

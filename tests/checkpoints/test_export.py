@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.networks.random_weights import randomise
@@ -18,7 +18,7 @@ from zoo.checkpoints.export import export_diffusers
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
 from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import ConfigError, UsageError, ZooError
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.networks.unet import UNet
 from zoo.noise import AddressedNoise
@@ -260,3 +260,14 @@ def test_an_empty_folder_is_filled_and_a_crash_leaves_nothing(tmp_path, monkeypa
     assert {p.name for p in target.iterdir()} == {
         "README.md", "model_index.json", "scheduler", "text_encoder", "tokenizer", "unet", "vae",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [SafetensorError("I/O error: No space left on device"), OSError(28, "No space left")])
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(error, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(export, "save_file", full)
+    with pytest.raises(ZooError, match=r"can't be written: .*No space left.*; make room"):
+        export_diffusers(make(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -1,17 +1,17 @@
 """Score SDE's NCSNpp, read into zoo's `song-unet`, gives what it gave.
 
-tests/golden/score_sde/*/config.json says how that was recorded.
+The config.json of each recording says how it was made.
 """
 
 import gzip
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load, load_file
 
+from tests import golden_sets
 from tests.networks.random_weights import relative
 from zoo.checkpoints.files import load_strict
 from zoo.checkpoints.score_sde_layout import averaged_tensors, song_tensors_from_score_sde
@@ -22,17 +22,21 @@ from zoo.parameterization import Eps
 from zoo.schedules import VESchedule, VPSDESchedule
 from zoo.types import Condition, Step, StepTable
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "score_sde"
-NAMES = ("ncsnpp_skip_ve", "ncsnpp_skip_vp")
+SKIP_VE, SKIP_VP = "score_sde/ncsnpp_skip_ve", "score_sde/ncsnpp_skip_vp"
+VE, VP = "score_sde/ncsnpp_ve", "score_sde/ddpmpp_vp"  # in files as Song et al. publish them, with averages
 ENCODERS = {"none": "standard", "residual": "residual", "input_skip": "skip"}
 DECODERS = {"none": "standard", "output_skip": "skip"}
 
 
 def recorded(name):
     """(the original's config, its weights, inputs and outputs)."""
-    said = json.loads((GOLDEN / name / "config.json").read_text())["constructor"]["config"]
-    weights = load(gzip.decompress((GOLDEN / name / "weights.safetensors.gz").read_bytes()))
-    return said, weights, load_file(GOLDEN / name / "io.safetensors")
+    folder = golden_sets.folder(name)
+    said = json.loads((folder / "config.json").read_text())["constructor"]["config"]
+    if (folder / "checkpoint.pth").exists():
+        weights = averaged_tensors(torch.load(folder / "checkpoint.pth", weights_only=True))
+    else:
+        weights = load(gzip.decompress((folder / "weights.safetensors.gz").read_bytes()))
+    return said, weights, load_file(folder / "io.safetensors")
 
 
 def song(name, *, dtype=torch.float64, taps=None, sde=None):
@@ -57,13 +61,13 @@ def apart(name, **changes):
     """How far the network's eps is from the original's, whose score is -eps / sigma."""
     network, io = song(name, **changes)
     x, labels, out = io["x"], io["labels"], io["out"]
-    if name.endswith("vp"):  # divided by sigma outside of the network
+    if name.endswith("_vp"):  # divided by sigma outside of the network
         return relative(network(x, labels), out)
     # Data in [0, 1] and noise of sigma are, in [-1, 1], noise of twice that.
     return relative(network(2.0 * x - 1.0, (2.0 * labels).log() / 4.0), -out * labels.view(-1, 1, 1, 1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", golden_sets.cases(SKIP_VE, SKIP_VP, VE, VP))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_gives_what_song_et_als_code_gave(name, dtype):
     assert apart(name, dtype=dtype) < 1e-5
@@ -71,12 +75,15 @@ def test_it_gives_what_song_et_als_code_gave(name, dtype):
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [
-        ("ncsnpp_skip_ve", {"taps": [1, 1]}),
-        ("ncsnpp_skip_ve", {"taps": [1, 2, 2, 1]}),
-        ("ncsnpp_skip_ve", {"sde": "vp"}),
-        ("ncsnpp_skip_vp", {"taps": [1, 3, 3, 1]}),
-    ],
+    golden_sets.cases(
+        (SKIP_VE, {"taps": [1, 1]}),
+        (SKIP_VE, {"taps": [1, 2, 2, 1]}),
+        (SKIP_VE, {"sde": "vp"}),
+        (SKIP_VP, {"taps": [1, 3, 3, 1]}),
+        (VE, {"taps": [1, 1]}),
+        (VE, {"sde": "vp"}),
+        (VP, {"taps": [1, 3, 3, 1]}),
+    ),
 )
 def test_what_tensors_dont_show_is_seen_in_the_output(name, wrong):
     assert apart(name, **wrong) > 1e-3
@@ -84,16 +91,18 @@ def test_what_tensors_dont_show_is_seen_in_the_output(name, wrong):
 
 @pytest.mark.parametrize(
     ("name", "schedule", "time_input"),
-    [
-        ("ncsnpp_skip_ve", VESchedule(sigma_min=0.02, sigma_max=100.0), "log-sigma-quarter"),
-        ("ncsnpp_skip_vp", VPSDESchedule(), "t999"),
-    ],
+    golden_sets.cases(
+        (SKIP_VE, VESchedule(sigma_min=0.02, sigma_max=100.0), "log-sigma-quarter"),
+        (SKIP_VP, VPSDESchedule(), "t999"),
+        (VE, VESchedule(sigma_min=0.02, sigma_max=100.0), "log-sigma-quarter"),
+        (VP, VPSDESchedule(), "t999"),
+    ),
 )
 def test_a_denoiser_of_it_says_the_originals_score(name, schedule, time_input):
     network, io = song(name)
     denoiser = Denoiser(network=network, schedule=schedule, parameterization=Eps(), time_input=time_input)
     for row, told in enumerate(io["labels"].tolist()):
-        ve = name.endswith("ve")
+        ve = name.endswith("_ve")
         t = float(schedule.t_from_log_snr(-2.0 * math.log(2.0 * told))) if ve else told / 999.0
         alpha, sigma = (float(v) for v in schedule(t))
         step = Step(index=0, t=t, alpha=alpha, sigma=sigma, t_next=0.0, alpha_next=1.0, sigma_next=0.0)
@@ -104,7 +113,7 @@ def test_a_denoiser_of_it_says_the_originals_score(name, schedule, time_input):
 
 
 def test_averaged_weights_are_named_as_the_raw_ones():
-    weights = recorded("ncsnpp_skip_ve")[1]
+    weights = recorded(SKIP_VE)[1]
     raw = {f"module.{n}": torch.zeros_like(t) for n, t in weights.items()}
     raw = {"module.sigmas": torch.ones(5), **raw, "module.all_modules.0.W": weights["all_modules.0.W"]}
     averages = [t for n, t in weights.items() if n != "all_modules.0.W"]
@@ -135,13 +144,11 @@ def without(weights, *beginnings):
 )
 def test_tensors_of_another_layout_are_refused(change, said):
     with pytest.raises(WeightsError, match=said):
-        song_tensors_from_score_sde(
-            change(recorded("ncsnpp_skip_ve")[1]), resolution=8, resample_filter=(1, 3, 3, 1), sde="ve"
-        )
+        song_tensors_from_score_sde(change(recorded(SKIP_VE)[1]), resolution=8, resample_filter=(1, 3, 3, 1), sde="ve")
 
 
 def test_what_cant_be_is_refused():
-    vp = recorded("ncsnpp_skip_vp")[1]
+    vp = recorded(SKIP_VP)[1]
     with pytest.raises(WeightsError, match="say vp"):
         song_tensors_from_score_sde(vp, resolution=8, resample_filter=(1, 1), sde="ve")
     with pytest.raises(WeightsError, match="resolution is 9"):

@@ -124,3 +124,10 @@ def test_the_fast_path_is_an_option_and_in_the_record(here):
     assert abs(fast - slow).max() <= 1
     assert read_record(here / "fast.png")["fast"]["precompute"] is True
     assert "fast" not in read_record(here / "slow.png")
+
+
+@pytest.mark.parametrize("name", ["a" * 252 + ".png", "ä" * 126 + ".png"])
+def test_a_name_that_is_too_long_is_told_before_the_run(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("zoo.build", None)  # nothing is loaded
+    assert run(["generate", "red apple, 3d style", "-o", str(tmp_path / name)]) == 2
+    assert "choose a shorter one" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """`zoo list`, `describe`, `check`: what they print, what they refuse, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import yaml
 
 from tests.config import toys
 from zoo import registry as registry_module
-from zoo.cli.main import VERBS, run
+from zoo.cli.main import VERBS, Terminated, run
 from zoo.config import check as check_module
 from zoo.config import describe as describe_module
 
@@ -127,6 +128,7 @@ def test_a_traceback_is_shown_with_debug_only(mine, capsys):
     ("failure", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(), 143, "ended by the system"),
         (RuntimeError("boom"), 1, "unexpected RuntimeError: boom"),
         (PermissionError(13, "Permission denied", "out.png"), 1, "Permission denied 'out.png'"),
     ],
@@ -167,3 +169,13 @@ def test_version_and_help_name_the_verbs():
     assert "Usage" in bare.stdout + bare.stderr
     assert bare.stderr == ""
     assert bare.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["list"], 0), (["describe", "schedule/ve"], 0), (["describe", "sampler/é"], 2)]
+)
+def test_an_ascii_terminal_is_written_to(arguments, code):
+    ascii = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "zoo", *arguments], capture_output=True, env=ascii)
+    assert done.returncode == code
+    assert b"unexpected" not in done.stderr

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from zoo.data.captions import caption, style_of
-from zoo.data.decode import FORMATS, open_picture
 from zoo.data.draws import stream
-from zoo.data.image_folder import ImageFolder
+from zoo.data.image_folder import LONGEST_LINE, FolderSource, ImageFolder
 from zoo.errors import UsageError
+from zoo.images.decode import FORMATS, open_picture
 
 
 def png(color=(200, 10, 10), size=(20, 20), mode="RGB"):
@@ -147,3 +150,66 @@ def test_a_photograph_lies_as_its_camera_says():
     out = io.BytesIO()
     Image.new("RGB", (8, 4)).save(out, "JPEG", exif=exif)
     assert open_picture(out.getvalue(), name="a", where="b").size == (4, 8)
+
+
+def write_metadata(folder, data: bytes):
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "a.png")
+    (folder / "metadata.jsonl").write_bytes(data)
+    return str(folder)
+
+
+CAFE = '{"file_name": "a.png", "text": "café, flat style"}\n'
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_mark_of_byte_order_costs_no_row(zipped, tmp_path):
+    path = write_metadata(tmp_path / "d", b"\xef\xbb\xbf" + CAFE.encode() * 2)
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+            for file in Path(path).iterdir():
+                archive.write(file, file.name)
+        path = str(tmp_path / "d.zip")
+    assert [row["text"] for row in FolderSource(path).rows] == ["café, flat style"] * 2
+
+
+def test_other_encodings_are_refused_with_line_and_byte(tmp_path):
+    found = FolderSource(write_metadata(tmp_path / "d", CAFE.encode() + CAFE.encode("latin-1")))
+    assert len(found.rows) == 1
+    (broken,) = found.broken
+    assert "line 2" in broken.sentence
+    assert f"byte {CAFE.encode('latin-1').index(0xE9) + 1} of it is 0xe9" in broken.sentence
+    assert "save the file as UTF-8" in broken.sentence
+    with pytest.raises(UsageError, match="is UTF-16; save it as UTF-8"):
+        FolderSource(write_metadata(tmp_path / "e", CAFE.encode("utf-16")))
+
+
+def test_a_line_has_a_length_and_what_follows_it_is_read(tmp_path):
+    long = b'{"file_name": "a.png", "text": "' + b"x" * 2 * LONGEST_LINE + b'"}\n'
+    found = FolderSource(write_metadata(tmp_path / "d", long + CAFE.encode()))
+    assert len(found.rows) == 1
+    assert found.broken[0].reason == "too long"
+
+
+def test_a_zip_of_one_huge_line_takes_no_memory(tmp_path):
+    path = tmp_path / "d.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("metadata.jsonl", "w") as member:
+        for _ in range(60):
+            member.write(b"[]," * (2**20 // 3))
+    tracemalloc.start()
+    found = FolderSource(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.rows, len(found.broken)) == ([], 1)
+    assert peak < 16 * 2**20
+
+
+def test_data_is_a_folder_or_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", str(tmp_path / "pipe")):
+        with pytest.raises(UsageError, match="no folder and no regular file"):
+            FolderSource(path)
+    (tmp_path / "d").mkdir()
+    os.mkfifo(tmp_path / "d" / "metadata.jsonl")
+    with pytest.raises(UsageError, match="no regular file"):
+        FolderSource(str(tmp_path / "d"))

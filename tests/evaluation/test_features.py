@@ -16,7 +16,7 @@ from zoo.evaluation import build_extractor
 from zoo.evaluation import features as shards_module
 from zoo.evaluation.features import extract, fill
 from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.pictures import ArrayPictures, DatasetPictures, DrawnPictures, FolderPictures
+from zoo.evaluation.pictures import LEFT_OUT, ArrayPictures, DatasetPictures, DrawnPictures, FolderPictures
 
 
 def pictures(count=25, size=(8, 8)):
@@ -273,3 +273,36 @@ def test_a_source_without_pictures_is_told(tmp_path):
         ArrayPictures(torch.zeros(1, 3, 8, 8))
     with pytest.raises(UsageError, match="has no pictures"):
         extract(ArrayPictures(pictures(0)), Counting())
+
+
+def test_what_systems_and_editors_leave_is_no_sample_and_is_counted(tmp_path):
+    folder, beside = tmp_path / "set", tmp_path / "beside"
+    image = Image.new("RGB", (8, 8), "red")
+    for name in ("a.png", "sub/b.png", ".ipynb_checkpoints/a.png", "__MACOSX/a.png", ".cache/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / name)
+    (folder / "._a.png").write_bytes(b"\0\5\26\7")
+    beside.mkdir()
+    image.save(beside / "c.png")
+    (folder / "linked").symlink_to(beside)
+    (folder / "linked_back").symlink_to(folder)
+    source = FolderPictures(folder)
+    assert source.files == ["a.png", "linked/c.png", "sub/b.png"]
+    assert extract(source, build_extractor("random")).notes == {LEFT_OUT: 4}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a.png", "__MACOSX/._a.png"):
+            archive.write(folder / "a.png", name)
+    assert FolderPictures(tmp_path / "a.zip").files == ["a.png"]
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_file_of_a_zip_is_looked_at_before_it_is_read(forged, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.images.decode.read_member.__kwdefaults__", {"limit": 1000})
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", b"0" * 1_000_000)
+    if forged:  # an entry that says it is small
+        data = path.read_bytes()
+        path.write_bytes(data.replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(UsageError, match=r"at most 1000|can't be read"):
+        FolderPictures(path)([0])

@@ -1,24 +1,24 @@
-"""U-Net and classifier against recorded outputs of OpenAI's guided-diffusion; tests/golden/adm/*/config.json says how.
+"""U-Net and classifier against recorded outputs of OpenAI's guided-diffusion; the config.json of each says how.
 
 Its super-resolution network enlarges the small picture bilinearly and joins it to x_t; here the test does that, as a
 denoiser does with what `low_res` gives.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from tests import golden_sets
 from tests.networks.random_weights import relative
 from zoo.checkpoints.files import load_strict
 from zoo.networks.blocks import AttentionBlock, ResBlock
 from zoo.networks.classifier import NoiseAwareClassifier
 from zoo.networks.unet import UNet
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "adm"
+UNETS = {"adm/unet_plain": 3, "adm/superres_x2": 6, "adm/unet_learned_sigma_cond": 3}  # channels that each is given
 
 
 def arguments(said, *, channels):
@@ -34,21 +34,27 @@ def arguments(said, *, channels):
     }  # fmt: skip
 
 
-def unet(name, *, folder=GOLDEN, dtype=torch.float64, channels=3):
-    said = json.loads((folder / name / "config.json").read_text())["constructor"]
+def constructor(name):
+    """The original constructor's arguments of a recording."""
+    return json.loads((golden_sets.folder(name) / "config.json").read_text())["constructor"]
+
+
+def unet(name, *, dtype=torch.float64, **changes):
+    said = constructor(name)
     said = {"num_head_channels": -1, "use_new_attention_order": False, "resblock_updown": False, **said}
+    given = {
+        **arguments(said, channels=UNETS[name]), "attention": "plain", "context_width": None,
+        "out_channels": said["out_channels"], "classes": said.get("num_classes"),
+        "heads_up": None if said["num_heads_upsample"] == -1 else said["num_heads_upsample"],
+    }  # fmt: skip
     with torch.device("meta"):
-        model = UNet(
-            **arguments(said, channels=channels), attention="plain", context_width=None,
-            out_channels=said["out_channels"], classes=said.get("num_classes"),
-            heads_up=None if said["num_heads_upsample"] == -1 else said["num_heads_upsample"],
-        )  # fmt: skip
-    return filled(model, name, folder=folder, dtype=dtype)
+        model = UNet(**{**given, **changes})
+    return filled(model, name, dtype=dtype)
 
 
 def classifier(*, dtype=torch.float64):
-    name = "classifier_attention_pool"
-    said = json.loads((GOLDEN / name / "config.json").read_text())["constructor"]
+    name = "adm/classifier_attention_pool"
+    said = constructor(name)
     with torch.device("meta"):
         model = NoiseAwareClassifier(
             **arguments(said, channels=3), classes=said["out_channels"], size=said["image_size"], pool=said["pool"]
@@ -56,12 +62,11 @@ def classifier(*, dtype=torch.float64):
     return filled(model, name, dtype=dtype)
 
 
-def filled(model, name, *, folder=GOLDEN, dtype):
-    tensors = torch.load(folder / name / "model.pt", weights_only=True)
+def filled(model, name, *, dtype):
+    folder = golden_sets.folder(name)
+    tensors = torch.load(folder / "model.pt", weights_only=True)
     load_strict(model, tensors, what="the recorded weights", dtype=dtype)
-    io = {
-        k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(folder / name / "io.safetensors").items()
-    }
+    io = {k: v.to(dtype) if v.is_floating_point() else v for k, v in load_file(folder / "io.safetensors").items()}
     return model.eval().requires_grad_(False), io
 
 
@@ -73,13 +78,10 @@ def drawn(model, io):
     return model(x, io["timesteps"], **({"label": io["y"]} if "y" in io else {}))
 
 
-UNETS = {"unet_plain": 3, "superres_x2": 6}
-
-
-@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("name", golden_sets.cases(*UNETS))
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-4), (torch.float64, 1e-5)])
 def test_unet_gives_what_the_original_code_gave(name, dtype, close):
-    model, io = unet(name, dtype=dtype, channels=UNETS[name])
+    model, io = unet(name, dtype=dtype)
     assert relative(drawn(model, io), io["out"]) < close
 
 
@@ -121,6 +123,10 @@ def norm_eps(model):
             norm.eps = 1e-6
 
 
+def another_class(model):
+    model.label_emb.weight.copy_(model.label_emb.weight.roll(1, dims=0))
+
+
 def pool_heads(model):
     model.out[2].heads *= 2
 
@@ -134,13 +140,20 @@ def resampled_elsewhere(model):
 
 @pytest.mark.parametrize(
     ("name", "flip"),
-    [
-        ("unet_plain", qkv_order), ("unet_plain", heads_as_down), ("unet_plain", norm_eps), ("superres_x2", qkv_order),
-        ("superres_x2", more_heads), ("superres_x2", norm_eps),
-    ],
-)  # fmt: skip
+    golden_sets.cases(
+        ("adm/unet_plain", qkv_order),
+        ("adm/unet_plain", heads_as_down),
+        ("adm/unet_plain", norm_eps),
+        ("adm/superres_x2", qkv_order),
+        ("adm/superres_x2", more_heads),
+        ("adm/superres_x2", norm_eps),
+        ("adm/unet_learned_sigma_cond", qkv_order),
+        ("adm/unet_learned_sigma_cond", more_heads),
+        ("adm/unet_learned_sigma_cond", another_class),
+    ),
+)
 def test_recorded_outputs_tell_another_switch_of_the_unet(name, flip):
-    model, io = unet(name, channels=UNETS[name])
+    model, io = unet(name)
     flip(model)
     assert relative(drawn(model, io), io["out"]) > 1e-5
 

@@ -1,4 +1,4 @@
-"""DDPM++ and NCSN++ against recorded outputs of EDM's SongUNet; tests/golden/edm/*/config.json says how.
+"""DDPM++ and NCSN++ against recorded outputs of EDM's SongUNet; the config.json of each says how.
 
 Each comparison must fail where one switch stands wrong, whether the tensors show it or not.
 """
@@ -6,7 +6,6 @@ Each comparison must fail where one switch stands wrong, whether the tensors sho
 import gzip
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from safetensors.torch import load, load_file
 from torch import nn
 
 import zoo
+from tests import golden_sets
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.checkpoints.files import load_strict
 from zoo.denoiser import Denoiser
@@ -23,20 +23,21 @@ from zoo.parameterization import EDM
 from zoo.schedules import EDMSchedule
 from zoo.types import Condition, Step, StepTable
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "edm"
-NAMES = ("edm_ddpmpp_cond", "ve_ncsnpp", "skip_ncsnpp")  # each switch of the original is on in one of them
+# Each switch of the original is on in one of them.
+NAMES = ("edm/edm_ddpmpp_cond", "edm/skip_ncsnpp", "edm/ve_ncsnpp", "edm/vp_ddpmpp")
 SMALL = {"width": 8, "mult": (1, 2), "blocks": 1, "resolution": 8}
 
 
 def recorded(name):
     """(the original constructor's arguments, its weights, inputs and outputs)."""
-    said = json.loads((GOLDEN / name / "config.json").read_text())
-    if (GOLDEN / name / "model.pt").exists():
-        tensors = torch.load(GOLDEN / name / "model.pt", weights_only=True)
+    folder = golden_sets.folder(name)
+    said = json.loads((folder / "config.json").read_text())
+    if (folder / "model.pt").exists():
+        tensors = torch.load(folder / "model.pt", weights_only=True)
         tensors = {n.removeprefix("model."): t for n, t in tensors.items()}
     else:
-        tensors = load(gzip.decompress((GOLDEN / name / "weights.safetensors.gz").read_bytes()))
-    return said["constructor"], tensors, load_file(GOLDEN / name / "io.safetensors")
+        tensors = load(gzip.decompress((folder / "weights.safetensors.gz").read_bytes()))
+    return said["constructor"], tensors, load_file(folder / "io.safetensors")
 
 
 def arguments(said):
@@ -66,7 +67,7 @@ def apart(model, io):
     return relative(model(io["net_in"], io["c_noise"], **label), io["F_x"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", golden_sets.cases(*NAMES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_gives_what_edms_code_gave(name, dtype):
     assert apart(*song(name, dtype=dtype)) < 1e-5
@@ -146,13 +147,14 @@ def another_class(model):
 
 EVERYWHERE = (cosines_first, resample_filter, skip_scale, norm_eps, groups, heads, rows)
 ALSO = {
-    "edm_ddpmpp_cond": (unscaled_class, another_class),
-    "ve_ncsnpp": (embedding, encoder, convolution_last),
-    "skip_ncsnpp": (embedding, encoder, decoder),
+    "edm/edm_ddpmpp_cond": (unscaled_class, another_class),
+    "edm/ve_ncsnpp": (embedding, encoder, convolution_last),
+    "edm/skip_ncsnpp": (embedding, encoder, decoder),
+    "edm/vp_ddpmpp": (),
 }
 
 
-@pytest.mark.parametrize(("name", "flip"), [(n, f) for n in NAMES for f in (*EVERYWHERE, *ALSO[n])])
+@pytest.mark.parametrize(("name", "flip"), golden_sets.cases(*((n, f) for n in NAMES for f in (*EVERYWHERE, *ALSO[n]))))
 def test_recorded_outputs_tell_another_switch(name, flip):
     model, io = song(name)
     flip(model)
@@ -161,26 +163,26 @@ def test_recorded_outputs_tell_another_switch(name, flip):
 
 @pytest.mark.parametrize("wrong", [{"skip_scale": 1.0}, {"norm_eps": 1e-5}, {"heads": 2}])
 def test_arguments_that_no_tensor_shows_are_heard(wrong):
-    assert apart(*song("edm_ddpmpp_cond", **wrong)) > 1e-5
+    assert apart(*song("edm/edm_ddpmpp_cond", **wrong)) > 1e-5
 
 
 @pytest.mark.parametrize(
     ("name", "wrong", "said"),
-    [
-        ("edm_ddpmpp_cond", {"embedding": "fourier"}, "missing 'map_noise.freqs'"),
-        ("edm_ddpmpp_cond", {"resample_filter": (1, 3, 3, 1)}, "resample_filter"),
-        ("edm_ddpmpp_cond", {"encoder": "residual"}, "missing 'enc.8x8_aux_residual.weight'"),
-        ("edm_ddpmpp_cond", {"decoder": "skip"}, "missing 'dec.8x8_aux_norm.weight'"),
-        ("edm_ddpmpp_cond", {"classes": None}, "unexpected 'map_label.weight'"),
-        ("edm_ddpmpp_cond", {"augment_width": None}, "unexpected 'map_augment.weight'"),
-        ("edm_ddpmpp_cond", {"attention_levels": (0,)}, "missing 'enc.16x16_block0.norm2"),
-        ("edm_ddpmpp_cond", {"resolution": 32}, "missing 'enc.32x32_conv"),
-        ("ve_ncsnpp", {"embedding": "positional"}, "unexpected 'map_noise.freqs'"),
-        ("ve_ncsnpp", {"noise_mult": 1}, "map_layer0"),
-        ("ve_ncsnpp", {"encoder": "standard"}, "unexpected 'enc.8x8_aux_residual.weight'"),
-        ("ve_ncsnpp", {"encoder": "skip"}, "aux_skip"),
-        ("skip_ncsnpp", {"decoder": "standard"}, "unexpected"),
-    ],
+    golden_sets.cases(
+        ("edm/edm_ddpmpp_cond", {"embedding": "fourier"}, "missing 'map_noise.freqs'"),
+        ("edm/edm_ddpmpp_cond", {"resample_filter": (1, 3, 3, 1)}, "resample_filter"),
+        ("edm/edm_ddpmpp_cond", {"encoder": "residual"}, "missing 'enc.8x8_aux_residual.weight'"),
+        ("edm/edm_ddpmpp_cond", {"decoder": "skip"}, "missing 'dec.8x8_aux_norm.weight'"),
+        ("edm/edm_ddpmpp_cond", {"classes": None}, "unexpected 'map_label.weight'"),
+        ("edm/edm_ddpmpp_cond", {"augment_width": None}, "unexpected 'map_augment.weight'"),
+        ("edm/edm_ddpmpp_cond", {"attention_levels": (0,)}, "missing 'enc.16x16_block0.norm2"),
+        ("edm/edm_ddpmpp_cond", {"resolution": 32}, "missing 'enc.32x32_conv"),
+        ("edm/ve_ncsnpp", {"embedding": "positional"}, "unexpected 'map_noise.freqs'"),
+        ("edm/ve_ncsnpp", {"noise_mult": 1}, "map_layer0"),
+        ("edm/ve_ncsnpp", {"encoder": "standard"}, "unexpected 'enc.8x8_aux_residual.weight'"),
+        ("edm/ve_ncsnpp", {"encoder": "skip"}, "aux_skip"),
+        ("edm/skip_ncsnpp", {"decoder": "standard"}, "unexpected"),
+    ),
 )
 def test_switches_that_tensors_show_are_refused_by_name(name, wrong, said):
     with pytest.raises(WeightsError, match=said.replace(".", r"\.")):
@@ -196,7 +198,7 @@ def denoiser(network):
 @pytest.mark.parametrize(("output", "null"), [("D_x", False), ("D_x_nolabel", True)])
 def test_a_denoiser_of_it_is_edms_preconditioned_network(output, null):
     """Input, time, class (or none: the number after the last) and output, from x and sigma alone."""
-    network, io = song("edm_ddpmpp_cond", null_class=null)
+    network, io = song("edm/edm_ddpmpp_cond", null_class=null)
     whole = denoiser(network)
     label = torch.tensor([10, 10]) if null else io["class_labels"].argmax(dim=1)
     for row, sigma in enumerate(io["sigma"].tolist()):

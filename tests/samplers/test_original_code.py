@@ -1,10 +1,9 @@
 """Samplers against recorded runs of the original code: OpenAI's SpacedDiffusion and latent diffusion's DDIMSampler.
 
-tests/golden/sampling/*.json says which commit, which settings, and the formula that stands for the network.
+The config.json of each recording says which commit, which settings, and the formula that stands for the network.
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tests import golden_sets
 from tests.samplers.oracle import GivenGrid, given_noise, record_states, relative
 from zoo.denoiser import Denoiser
 from zoo.guidance.classifier_free import ClassifierFree
@@ -23,12 +23,11 @@ from zoo.samplers.grid import Leading, Linspace
 from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
 from zoo.types import Condition
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "sampling"
-
 
 def recorded(name):
-    settings = json.loads((GOLDEN / f"{name}.json").read_text())
-    return load_file(GOLDEN / f"{name}.safetensors"), {case["name"]: case for case in settings["cases"]}
+    folder = golden_sets.folder(name)
+    settings = json.loads((folder / "config.json").read_text())
+    return load_file(folder / "io.safetensors"), {case["name"]: case for case in settings["cases"]}
 
 
 def noise_estimate(x, alpha_bar, mu, s):
@@ -39,7 +38,7 @@ def noise_estimate(x, alpha_bar, mu, s):
     return (1.0 - alpha_bar) ** 0.5 / v * (x.double() - mean)
 
 
-OPENAI, OPENAI_CASES = recorded("guided_diffusion")
+OPENAI, OPENAI_CASES = recorded("sampling/guided_diffusion_excerpt")
 
 
 class OpenAINetwork(nn.Module):
@@ -104,25 +103,41 @@ def openai_run(name, *, sampler=None, clip=None):
         denoise = wrapper.wrap(denoise, denoiser=denoiser, cond=Condition(), null=None, table=table)
     states = []
     sampler(denoise, table, OPENAI["x_T"], noise=given_noise(OPENAI["noise"]), after_step=record_states(states))
-    return torch.stack([states[0], states[len(states) // 2], states[-1]]), denoiser.network.times
+    return torch.stack(states), denoiser.network.times
+
+
+def excerpt(states):
+    """The states that are in the repository: the first, the middle and the last."""
+    return states[[0, len(states) // 2, -1]]
+
+
+def close(states, expected):
+    return torch.allclose(states, expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", OPENAI_CASES)
 def test_openai_states_are_met(name):
-    states, _ = openai_run(name)
-    expected = OPENAI[f"{name}/sample"]
-    assert torch.allclose(states, expected, rtol=1e-8, atol=1e-8), float((states - expected).abs().max())
+    assert close(excerpt(openai_run(name)[0]), OPENAI[f"{name}/sample"])
+
+
+@pytest.mark.gold("sampling/guided_diffusion")
+@pytest.mark.parametrize("name", OPENAI_CASES)
+def test_every_openai_state_and_timestep_is_met(name):
+    whole = recorded("sampling/guided_diffusion")[0]
+    states, times = openai_run(name)
+    assert close(states, whole[f"{name}/f64/sample"])
+    assert times == pytest.approx(whole[f"{name}/model_timesteps"].tolist())
 
 
 @pytest.mark.parametrize("name", [n for n, case in OPENAI_CASES.items() if case["clip_denoised"]])
 def test_openai_states_are_missed_without_clipping(name):
-    assert relative(openai_run(name, clip=False)[0], OPENAI[f"{name}/sample"]) > 1e-4
+    assert relative(excerpt(openai_run(name, clip=False)[0]), OPENAI[f"{name}/sample"]) > 1e-4
 
 
 def test_openai_learned_range_is_missed_by_another_variance(monkeypatch):
     name = "p_learned_range_10_8_6"
     monkeypatch.setitem(OPENAI_CASES, name, {**OPENAI_CASES[name], "var_type": "FIXED_LARGE"})
-    assert relative(openai_run(name)[0], OPENAI[f"{name}/sample"]) > 1e-4
+    assert relative(excerpt(openai_run(name)[0]), OPENAI[f"{name}/sample"]) > 1e-4
 
 
 def test_openai_4000_step_models_are_handed_rescaled_indices():
@@ -140,7 +155,7 @@ def test_openai_spacings_are_grids():
     )
 
 
-LDM, LDM_CASES = recorded("ldm")
+LDM, LDM_CASES = recorded("sampling/ldm_excerpt")
 
 
 class LDMNetwork(nn.Module):

@@ -1,12 +1,12 @@
-"""Solvers against recorded runs of k-diffusion, EDM, score SDE and latent diffusion's PLMS; see the JSON files."""
+"""Solvers against recorded runs of k-diffusion, EDM, score SDE and latent diffusion's PLMS; see their config.json."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import golden_sets
 from tests.samplers.oracle import relative
 from tests.samplers.test_original_code import LDM, ldm_run
 from zoo.samplers import langevin
@@ -21,8 +21,9 @@ from zoo.samplers.multistep import LMS, PLMS
 from zoo.schedules import VESchedule
 from zoo.types import Prediction
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "sampling"
-K, NVIDIA, SONG = (load_file(GOLDEN / f"{name}.safetensors") for name in ("k_diffusion", "edm", "score_sde"))
+K, NVIDIA, SONG = (
+    load_file(golden_sets.folder(f"sampling/{name}") / "io.safetensors") for name in ("k_diffusion", "edm", "score_sde")
+)
 WIDE = VESchedule(sigma_min=0.001, sigma_max=200.0)
 GRID = Karras(sigma_min=0.02, sigma_max=20.0)
 CASES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from tests.training.line import Line, equal, largest_difference, settings, weights_of
 from zoo.errors import ConfigError, NumericError
-from zoo.training import checkpoint
+from zoo.training import checkpoint, dropout
 from zoo.training.dropout import AddressedDropout
 from zoo.training.loop import Loop
 from zoo.training.objective import Batch
@@ -67,6 +68,13 @@ def test_dropout_goes_by_sample_and_not_by_place():
     assert set(whole.unique().tolist()) == {0.0, 2.0}
     module.eval()
     assert torch.equal(drop([0, 1, 2, 3]), x)
+
+
+def test_dropout_s_numbers_are_the_same_on_a_device():
+    samples = np.array([0, 5, 900])
+    for shape in ((7, 5, 3), (3,), (2, 2)):
+        one_by_one = dropout._uniform(3, "dropout/x", samples, shape, torch.device("cpu"))
+        assert torch.equal(dropout.quarters(3, "dropout/x", torch.from_numpy(samples), shape), one_by_one)
 
 
 def test_dropout_drops_the_share_it_should_and_keeps_the_mean():

@@ -14,7 +14,7 @@ from typing import Any
 from zoo.benchmark import pipelines
 from zoo.benchmark.pipelines import Builder, Built
 from zoo.benchmark.profile import Profile, part_of
-from zoo.benchmark.suite import Suite, random_weights
+from zoo.benchmark.suite import Row, Suite, random_weights
 
 CALLS = 3  # that a reading is taken of
 SHOWN = 32  # pictures that the judge is timed with
@@ -40,7 +40,7 @@ class Reading:
 
 def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> dict[str, Any]:
     """`seconds` of the whole run and, by id, of its `rows`; null where nothing is measured, and why in `reasons`."""
-    if suite.kind != "pipelines":
+    if not any(row.kind == "pipelines" for row in suite.rows):
         why = f"a suite of kind {suite.kind} tells no time before it runs"
         return {"seconds": None, "rows": {}, "reasons": {}, "reason": why}
     settings = suite.settings
@@ -48,7 +48,7 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
     builders: dict[str, Builder] = {}
     judge = _Judge(suite, data, split) if data is not None else None
     rows: dict[str, float | None] = dict.fromkeys((row.id for row in suite.rows), None)
-    absent = {row.id: row.reason or pipelines.missing(row.asked.device) for row in suite.rows}
+    absent = {row.id: _unknown(row) or row.reason or pipelines.missing(row.asked.device) for row in suite.rows}
     reasons = {identity: reason for identity, reason in absent.items() if reason is not None}
     there = [row for row in suite.rows if row.id not in reasons]
     first = {row.asked.group: row.id for row in reversed(there)}  # runs twice a round
@@ -84,6 +84,10 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
         "rows": {i: None if s is None else round(s, 2) for i, s in rows.items()},
         "reasons": reasons, "reason": None if known else "no row of it can be measured here",
     }  # fmt: skip
+
+
+def _unknown(row: Row) -> str | None:
+    return None if row.kind == "pipelines" else f"a row of kind {row.kind} tells no time before it runs"
 
 
 def read(built: Built) -> Reading:

@@ -133,7 +133,8 @@ def versions() -> dict[str, Any]:
 
 
 def peak(device: str, precision: str, *, seconds: float = 0.4) -> dict[str, Any]:
-    """The best rate of matrix products and of a U-Net's convolution that is reached here, in 10^12 operations/s."""
+    """The best rates that are reached here: matrix products and a U-Net's convolution in 10^12 operations/s, and copies
+    within the device's memory in 10^9 bytes/s, read and written."""
     import torch
     import torch.nn.functional as F
 
@@ -143,7 +144,8 @@ def peak(device: str, precision: str, *, seconds: float = 0.4) -> dict[str, Any]
     x = torch.randn(batch, 128, 32, 32, device=place).to(dtype, memory_format=torch.channels_last)
     w = torch.randn(128, 128, 3, 3, device=place).to(dtype, memory_format=torch.channels_last)
 
-    def best(call: Any, operations: float) -> float:
+    def best(call: Any) -> float:
+        """The fewest seconds of a call."""
         call()
         least, began = float("inf"), perf_counter()
         while perf_counter() - began < seconds:
@@ -152,13 +154,17 @@ def peak(device: str, precision: str, *, seconds: float = 0.4) -> dict[str, Any]
             call()
             synchronise(place)
             least = min(least, perf_counter() - start)
-        return round(operations / least / 1e12, 4)
+        return least
 
     with torch.inference_mode():
-        products = best(lambda: a @ a, 2.0 * side**3)
-        convolutions = best(lambda: F.conv2d(x, w, padding=1), 2.0 * batch * 32 * 32 * 128 * 128 * 9)
+        products = 2.0 * side**3 / best(lambda: a @ a) / 1e12
+        convolutions = 2.0 * batch * 32 * 32 * 128 * 128 * 9 / best(lambda: F.conv2d(x, w, padding=1)) / 1e12
+        source = torch.randn((2**28 if place.type == "cuda" else 2**24) // 2, device=place).to(dtype)
+        target = torch.empty_like(source)
+        copies = 2.0 * source.numel() * source.element_size() / best(lambda: target.copy_(source)) / 1e9
     return {
-        "matmul_tflops": products, "convolution_tflops": convolutions, "tflops": max(products, convolutions),
+        "matmul_tflops": round(products, 4), "convolution_tflops": round(convolutions, 4),
+        "tflops": round(max(products, convolutions), 4), "copy_gigabytes_per_second": round(copies, 1),
         "matmul_size": side, "convolution": f"{batch}x128x32x32, 3x3",
     }  # fmt: skip
 

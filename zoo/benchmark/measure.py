@@ -17,6 +17,7 @@ from typing import Any
 from zoo.benchmark.machine import synchronise, watts
 
 Call = Callable[[int], Any]  # the round -> whatever was made
+LEAST_ROUNDS = 2  # that a deadline doesn't take away: of one there is no spread
 
 
 @dataclass(eq=False)
@@ -53,14 +54,17 @@ def warm_up(timed: Timed, times: int) -> None:
 
 def rounds(
     group: Sequence[Timed], repeats: int, report: Callable[[int], Any] = lambda _: None,
-    broken: Callable[[Timed, Exception], Any] | None = None,
+    broken: Callable[[Timed, Exception], Any] | None = None, until: float | None = None,
 ) -> list[float]:  # fmt: skip
     """Fill every row's `seconds`, turn by turn; returns the baseline's.
 
     A row that breaks is told to `broken` and takes no further turn; the baseline is then of the first that goes on.
+    After `until` (of time.perf_counter) no round begins but the first two.
     """
     live, baseline = list(group), list[float]()
     for number in range(repeats):
+        if until is not None and number >= LEAST_ROUNDS and perf_counter() >= until:
+            break
         for turn, timed in enumerate([*live[:1], *live]):
             if timed not in live:
                 continue

@@ -28,6 +28,7 @@ MEASURED = (
     "energy",
     "work",
     "quality",
+    "check",
 )  # null where nothing was
 
 
@@ -45,7 +46,9 @@ def begin(suite: Suite) -> dict[str, Any]:
             "name": suite.name, "kind": suite.kind, "summary": suite.summary, "sha256": suite.sha256,
             "settings": {**settings, "order": "interleaved", "overrides": list(suite.overrides)},
         },
-        "run": {"started": now(), "finished": None, "wall_seconds": 0.0, "complete": False, "resumed": 0},
+        "run": {
+            "started": now(), "finished": None, "wall_seconds": 0.0, "complete": False, "resumed": 0, "doing": None
+        },
         "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(),
         "peaks": {}, "noise": {}, "rows": [], "pairs": [],
     }  # fmt: skip
@@ -62,7 +65,7 @@ def row_of(
     return {
         "id": row.id if (part, library) == ("pipeline", "zoo") else f"{row.id}-{part}-{library}".replace(" ", "-"),
         "name": " ".join([row.asked.name, *(p for p in (part, library) if p not in ("pipeline", "zoo"))]),
-        "group": row.asked.group, "status": status, "reason": reason, "notes": [],
+        "kind": row.kind, "group": row.asked.group, "status": status, "reason": reason, "notes": [],
         "asked": {**asdict(row.asked), "library": library, "part": part}, "config": config,
         "config_sha256": None if config is None else hashlib.sha256(text.encode()).hexdigest(), "weights": {},
         "random_weights": False if config is None else random_weights(config),
@@ -92,7 +95,8 @@ def gaps(record: Mapping[str, Any]) -> list[str]:
             found.append(f"'{name}' has a speed and neither a quality nor a reason for none")
         # Records made before rows had a profile don't have the field.
         profile = row.get("profile", {"seconds": "not asked"}) or {}
-        if record["suite"]["kind"] == "pipelines" and not profile.get("seconds") and not profile.get("reason"):
+        kind = row.get("kind", record["suite"]["kind"])
+        if kind == "pipelines" and not profile.get("seconds") and not profile.get("reason"):
             found.append(f"'{name}' doesn't say where its seconds went")
         for part, value in (("memory", "host_peak_bytes"), ("energy", "joules_per_image"), ("work", "share_of_peak")):
             said = row[part] or {}
@@ -109,7 +113,7 @@ def path_of(record: Mapping[str, Any], folder: Path) -> Path:
 
 def write(record: Mapping[str, Any], folder: Path) -> Path:
     """Write the record, the old one or the new one whatever happens."""
-    from zoo.training.checkpoint import write_atomically
+    from zoo.schema.files import write_atomically
 
     path = path_of(record, folder)
     path.parent.mkdir(parents=True, exist_ok=True)

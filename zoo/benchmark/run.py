@@ -1,20 +1,27 @@
-"""A suite from its first row to its last: groups are interleaved, judged and written one after another."""
+"""A suite from its first row to its last: groups are interleaved, judged and written one after another.
+
+With a time, rows that it leaves no room for are written as `not reached`, and come first when the run is resumed or a
+later one is told of this one's record. Before each group the record says what is being done and until when, so that
+whoever watches the process can end one that hangs and know which rows did.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 from zoo.benchmark import machine, measure, pipelines, record
 from zoo.benchmark.suite import Row, Suite
 from zoo.errors import UsageError
 
+TOGETHER = ("pipelines", "metrics")  # kinds whose rows of one group are interleaved
+AGAIN = ("not reached", "failed")  # rows that a resumed run measures
 Report = Callable[[str, int, int], Any]  # what is going on, rows done, rows of the suite
 NOT_YET = "not judged yet: the run was interrupted"
+NOT_REACHED = "the run's time was over before its turn"
 
 
 @dataclass
@@ -28,6 +35,28 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=perf_counter)
     before: float = 0.0  # seconds of the runs that this one resumes
+    deadline: float | None = None  # of time.perf_counter, for the whole run
+
+    @property
+    def late(self) -> bool:
+        """Whether the run's time is over."""
+        return self.deadline is not None and perf_counter() >= self.deadline
+
+    def until(self, rows: Sequence[Row]) -> float | None:
+        """When rows that begin now must be done, of time.perf_counter; None where nothing says so."""
+        own = [row.seconds for row in rows]
+        mine = None if not own or None in own else perf_counter() + sum(s for s in own if s is not None)
+        known = [t for t in (mine, self.deadline) if t is not None]
+        return min(known) if known else None
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Say in the record what is being done, before it is."""
+        until = self.until(rows)
+        self.record["run"]["doing"] = {
+            "rows": [row.id for row in rows], "names": [row.asked.name for row in rows],
+            "until": None if until is None else round(time() + until - perf_counter(), 2),
+        }  # fmt: skip
+        self.save()
 
     def tell(self, text: str) -> None:
         """Progress."""
@@ -49,6 +78,7 @@ class Run:
 
 def run_suite(
     suite: Suite, *, folder: Path, data: str | None = None, split: str = "test", resume: bool = False,
+    retry: bool = True, seconds: float | None = None, after: Mapping[str, Any] | None = None,
     report: Report = lambda text, done, total: None,
 ) -> tuple[dict[str, Any], Path]:  # fmt: skip
     """Measure every row of a suite; returns its record and the file it is in.
@@ -56,30 +86,41 @@ def run_suite(
     Args:
         data: a folder or zip with metadata.jsonl that rows are judged by; without one quality is null.
         resume: go on with the newest record of this suite that was left unfinished here.
+        retry: on resuming, measure rows that failed once more.
+        seconds: no row begins, and no third round, when they are over; rows not begun are `not reached`.
+        after: an earlier record, of any machine and code: rows that it didn't measure come first.
     """
+    began = perf_counter()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"'{folder}' is a file; name a folder for the record")
-    run = Run(suite=suite, folder=folder, report=report)
+    run = Run(suite=suite, folder=folder, report=report, began=began)
+    run.deadline = None if seconds is None else began + seconds
     found = record.unfinished(suite, folder) if resume else None
     run.record = record.begin(suite) if found is None else found
     if found is not None:
         run.record["run"]["resumed"] += 1
         run.before = found["run"]["wall_seconds"]
-        run.record["rows"] = [r for r in found["rows"] if r["status"] != "failed" and not _pending(r)]
-    if data is not None and suite.kind == "pipelines":
+        again = AGAIN if retry else AGAIN[:1]
+        run.record["rows"] = [r for r in found["rows"] if r["status"] not in again and not _pending(r)]
+    if data is not None and any(row.kind == "pipelines" for row in suite.rows):
         from zoo.benchmark.quality import Judges
 
         run.judges = Judges(suite.settings.quality, data=data, split=split)
-    done = {row["id"] for row in run.record["rows"]}
+    done = {row["id"].partition("-")[0] for row in run.record["rows"]}
     run.save()
-    for _, rows in groupby(sorted(suite.rows, key=_first_of_group(suite)), key=lambda row: row.asked.group):
-        group = [row for row in rows if not any(i == row.id or i.startswith(f"{row.id}-") for i in done)]
-        if group:
-            _group(run, group)
+    for group in _in_turn(suite, found if after is None else after):
+        rows = [row for row in group if row.id not in done]
+        if rows and run.late:
+            run.record["rows"] += [record.row_of(row, "not reached", NOT_REACHED) for row in rows]
+        elif rows:
+            run.begin(rows)
+            _group(run, rows)
+        if rows:
             run.save()
     order = [row.id for row in suite.rows]
     run.record["rows"].sort(key=lambda row: order.index(row["id"].partition("-")[0]))
-    run.record["run"] |= {"finished": record.now(), "complete": True}
+    whole = not any(row["status"] == "not reached" for row in run.record["rows"])
+    run.record["run"] |= {"finished": record.now(), "complete": whole, "doing": None}
     return run.record, run.save()
 
 
@@ -87,9 +128,17 @@ def _pending(row: dict[str, Any]) -> bool:
     return bool(row["quality"]) and row["quality"]["reason"] == NOT_YET
 
 
-def _first_of_group(suite: Suite) -> Callable[[Row], int]:
-    groups = list(dict.fromkeys(row.asked.group for row in suite.rows))
-    return lambda row: groups.index(row.asked.group)
+def _in_turn(suite: Suite, earlier: Mapping[str, Any] | None) -> list[list[Row]]:
+    """Rows that are measured together, in the suite's order; first those that an earlier record was to measure and
+    didn't reach, then those it didn't measure, then the others."""
+    groups: dict[str, list[Row]] = {}
+    for row in suite.rows:
+        # Only what is timed as a whole call takes turns with its like; other kinds compare within a row.
+        alone = "" if row.kind in TOGETHER else row.id
+        groups.setdefault(f"{row.kind}/{row.asked.group}/{alone}", []).append(row)
+    rank = {"not reached": 0, "measured": 3}
+    known = {} if earlier is None else {r["id"].partition("-")[0]: rank.get(r["status"], 2) for r in earlier["rows"]}
+    return sorted(groups.values(), key=lambda rows: min(known.get(row.id, 1) for row in rows))
 
 
 def _group(run: Run, rows: list[Row]) -> None:
@@ -102,12 +151,17 @@ def _group(run: Run, rows: list[Row]) -> None:
             there.append(row)
     if not there:
         return
-    if run.suite.kind == "pipelines":
+    kind = there[0].kind
+    if kind == "pipelines":
         _pipelines(run, there)
-    elif run.suite.kind == "diffusers":
+    elif kind == "diffusers":
         from zoo.benchmark import peers
 
         peers.compare(run, there)
+    elif kind == "checks":
+        from zoo.benchmark import checks
+
+        checks.compare(run, there)
     else:
         from zoo.benchmark import metrics
 
@@ -179,8 +233,9 @@ def _rounds(
 
     run.tell(f"measuring {group}")
     baseline = measure.rounds(
-        list(timed.values()), repeats, lambda n: run.tell(f"measuring {group}, round {n} of {repeats}"), broken
-    )
+        list(timed.values()), repeats, lambda n: run.tell(f"measuring {group}, round {n} of {repeats}"), broken,
+        until=run.until(list(rows.values())),
+    )  # fmt: skip
     if baseline:
         run.record["noise"][group] = measure.noise(rows[next(iter(going))].asked.name, baseline)
     return again
@@ -225,7 +280,8 @@ def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[s
         return
     from zoo.benchmark.quality import sheet
 
-    out["quality"] |= sheet(built, run.folder, record.path_of(run.record, run.folder).stem)
+    if run.suite.settings.sheets:
+        out["quality"] |= sheet(built, run.folder, record.path_of(run.record, run.folder).stem)
     if run.judges is None:
         out["quality"]["reason"] = "no data was given to judge by; give --data"
         return
@@ -238,7 +294,7 @@ def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[s
     run.tell(f"judging {built.row.asked.name}")
     began = perf_counter()
     try:
-        out["quality"] |= run.judges(built)
+        out["quality"] |= run.judges(built, until=run.until([built.row]))
     except Exception as error:  # captions that its conditioner has no words for, NaN, no memory
         out["quality"]["reason"] = pipelines.told(error)
     else:

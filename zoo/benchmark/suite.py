@@ -1,7 +1,7 @@
 """Benchmark suites (`zoo.suite/1`): which configurations are measured, checked without torch and without weights.
 
 schema: zoo.suite/1
-kind: pipelines                     # or diffusers, metrics
+kind: pipelines                     # or diffusers, metrics, checks; a row may say its own
 summary: What it answers, in one sentence.
 settings: {warm_up: 1, repeats: 5}
 models: {sd15: {...}}               # configs written here, beside the presets
@@ -16,12 +16,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.config.blocks import show
+from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_schema
 from zoo.config.check import resolve
 from zoo.config.overrides import Overrides, apply_overrides, to_plain
@@ -32,10 +33,14 @@ from zoo.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.registry import registry
 
 SUITE_SCHEMA = "zoo.suite/1"
-KINDS = ("pipelines", "diffusers", "metrics")
+KINDS = ("pipelines", "diffusers", "metrics", "checks")
+CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks
+EXTRACTORS = "features"  # the check whose rows are extractors
+RECIPE = "tiny-recipe"  # the model of check training: a recipe that is part of the check
 KEYS = ("schema", "name", "kind", "summary", "settings", "models", "matrix", "include", "exclude")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
+MOST_ROWS = 10_000  # of a suite
 PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
 EVERY = "shipped"  # as a model: each preset
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
@@ -55,6 +60,7 @@ class Asked:
     fast: bool | Mapping[str, bool] = False
     step_cache: str | Mapping[str, Any] | None = None
     size: int | None = None
+    check: str | None = None  # of rows of kind checks: one of CHECKS
 
     @property
     def group(self) -> str:
@@ -72,8 +78,9 @@ class Asked:
         if isinstance(self.fast, Mapping):
             fast = "fast(" + ",".join(sorted(k for k, v in self.fast.items() if v)) + ")"
         steps = self.sampler.get("steps") if self.steps is None and isinstance(self.sampler, Mapping) else self.steps
+        guidance = None if self.guidance is None else f"g={self.guidance:g}"
         parts = (
-            self.model, sampler, steps, None if self.guidance is None else f"g={self.guidance:g}", self.precision,
+            self.model, self.check, sampler, steps, guidance, self.precision,
             f"b{self.batch}", None if self.size is None else f"{self.size}px", self.device, fast, cache.strip(),
         )  # fmt: skip
         return " ".join(str(p) for p in parts if p not in (None, ""))
@@ -84,7 +91,12 @@ class Quality:
     """How rows are joined with quality, where a run is given data."""
 
     samples: int = 64
+    least: int | None = None  # samples that are enough where the time runs out; None: all of them
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
+    metrics: tuple[str | Mapping[str, Any], ...] = ("fd",)  # names, or blocks with settings
+    reference: str | None = None  # the split held against; None: the split whose captions are drawn
+    hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
+    hit_samples: int = 200  # captions of that split
     extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
     hit: bool = True  # the hit score, where the pipeline takes prompts and the data has concepts
 
@@ -98,7 +110,8 @@ class Settings:
     seed: int = 0
     prompts: tuple[str, ...] = PROMPTS
     quality: Quality = field(default_factory=Quality)
-    count: int = 64  # of suites of kind metrics: pictures
+    count: int = 64  # of rows of kind metrics: pictures
+    sheets: bool = True  # whether each row's first images are written beside the record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +121,13 @@ class Row:
     asked: Asked
     config: Mapping[str, Any] | None  # of kind metrics there is none
     reason: str | None = None
+    kind: str = "pipelines"
+    seconds: float | None = None  # the row's deadline, from when it begins
 
     @property
     def id(self) -> str:
         """Twelve digits of what was asked, with the whole config."""
-        said = json.dumps([asdict(self.asked), self.config], sort_keys=True)
+        said = json.dumps([self.kind, asdict(self.asked), self.config], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
@@ -145,8 +160,11 @@ def suite_names() -> list[str]:
     return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
 
 
-def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = None) -> Suite:
-    """A suite by name, from a file or from a mapping, every row checked; ConfigError with the mend."""
+def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu") -> Suite:
+    """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
+
+    `device` is that of rows that name none; one that another row asks for in full is then left out.
+    """
     if isinstance(suite, Mapping):
         written, source, name = suite, "the suite", str(suite.get("name") or "suite")
     else:
@@ -155,7 +173,7 @@ def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = Non
     check_schema(written, SUITE_SCHEMA, source)
     try:
         plain = apply_overrides(to_plain(written, source), overrides)
-        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else ())
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device)
     except ZooError as error:
         raise type(error)(f"{source}: {error}") from error
 
@@ -172,7 +190,7 @@ def _find(suite: str | Path) -> Path:
     return there
 
 
-def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...]) -> Suite:
+def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str) -> Suite:
     _known(plain, KEYS, "a suite")
     kind = plain.get("kind", "pipelines")
     if kind not in KINDS:
@@ -185,10 +203,9 @@ def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...]) -> S
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    asked = _rows(plain, ["inception-2015"] if kind == "metrics" else [*preset_names(), *configs])
-    if not asked:
+    rows = [_row(given, kind, configs) for given in _rows(plain, device)]
+    if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include")
-    rows = [Row(asked=one, config=None) if kind == "metrics" else _resolved(one, configs) for one in asked]
     twice = next((r for i, r in enumerate(rows) if r.id in [o.id for o in rows[:i]]), None)
     if twice is not None:
         raise ConfigError(f"the row '{twice.asked.name}' is asked for twice; take one out")
@@ -202,41 +219,84 @@ def _settings(block: Any) -> Settings:
     given = _block(block, Settings, "settings")
     quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
     prompts = given.pop("prompts", list(PROMPTS))
+    if isinstance(given.get("sheets", True), bool) is False:
+        raise ConfigError(f"settings.sheets is {show(given['sheets'])}; write true or false")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
         raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
     for name, least in (("warm_up", 0), ("repeats", 1), ("seed", 0), ("count", 2)):
         _whole(given.get(name, least), least, f"settings.{name}")
-    for name in ("samples", "ranges"):
-        _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+    for name in ("samples", "ranges", "least", "hit_samples"):
+        if getattr(quality, name) is not None:
+            _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+    if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
+        raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks")
+    checked = [
+        check_block(m, kind="metric", where="settings.quality.metrics", registry=registry()) for m in quality.metrics
+    ]
+    quality = replace(quality, metrics=tuple(checked))
     return Settings(quality=quality, prompts=tuple(prompts), **given)
 
 
-def _rows(plain: Mapping[str, Any], models: Sequence[str]) -> list[Asked]:
-    columns = [f.name for f in fields(Asked)]
-    blocks = plain.get("matrix") or []
+def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
+    columns = [*(f.name for f in fields(Asked)), "kind", "seconds"]
+    blocks = [plain["matrix"]] if isinstance(plain.get("matrix"), Mapping) else _list(plain, "matrix")
     rows: list[dict[str, Any]] = []
-    for number, block in enumerate([blocks] if isinstance(blocks, Mapping) else blocks):
+    for number, block in enumerate(blocks):
         where = f"matrix.{number}"
         _known(_mapping(block, where), columns, where)
         lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}
         lists["model"] = [
             m for asked in lists.get("model", []) for m in (preset_names() if asked == EVERY else [asked])
         ]
+        asked = len(rows) + math.prod(len(values) for values in lists.values())
+        if asked > MOST_ROWS:
+            raise ConfigError(
+                f"{where} asks for {asked} rows and more than {MOST_ROWS} are not measured; ask for fewer"
+            )
         rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-    for number, row in enumerate(plain.get("include") or []):
+    for number, row in enumerate(_list(plain, "include")):
         _known(_mapping(row, f"include.{number}"), columns, f"include.{number}")
         rows.append(dict(row))
-    for number, row in enumerate(plain.get("exclude") or []):
+    for number, row in enumerate(_list(plain, "exclude")):
         _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
         if not row:
             raise ConfigError(f"exclude.{number} says nothing and would leave no row; name what is left out")
-    defaults = {f.name: f.default for f in fields(Asked)}
+    defaults = {f.name: f.default for f in fields(Asked)} | {"device": device}
+    named = [{**defaults, **row} for row in rows if "device" in row]
+    # A row left to `device` may be one that the suite names for that device; it is measured once.
+    rows = [{"device": device, **row} for row in rows if "device" in row or {**defaults, **row} not in named]
     left = [
         row
         for row in rows
         if not any(all({**defaults, **row}.get(k) == v for k, v in out.items()) for out in plain.get("exclude") or [])
     ]
-    return [_asked(row, models) for row in left]
+    return left
+
+
+def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any]) -> Row:
+    """One row, checked; `otherwise` is the kind where the row says none."""
+    where = f"the row {show(dict(given))}"
+    kind, seconds = given.get("kind", otherwise), given.get("seconds")
+    if kind not in KINDS:
+        raise ConfigError(f"{where}: {unknown('kind', kind, KINDS)}")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0):
+        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0")
+    columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
+    check = columns.get("check")
+    if (kind == "checks") != (check is not None):
+        raise ConfigError(f"{where}: a row of kind checks says which check, and no other row does")
+    if check is not None and check not in CHECKS:
+        raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}")
+    if kind == "metrics":
+        models = ["inception-2015"]
+    elif check == EXTRACTORS:
+        models = known_extractors()
+    else:
+        models = [RECIPE] if check == "training" else [*preset_names(), *configs]
+    asked = _asked(columns, models)
+    if kind == "metrics" or check in (EXTRACTORS, "training"):
+        return Row(asked=asked, config=None, kind=kind, seconds=seconds)
+    return replace(_resolved(asked, configs), kind=kind, seconds=seconds)
 
 
 def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
@@ -247,12 +307,13 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
         value = row.get(key, known[0])
         if not isinstance(value, str) or value.partition(":")[0] not in known:
             raise ConfigError(f"{where}: {unknown(key, value, known)}")
-    for key in ("steps", "batch", "size"):
+    for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
         if row.get(key) is not None:
-            _whole(row[key], 1, f"{where}: {key}")
+            _whole(row[key], 1, f"{where}: {key}", most)
     guidance = row.get("guidance")
-    if guidance is not None and (isinstance(guidance, bool) or not isinstance(guidance, (int, float))):
-        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number")
+    number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
+    if guidance is not None and not (number and abs(guidance) <= 1000.0):
+        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000")
     fast = row.get("fast", False)
     if isinstance(fast, Mapping):
         _known(fast, PARTS, f"{where}: fast")
@@ -290,6 +351,13 @@ def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
             raise ConfigError(f"{where}: {unknown('key', key, keys)}")
 
 
+def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
+    found = plain.get(key) or []
+    if not isinstance(found, list):
+        raise ConfigError(f"{key} is {show(found)}; write a list of mappings")
+    return found
+
+
 def _mapping(block: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(block, Mapping):
         raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}")
@@ -304,9 +372,9 @@ def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
     return dict(block)
 
 
-def _whole(value: Any, least: int, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} up")
+def _whole(value: Any, least: int, where: str, most: int = 10**9) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} to {most}")
 
 
 def known_extractors() -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -30,7 +31,7 @@ from zoo.checkpoints.diffusers_config import (
     unet_config,
 )
 from zoo.conditioners.clip_text import ClipText
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import ConfigError, UsageError, ZooError
 from zoo.guidance.interval import classifier_free_scale
 from zoo.networks.unet import UNet
 from zoo.pipeline import Pipeline, Stage
@@ -84,9 +85,11 @@ def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
         if target.exists():
             target.rmdir()
         unfinished.rename(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ZooError(f"'{target}' can't be written: {reason}; make room, or choose another place") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)  # renamed, where all went well
     return target
 
 

@@ -22,6 +22,9 @@ def bench(
     out: Annotated[Path, typer.Option("--out", help="Folder for the record.")] = Path("runs/bench"),
     data: Annotated[str | None, typer.Option(help="Folder or zip with metadata.jsonl to judge quality by.")] = None,
     split: Annotated[str, typer.Option(help="The split of the data to judge by.")] = "test",
+    device: Annotated[
+        str, typer.Option(help="Of rows that name none: cpu, cuda, ...; auto is the best that is there.")
+    ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished record in the folder.")] = False,
 ) -> None:
     """Measure speed, memory and quality of a suite of configurations."""
@@ -30,9 +33,12 @@ def bench(
     if listed or suite is None:
         _list(suite_names(), as_json)
         return
-    asked = read_suite(suite, overrides)
+    asked = read_suite(suite, overrides)  # a wrong request is refused before torch is imported
     if data is not None and not Path(data).exists():
         raise UsageError(f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl")
+    from zoo.device import resolve
+
+    asked = read_suite(suite, overrides, device=str(resolve(device)))
     if dry_run:
         from zoo.benchmark.estimate import estimate
 

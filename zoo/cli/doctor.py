@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.errors import UsageError
+from zoo.schema.files import atomic
 
 if TYPE_CHECKING:
     from zoo.evaluation.cascade_doctor import CascadeReport
@@ -32,7 +33,7 @@ def doctor(
     ] = None,
     extractor: Annotated[str, typer.Option(help="Weights whose features are compared.")] = "emoji-evaluator",
     batch_size: Annotated[int, typer.Option(help="Pictures a network call.", min=1)] = 16,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PNG", help="A sheet: true, then stage by stage.")
     ] = None,
@@ -126,12 +127,8 @@ def _write(report: CascadeReport, output: Path) -> None:
     from PIL import Image
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        Image.fromarray(report.picture.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic(output) as file:
+        Image.fromarray(report.picture.permute(1, 2, 0).numpy()).save(file, format="PNG")
 
 
 def _print(report: CascadeReport) -> None:

@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep features here.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures drawn at once.", min=1)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="Of the drawing: float32, bfloat16, float16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

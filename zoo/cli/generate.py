@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from zoo.errors import UsageError
+
+LONGEST_NAME = 255  # bytes, on any file system in use
 
 
 def _parse_size(size: str | None, *, array: bool) -> int | tuple[int, ...] | None:
@@ -28,7 +31,9 @@ def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None
     from zoo.arrays import array_targets
     from zoo.generation import targets
 
+    _check_names([Path(output)], output)
     files = array_targets(output, grid=grid) if array else targets(output, count, grid=grid)
+    _check_names(files, output)
     folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
         if place.exists():
@@ -37,6 +42,14 @@ def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None
             if not os.access(place, os.W_OK | os.X_OK):
                 raise UsageError(f"'{output}' can't be written: no permission for '{place}'; choose another place")
             return
+
+
+def _check_names(files: Sequence[Path], output: str) -> None:
+    size = max((len(os.fsencode(part)) for file in files for part in file.parts), default=0)
+    if size > LONGEST_NAME:
+        raise UsageError(
+            f"'{output}' would make a file name of {size} bytes, over {LONGEST_NAME}; choose a shorter one"
+        )
 
 
 def generate(
@@ -68,7 +81,7 @@ def generate(
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The fast path; pictures change by rounding.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,

@@ -1,12 +1,15 @@
 """The command line `zoo`: verbs, global options, and how failures are told.
 
 A failure is one sentence on stderr and an exit code: 2 where the request was wrong, 1 where a right request could not
-be carried out, 130 after Ctrl-C. A traceback is shown with `--debug` only.
+be carried out, 130 after Ctrl-C, 143 where the system ends it (SIGTERM). A traceback is shown with `--debug` only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -86,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         # `zoo list | head`: whoever read us has enough. Python would complain once more at exit without this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Terminated:
+        return _tell("ended by the system; what was saved is whole", 143, debug)
     except KeyboardInterrupt:
         return _tell("interrupted", 130, debug)
     except ZooError as error:
@@ -112,8 +117,21 @@ def _tell(sentence: str, code: int, debug: bool) -> int:
     return code
 
 
+class Terminated(SystemExit):
+    """SIGTERM: what tidies up behind itself does so, and nothing takes it for an error."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """The entry point of the console script."""
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # an ascii terminal, and names that are no UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

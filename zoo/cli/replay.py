@@ -17,7 +17,7 @@ def replay(
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="The largest difference that still passes, in steps of 255.")
     ] = 2.0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the recorded one if not given.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, auto, ...; the recorded one if not given.")] = None,
     output: Annotated[str | None, typer.Option("-o", "--output", help="Save what was drawn again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -22,7 +22,7 @@ def report(
 ) -> None:
     """Make a page from benchmark records: leaderboard, Pareto fronts, samples, run against run."""
     from zoo.report import page, read_records, write_views
-    from zoo.report.atomic import write_text
+    from zoo.schema.files import write_text
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"'{out}' is no page; give a name that ends in .html")

@@ -19,13 +19,17 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Train for this time: the run sets its steps, and its schedule ends with it.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
 ) -> None:
     """Train what a recipe says, and write the weights with their card.
 
     On several devices: torchrun --nproc-per-node 2 -m zoo.cli.main train RECIPE."""
     import zoo
     from zoo.cli.progress import step_bar
+    from zoo.training.fitting import ENDLESS
 
     silent = os.environ.get("RANK", "0") != "0"  # torchrun's; the first process speaks for all
     with step_bar(quiet=silent) as bar:
@@ -33,8 +37,9 @@ def train(
 
         def report(p) -> None:
             bar.describe(f"loss {p.loss:.4f}  {p.images_per_second:.0f} images/s")
-            bar.update(p.step, p.steps)
+            bar.update(p.step, p.steps if p.steps < ENDLESS else 0)
 
+        overrides = [*(overrides or []), *([] if seconds is None else [f"train.seconds={seconds}"])]
         made = zoo.train(recipe, folder=folder, resume=resume, overrides=overrides, device=device, callback=report)
     if silent:
         return

@@ -72,9 +72,9 @@ def concepts_of_keywords(rows: Sequence[Row]) -> dict[str, int]:
 def wordings(row: Row, concepts: Mapping[str, int], *, allowed: Callable[[str], bool] = lambda _: True) -> list[str]:
     """Other captions of a row: synonyms first, then the name beside a keyword, then the name otherwise put.
 
-    A keyword that few concepts have (`concepts`) is said instead of the name: "car" for "automobile". One that many have says
-    too little alone and is said after the name: "red apple fruit". What a row's `also` says (a colour, "mirrored")
-    every caption says. Only captions that are `allowed` come back; none for a row without name or style.
+    A keyword that few concepts have (`concepts`) is said instead of the name: "car" for "automobile". One that many
+    have says too little alone and is said after the name: "red apple fruit". What a row's `also` says (a colour,
+    "mirrored") every caption says. Only captions that are `allowed` come back; none for a row without name or style.
     """
     name, style, also = row.get("name"), style_of(row), row.get("also") or ""
     if not name or not style:

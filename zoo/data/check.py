@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.dataset import Row, Source, reason_of
-from zoo.data.decode import on_white, open_picture
 from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import ShardSource
 from zoo.errors import UsageError
+from zoo.images.decode import eight_bits, on_white, open_picture
 
 PLAIN_MODES = ("RGB", "RGBA", "L", "LA", "P", "1")
 LONGEST_SIDES = 2.0  # ratio of the sides from which the centre crop loses half
@@ -119,7 +119,8 @@ def _look(source: Source, index: int, row: Row, size: int, seen: _Seen) -> None:
     """The picture itself."""
     name = row["file_name"]
     try:
-        picture = open_picture(source.read(index), name=name, where=source.where)
+        picture = open_picture(source.read(index), name=name, where=source.where, deep="keep")
+        mode, picture = picture.mode, eight_bits(picture, f"'{name}'")
     except UsageError as error:
         seen.add(reason_of(error), str(error))
         return
@@ -128,8 +129,8 @@ def _look(source: Source, index: int, row: Row, size: int, seen: _Seen) -> None:
         seen.add(f"smaller than {size}", f"{name} ({width}x{height})")
     if max(width, height) >= LONGEST_SIDES * min(width, height):
         seen.add("long and narrow", f"{name} ({width}x{height})", problem=False)
-    if picture.mode not in PLAIN_MODES:
-        seen.add(f"unusual mode {picture.mode}", name, problem=False)
+    if mode not in PLAIN_MODES:
+        seen.add(f"unusual mode {mode}", name, problem=False)
     colour = on_white(picture)
     shape = f"{colour.width}x{colour.height} ".encode()
     seen.exact[hashlib.sha256(shape + colour.tobytes()).digest()].append(index)

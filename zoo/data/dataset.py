@@ -6,18 +6,22 @@ and read by place, so that the order of training is a function of (seed, step) a
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from zoo.data.augment import Augment, centre
-from zoo.data.decode import centre_square, on_white, open_picture, scaled, to_array
 from zoo.errors import ConfigError, UsageError
+from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
 
 Row = dict[str, Any]
+THREADS = 16  # that decode
+UNCROPPED = 4 * 2**30  # bytes of pictures kept to be cropped from
 
 
 class Skipped(NamedTuple):
@@ -154,10 +158,26 @@ class PictureDataset:
     def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """All pictures, uint8 (N, 3, size, size)."""
         out = np.empty((len(self), 3, self.size, self.size), dtype=np.uint8)
-        for i in range(len(self)):
-            out[i] = self.image(i)
-            if progress is not None:
-                progress(i + 1)
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:  # decoding lets go of the interpreter
+            for i, image in enumerate(threads.map(self.image, range(len(self)))):
+                out[i] = image
+                if progress is not None:
+                    progress(i + 1)
+        return out
+
+    def uncropped(self, *, largest: int = UNCROPPED) -> np.ndarray | None:
+        """All pictures as `augmented` crops them, uint8 (N, 3, H, W); None where they differ in size or take more
+        bytes than `largest`."""
+        out: np.ndarray | None = None
+        for i, place in enumerate(self._places):
+            whole = to_array(scaled(on_white(self._picture(place)), self.resize))
+            if out is None:
+                if len(self) * whole.nbytes > largest:
+                    return None
+                out = np.empty((len(self), *whole.shape), dtype=np.uint8)
+            if whole.shape != out.shape[1:]:
+                return None
+            out[i] = whole
         return out
 
     def fingerprint(self) -> str:

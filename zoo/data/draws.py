@@ -7,6 +7,7 @@ run resumed at any step, or split over any number of processes, makes the same c
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,13 +20,20 @@ def stream(seed: int, purpose: str, index: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
+@lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-    """The order in which an epoch visits `length` rows."""
-    return stream(seed, "order", epoch).permutation(length)
+    """The order in which an epoch visits `length` rows; read-only, since it is kept for the epoch's next batches."""
+    order = stream(seed, "order", epoch).permutation(length)
+    order.flags.writeable = False
+    return order
 
 
 def rows_of_batch(seed: int, step: int, batch_size: int, length: int) -> np.ndarray:
     """The rows of batch `step`: consecutive places in the endless row of shuffled epochs; (batch_size,) int64."""
     places = np.arange(step * batch_size, (step + 1) * batch_size)
-    orders = {int(e): epoch_order(seed, int(e), length) for e in np.unique(places // length)}
-    return np.array([orders[int(p // length)][p % length] for p in places], dtype=np.int64)
+    epochs = places // length
+    rows = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        rows[here] = epoch_order(seed, int(epoch), length)[places[here] % length]
+    return rows

@@ -6,6 +6,7 @@ else the data has stay with the row. File names are hostile until checked: none 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import lzma
@@ -13,13 +14,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from zoo.data.dataset import PictureDataset, Row, Skipped
-from zoo.data.decode import LARGEST_FILE
 from zoo.errors import UsageError
+from zoo.images.decode import LARGEST_FILE, read_file, read_member
 
 METADATA = "metadata.jsonl"
+LONGEST_LINE = 2**20  # bytes of a row's line: as JSON it is parsed into some fifty times as much memory
 # What reading a damaged zip raises, besides OSError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
@@ -49,6 +51,29 @@ class ImageFolder(PictureDataset):
         )  # fmt: skip
 
 
+def lines_of(file: IO[bytes], where: str) -> Iterator[bytes | None]:
+    """The lines of a text file in UTF-8, a mark of its byte order left out; None for one of over `LONGEST_LINE` bytes.
+
+    No more is held than a line. UsageError for UTF-16, for more than `LARGEST_FILE` bytes, and where a zip is damaged.
+    """
+    read = 0
+    try:
+        while line := file.readline(LONGEST_LINE + 1):
+            if read == 0 and line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise UsageError(f"{where} is UTF-16; save it as UTF-8")
+            line = line.removeprefix(codecs.BOM_UTF8) if read == 0 else line
+            read += len(line)
+            if long := len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n") and read <= LARGEST_FILE:
+                    line = file.readline(LONGEST_LINE)
+                    read += len(line)
+            if read > LARGEST_FILE:
+                raise UsageError(f"{where} has more bytes than are read, at most {LARGEST_FILE}; split the data")
+            yield None if long else line
+    except (*_DAMAGE, OSError) as error:
+        raise UsageError(f"{where} can't be read: {error}") from error
+
+
 class FolderSource:
     """The rows of a `metadata.jsonl` and the bytes beside it."""
 
@@ -56,6 +81,8 @@ class FolderSource:
         self.root, self.where = Path(path), path
         if not self.root.exists():
             raise UsageError(f"the data '{path}' does not exist; give a folder or a zip with {METADATA}")
+        if not (self.root.is_dir() or self.root.is_file()):
+            raise UsageError(f"the data '{path}' is no folder and no regular file; give a folder or a zip")
         self._zip = None if self.root.is_dir() else self._open_zip()
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
@@ -77,14 +104,38 @@ class FolderSource:
 
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
-        for number, line in enumerate(self._bytes(METADATA).decode("utf-8", errors="replace").splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                sentence = f"{METADATA} line {number} of '{self.root}' is not JSON: {error}"
-                yield number, Skipped(f"line {number}", "not JSON", sentence)
+        with self._open_metadata() as file:
+            for number, line in enumerate(lines_of(file, f"{METADATA} of '{self.root}'"), 1):
+                where = f"{METADATA} line {number} of '{self.root}'"
+                if line is None:
+                    sentence = f"{where} has over {LONGEST_LINE} bytes and a row some hundred; look for a lost newline"
+                    yield number, Skipped(f"line {number}", "too long", sentence)
+                    continue
+                if not line.strip():
+                    continue
+                try:
+                    yield number, json.loads(line.decode("utf-8"))
+                except UnicodeDecodeError as error:
+                    byte = f"byte {error.start + 1} of it is 0x{line[error.start]:02x}"
+                    sentence = f"{where} is not UTF-8 ({byte}); save the file as UTF-8"
+                    yield number, Skipped(f"line {number}", "not UTF-8", sentence)
+                except (ValueError, RecursionError) as error:
+                    yield number, Skipped(f"line {number}", "not JSON", f"{where} is not JSON: {error}")
+
+    def _open_metadata(self) -> Any:
+        path = self.root / METADATA
+        try:
+            if self._zip is not None:
+                return self._zip.open(METADATA)
+            if not path.exists():
+                raise FileNotFoundError(path)
+            if not path.is_file():
+                raise UsageError(f"'{path}' is no regular file; give a folder with {METADATA} in it")
+            return path.open("rb")
+        except (KeyError, FileNotFoundError) as error:
+            raise UsageError(f"'{self.root}' has no file '{METADATA}'") from error
+        except (*_DAMAGE, OSError) as error:
+            raise UsageError(f"'{METADATA}' in '{self.root}' can't be read: {error}") from error
 
     def read(self, index: int) -> bytes:
         """The bytes of a row's picture."""
@@ -94,20 +145,14 @@ class FolderSource:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
             raise UsageError(f"'{self.root}' names the file '{name}', which leaves its folder; mend {METADATA}")
-        try:
-            if self._zip is not None:
-                size = self._zip.getinfo(name).file_size
-            else:
-                size = (self.root / name).stat().st_size
-                if not (self.root / name).resolve().is_relative_to(self.root.resolve()):
-                    raise UsageError(f"'{self.root}' links '{name}' to outside its folder; copy the file into it")
-            if size > LARGEST_FILE:
-                raise UsageError(f"'{name}' in '{self.root}' has {size} bytes; at most {LARGEST_FILE} are read")
-            return self._zip.read(name) if self._zip is not None else (self.root / name).read_bytes()
-        except (KeyError, FileNotFoundError) as error:
-            raise UsageError(f"'{self.root}' has no file '{name}'") from error
-        except (*_DAMAGE, OSError) as error:
-            raise UsageError(f"'{name}' in '{self.root}' can't be read: {error}") from error
+        if self._zip is not None:
+            return read_member(self._zip, name, where=str(self.root))
+        place = self.root / name
+        if place.exists() and not place.resolve().is_relative_to(self.root.resolve()):
+            raise UsageError(f"'{self.root}' links '{name}' to outside its folder; copy the file into it")
+        if not place.exists():
+            raise UsageError(f"'{self.root}' has no file '{name}'")
+        return read_file(place)
 
     def fingerprint(self) -> str:
         """The root's name and size; of a folder, every file's size and time too."""

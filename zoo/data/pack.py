@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import PICTURES
 from zoo.errors import UsageError
+from zoo.schema.files import atomic
 
 
 def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int], None] | None = None) -> list[Path]:
@@ -24,8 +25,7 @@ def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int
     shards = []
     for first in range(0, len(source.rows), rows):
         shard = out / f"{first // rows:06d}.tar"
-        temporary = shard.with_suffix(".part")
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive:
+        with atomic(shard) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for index in range(first, min(first + rows, len(source.rows))):
                 row = source.rows[index]
                 extension = PurePosixPath(row["file_name"]).suffix.lower().lstrip(".")
@@ -41,6 +41,5 @@ def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int
                     archive.addfile(member, io.BytesIO(data))
                 if progress is not None:
                     progress(index + 1, len(source.rows))
-        temporary.replace(shard)
         shards.append(shard)
     return shards

@@ -1,9 +1,9 @@
 """Several images of each row, with their captions: as it is, mirrored, in other colours.
 
 An image and its caption change together: "red apple" in green is called "green apple", and a mirrored car "mirrored
-automobile", so that nothing drawn later is mirrored unless requested (Karras et al. 2020, section 2.3, and 2022, appendix F.2,
-tell the network for the same reason). Every variant is a row with a place of its own, decided by (seed, row, variant):
-latents can be encoded once, and a resumed run sees the same.
+automobile", so that nothing drawn later is mirrored unless requested (Karras et al. 2022, appendix F.2, condition the
+network on its augmentations for the same reason). Every variant is a row with a place of its own, decided by (seed,
+row, variant): latents can be encoded once, and a resumed run sees the same.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from zoo.data import tar_index
 from zoo.data.dataset import PictureDataset, Row, Skipped
-from zoo.data.decode import LARGEST_FILE
 from zoo.data.tar_index import Member
 from zoo.errors import UsageError
+from zoo.images.decode import LARGEST_FILE
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LARGEST_CAPTION = 2**20  # bytes of a .txt or a .json

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from zoo import __version__
+from zoo.device import requested
 from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.asked import Absent, Asked, Job, Plan, alone, plan
 from zoo.evaluation.features import BATCH, KEEP, Features
@@ -177,7 +178,7 @@ def evaluate(
             made, both, [seen[id(side)][0] if id(side) in seen else None for side in both], values,
             settings={
                 "metrics": [job.name for job in made.jobs], "ranges": ranges, "n": count, "batch": batch,
-                "device": str(place),
+                "device": str(place), **requested(device),
             }, processes=processes,
             statistics=written, seconds=time.perf_counter() - begun,
         )  # fmt: skip

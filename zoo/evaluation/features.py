@@ -33,7 +33,7 @@ from zoo.errors import UsageError
 from zoo.evaluation.extractor import MAIN, Comparing, Extractor, look
 from zoo.evaluation.moments import Moments
 from zoo.evaluation.pictures import Pictures
-from zoo.training.checkpoint import write_atomically
+from zoo.schema.files import write_atomically
 
 SCHEMA = "zoo.features/2"
 SHARD = 1000  # sample ids
@@ -117,7 +117,8 @@ def extract(
         raise UsageError(f"'{pictures.name}' has no pictures; give one or more")
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     moments: dict[str, Moments] = {}
-    digest, notes, sizes = hashlib.sha256(), Counter[str](), Counter[str]()
+    digest, sizes = hashlib.sha256(), Counter[str]()
+    notes = Counter[str](getattr(pictures, "left_out", {}))
     count = _Count(progress, len(pictures))
     kept_in = None if folder is None else Path(folder)
     mark = "" if folder is None else pictures.fingerprint()

@@ -28,6 +28,7 @@ from zoo.config.cards import Card, read_card
 from zoo.data.draws import stream
 from zoo.data.pictures import from_uint8, to_uint8
 from zoo.denoiser import Denoiser
+from zoo.device import resolve
 from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.clip import Clip
 from zoo.evaluation.comparison import PARTS, Value
@@ -68,7 +69,7 @@ def measure_weights(
     size = int(card.contract["size"]) if "size" in card.contract else None
     module: Any = None
     if card.kind == "conditioner":
-        module = whole_clip(card).to(device)
+        module = whole_clip(card).to(resolve(device))
         size = module.image_size
     else:
         module = zoo.load(name, device=device)

@@ -7,11 +7,12 @@ refused by a sentence (alpha, animation, 16 bits) or counted in `notes` (grey ma
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,11 +21,12 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from torch import Tensor
 
-from zoo.data.decode import LARGEST_FILE, open_picture, to_array, to_square
 from zoo.data.pictures import to_uint8
 from zoo.errors import UsageError
+from zoo.images.decode import open_picture, read_file, read_member, to_array, to_square
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
+LEFT_OUT = "left out: hidden files, and what a system or an editor keeps beside images"
 
 
 class Pictures(Protocol):
@@ -82,9 +84,10 @@ class FolderPictures:
             raise UsageError(f"size is {size}; give pixels a side, 1 or more, or none to take pictures as they are")
         self.root, self.name, self.background, self.size = Path(path), name or str(path), background, size
         self.notes: Counter[str] = Counter()
+        self.left_out: dict[str, int] = {}  # why files of the folder are no samples, and how many
         if self.root.is_dir():
             self._zip = None
-            there = {str(f.relative_to(self.root)): f.stat() for f in self.root.rglob("*") if f.is_file()}
+            there = {name: (self.root / name).stat() for name in names_below(self.root)}
             found = {name: (s.st_size, s.st_mtime_ns) for name, s in there.items()}
         elif self.root.is_file():
             try:
@@ -98,7 +101,10 @@ class FolderPictures:
         else:
             raise UsageError(f"there is no folder or zip '{path}'; give one that holds pictures")
         if files is None:
-            self.files = sorted(name for name in found if name.lower().endswith(SUFFIXES))
+            named = sorted(name for name in found if name.lower().endswith(SUFFIXES))
+            self.files = [name for name in named if not hidden(name)]
+            if len(self.files) < len(named):
+                self.left_out[LEFT_OUT] = len(named) - len(self.files)
         else:
             self.files = _once(files, found, str(path))
         if not self.files:
@@ -116,13 +122,11 @@ class FolderPictures:
         return [self._picture(self.files[i]) for i in ids]
 
     def _picture(self, name: str) -> Tensor:
-        try:
-            data = self._zip.read(name) if self._zip is not None else (self.root / name).read_bytes()
-        except Exception as error:  # whatever a damaged zip makes its reader raise
-            raise UsageError(f"'{name}' in '{self.name}' can't be read: {error}") from error
-        if len(data) > LARGEST_FILE:
-            raise UsageError(f"'{name}' in '{self.name}' has {len(data)} bytes; at most {LARGEST_FILE} are read")
-        picture = open_picture(data, name=name, where=self.name)
+        if self._zip is not None:
+            data = read_member(self._zip, name, where=self.name)
+        else:
+            data = read_file(self.root / name, what="picture")
+        picture = open_picture(data, name=name, where=self.name, deep="keep")
         self._refuse(picture, name, data)
         if picture.mode in ("L", "1"):
             self.notes["grey, made RGB"] += 1
@@ -170,6 +174,25 @@ def _once(files: Sequence[str], found: Collection[str], where: str) -> list[str]
             raise UsageError(f"'{where}' lists '{name}' twice; it would count twice, so take one out")
         seen.add(name)
     return list(files)
+
+
+def hidden(name: str) -> bool:
+    """Whether a system or an editor left this: `._a.png`, `__MACOSX/...`, `.ipynb_checkpoints/...`, `.cache/...`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def names_below(root: Path) -> list[str]:
+    """The regular files below a folder, those of linked folders too; a link that leads back is followed once."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        about = os.stat(place)
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        below = Path(place).relative_to(root)
+        found += [(below / name).as_posix() for name in names if (Path(place) / name).is_file()]
+    return found
 
 
 class SomePictures:

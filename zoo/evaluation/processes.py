@@ -15,6 +15,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from zoo.device import resolve
 from zoo.errors import UsageError
 
 PATIENCE = timedelta(hours=24)  # how long one process waits for the slowest to draw its shards
@@ -54,11 +55,7 @@ def started() -> Iterator[Processes]:
 
 def own_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, this process's own where there are several; UsageError for one that isn't there."""
-    try:
-        place = torch.device("cpu" if device is None else device)
-        if place.type == "cuda" and place.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device '{device}' is not there ({str(error).splitlines()[0]}); use cpu") from error
+    place = resolve(device)
+    if place.type == "cuda" and place.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return resolve(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
     return place

@@ -30,7 +30,7 @@ from zoo.evaluation.features import Features
 from zoo.evaluation.inception import NAME, WEIGHTS
 from zoo.evaluation.inception_network import LAYERS
 from zoo.evaluation.moments import Moments
-from zoo.training.checkpoint import write_atomically
+from zoo.schema.files import write_atomically
 
 SCHEMA = "zoo.statistics/1"
 PROTOCOLS = {"fid-tf1": NAME, "fid-clean": f"{NAME}-clean"}  # of files that don't say: the extractor meant

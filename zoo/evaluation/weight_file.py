@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo.errors import WeightsError
+from zoo.schema import files
 
 CACHE = "ZOO_CACHE"  # the environment variable of the folder that published files are looked for in
 
@@ -78,8 +79,7 @@ def caches() -> list[Path]:
 def sha256_of(path: Path) -> str:
     """Of a file's bytes, in hex."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256_of(path)
     except OSError as error:
         raise Unavailable(f"the weight file '{path}' can't be read ({error.strerror}); give the path of one") from error
 

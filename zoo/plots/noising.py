@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from zoo import tasks
 from zoo.errors import UsageError
+from zoo.images.given import read_image
 from zoo.noise import AddressedNoise
 from zoo.plots.style import MARGIN, SOFT, cell, cell_side, note, page, plain, styled, width_of
 from zoo.types import NoiseSchedule
@@ -31,7 +31,7 @@ def plot_noising(
         raise UsageError("a picture of noising needs two columns or more and a schedule; give them")
     if not 1 <= size <= 512:
         raise UsageError(f"a size of {size} pixels can't be drawn in a row; give 1 to 512")
-    x0 = tasks.read_image(image, size=(size, size), count=1)[0].numpy()
+    x0 = read_image(image, size=(size, size), count=1)[0].numpy()
     eps = AddressedNoise(seed)((3, size, size), purpose="start", samples=[0])[0].numpy()
     side = cell_side(size, size)
     # Whole sixteenths of an inch are whole dots.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -23,6 +22,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 from zoo.errors import UsageError, ZooError
+from zoo.schema.files import atomic
 
 INK, SOFT, FAINT, PAPER = "#1f2733", "#6b7480", "#e6e9ee", "#ffffff"
 # Told apart by people who see red and green alike, too: their lightness differs.
@@ -156,23 +156,18 @@ def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG or SVG, by its suffix; it appears whole or not at all, the same bytes each time."""
     path = check_output(path)
     kind = path.suffix.lower()[1:]
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(_RC):
+        with matplotlib.rc_context(_RC), atomic(path) as file:
             if kind == "svg":
-                figure.savefig(temporary, format=kind, metadata={"Date": None, "Creator": None})
+                figure.savefig(file, format=kind, metadata={"Date": None, "Creator": None})
             else:
                 drawn = io.BytesIO()
                 figure.savefig(drawn, format=kind, dpi=DPI)
                 picture = Image.open(drawn).convert("RGB")
                 if not any(axes.images for axes in figure.axes):  # lines and words need few colours
                     picture = picture.quantize(256, dither=Image.Dither.NONE)
-                picture.save(temporary, format="PNG", optimize=True)
-        temporary.replace(path)
+                picture.save(file, format="PNG", optimize=True)
     except OSError as error:
         raise ZooError(f"'{path}' can't be written: {error.strerror or error}; choose another place") from error
-    finally:
-        with suppress(OSError):  # what stood in the way of writing stands in the way of tidying up
-            temporary.unlink()
     return path

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
-from zoo.report.atomic import write_text
 from zoo.report.fronts import planes
 from zoo.report.groups import groups
 from zoo.report.model import DIMENSIONS, Column, Record
+from zoo.schema.files import write_text
 
 Value = str | int | float | None
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 Better = Literal["lower", "higher"]
 DIMENSIONS = (
-    "model", "sampler", "steps", "guidance", "precision", "batch", "size", "device", "fast", "step_cache", "library",
+    "model", "check", "sampler", "steps", "guidance", "precision", "batch", "size", "device", "fast", "step_cache",
+    "library",
 )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from zoo.report.plain_record import read_plain_record
 from zoo.report.suite_record import read_suite_record
 
 READERS = {"zoo.suite-record/1": read_suite_record, "zoo.benchmark/1": read_plain_record}
-LARGEST = 64 * 2**20  # bytes of one record
+LARGEST = 16 * 2**20  # bytes of one record
+MOST_VALUES = 500_000  # of one record
 
 
 def read_records(paths: Sequence[Path]) -> list[Record]:
@@ -64,7 +65,11 @@ def _json(path: Path) -> Any:
         raise UsageError(f"'{path}' holds {name}, which is no JSON; write null and a reason")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        text = path.read_text(encoding="utf-8")
+        # Each of these begins a value, which takes some sixty bytes and more once it is parsed.
+        if sum(text.count(mark) for mark in "[{,") > MOST_VALUES:
+            raise UsageError(f"'{path}' holds over {MOST_VALUES} values; give a benchmark record")
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except UsageError:
         raise
     except UnicodeDecodeError as error:

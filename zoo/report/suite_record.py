@@ -71,7 +71,7 @@ def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple
     status, part = row.text("status") or "measured", asked.text("part") or "pipeline"
     values = {k: v for k, v in asked.value.items() if k in DIMENSIONS and v not in (None, {}, [])}
     identity, group = row.text("id") or "", row.text("group") or ""
-    judged = _quality(quality)
+    judged, kind = _quality(quality), row.text("kind") or kind  # of the row, else of the suite
     return Row(
         identity=identity, name=row.text("name") or identity or "unnamed", place=place,
         # Time of one network evaluation is no time of a pipeline: what is timed decides the table.
@@ -79,7 +79,8 @@ def _row(row: Fields, place: str, noise: dict[str, float | None], prompts: tuple
         asked={k: as_text(v) for k, v in values.items()}, status=status, reason=row.text("reason"),
         notes=row.texts("notes"), unjudged=None if judged else quality.text("reason"),
         random_weights=bool(row.flag("random_weights")),
-        cells={} if status != "measured" else {**judged, **_costs(row, place)}, parts=_parts(row, run),
+        cells={**judged, **_checked(row.object("check"), place), **_costs(row, place)} if status == "measured" else {},
+        parts=_parts(row, run),
         timed=row.object("profile").text("of") or "",
         samples=quality.texts("samples"), sampled=_sampled(run, quality.number("samples_seed"), prompts),
         noise=noise.get(group, noise.get(f"{group} {part}")),
@@ -102,6 +103,16 @@ def _quality(quality: Fields) -> dict[Column, Cell]:
             floor=value.object("floor").number("value"),
         )  # fmt: skip
     return found
+
+
+def _checked(check: Fields, place: str) -> dict[Column, Cell]:
+    """How far a row's check is from what it is held against."""
+    what, largest = check.text("what"), check.number("largest")
+    if what is None or largest is None:
+        return {}
+    terms = (place, *(f"against {against}" for against in [check.text("against")] if against))
+    column = Column(kind="cost", key=what, name=f"largest difference, {what}", better="lower", terms=terms)
+    return {column: Cell(value=largest)}
 
 
 def short_name(key: str) -> str:

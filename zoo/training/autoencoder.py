@@ -34,7 +34,7 @@ class _Reconstruction:
         adversary_width: int, adversary_layers: int, precision: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
-        self.pictures = Pictures(train, validation)
+        self.pictures = Pictures(train, validation, device=device)
         self.rows, self.validation_rows, self.size = len(train), len(validation), train.size
         if pixel not in ("l1", "l2"):
             raise ConfigError(f"unknown pixel loss '{pixel}'; choose l1 or l2")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from zoo.training.distributed import like, whole
+from zoo.training.optimizers import on_lists
 
 
 class Average:
@@ -31,11 +32,19 @@ class Average:
         self._pieces = [like(own, new) for own, new in zip(mine, network.parameters(), strict=True)]
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take the network's parameters after `step` optimizer steps."""
+    def update(self, network: nn.Module, step: int, *, stopped: Tensor | None = None) -> None:
+        """Take the network's parameters after `step` optimizer steps; nothing where `stopped`, on the device, is 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for own, new in zip(self._pieces or self.network.parameters(), network.parameters(), strict=True):
-            _local(own).lerp_(_local(new), 1.0 - decay)
+        own = [_local(p) for p in self._pieces or self.network.parameters()]
+        new = [_local(p) for p in network.parameters()]
+        if len(own) != len(new):
+            raise ValueError(f"an average of {len(own)} parameters can't follow a network of {len(new)}")
+        if stopped is None:
+            on_lists._foreach_lerp_(own, new, 1.0 - decay)
+        else:
+            way = on_lists._foreach_sub(new, own)
+            on_lists._foreach_mul_(way, (1.0 - decay) * (1.0 - stopped))
+            on_lists._foreach_add_(own, way)
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)
 

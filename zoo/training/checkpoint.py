@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,36 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zoo.errors import WeightsError
+from zoo.schema.files import flush as _flush
+from zoo.schema.files import sha256_of
 
 MANIFEST = "manifest.json"
 SCHEMA = "zoo.checkpoint/2"
 FIRST_SCHEMA = "zoo.checkpoint/1"  # its manifest has no hash of its own
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(

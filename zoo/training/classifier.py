@@ -60,7 +60,7 @@ class Classifier:
         self.validation_labels = label_numbers(validation.rows, labels, numbers)
         self.pictures = None
         if autoencoder is None or isinstance(autoencoder, Identity):
-            self.pictures = Pictures(train, validation)
+            self.pictures = Pictures(train, validation, device=device)
             self.shape = self.pictures.shape
         else:
             self.latents = encode_all(autoencoder, train, cache=cache)

@@ -20,11 +20,13 @@ from torch import Tensor
 from zoo.conditioners.class_label import ClassLabel
 from zoo.conditioners.clip_text import ClipText
 from zoo.data.captions import caption
+from zoo.data.draws import stream
 from zoo.errors import ConfigError
-from zoo.training.objective import Batch
+from zoo.training.objective import Batch, put
 from zoo.types import Condition, LowRes
 
 Rows = Sequence[Mapping[str, Any]]
+KEPT_TEXTS = 100_000  # whose token ids are kept
 
 
 class Told(Protocol):
@@ -57,30 +59,48 @@ class Captions:
         self.conditioner, self.train, self.validation = conditioner, train, validation
         self.dropout, self.keep, self.vector = dropout, keep, vector
         self.frozen, self.precision = frozen, precision
+        self._known_ids: dict[str, Tensor] = {}
 
     def through(self, tower: ClipText) -> Captions:
         """The same captions through a tower that is being trained, or through its average."""
-        return Captions(
+        made = Captions(
             tower, self.train, self.validation, dropout=self.dropout, keep=self.keep, vector=self.vector, frozen=False,
             precision=self.precision,
         )  # fmt: skip
+        made._known_ids = self._known_ids
+        return made
 
     def texts(self, batch: Batch) -> list[str]:
         """The captions of a batch."""
         if not batch.training:
             return [self.validation[i]["text"] for i in batch.rows]
         dropped = batch.uniform("condition-dropout") < self.dropout
-        draws = batch.draw("caption")
+        kept = batch.uniform("caption") < self.keep  # the number that `caption` draws first
         return [
-            "" if drop else caption(self.train[i], g, keep=self.keep)
-            for i, g, drop in zip(batch.rows, draws, dropped, strict=True)
+            ""
+            if drop
+            else self.train[row]["text"]
+            if keep
+            else caption(self.train[row], stream(batch.seed, "caption", int(sample)), keep=self.keep)
+            for row, sample, keep, drop in zip(batch.rows, batch.samples, kept, dropped, strict=True)
         ]
+
+    def _ids(self, texts: Sequence[str]) -> Tensor:
+        """(B, L) token ids; what was said before is not encoded again."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known_ids]
+        if new:
+            if len(self._known_ids) > KEPT_TEXTS:
+                self._known_ids.clear()
+                new = list(dict.fromkeys(texts))
+            self._known_ids.update(zip(new, self.conditioner.tokenize(new), strict=True))
+        return torch.stack([self._known_ids[text] for text in texts])
 
     def _condition(self, texts: Sequence[str]) -> Condition:
         low = not self.frozen and self.precision != torch.float32
         device = self.conditioner.positional_embedding.device.type
         with nullcontext() if not self.frozen else torch.no_grad(), torch.autocast(device, self.precision, enabled=low):
-            tokens, vector = self.conditioner.states(self.conditioner.tokenize(texts))
+            place = self.conditioner.positional_embedding.device
+            tokens, vector = self.conditioner.states(put(self._ids(texts), place))
         return Condition(tokens=tokens, vector=vector if self.vector else None)
 
     def __call__(self, batch: Batch) -> Condition:
@@ -115,7 +135,7 @@ class Labels:
     def __call__(self, batch: Batch) -> Condition:
         labels = batch.take(self.train if batch.training else self.validation)
         if batch.training and self.dropout > 0.0:
-            dropped = torch.from_numpy(batch.uniform("condition-dropout") < self.dropout).to(labels.device)
+            dropped = put(batch.uniform("condition-dropout") < self.dropout, labels.device)
             labels = labels.masked_fill(dropped, len(self.conditioner.names))
         return Condition(label=labels)
 
@@ -203,14 +223,14 @@ class SmallPictures:
         small, size = shrink(pictures, self.size), (pictures.shape[2], pictures.shape[3])
         shape = self.low_res.noise_shape((self.size, self.size), size)
         if batch.training and self.blur_probability > 0.0:
-            draws = np.stack([g.random(2) for g in batch.draw("blur")])
+            draws = batch.uniforms("blur", 2)
             low, high = self.blur_sigma
             sigmas = np.where(draws[:, 0] < self.blur_probability, low + draws[:, 1] * (high - low), 0.0)
-            small = blur(small, torch.from_numpy(sigmas).float().to(small.device))
+            small = blur(small, put(torch.from_numpy(sigmas).float(), small.device), top=float(sigmas.max()))
         if shape is None or not batch.training:
             level = None if shape is None else torch.zeros(len(small), device=small.device)
             return self.low_res(small, size=size, level=level)
-        level = torch.from_numpy(batch.uniform("level") * self.max_level).to(small.device)
+        level = put(batch.uniform("level") * self.max_level, small.device)
         return self.low_res(small, size=size, level=level, eps=batch.noise(shape, "level-noise"))
 
 
@@ -219,9 +239,12 @@ def shrink(pictures: Tensor, size: int) -> Tensor:
     return F.interpolate(pictures, (size, size), mode="area")
 
 
-def blur(pictures: Tensor, sigmas: Tensor) -> Tensor:
-    """Each picture convolved with a Gaussian of its own deviation in pixels, edges reflected; 0 leaves it as it is."""
-    top = float(sigmas.max())
+def blur(pictures: Tensor, sigmas: Tensor, *, top: float | None = None) -> Tensor:
+    """Each picture convolved with a Gaussian of its own deviation in pixels, edges reflected; 0 leaves it as it is.
+
+    `top` is the largest deviation where it is known on the host, which then doesn't wait for the device.
+    """
+    top = float(sigmas.max()) if top is None else top
     if top == 0.0:
         return pictures
     radius = min(max(1, int(np.ceil(3.0 * top))), min(pictures.shape[2:]) - 1)

@@ -31,7 +31,7 @@ from zoo.errors import ConfigError
 from zoo.training import variational, weighting
 from zoo.training.arrays import Arrays
 from zoo.training.conditions import Captions, Labels, SmallPictures, Told
-from zoo.training.objective import CPU, Batch
+from zoo.training.objective import CPU, Batch, put, resident
 from zoo.training.pictures import Pictures
 from zoo.training.sheets import draw
 from zoo.training.times import Importance, Times, draw_of
@@ -116,7 +116,7 @@ class Denoising:
             self.shape = self.arrays.shape
             return
         if isinstance(self.autoencoder, Identity):
-            self.pictures = Pictures(train, validation)
+            self.pictures = Pictures(train, validation, device=self.device)
             self.shape = self.pictures.shape
             return
         if train.augments:
@@ -124,8 +124,8 @@ class Denoising:
                 "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
                 "of the block data, or train on pixels"
             )
-        self.latents = encode_all(self.autoencoder, train, cache=cache)
-        self.validation_latents = encode_all(self.autoencoder, validation, cache=cache)
+        self.latents = resident(encode_all(self.autoencoder, train, cache=cache), self.device)
+        self.validation_latents = resident(encode_all(self.autoencoder, validation, cache=cache), self.device)
         self.shape = tuple(self.latents.shape[1:])
 
     def _check(self, network: Denoiser, loss: str, weighted: str, dropout: float) -> None:
@@ -214,22 +214,27 @@ class Denoising:
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
         t, importance = self.times(batch)
         ones = (1,) * (x0.ndim - 1)
-        alpha, sigma = (torch.from_numpy(a).float().view(-1, *ones).to(self.device) for a in network.schedule(t))
+        # What depends on t alone is worked out on the host, where a value can be looked at without waiting.
+        alpha, sigma = (torch.from_numpy(a).float().view(-1, *ones) for a in network.schedule(t))
+        c_skip, c_out, c_in = network.parameterization(alpha, sigma)
+        c_out_squared = torch.as_tensor(c_out).square()
+        weight = weighting.weights(
+            self.weighting, (alpha / sigma).square(), c_out_squared, min_snr=self.min_snr, p2_gamma=self.p2_gamma,
+            p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
+        )  # fmt: skip
+        alpha, sigma, c_skip, c_out, c_in, c_out_squared, weight = (
+            put(value, self.device) if isinstance(value, Tensor) else value
+            for value in (alpha, sigma, c_skip, c_out, c_in, c_out_squared, weight)
+        )
         x_t = alpha * x0 + sigma * eps
         cond = self._told(network)(batch)
         if self.small is not None:
             cond = cond.merge(self.small(batch, x0))
-        c_skip, c_out, c_in = network.parameterization(alpha, sigma)
         output = self._ask(network, x_t, c_in, t, cond)
         logit = None
         if self.learned:
             output, logit = output.chunk(2, dim=1)
         error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
-        c_out_squared = torch.as_tensor(c_out, device=self.device).square()
-        weight = weighting.weights(
-            self.weighting, (alpha / sigma).square(), c_out_squared, min_snr=self.min_snr, p2_gamma=self.p2_gamma,
-            p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
-        )  # fmt: skip
         scalars = {"output": error.mean(), "x0": (c_out_squared * error).mean()}
         weighted = weight * error
         bound = self._bound(network, batch, t, x0=x0, x_t=x_t, x0_hat=c_skip * x_t + c_out * output, logit=logit)
@@ -245,7 +250,7 @@ class Denoising:
             each = bound if self.kind == "vlb" else each + self.vlb_weight * bound
         if isinstance(self.times, Importance):
             self.times.record(batch, t, each)
-            each = each * torch.from_numpy(importance).float().to(self.device)
+            each = each * put(torch.from_numpy(importance).float(), self.device)
         return {"loss": each.mean(), **scalars}
 
     def _bound(
@@ -262,7 +267,7 @@ class Denoising:
 
     def _ask(self, network: Denoiser, x_t: Tensor, c_in: Any, t: np.ndarray, cond: Condition) -> Tensor:
         """The network's output in float32."""
-        time = torch.tensor([network.time_input(float(value)) for value in t], device=self.device)
+        time = put(torch.tensor([network.time_input(float(value)) for value in t]), self.device)
         x_in = x_t if isinstance(c_in, float) and c_in == 1.0 else x_t * c_in
         x_in = x_in if cond.concat is None else torch.cat([x_in, cond.concat], dim=1)
         named = {

@@ -8,7 +8,7 @@ features twice, which is what recomputed activations need.
 
 from __future__ import annotations
 
-import hashlib
+import math
 from functools import partial
 
 import numpy as np
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from zoo import philox
 from zoo.data.draws import stream
 from zoo.errors import ConfigError
-from zoo.training.objective import Batch
+from zoo.training.objective import Batch, put
 
 
 class AddressedDropout:
@@ -41,22 +42,27 @@ class AddressedDropout:
                 "told by sample: set the network's dropout to 0"
             )
         rows = [
-            _uniform(self.batch.seed, f"{purpose}/{copy}" if copy else purpose, int(sample), tuple(x.shape[1:]), x)
+            _uniform(self.batch.seed, f"{purpose}/{copy}" if copy else purpose, samples, tuple(x.shape[1:]), x.device)
             for copy in range(x.shape[0] // len(samples))
-            for sample in samples
         ]
-        keep = torch.stack(rows) >= round(module.p * 2**16)
+        keep = torch.cat(rows) >= round(module.p * 2**16)
         return x * keep.to(x.dtype) / (1.0 - module.p)
 
 
-def _uniform(seed: int, purpose: str, sample: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Whole numbers in [0, 2^16), int32, on the device of `like`."""
-    if like.device.type == "cpu":
-        drawn = stream(seed, purpose, sample).integers(0, 2**16, size=shape, dtype=np.uint16)
-        return torch.from_numpy(drawn.astype(np.int32))
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{sample}".encode(), digest_size=7).digest()
-    generator = torch.Generator(like.device).manual_seed(int.from_bytes(digest, "little"))
-    return torch.randint(0, 2**16, shape, dtype=torch.int32, device=like.device, generator=generator)
+def _uniform(seed: int, purpose: str, samples: np.ndarray, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """(B, *shape) whole numbers in [0, 2^16), int32; a sample's are the quarters of the words of its stream."""
+    if device.type != "cuda":
+        drawn = [stream(seed, purpose, int(s)).integers(0, 2**16, size=shape, dtype=np.uint16) for s in samples]
+        return torch.from_numpy(np.stack(drawn).astype(np.int32)).to(device)
+    return quarters(seed, purpose, put(samples, device), shape)
+
+
+def quarters(seed: int, purpose: str, samples: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The same numbers for all samples (B,) at once, on their device."""
+    count = math.prod(shape)
+    words = philox.words(philox.key_of(seed, purpose), samples, -(-count // 4))
+    parts = torch.stack([(words >> shift) & 0xFFFF for shift in (0, 16, 32, 48)], dim=-1)
+    return parts.flatten(1)[:, :count].reshape(len(samples), *shape).to(torch.int32)
 
 
 def check_splits(network: nn.Module) -> None:

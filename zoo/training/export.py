@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.checkpoints.packed import pack
 from zoo.config.safe_yaml import to_yaml
-from zoo.training.checkpoint import sha256_of, write_atomically
+from zoo.schema.files import sha256_of, write_atomically
 
 
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

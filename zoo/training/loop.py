@@ -2,7 +2,8 @@
 
 Everything random is addressed by (seed, purpose, global sample number), so a checkpoint holds weights, their averages
 and the optimizer's state, and no generator's; and so a step's batch may be split over parts and devices. A loss or
-gradient that isn't finite stops the run before the optimizer step.
+gradient that isn't finite stops the run, with everything as it was before that step: on a CPU it is looked at before
+the optimizer step, on an accelerator some steps later, the device itself holding all still (zoo.training.lag).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +27,8 @@ from zoo.training.adversary import Adversary
 from zoo.training.average import Average
 from zoo.training.distributed import Devices, LossOf, whole
 from zoo.training.dropout import AddressedDropout, check_splits
+from zoo.training.fitting import Fitting
+from zoo.training.lag import LAG, Lagged, is_bad
 from zoo.training.objective import Batch, Objective
 from zoo.training.optimizers import optimizers
 from zoo.training.replay import first_overflow
@@ -52,9 +55,13 @@ class Loop:
 
     def __init__(
         self, objective: Objective, settings: TrainSettings, folder: Path, *, identity: str,
-        devices: Devices | None = None,
+        devices: Devices | None = None, lag: int | None = None, clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
+        """`lag`: after how many steps a loss is looked at; 0 on a CPU and `LAG` on cuda where none is given."""
+        self.fitting = Fitting(settings) if settings.seconds > 0.0 else None
+        settings = settings if self.fitting is None else self.fitting.begin()
         self.objective, self.settings, self.folder, self.identity = objective, settings, folder, identity
+        self.clock = clock
         self.devices = devices or Devices(device=objective.device)
         self.part = settings.share(self.devices.world)  # samples of one forward pass
         if self.part < settings.batch_size:
@@ -87,9 +94,24 @@ class Loop:
         has_adversary = getattr(objective, "adversary", None) is not None
         self.adversary = Adversary(objective, settings, self.devices) if has_adversary else None
         self.stopping = Stopping(settings.patience)
+        self.lagged = self._lagged(lag)
+        self.known = (0, math.nan)  # the newest step whose loss the host has seen, counted from 1, and that loss
         self.step = 0
         self.skipped = 0  # steps not taken because their fp16 gradient overflowed
         self.seconds = 0.0  # of training, over all sittings
+
+    def _lagged(self, lag: int | None) -> Lagged | None:
+        """How losses are looked at later; None where each must be seen at once.
+
+        fp16's scaler, an adversary, and an objective that remembers losses decide on the host; several processes
+        must agree.
+        """
+        device = self.objective.device
+        lag = (LAG if device.type == "cuda" else 0) if lag is None else lag
+        decides = self.scaler.is_enabled() or self.adversary is not None or hasattr(self.objective, "state")
+        if lag == 0 or decides or self.devices.world > 1:
+            return None
+        return Lagged(device, lag)
 
     def _switch(self, network: nn.Module) -> None:
         """Gradient checkpointing and compilation, where the settings ask for them."""
@@ -106,7 +128,7 @@ class Loop:
             # In place, so that names stay; an objective calls the network, or the parts of one that has no forward.
             for module in (network, *network.children()):
                 if type(module).forward is not nn.Module.forward:
-                    module.compile()
+                    module.compile(dynamic=False)  # a training batch always has one shape
 
     # -- checkpoints
 
@@ -144,23 +166,34 @@ class Loop:
         self.dropout.batch = share
         return self.loss_of(share)
 
-    def _gradients(self, shares: Sequence[Batch]) -> dict[str, float]:
-        """Backward through each share, gradients added up; the scalars' means over the global batch."""
-        sums: dict[str, float] = {}
+    def _backward(self, shares: Sequence[Batch]) -> Iterator[Mapping[str, torch.Tensor]]:
+        """Backward through each share, gradients added up; each share's scalars."""
         for i, share in enumerate(shares):
             with self.devices.gradients_meet(self.loss_of, i + 1 == len(shares)):
                 scalars = self._loss(share)
                 self.scaler.scale(scalars["loss"] / len(shares)).backward()
+            yield scalars
+
+    def _gradients(self, shares: Sequence[Batch]) -> dict[str, float]:
+        """`_backward`, and the scalars' means over the global batch."""
+        sums: dict[str, float] = {}
+        for scalars in self._backward(shares):
             for key, value in scalars.items():
                 sums[key] = sums.get(key, 0.0) + float(value.detach()) / len(shares)
         return self.devices.mean(sums)
 
     def train_step(self) -> float:
-        """One optimizer step; returns its loss. Raises NumericError before anything changes if that isn't finite."""
+        """One optimizer step; returns the newest loss that is known, on a CPU its own.
+
+        Raises NumericError where a loss or gradient isn't finite, with everything as it was before that step.
+        """
         settings, shares = self.settings, self.shares(self.step)
         self.network.train()
         # Nothing of zoo's draws from torch's generator; what a network from elsewhere draws is the same on resuming.
         torch.manual_seed(int(stream(settings.seed, "torch", self.step).integers(2**62)))
+        if self.lagged is not None:
+            self._step_unseen(shares, self.lagged)
+            return self.known[1]
         loss = self._gradients(shares)["loss"]
         if not math.isfinite(loss):
             self._stop(f"the loss of step {self.step} is {loss}", shares)
@@ -187,7 +220,39 @@ class Loop:
         self.skipped += overflowed
         for average in () if overflowed else self.averages:
             average.update(self.network, self.step)
+        self.known = (self.step, loss)
         return loss
+
+    def _step_unseen(self, shares: Sequence[Batch], lagged: Lagged) -> None:
+        """One optimizer step that the host doesn't wait for."""
+        loss = torch.stack([scalars["loss"].detach() for scalars in self._backward(shares)]).mean()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        lagged.see(self.step, loss, norm)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.settings.rate(self.step)
+            optimizer.found_inf = lagged.flag  # type: ignore[attr-defined]
+            optimizer.step()
+        self.network.zero_grad(set_to_none=True)
+        self.step += 1
+        for average in self.averages:
+            average.update(self.network, self.step, stopped=lagged.flag)
+        self._look(lagged, all=math.isnan(self.known[1]))  # the first waits for the compiler anyway
+
+    def settle(self) -> None:
+        """See every step's loss; NumericError for a bad one. What is then shown or kept is of good steps."""
+        self._look(self.lagged, all=True)
+
+    def _look(self, lagged: Lagged | None, *, all: bool) -> None:
+        """See what has arrived of the last steps' losses; NumericError, back at its step, for a bad one."""
+        for step, loss, norm in () if lagged is None else lagged.arrived(all=all):
+            if is_bad(loss, norm):
+                lagged.reset()  # type: ignore[union-attr]
+                self.step = step
+                bad = f"the loss of step {step} is {loss}"
+                bad = bad if not math.isfinite(loss) else f"the gradient of step {step} is not finite"
+                self._stop(bad, self.shares(step))
+            self.known = (step + 1, loss)
 
     def _stop(self, what: str, shares: Sequence[Batch]) -> NoReturn:
         """Raise NumericError that names the module which overflowed first, found by taking the step again."""
@@ -229,18 +294,28 @@ class Loop:
 
         An interrupt saves nothing: it may fall inside a step, and half a step is no state to resume from.
         """
-        settings, first = self.settings, self.devices.rank == 0
+        first = self.devices.rank == 0
         scalars = Scalars(self.folder, self.step) if first else None
         last: Mapping[str, float] = {}
         rate = 0.0
+        before, opened = self.seconds, self.clock()
         try:
-            while self.step < settings.steps and not self.stopping.over:
-                begin = time.perf_counter()
+            while self.step < self.settings.steps and not self.stopping.over:
+                begin = self.clock()
                 loss = self.train_step()
-                took = time.perf_counter() - begin
+                took = max(self.clock() - begin, 1e-9)
                 self.seconds += took
+                if self.fitting is not None:
+                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that the time is for
+                    self.settings = self.fitting.after(self.step, self.seconds, self.settings)
+                settings, ending = self.settings, self.clock()
                 rate = settings.batch_size / took if rate == 0.0 else 0.95 * rate + 0.05 * settings.batch_size / took
                 validated = self.step % settings.validate_every == 0 or self.step == settings.steps
+                ended = self.step == settings.steps or self.stopping.over
+                leaves = validated or ended or self.step % settings.save_every == 0
+                if leaves or self.step % settings.sheet_every == 0:
+                    self.settle()
+                    loss = self.known[1]
                 if validated:
                     last = self.validate()
                     if self.stopping.better(last["loss"]) and settings.patience:
@@ -250,7 +325,7 @@ class Loop:
                     if self.step % 20 == 0 or ended:
                         facts = {"train/loss": loss, "train/images_per_second": rate}
                         skipped = {"train/skipped_steps": self.skipped} if self.scaler.is_enabled() else {}
-                        scalars.write(self.step, {**facts, **skipped})
+                        scalars.write(self.known[0], {**facts, **skipped})
                     if validated:
                         scalars.write(self.step, {f"validation/{k}": v for k, v in last.items()})
                 if self.step % settings.sheet_every == 0 or ended:
@@ -260,6 +335,8 @@ class Loop:
                         scalars.picture(self.step, sheet)
                 if self.step % settings.save_every == 0 or ended:
                     self.save()
+                if self.fitting is not None and validated:
+                    self.fitting.saw_ending(self.clock() - ending)
                 if on_progress is not None and first:
                     left = (settings.steps - self.step) * settings.batch_size / rate
                     on_progress(Progress(self.step, settings.steps, loss, rate, left))
@@ -268,7 +345,7 @@ class Loop:
                 scalars.close()
         for average in self.averages:
             average.gather()
-        return self._take_best() if settings.patience else last or self.validate()
+        return self._take_best() if self.settings.patience else last or self.validate()
 
     def _keep_best(self, validation: Mapping[str, float]) -> None:
         for average in self.averages:

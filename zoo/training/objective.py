@@ -14,10 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo import philox
 from zoo.data.draws import stream
 from zoo.noise import AddressedNoise
 
 CPU = torch.device("cpu")
+
+
+def put(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    """Values of the host on the device; a cuda device takes them when it comes to them, and the host goes on."""
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def resident(tensor: Tensor, device: torch.device, *, share: float = 0.25) -> Tensor:
+    """A dataset's tensor where its batches are taken: on a cuda device if it needs no more than a share of what is
+    free there, else where it is."""
+    if device.type != "cuda":
+        return tensor
+    free, _ = torch.cuda.mem_get_info(device)
+    return tensor.to(device) if tensor.numel() * tensor.element_size() <= share * free else tensor
 
 
 @dataclass(frozen=True)
@@ -43,20 +61,29 @@ class Batch:
 
     def noise(self, shape: tuple[int, ...], purpose: str) -> Tensor:
         """Standard normal (B, *shape) on the batch's device, each row by its own global sample number."""
+        if self.device.type == "cuda":  # the host's numbers, drawn where they are needed
+            return philox.normal(shape, philox.key_of(self.seed, purpose), put(self.samples, self.device))
         noise = AddressedNoise(self.seed)(shape, purpose=purpose, samples=[int(s) for s in self.samples])
         return noise.to(self.device)
 
     def take(self, source: Tensor) -> Tensor:
         """The batch's rows of a dataset's tensor, on the batch's device."""
-        return source[torch.from_numpy(self.rows)].to(self.device)
+        if source.device.type != "cpu":
+            return source[put(self.rows, source.device)]
+        return put(source[torch.from_numpy(self.rows)], self.device)
 
     def draw(self, purpose: str) -> list[np.random.Generator]:
         """One random stream a sample."""
         return [stream(self.seed, purpose, int(s)) for s in self.samples]
 
     def uniform(self, purpose: str) -> np.ndarray:
-        """One uniform number in [0, 1) a sample, (B,) float64."""
-        return np.array([g.random() for g in self.draw(purpose)])
+        """One uniform number in [0, 1) a sample, (B,) float64: the first of each of `draw`'s streams."""
+        return self.uniforms(purpose, 1)[:, 0]
+
+    def uniforms(self, purpose: str, count: int) -> np.ndarray:
+        """The first numbers in [0, 1) of each of `draw`'s streams, (B, count) float64."""
+        key = philox.key_of(self.seed, purpose)
+        return philox.unit(philox.words(key, torch.from_numpy(self.samples), count)).numpy()
 
 
 class Objective(Protocol):

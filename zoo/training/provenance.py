@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zoo import __version__
 from zoo.config.cards import read_card
-from zoo.training.checkpoint import sha256_of, write_atomically
+from zoo.schema.files import sha256_of, write_atomically
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
 
@@ -44,7 +44,10 @@ def hash_of_data(path: Path) -> dict[str, Any]:
     return {"sha256": digest.hexdigest(), "of": f"names and sizes of {len(files)} files, and the contents of .jsonl"}
 
 
-def write(folder: Path, recipe: Recipe, first_weights: str, devices: Devices, *, step: int) -> Path:
+def write(
+    folder: Path, recipe: Recipe, first_weights: str, devices: Devices, *, step: int,
+    requested: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
     """Write `run.json`; a run that goes on from `step` adds a sitting to what is there."""
     installed: dict[str, str | None] = {}
     for package in PACKAGES:
@@ -56,6 +59,7 @@ def write(folder: Path, recipe: Recipe, first_weights: str, devices: Devices, *,
         "from_step": step,
         "versions": {"zoo": __version__, "python": platform.python_version(), **installed},
         "device": device_name(devices.device),
+        **(requested or {}),
         "world": devices.world,
         "parallel": devices.parallel if devices.world > 1 else None,
     }

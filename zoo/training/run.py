@@ -92,7 +92,7 @@ def _varied(data: Any, raw: Mapping[str, Any]) -> Any:
 
 def train(
     recipe: Recipe, parts: Parts, *, folder: Path, resume: bool = False, device: torch.device = CPU,
-    callback: Callable[[Progress], Any] | None = None,
+    device_requested: Mapping[str, str] | None = None, callback: Callable[[Progress], Any] | None = None,
 ) -> TrainedRun:  # fmt: skip
     """Run a recipe in `folder`; the weights and their card are in `folder/export` at the end.
 
@@ -112,7 +112,7 @@ def train(
         loop = Loop(objective, settings, folder, identity=recipe.identity, devices=devices)
         notes = loop.resume() if resume else []
         if devices.rank == 0:
-            provenance.write(folder, recipe, first_weights, devices, step=loop.step)
+            provenance.write(folder, recipe, first_weights, devices, step=loop.step, requested=device_requested)
         validation = loop.run(callback)
         names = [recipe.name, *(f"{recipe.name}-ema{a.decay:g}" for a in loop.averages[1:])]
         cards = [folder / "export" / f"{name}.yaml" for name in names]

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from zoo.training.checkpoint import write_atomically
+from zoo.schema.files import write_atomically
 
 HEADER = "step,name,value"
 

@@ -23,6 +23,8 @@ class TrainSettings:
     The learning rate warms up over `warmup_steps`, stays, and falls linearly to zero over the last `decay_steps`.
 
     Args:
+        steps: of the run; with `seconds` only what warmup_steps and decay_steps are shares of.
+        seconds: of a run that fits this time, and sets its steps itself (zoo.training.fitting); 0 for one of `steps`.
         batch_size: samples of one optimizer step, over all devices and all parts.
         accumulate: parts a device's share of a batch is taken in, one after another, to save memory.
         average: decay of the weights' moving average, or several; the first is validated and is what NAME holds.
@@ -34,6 +36,7 @@ class TrainSettings:
 
     steps: int
     batch_size: int
+    seconds: float = 0.0
     learning_rate: float = 1e-3
     warmup_steps: int = 200
     decay_steps: int = 0
@@ -62,6 +65,8 @@ class TrainSettings:
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0.0 <= self.seconds < float("inf"):
+            raise ConfigError(f"train.seconds is {self.seconds}; give a time, or 0 for a run of train.steps")
         if self.patience < 0:
             raise ConfigError(f"train.patience is {self.patience}; give a number of validations, or 0 to never stop")
         if not self.averages or not all(0.0 <= d < 1.0 for d in self.averages):

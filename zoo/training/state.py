@@ -77,7 +77,7 @@ def save(loop: Loop) -> Path:
     state = {
         "identity": loop.identity, "settings": asdict(loop.settings), "seconds": loop.seconds,
         "skipped": loop.skipped, "stopping": loop.stopping.state(), "scaler": loop.scaler.state_dict(),
-        "world": loop.devices.world,
+        "world": loop.devices.world, **({"fitting": loop.fitting.state()} if loop.fitting is not None else {}),
     }  # fmt: skip
     path = loop.folder / "checkpoints"
     if loop.devices.rank > 0:
@@ -108,6 +108,9 @@ def resume(loop: Loop) -> list[str]:
     if remember is not None:
         remember(tensors["objective"])
     loop.step, loop.seconds, loop.skipped = step, float(state["seconds"]), int(state.get("skipped", 0))
+    if loop.fitting is not None and "fitting" in state:
+        loop.fitting.load_state(state["fitting"])
+        loop.settings = loop.fitting.begin()
     if "stopping" in state:
         loop.stopping.load_state(state["stopping"])
     if state.get("scaler") and loop.scaler.is_enabled():

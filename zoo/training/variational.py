@@ -7,7 +7,8 @@ Ho et al. 2020, eq. 5, with s the point before t:
 q(x_s | x_t, x0) is the Gaussian of eq. 6 and 7; p has the same form with the network's x0 and its variance: `small` or
 `beta` as DDPM's sampler has them, or where between the network has learned (Nichol & Dhariwal 2021, eq. 15). L_0 is the
 discretised decoder of Ho et al. 2020, eq. 13: the Gaussian's mass in the cell of width 2 / 255 around each 8-bit value,
-the outer cells open. The whole bound is L_T + the sum over all points, over ln 2 and the number of dimensions.
+the outer cells open (OpenAI's code approximates that mass by a tanh; here it is the mass). The whole bound is L_T + the
+sum over all points, over ln 2 and the number of dimensions.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Posterior:
     """q(x_s | x_t, x0) at points of a schedule: tensors (B, 1, ...) for samples of `ndim` dimensions.
 
     mean = a x_t + b x0; log_small and log_beta are the ends of a learned range. The first point's small variance is 0;
-    where a logarithm is needed it is the second point's, as in OpenAI's code.
+    where a logarithm is needed it is the second point's, as in OpenAI's code. log_large is beta but for the first
+    point, which has that small variance too: `fixed_large` as OpenAI's code has it.
     """
 
     def __init__(self, schedule: DiscreteSchedule, t: np.ndarray, like: Tensor) -> None:
@@ -58,6 +60,7 @@ class Posterior:
 
         self.a, self.b = at(a), at(b)
         self.log_small, self.log_beta = at(log_small), at(np.log(betas))
+        self.log_large = at(np.append(log_small[0], np.log(betas[1:])))
         self.first = torch.from_numpy(index == 0).to(like.device)
 
     def mean(self, x_t: Tensor, x0: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ class Posterior:
     def log_variance(self, logit: Tensor | None, fixed: Fixed) -> Tensor:
         """Of p: learned from a logit in [-1, 1], or fixed."""
         if logit is None:
-            return self.log_small if fixed == "fixed_small" else self.log_beta
+            return self.log_small if fixed == "fixed_small" else self.log_large
         return 0.5 * (self.log_beta - self.log_small) * logit + 0.5 * (self.log_beta + self.log_small)
 
 

@@ -1,0 +1,207 @@
+"""Phases that share a time, each in a process of its own.
+
+A process is what can be ended: one row that hangs, or that leaves the device in a state where nothing works any more,
+costs itself and no other. What a process was doing stands in its record (`run.doing`), so the row is written as failed
+and the next process goes on behind it. Time that a phase leaves over goes to those after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.on_gpu.phase import SUITES, suite_of
+from zoo.benchmark import record
+from zoo.benchmark.suite import read_suite
+from zoo.errors import UsageError
+
+SHARES = {"correct": 100.0, "quality": 60.0, "speed": 150.0, "train": 150.0}  # of eight minutes, in seconds
+RESERVE = 10.0  # seconds for the table and the files, at the end
+LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
+GRACE = 10.0  # seconds after a deadline until the process is ended
+CPU_GRACE = 120.0  # there nobody pays by the second, and a busy machine is slow
+KEPT = 40  # lines of a process that are kept for its reason
+
+
+@dataclass
+class Phase:
+    """What became of a phase."""
+
+    name: str
+    seconds: float = 0.0
+    reason: str | None = None  # why it, or the rest of it, was not run
+    record: dict[str, Any] | None = None
+
+
+@dataclass
+class Conductor:
+    """Runs the phases; everything they write is under `out`."""
+
+    out: Path
+    device: str
+    seconds: float
+    tiny: bool = False
+    data: str | None = None
+    start: str | None = None  # a folder of weights that an earlier call trained
+    after: Path | None = None  # an earlier record
+    phases: Sequence[str] = tuple(SHARES)
+    began: float = field(default_factory=time.monotonic)
+    children: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def run(self) -> list[Phase]:
+        """Every phase, in order; whatever happens, nothing that it started is left running."""
+        found = []
+        try:
+            for place, name in enumerate(self.phases):
+                whole = self.seconds - RESERVE
+                left = whole - (time.monotonic() - self.began)
+                mine = left * SHARES[name] / sum(SHARES[other] for other in self.phases[place:])
+                # What a phase was to have it gets the least of, also where those before it took too long.
+                promised = whole * SHARES[name] / sum(SHARES[other] for other in self.phases)
+                found.append(self._phase(name, max(mine, min(promised, LEAST))))
+        finally:
+            for child in self.children:
+                end(child)
+        return found
+
+    def _phase(self, name: str, seconds: float) -> Phase:
+        phase, began = Phase(name), time.monotonic()
+        folder = self.out / "work" / name
+        if seconds < LEAST:
+            phase.reason = f"{max(seconds, 0):.0f} s are left for it and it needs {LEAST:.0f}; give more --minutes"
+            say(name, phase.reason)
+            return phase
+        # On a CPU nothing that takes long is compiled (zoo.benchmark.peers), and two cores have enough to do.
+        wanted = name == "correct" and "speed" in self.phases and not self.device.startswith("cpu")
+        ahead = self._ahead(seconds) if wanted else None
+        phase.reason = self._process(name, folder, seconds)
+        # A process that was ended or died leaves rows behind the one that it was at.
+        while phase.reason is not None and name in SUITES and self._blame(name, folder, phase.reason):
+            left = seconds - (time.monotonic() - began)
+            if left < LEAST:
+                break
+            phase.reason = self._process(name, folder, left)
+        if ahead is not None:
+            end(ahead)
+        phase.record, phase.seconds = newest(folder), round(time.monotonic() - began, 2)
+        return phase
+
+    def _blame(self, name: str, folder: Path, reason: str) -> bool:
+        """Write the rows that a process was at as failed; whether there were any."""
+        found = newest(folder)
+        doing = None if found is None else found["run"]["doing"]
+        if found is None or doing is None:
+            return False
+        say(name, f"{', '.join(doing['names'])}: {reason}")
+        there = {row["id"].partition("-")[0] for row in found["rows"]}
+        rows = read_suite(suite_of(name, device=self.device, tiny=self.tiny)).rows
+        blamed = [row for row in rows if row.id in doing["rows"] and row.id not in there]
+        found["rows"] += [record.row_of(row, "failed", reason) for row in blamed]
+        found["run"]["doing"] = None
+        record.write(found, folder)
+        return bool(blamed)
+
+    def _process(self, name: str, folder: Path, seconds: float) -> str | None:
+        """One process of a phase; None where it ended well, else what became of it."""
+        say(name, f"{seconds:.0f} s")
+        child = started(self.command(name, folder, seconds), cache=self.out / "work")
+        self.children.append(child)
+        lines = Lines(name, child)
+        grace = GRACE if self.device.startswith("cuda") else CPU_GRACE
+        last = time.time() + seconds + grace
+        while child.poll() is None:
+            time.sleep(0.2)
+            doing = ((newest(folder) or {}).get("run") or {}).get("doing") or {}
+            if time.time() > min(last, (doing.get("until") or last) + grace):
+                end(child)
+                return "it ran past its deadline and was ended"
+        lines.join()
+        if child.returncode == 0:
+            return None
+        said = next((line for line in reversed(lines.kept) if line.strip()), "")
+        how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+        return f"its process ended with {how}: {said.strip()[:300]}"
+
+    def command(self, name: str, folder: Path, seconds: float) -> list[str]:
+        """What a phase's process is started with."""
+        words = [sys.executable, "-m", f"benchmarks.on_gpu.{'phase' if name in SUITES else name}"]
+        words += [name] if name in SUITES else []
+        words += ["--device", self.device, "--out", str(folder), "--seconds", f"{seconds:.1f}"]
+        words += ["--tiny"] if self.tiny else []
+        words += [] if self.data is None else ["--data", self.data]
+        words += ["--start", self.start] if name == "train" and self.start is not None else []
+        words += ["--after", str(self.after)] if name in SUITES and self.after is not None else []
+        return words
+
+    def _ahead(self, seconds: float) -> subprocess.Popen[str]:
+        """Compiles what later phases use, beside a phase in which nothing is timed."""
+        words = [sys.executable, "-m", "benchmarks.on_gpu.ahead", "--device", self.device]
+        words += ["--cache", str(self.out / "work"), "--seconds", f"{seconds:.0f}", *(["--tiny"] if self.tiny else [])]
+        child = started(words, cache=self.out / "work")
+        self.children.append(child)
+        Lines("ahead", child)
+        return child
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The newest record in a folder."""
+    for path in sorted(folder.glob("*.json"), reverse=True):
+        try:
+            return record.read(path)
+        except UsageError:
+            continue
+    return None
+
+
+def started(words: Sequence[str], *, cache: Path) -> subprocess.Popen[str]:
+    """A process in a group of its own; what it compiles is kept in `cache` for the others."""
+    place = cache.resolve()
+    kept = {
+        "TORCHINDUCTOR_CACHE_DIR": str(place / "inductor"), "TRITON_CACHE_DIR": str(place / "triton"),
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "1", "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    return subprocess.Popen(
+        list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True, env={**os.environ, **kept},
+    )  # fmt: skip
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """End a process and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+class Lines:
+    """A process's lines, printed as they come; the last are kept."""
+
+    def __init__(self, name: str, child: subprocess.Popen[str]) -> None:
+        self.name, self.child, self.kept = name, child, deque[str](maxlen=KEPT)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            self.kept.append(line)
+            say(self.name, line.rstrip())
+
+    def join(self) -> None:
+        """Wait for the last line."""
+        self._thread.join(timeout=5.0)
+
+
+def say(name: str, text: str) -> None:
+    """A line of progress."""
+    print(f"[{name}] {text}", file=sys.stderr, flush=True)

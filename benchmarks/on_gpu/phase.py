@@ -1,0 +1,50 @@
+"""One phase as a process: a suite of `zoo bench`, for as long as its time lasts.
+
+python -m benchmarks.on_gpu.phase correct --device cuda --out DIR --seconds 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.benchmark.run import run_suite
+from zoo.benchmark.suite import read_suite
+
+SUITES = ("correct", "quality", "speed")
+
+
+def suite_of(phase: str, *, device: str, tiny: bool) -> dict[str, Any]:
+    """The suite of a phase, as a mapping."""
+    return importlib.import_module(f"benchmarks.on_gpu.{phase}").suite(device=device, tiny=tiny)
+
+
+def main() -> None:
+    """Run the phase; the record in the folder is all that it leaves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("phase", choices=SUITES)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--data")
+    parser.add_argument("--split", default="train", help="the split whose captions quality is measured with")
+    parser.add_argument("--after", type=Path, help="an earlier record; what it didn't measure comes first")
+    asked = parser.parse_args()
+    after = None if asked.after is None else json.loads(asked.after.read_text())
+    data = asked.data if asked.phase == "quality" else None
+
+    def report(text: str, done: int, total: int) -> None:
+        print(f"{done}/{total} {text}", flush=True)
+
+    run_suite(
+        read_suite(suite_of(asked.phase, device=asked.device, tiny=asked.tiny)), folder=asked.out, data=data,
+        split=asked.split, resume=True, retry=False, seconds=asked.seconds, after=after, report=report,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

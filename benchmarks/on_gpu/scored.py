@@ -1,0 +1,113 @@
+"""How weights do: `val` captions drawn with them, judged by the shipped evaluator."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import zoo
+from benchmarks.on_gpu.courses import Course
+from zoo.config.cards import read_card
+from zoo.config.check import resolve
+from zoo.data.draws import stream
+from zoo.data.image_folder import FolderSource
+from zoo.evaluation.drawn import hears
+from zoo.evaluation.hit_score import Judge
+from zoo.evaluation.keys import metric_key
+
+EVALUATOR, SPLIT, CAPTIONS, SHOWN, SEED = "emoji-evaluator", "val", 200, 24, 0
+
+
+class Scorer:
+    """The captions, and the judge, which is made once."""
+
+    def __init__(self, data: str, device: torch.device, *, tiny: bool = False) -> None:
+        self.data, self.device = data, device
+        self.every = FolderSource(data).rows
+        held = [row for row in self.every if row.get("split") == SPLIT]
+        if tiny:  # a judge of few concepts is made in a moment
+            self.every = held
+        order = stream(0, "captions").permutation(len(held))[: 4 if tiny else CAPTIONS]
+        self.rows: list[Mapping[str, Any]] = [held[int(i)] for i in order]
+        self._judge: Judge | None = None
+
+    def config(self, course: Course, made: Mapping[str, Path | str]) -> dict[str, Any]:
+        """The course's pipeline with `made` weights in the place of those that ship, of one stage where it has more."""
+        config = (
+            copy.deepcopy(dict(resolve(course.pipeline, None, {})))
+            if isinstance(course.pipeline, str)
+            else (copy.deepcopy(dict(course.pipeline)))
+        )
+        for block in [stage["denoiser"] for stage in config["stages"]] + list(config["conditioners"].values()):
+            if block.get("weights") in made:
+                block["weights"] = str(made[block["weights"]])
+        return config
+
+    def __call__(self, config: Mapping[str, Any], *, seconds: float | None = None) -> tuple[dict[str, Any], Tensor]:
+        """Quality as a record has it, and the first images, uint8 (n, 3, H, W)."""
+        pipe = (
+            zoo.build(config, device=self.device).stage(0)
+            if len(config["stages"]) > 1
+            else zoo.build(config, device=self.device)
+        )
+        prompts = any(hears(c) == "prompts" for c in pipe.conditioners.values())
+        texts = [str(row["text"]) for row in self.rows]
+        words: dict[str, Any] = {"prompts": texts} if prompts else {"n": SHOWN}
+        drawn = pipe(**words, seed=SEED, batch_size=len(texts) if self.device.type == "cuda" else 8).tensor
+        images = drawn.mul(255).round().to(torch.uint8).cpu()
+        quality = {
+            "values": {}, "reason": None, "seed": SEED, "labels": f"captions of the split '{SPLIT}'", "batch": None,
+            "same_as": None, "samples": [], "samples_seed": SEED,
+        }  # fmt: skip
+        if not prompts:
+            return {
+                **quality,
+                "labels": "none",
+                "reason": "it takes no prompts, and the hit score judges those",
+            }, images
+        evaluator = zoo.load(EVALUATOR, device=self.device)
+        if self._judge is None:
+            self._judge = Judge(evaluator, self.every)
+        score = self._judge.score(evaluator.images(images).float().cpu(), self.rows)
+        card = read_card(EVALUATOR)
+        captions = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+        quality["values"] = {metric_key("hit", card.name, card.sha256, score.count, SPLIT): {
+            "value": score.hit, "values": [score.hit], "deviation": None, "n": score.count,
+            "seed_ranges": [[0, score.count]], "interval": list(score.interval),
+            "floor": {"key": "chance", "value": self._judge.chance}, "better": "higher",
+            "extractor": {"name": card.name, "sha256": card.sha256, "resize": None},
+            "reference": {"name": Path(self.data).name, "split": SPLIT, "n": score.count, "pictures_sha256": None,
+                          "captions_sha256": captions},
+            "pictures": {"format": "uint8 RGB, in memory", "size": int(images.shape[-1])},
+            "concept_at_1": score.concept_at_1, "concept_at_5": score.concept_at_5, "style": score.style,
+            "concepts": len(self._judge.concepts),
+        }}  # fmt: skip
+        return quality, images[:SHOWN]
+
+
+def sheet(parts: Sequence[Tensor], path: Path) -> None:
+    """Images of each part, twelve a row, one part under another; those of another size are enlarged."""
+    from PIL import Image
+
+    from zoo.data.pictures import grid
+
+    side = max(part.shape[-1] for part in parts)
+    grids = [
+        grid(part.repeat_interleave(side // part.shape[-1], 2).repeat_interleave(side // part.shape[-1], 3), columns=12)
+        for part in parts
+    ]
+    width = max(one.shape[2] for one in grids)
+    whole = Image.new("RGB", (width, sum(one.shape[1] + 8 for one in grids) - 8), "white")
+    top = 0
+    for one in grids:
+        whole.paste(Image.fromarray(one.permute(1, 2, 0).numpy()), (0, top))
+        top += one.shape[1] + 8
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole.save(path)

@@ -1,0 +1,149 @@
+"""What came out, as a short table for people; the figures are the record's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.benchmark.checks import disagreements
+
+Row = Mapping[str, Any]
+NAMED = 5  # rows of one reason that are named
+
+
+def table(whole: Mapping[str, Any] | None, phases: Sequence[Any], left_out: Sequence[str] = ()) -> str:
+    """A paragraph a phase; what failed, was skipped or not reached last."""
+    said = []
+    rows = [] if whole is None else whole["rows"]
+    for phase in phases:
+        mine = [row for row in rows if row["phase"] == phase.name]
+        said.append(
+            f"{phase.name}: {_counts(mine)}, {phase.seconds:.0f} s" + (f" ({phase.reason})" if phase.reason else "")
+        )
+        said += [f"  {line}" for line in _lines(mine)]
+        if whole is not None:
+            ids = {row["id"] for row in mine}
+            said += [f"  {line}" for line in _pairs(whole, ids)]
+    said += [f"disagrees: {_check(row)}" for row in disagreements(dict(whole or {"rows": []}))]
+    for status in ("failed", "unavailable", "not reached"):
+        said += _alike(status, [row for row in rows if row["status"] == status])
+    return "\n".join([*said, *left_out])
+
+
+def failed(whole: Mapping[str, Any] | None, phases: Sequence[Any]) -> str | None:
+    """Why the command counts as failed, in a sentence; None where it doesn't."""
+    rows = [] if whole is None else whole["rows"]
+    if not any(row["status"] == "measured" for row in rows):
+        return "nothing was measured"
+    broken = [row["name"] for row in rows if row["status"] == "failed"]
+    apart = [row["name"] for row in disagreements(dict(whole or {}))]
+    ended = [
+        phase.name for phase in phases if phase.reason and phase.record is None and "--minutes" not in phase.reason
+    ]
+    found = [f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})" for names, what in (
+        (broken, "rows failed"), (apart, "checks disagree"), (ended, "phases left no record")
+    ) if names]  # fmt: skip
+    return "; ".join(found) or None
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    kinds = ("measured", "failed", "unavailable", "not reached")
+    counted = [(sum(row["status"] == kind for row in rows), kind) for kind in kinds]
+    apart = len(disagreements({"rows": list(rows)}))
+    said = [f"{count} {kind}" for count, kind in counted if count]
+    return ", ".join([*said, *([f"{apart} disagree"] if apart else [])]) or "nothing"
+
+
+def _alike(status: str, rows: Sequence[Row]) -> list[str]:
+    """Rows that share a reason, in a line."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row["reason"], []).append(row["name"])
+    return [
+        f"{status}: {'; '.join([*found[:NAMED], *([f'{len(found) - NAMED} more'] if found[NAMED:] else [])])}: {reason}"
+        for reason, found in names.items()
+    ]
+
+
+def _lines(rows: Sequence[Row]) -> list[str]:
+    """Measured rows that no comparison is made of, which stand with those."""
+    own = [r for r in rows if r["status"] == "measured" and r["asked"].get("part", "pipeline") == "pipeline"]
+    return [line for row in own if row["kind"] != "diffusers" for line in [_line(row)] if line]
+
+
+def _line(row: Row) -> str | None:
+    """A measured row that is worth a line of its own."""
+    if row.get("check") is not None:
+        largest = row["check"].get("largest")
+        exact = row["asked"]["precision"] == "float32"
+        return None if exact and row["check"]["agrees"] else _check(row) if largest is not None else None
+    values = (row["quality"] or {}).get("values") or {}
+    speed, memory, energy = row["speed"] or {}, row["memory"] or {}, row["energy"] or {}
+    said = [f"{key} {value['value']:.4g}{_interval(value)}" for key, value in values.items()]
+    if speed.get("images_per_second"):
+        said.append(f"{speed['images_per_second']:.4g} images/s")
+    if memory.get("device_peak_bytes"):
+        said.append(f"{memory['device_peak_bytes'] / 1e9:.3g} GB")
+    if energy.get("joules_per_image"):
+        said.append(f"{energy['joules_per_image']:.3g} J an image")
+    reason = (row["quality"] or {}).get("reason") if row["phase"] in ("quality", "train") else None
+    said += [f"not judged: {reason}"] if reason and not values else []
+    return f"{row['name']}: {', '.join(said)}" if said else None
+
+
+def _interval(value: Row) -> str:
+    low, high = (value.get("interval") or (None, None))[:2]
+    return "" if low is None else f" ({low:.3g} to {high:.3g})"
+
+
+def _check(row: Row) -> str:
+    check = row["check"]
+    what = f"{check.get('largest')} {check.get('what')}"
+    more = f", tolerance {check['tolerance']:g}" if check.get("tolerance") is not None else ""
+    mean = f", mean {check['mean']:g}" if check.get("mean") is not None else ""
+    return f"{row['name']}: {what}{mean}{more}"
+
+
+def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
+    """Comparisons, each beside the line that was to be reached where there is one."""
+    found = []
+    for pair in whole["pairs"]:
+        if pair["ours"] not in ids:
+            continue
+        ratio = "-" if pair["ratio"] is None else f"{pair['ratio']:.2f}"
+        line = f", line {pair['line']:g}" if pair.get("line") is not None else ""
+        agrees = {True: "", False: ", and the outputs DISAGREE", None: ""}[pair["agreement"].get("agrees")]
+        found.append(f"{pair['name']}, over {pair['peer']}: {ratio}{line}{agrees}")
+    return found
+
+
+def page(whole: Mapping[str, Any]) -> str:
+    """The record as tables in Markdown; quality and random weights never share one."""
+    place = whole["machine"]["accelerators"][0]
+    versions = whole["versions"]
+    said = [
+        f"{place['name']}, driver {place['driver']}, torch {versions['torch']}, commit "
+        f"{str(whole['code']['commit'])[:8]}, {whole['run']['started'][:10]}."
+    ]
+    for phase in whole["phases"]:
+        mine = [row for row in whole["rows"] if row["phase"] == phase["name"]]
+        said.append(f"**{phase['name']}**: {_counts(mine)} in {phase['seconds']:.0f} s.")
+        ids = {row["id"] for row in mine}
+        pairs = [
+            (p["name"], p["peer"], "-" if p["ratio"] is None else f"{p['ratio']:.2f}", _reached(p))
+            for p in whole["pairs"] if p["ours"] in ids
+        ]  # fmt: skip
+        if pairs:
+            said.append(_markdown(("random weights, bfloat16", "over", "times as fast", "line"), pairs))
+        said += [f"- {line}" for line in _lines(mine)]
+        said += [f"- {line}" for status in ("failed", "not reached") for line in _alike(
+            status, [row for row in mine if row["status"] == status])]  # fmt: skip
+    return "\n\n".join(said)
+
+
+def _reached(pair: Row) -> str:
+    return f"{pair['line']:g}" if pair.get("line") is not None else ""
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))

@@ -1,0 +1,35 @@
+"""The phase `train` as a process: shipped models' recipes for as long as its time lasts.
+
+python -m benchmarks.on_gpu.train --device cuda --out DIR --seconds 150 --data emoji-core-128.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+BEGAN = time.monotonic()  # before torch is imported, which the time is for too
+
+
+def main() -> None:
+    """Leaves train.json, weights/ and sheet.png in the folder; everything is done when the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="a network of some thousand parameters")
+    parser.add_argument("--data", help="a folder or zip with metadata.jsonl")
+    parser.add_argument("--start", help="a folder of weights that an earlier call trained")
+    asked = parser.parse_args()
+    from benchmarks.on_gpu.sitting import Sitting
+
+    sitting = Sitting(
+        out=asked.out, until=BEGAN + asked.seconds, device=asked.device, tiny=asked.tiny, data=asked.data,
+        start=asked.start,
+    )  # fmt: skip
+    sitting.run()
+
+
+if __name__ == "__main__":
+    main()

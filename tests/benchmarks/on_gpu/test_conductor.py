@@ -1,0 +1,189 @@
+"""Phases share the time; a process that hangs, dies or says nothing costs the rows that it was at and no others."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.on_gpu import conductor, joined, table
+from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
+from benchmarks.on_gpu.phase import SUITES, suite_of
+from zoo.benchmark import record
+from zoo.benchmark.suite import read_suite
+
+# What a phase's process is replaced by: it takes the suite's rows in turn and does with each what `plan` says.
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from benchmarks.on_gpu.phase import suite_of
+from zoo.benchmark import record
+from zoo.benchmark.suite import read_suite
+name, folder, seconds, plan = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
+suite = read_suite(suite_of(name, device="cpu", tiny=True))
+known = record.unfinished(suite, folder)
+made = known or record.begin(suite)
+done = {r["id"] for r in made["rows"]}
+for row, act in zip(suite.rows, plan):
+    if row.id in done:
+        continue
+    until = time.time() + (0.1 if act == "hang" else 60)
+    made["run"]["doing"] = {"rows": [row.id], "names": [row.asked.name], "until": until}
+    record.write(made, folder)
+    if act == "hang":
+        time.sleep(60)
+    if act == "die":
+        import os, signal
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if act == "raise":
+        sys.exit("the device said no")
+    made["rows"].append(record.row_of(row, "measured") | {"quality": record.quality("a test")})
+made["run"] |= {"doing": None, "complete": True}
+record.write(made, folder)
+"""
+
+
+class Played(Conductor):
+    """Its processes do what is planned."""
+
+    plan: tuple[str, ...] = ("measure",) * 3
+
+    def command(self, name: str, folder: Path, seconds: float) -> list[str]:
+        return [sys.executable, "-c", CHILD, name, str(folder), str(seconds), json.dumps(self.plan)]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(conductor, "LEAST", 0.1)
+    monkeypatch.setattr(conductor, "CPU_GRACE", 0.5)
+    monkeypatch.setattr(conductor, "RESERVE", 0.0)
+
+
+def played(out, plan, **more):
+    made = Played(out=out, device="cpu", seconds=60.0, tiny=True, phases=("quality", "correct")[1:], **more)
+    made.plan = plan
+    return made
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [("hang", "ran past its deadline"), ("die", "signal 11"), ("raise", "exit code 1: the device said no")],
+)
+def test_a_row_that_takes_its_process_along_is_blamed_and_the_next_go_on(act, reason, tmp_path, capfd):
+    (phase,) = played(tmp_path, ("measure", act, "measure")).run()
+    assert [row["status"] for row in phase.record["rows"]] == ["measured", "failed", "measured"]
+    assert reason in phase.record["rows"][1]["reason"]
+    assert phase.reason is None  # the process after it ended well
+    whole = joined.join([phase])
+    assert table.failed(whole, [phase]).startswith("1 rows failed")
+
+
+def test_nothing_that_was_started_is_left_when_it_is_interrupted(tmp_path, monkeypatch, capfd):
+    made, naps = played(tmp_path, ("hang",)), []
+
+    def interrupted(seconds):
+        naps.append(seconds)
+        if len(naps) == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(conductor.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.run()
+    assert made.children
+    assert all(child.poll() is not None for child in made.children)
+
+
+def test_time_is_shared_by_weight_and_what_is_left_over_goes_on(tmp_path, monkeypatch):
+    clock, given = [0.0], {}
+    monkeypatch.setattr(conductor.time, "monotonic", lambda: clock[0])
+
+    def phase(self, name, seconds):
+        given[name] = seconds
+        clock[0] += 10.0  # each needs little
+        return Phase(name)
+
+    monkeypatch.setattr(Conductor, "_phase", phase)
+    Conductor(out=tmp_path, device="cpu", seconds=460.0, began=0.0).run()
+    assert given["correct"] == pytest.approx(460.0 * SHARES["correct"] / sum(SHARES.values()))
+    assert given["quality"] == pytest.approx(450.0 * 60 / 360)
+    assert given["train"] == pytest.approx(430.0)
+
+
+def test_a_phase_without_time_says_so_and_the_rest_goes_on(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(conductor, "LEAST", 1e6)
+    (phase,) = played(tmp_path, ("measure",)).run()
+    assert "give more --minutes" in phase.reason
+    assert phase.record is None
+    assert table.failed(joined.join([phase]), [phase]) == "nothing was measured"
+
+
+@pytest.mark.parametrize("phase", SUITES)
+@pytest.mark.parametrize("tiny", [True, False])
+def test_the_suites_can_be_read_for_any_device(phase, tiny):
+    for device in ("cpu", "cuda:1"):
+        suite = read_suite(suite_of(phase, device=device, tiny=tiny))
+        assert {row.asked.device for row in suite.rows} == {device}
+        assert suite.summary.endswith(".")
+
+
+def test_every_sampler_part_and_extractor_is_checked():
+    from zoo.benchmark.suite import known_extractors
+    from zoo.registry import registry
+
+    rows = [row.asked for row in read_suite(suite_of("correct", device="cuda", tiny=False)).rows]
+    named = {row.sampler for row in rows}
+    assert named >= set(registry().names("sampler"))
+    assert {row.model for row in rows if row.check == "features"} == set(known_extractors())
+    assert {row.check for row in rows} == {"images", "img2img", "inpaint", "memory", "features", "training"}
+    alone = [{part for part, on in row.fast.items() if on} for row in rows if row.fast]
+    assert [{"precompute"}, {"channels_last"}, {"graphs"}] == alone[:3]
+    assert {"precompute", "channels_last", "graphs", "compile"} in alone
+
+
+def phase_of(name, rows, **more):
+    suite = read_suite(suite_of("correct", device="cpu", tiny=True))
+    made = record.begin(suite)
+    made["rows"] = [record.row_of(suite.rows[i], status, reason) for i, (status, reason) in enumerate(rows)]
+    return Phase(name, seconds=1.0, record=made | more)
+
+
+def test_records_are_joined_with_their_phases_and_gathered_in_few_files(tmp_path):
+    one = phase_of("correct", [("measured", None), ("not reached", "late")], peaks={"cpu/float32": {"tflops": 1.0}})
+    two = phase_of("speed", [("failed", "broke")], noise={"a": {"row": "a", "seconds": [1.0], "relative_spread": None}})
+    whole = joined.join([one, two, Phase("train", reason="no time")])
+    assert [(r["phase"], r["kind"], r["status"]) for r in whole["rows"]] == [
+        ("correct", "checks", "measured"), ("correct", "checks", "not reached"), ("speed", "checks", "failed"),
+    ]  # fmt: skip
+    assert (whole["peaks"], whole["run"]["complete"]) == ({"cpu/float32": {"tflops": 1.0}}, False)
+    weights = tmp_path / "work" / "train" / "weights"
+    weights.mkdir(parents=True)
+    for i in range(9):
+        (weights / f"w{i}.safetensors").write_bytes(b"0")
+        (weights / f"w{i}.yaml").write_text("name: w")
+    said = joined.gather(tmp_path, whole, "table")
+    assert len([p for p in tmp_path.iterdir() if p.is_file()]) == joined.FILES
+    assert len(said) == 3
+    assert all("one file too many" in sentence for sentence in said)
+    assert joined.earlier(tmp_path).name.startswith("on-gpu-")
+
+
+def test_the_report_reads_the_joined_record(tmp_path):
+    from zoo.report.reading import read_records
+
+    whole = joined.join([phase_of("correct", [("measured", None), ("unavailable", "no device")])])
+    whole["rows"][0]["check"] = {"what": "grey levels", "largest": 1.5, "against": "cpu float32", "agrees": True}
+    path = record.write(whole, tmp_path)
+    (found,) = read_records([path])
+    assert [row.protocol for row in found.rows] == ["checks, pipeline"] * 2
+    ((column, cell),) = [(c, v) for c, v in found.rows[0].cells.items() if c.key == "grey levels"]
+    assert (cell.value, column.better, column.terms[1:]) == (1.5, "lower", ("against cpu float32",))
+
+
+def test_a_disagreement_is_told_and_fails(tmp_path):
+    phase = phase_of("correct", [("measured", None)])
+    phase.record["rows"][0]["check"] = {"what": "grey levels", "largest": 9.0, "tolerance": 2.0, "agrees": False}
+    whole = joined.join([phase])
+    assert "disagrees:" in table.table(whole, [phase])
+    assert "1 checks disagree" in table.failed(whole, [phase])

@@ -1,0 +1,205 @@
+"""Images and masks as people and programs hand them over: read right, or refused by a typed sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zoo.errors import UsageError
+from zoo.images.decode import check_chunks, open_picture
+from zoo.images.given import read_image, read_mask
+
+SIZE = (64, 64)
+
+
+def base() -> Image.Image:
+    """Red, green / blue, grey."""
+    a = np.zeros((64, 64, 3), np.uint8)
+    a[:32, :32], a[:32, 32:], a[32:, :32], a[32:, 32:] = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)
+    return Image.fromarray(a)
+
+
+def quarters(images: torch.Tensor) -> list[tuple[float, ...]]:
+    x = images[0] * 0.5 + 0.5
+    return [
+        tuple(round(float(c), 1) for c in x[:, i : i + 32, j : j + 32].mean((1, 2))) for i in (0, 32) for j in (0, 32)
+    ]
+
+
+RIGHT = quarters(read_image(base(), size=SIZE, count=1))
+
+
+def read(source):
+    return quarters(read_image(source, size=SIZE, count=1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("how", ["path", "open image"])
+def test_images_are_read_upright(orientation, how, tmp_path):
+    turned = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+              5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+              8: Image.Transpose.ROTATE_270}  # fmt: skip
+    image = base().transpose(turned[orientation]) if orientation > 1 else base()
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    path = tmp_path / "a.png"
+    image.save(path, exif=exif)
+    assert read(path if how == "path" else Image.open(path)) == RIGHT
+
+
+def deep(kind: str) -> Image.Image:
+    ramp = np.zeros((64, 64), np.float64)
+    ramp[:32, 32:], ramp[32:, :32], ramp[32:, 32:] = 0.25, 0.5, 1.0
+    if kind == "I;16":
+        return Image.fromarray(np.round(ramp * 65535).astype(np.uint16))
+    return Image.fromarray(np.round(ramp * 65535).astype(np.int32) if kind == "I" else ramp.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["I;16", "I", "F"])
+@pytest.mark.parametrize("how", ["path", "open image"])
+def test_more_than_eight_bits_are_scaled_by_their_range(kind, how, tmp_path):
+    path = tmp_path / ("a.png" if kind == "I;16" else "a.tif")
+    deep(kind).save(path)
+    found = [q[0] for q in read(path if how == "path" else deep(kind))]
+    assert found == [0.0, 0.3, 0.5, 1.0] or found == [0.0, 0.2, 0.5, 1.0]
+    mask = read_mask(path if how == "path" else deep(kind), size=SIZE)[0, 0]
+    assert [float(mask[i : i + 32, j : j + 32].mean()) for i in (0, 32) for j in (0, 32)] == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_numbers_of_an_unknown_range_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="whole numbers from 0 to 70000"):
+        read(Image.fromarray(np.array([[0, 70000]], np.int32)))
+    with pytest.raises(UsageError, match=r"values from 0 to 255; give floats in \[0, 1\]"):
+        read(Image.fromarray(np.array([[0, 255]], np.float32)))
+
+
+def saved(image: Image.Image, kind: str = "PNG", **words) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **words)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: saved(base()), lambda: bytearray(saved(base())), lambda: io.BytesIO(saved(base())),
+        lambda: np.asarray(base()), lambda: np.asarray(base()) / 255.0,
+        lambda: np.asarray(base()).astype(np.uint16) * 257, lambda: np.asarray(base().convert("RGBA")),
+        lambda: torch.from_numpy(np.asarray(base()).transpose(2, 0, 1).copy()),
+        lambda: torch.from_numpy(np.asarray(base()).transpose(2, 0, 1) / 255.0).requires_grad_(),
+        lambda: saved(base().convert("CMYK"), "JPEG", quality=100), lambda: saved(base().convert("P")),
+        lambda: [base()], lambda: base().convert("HSV"),
+    ],
+)  # fmt: skip
+def test_what_python_callers_have_is_read(given):
+    assert read(given()) == RIGHT
+
+
+def test_a_list_is_one_image_a_prompt():
+    dark, light = Image.new("RGB", (8, 8), "black"), Image.new("RGB", (8, 8), "white")
+    found = read_image([dark, light], size=(8, 8), count=4, each=2)
+    assert found[:, 0, 0, 0].tolist() == [-1.0, -1.0, 1.0, 1.0]
+    assert read_image([dark], size=(8, 8), count=3).shape == (3, 3, 8, 8)
+    with pytest.raises(UsageError, match="3 images for 2 prompts"):
+        read_image([dark, light, dark], size=(8, 8), count=4, each=2)
+    with pytest.raises(UsageError, match="the list of images is empty"):
+        read_image([], size=(8, 8), count=1)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(side: int) -> bytes:
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"", b"\x89PNG\r\n\x1a\n", saved(base())[:80], saved(base(), "JPEG")[:200], bomb(9000), bomb(20000), EPS,
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>', 3, None, object(), {"a": 1}, np.zeros((3, 64, 64), np.uint8),
+        np.zeros((2, 2, 5), np.uint8), np.zeros((0, 4), np.uint8), np.zeros((4, 4), np.int64), io.StringIO("x"),
+        torch.full((3, 64, 64), 7.0), torch.full((64, 64), float("nan")), torch.zeros(2, 1, 64, 64),
+        "a\0b.png", "x" * 300, "~/nothing.png", "/dev/null", ".",
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused_by_a_typed_sentence(read, given):
+    words = {"count": 1} if read is read_image else {}
+    with pytest.raises(UsageError, match=r"\w"):
+        read(given, size=SIZE, **words)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is no regular file"):
+        read(tmp_path / "pipe")
+
+
+def test_a_bit_that_flipped_inside_a_png_is_seen():
+    data = bytearray(saved(base()))
+    place = data.index(b"IDAT") + 20
+    data[place] ^= 1
+    with pytest.raises(ValueError, match="part 'IDAT' is damaged"):
+        check_chunks(bytes(data))
+    with pytest.raises(UsageError, match=r"'a.png' in 'set' is not a picture: its part 'IDAT' is damaged"):
+        open_picture(bytes(data), name="a.png", where="set")
+    check_chunks(saved(base()))
+
+
+def half(value: int = 255) -> np.ndarray:
+    a = np.zeros((64, 64), np.uint8)
+    a[:, 32:] = value
+    return a
+
+
+def rgba(colour: int, left: int, right: int) -> Image.Image:
+    a = np.full((64, 64, 4), colour, np.uint8)
+    a[:, :32, 3], a[:, 32:, 3] = left, right
+    return Image.fromarray(a)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Image.fromarray(half()), Image.fromarray(half()).convert("1"), half(), half() > 0, half(1), half() / 255.0,
+        Image.fromarray(half(1)), rgba(255, 0, 255), torch.from_numpy(half()), torch.from_numpy(half()) > 0,
+        torch.from_numpy(half())[None] / 255, torch.from_numpy(half(1)),
+        Image.fromarray(np.repeat(half(), 2, axis=1)), Image.fromarray(half().astype(np.uint16) * 257),
+    ],
+)  # fmt: skip
+def test_masks_of_every_kind_have_their_white_half(mask):
+    found = read_mask(mask, size=SIZE)[0, 0]
+    assert (float(found[:, :32].mean()), float(found[:, 32:].mean())) == (0.0, 1.0)
+
+
+def test_what_is_transparent_or_black_in_a_mask_is_kept():
+    with pytest.raises(UsageError, match="black all over"):
+        read_mask(rgba(0, 255, 255), size=SIZE)
+    with pytest.raises(UsageError, match="black all over"):
+        read_mask(rgba(255, 0, 0), size=SIZE)
+
+
+@pytest.mark.parametrize("white", [(slice(None), 300), (300, 300)])
+def test_thin_parts_of_a_mask_survive_being_made_smaller(white):
+    a = np.zeros((2048, 2048), np.uint8)
+    a[white] = 255
+    assert 1 <= float(read_mask(Image.fromarray(a), size=SIZE).sum()) <= 2 * 64
+
+
+def test_jpegs_noise_is_not_white():
+    a = Image.fromarray(half())
+    found = read_mask(saved(a, "JPEG", quality=60), size=(16, 16))[0, 0]
+    assert (float(found[:, :8].mean()), float(found[:, 8:].mean())) == (0.0, 1.0)

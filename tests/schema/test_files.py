@@ -1,0 +1,158 @@
+"""Files appear whole or not at all, under any number of writers, and nothing is written outside the folder."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from zoo.errors import ZooError
+from zoo.generation import Generation
+from zoo.schema import files
+from zoo.schema.files import atomic, sha256_of, write_atomically, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_there_when_the_block_ends_and_nothing_beside_it(tmp_path):
+    with atomic(tmp_path / "a") as file:
+        file.write(b"new")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_atomically(tmp_path / "a", b"old")
+
+    def broken():
+        with atomic(tmp_path / "a") as file:
+            file.write(b"half")
+            raise ValueError("broke")
+
+    with pytest.raises(ValueError, match="broke"):
+        broken()
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_refuses_leaves_the_old_file(number, tmp_path, monkeypatch):
+    write_atomically(tmp_path / "a", b"old")
+
+    def full(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_atomically(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_modes_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_text(tmp_path / "ours", "x")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_a_link_at_the_place_is_replaced_and_what_it_names_is_left(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"theirs")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "a").symlink_to(outside)
+    write_atomically(inside / "a", b"ours")
+    assert outside.read_bytes() == b"theirs"
+    assert (inside / "a").read_bytes() == b"ours"
+    assert not (inside / "a").is_symlink()
+
+
+def test_links_under_the_old_temporary_names_are_not_followed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"theirs")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for name in (".a.png.tmp", f".a.png.{os.getpid()}.tmp"):
+        (inside / name).symlink_to(outside)
+    made(1, 8).save(inside / "a.png")
+    assert outside.read_bytes() == b"theirs"
+
+
+def test_a_name_as_long_as_a_name_can_be_is_written(tmp_path):
+    place = tmp_path / ("a" * 255)
+    write_atomically(place, b"x")
+    assert place.read_bytes() == b"x"
+
+
+def made(seed: int, side: int) -> Generation:
+    tensor = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    return Generation(samples=torch.zeros(1), tensor=tensor, record={"images": [{}]})
+
+
+def _saver(place: Path, seed: int, side: int, times: int, refused) -> None:
+    torch.set_num_threads(1)
+    one = made(seed, side)
+    for _ in range(times):
+        try:
+            one.save(place)
+        except ZooError:
+            refused.value += 1
+
+
+def test_of_several_writers_of_one_name_the_last_wins_and_no_reader_sees_half(tmp_path):
+    context = multiprocessing.get_context("fork")
+    place, refused = tmp_path / "a.png", context.Value("i", 0)
+    made(0, 64).save(place)
+    writers = [context.Process(target=_saver, args=(place, i, 160 + 40 * i, 12, refused)) for i in range(3)]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        with Image.open(place) as image:
+            image.load()
+            seen.add(image.size)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert refused.value == 0
+    assert len(seen) > 1
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_what_a_killed_writer_left_is_taken_away_and_a_living_ones_is_not(tmp_path, monkeypatch):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+
+    def killed():
+        with atomic(tmp_path / "a") as file:
+            file.write(b"half")
+            file.flush()
+            ready.set()
+            time.sleep(60)
+
+    writer = context.Process(target=killed)
+    writer.start()
+    ready.wait()
+    assert len(names(tmp_path)) == 1
+    monkeypatch.setattr(files, "FRESH", -1.0)
+    files._tidied.clear()
+    write_text(tmp_path / "b", "x")  # while it lives
+    assert len(names(tmp_path)) == 2
+    writer.kill()
+    writer.join()
+    files._tidied.clear()
+    write_text(tmp_path / "b", "y")
+    assert names(tmp_path) == ["b"]
+
+
+def test_the_hash_is_of_the_bytes(tmp_path):
+    write_atomically(tmp_path / "a", b"abc")
+    assert sha256_of(tmp_path / "a").startswith("ba7816bf")

@@ -1,0 +1,144 @@
+"""A run that fits a time, by a clock that only these tests move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from tests.training.line import Line, equal, settings, weights_of
+from zoo.errors import ConfigError
+from zoo.training.fitting import ENDLESS, Fitting
+from zoo.training.loop import Loop
+
+
+class Clock:
+    """Each step takes `second(step)` seconds, each validation `validation`."""
+
+    def __init__(self, second=lambda step: 1.0, validation=0.0):
+        self.now, self.second, self.validation = 100.0, second, validation
+
+    def __call__(self):
+        return self.now
+
+    def move(self, loop):
+        step, validate = loop.train_step, loop.validate
+
+        def timed():
+            self.now += self.second(loop.step)
+            return step()
+
+        def judged():
+            self.now += self.validation
+            return validate()
+
+        loop.train_step, loop.validate = timed, judged
+        return loop
+
+
+def run(folder, clock, **changes):
+    wanted = settings(**{"seconds": 100.0, "steps": 40, "decay_steps": 20, "warmup_steps": 4, "save_every": 10**6,
+                         "validate_every": 10**6, **changes})  # fmt: skip
+    loop = clock.move(Loop(Line(), wanted, folder, identity="line", clock=clock))
+    rates = []
+    loop.run(lambda p: rates.append(loop.optimizers[0].param_groups[0]["lr"]))
+    return loop, rates
+
+
+def test_a_steady_run_has_as_many_steps_as_fit(tmp_path):
+    clock = Clock()
+    loop, rates = run(tmp_path, clock)
+    assert 95 <= loop.step <= 98  # 2 % are kept for the last validation
+    assert clock.now - 100.0 <= 100.0
+    assert loop.step == loop.settings.steps == len(rates)
+
+
+def test_the_rate_decays_over_the_recipe_s_share_and_ends_with_the_time(tmp_path):
+    loop, rates = run(tmp_path, Clock())
+    assert loop.settings.decay_steps == pytest.approx(loop.step / 2, abs=2)
+    assert rates[-1] < 0.05 * max(rates)
+    highest = max(rates)
+    assert rates[: len(rates) // 2].count(highest) > len(rates) // 3
+    decaying = rates[len(rates) // 2 + 2 :]
+    assert decaying == sorted(decaying, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda step: 8.0 if step == 0 else 0.5,  # compiling
+        lambda step: 0.5 if step < 30 else 1.5,  # another job comes
+        lambda step: 1.5 if step < 20 else 0.4,  # and goes
+    ],
+)
+def test_an_uneven_run_ends_in_time_with_its_rate_near_zero(tmp_path, second):
+    clock = Clock(second)
+    _, rates = run(tmp_path, clock)
+    assert 90.0 <= clock.now - 100.0 <= 101.5
+    assert rates[-1] < 0.1 * max(rates)
+    jumps = [later / earlier for earlier, later in pairwise(rates[8:])]
+    assert max(jumps) < 1.35  # no rate leaps up
+
+
+def test_the_time_of_validations_counts(tmp_path):
+    clock = Clock(validation=3.0)
+    loop, _ = run(tmp_path, clock, validate_every=10)
+    assert clock.now - 100.0 <= 101.0
+    assert loop.fitting.ending == pytest.approx(3.0)
+    assert loop.step < 80
+
+
+def test_a_resumed_run_goes_on_with_what_was_decided_and_the_rest_of_the_time(tmp_path):
+    clock = Clock()
+    wanted = settings(seconds=100.0, steps=40, decay_steps=20, save_every=30, validate_every=10**6)
+    loop = clock.move(Loop(Line(), wanted, tmp_path, identity="line", clock=clock))
+
+    def interrupt(p):
+        if p.step == 35:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(interrupt)
+    later = Clock()
+    resumed = Loop(Line(), wanted, tmp_path, identity="line", clock=later)
+    resumed.resume()
+    assert resumed.step == 30
+    assert resumed.settings.steps == loop.settings.steps
+    assert resumed.settings.decay_steps == loop.settings.decay_steps
+    later.move(resumed).run()
+    assert 92 <= resumed.step <= 98
+    assert later.now - 100.0 <= 71.0  # thirty seconds were used before
+
+
+def test_the_same_clock_gives_the_same_weights(tmp_path):
+    runs = [run(tmp_path / str(i), Clock())[0] for i in range(2)]
+    assert equal(*map(weights_of, runs))
+
+
+def test_a_time_too_short_for_a_second_step_still_ends_in_weights(tmp_path):
+    loop, _ = run(tmp_path, Clock(), seconds=0.5)
+    assert loop.step == 1
+
+
+def test_without_seconds_nothing_is_fitted_and_nonsense_is_refused(tmp_path):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+    assert loop.fitting is None
+    for wrong in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=r"train\.seconds"):
+            settings(seconds=wrong)
+
+
+def test_a_decay_that_has_begun_goes_on_from_where_it_is():
+    plan = settings(seconds=100.0, steps=10, decay_steps=10, warmup_steps=1)
+    fitting = Fitting(plan)
+    now = fitting.begin()
+    assert now.steps == ENDLESS
+    for step in range(1, 40):
+        before = now.rate(step) if now.steps < ENDLESS else None
+        now = fitting.after(step, float(step), now)
+        if before is not None:
+            assert now.rate(step) == pytest.approx(before, rel=0.1)
+    slower = fitting.after(40, 60.0, replace(now))  # twenty seconds lost
+    assert slower.steps < now.steps
+    assert slower.rate(40) == pytest.approx(now.rate(40), rel=0.1)

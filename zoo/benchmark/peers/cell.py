@@ -1,0 +1,236 @@
+"""A cell: one row and diffusers in turn, on fresh weights made on the device.
+
+A fast row that compiles nothing takes zoo's eager network along. Each way of a part is warmed up (which compiles and
+records it), then all take turns. What a way of diffusers' fails at, or has no time for, is recorded and stops no other.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.benchmark import measure, record
+from zoo.benchmark.measure import Operations, Timed
+from zoo.benchmark.peers import ahead
+from zoo.benchmark.peers.entries import pairs_of, row_of_way
+from zoo.benchmark.peers.fresh import fresh
+from zoo.benchmark.peers.kernels import kernels, launch_seconds
+from zoo.benchmark.peers.loops import Scene, scene
+from zoo.benchmark.peers.ways import (
+    EAGER,
+    MODES,
+    PLAIN,
+    ZOO,
+    Way,
+    compiles,
+    diffusers_ways,
+    eager,
+    parts_of,
+    zoo_way,
+)
+from zoo.benchmark.suite import Row
+
+if TYPE_CHECKING:
+    from zoo.benchmark.run import Run
+
+ROUNDS_SECONDS = 8.0  # the rounds of a part go on no longer, once each way has had two turns
+COMPILE_SECONDS = 20.0  # a compilation is not begun on a cuda device with less time than this left, if it is unknown
+FIRST = 2  # steps of the first call, in which what happens once happens
+LATE = "its time was over before it began"
+
+
+@dataclass(eq=False)
+class Cell:
+    """A part of a row being compared."""
+
+    run: Run
+    row: Row
+    part: str
+    given: Scene
+    until: float | None  # of time.perf_counter
+    timed: dict[str, Timed] = field(default_factory=dict)  # by way's id
+    ways: list[Way] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # why a library of diffusers' has no pair
+    first: dict[str, float] = field(default_factory=dict)  # seconds of each way's first call
+
+    @property
+    def name(self) -> str:
+        """Of its noise, and its rows' group."""
+        return f"{self.row.asked.name}: {self.part}"
+
+    @property
+    def steps(self) -> int:
+        """Of a whole loop."""
+        return len(self.given.stage.sampler.plan(self.given.stage.denoiser.schedule))
+
+    def late(self, needed: float = 0.0) -> bool:
+        """Whether less time than needed is left."""
+        return self.until is not None and perf_counter() + needed > self.until
+
+
+def compare_row(run: Run, row: Row) -> None:
+    """Every part of a row, each written when it is there."""
+    settings, until = run.suite.settings, run.until([row])
+    needed = compile_seconds(row, record.row_of(row, "", part="loop", library=ZOO)["id"]) if compiles(row) else 0.0
+    if until is not None and perf_counter() + needed > until:
+        run.record["rows"].append(record.row_of(row, "not reached", LATE))
+        return
+    run.tell(f"building {row.asked.name}")
+    given = scene(row, fresh(row, settings.seed), settings.seed, settings.prompts)
+    for number, part in enumerate(parts_of(row)):
+        cell = Cell(run=run, row=row, part=part, given=given, until=until)
+        if number and cell.late(needed):
+            for written in run.record["rows"]:
+                if written["id"].startswith(row.id) and written["asked"]["library"] == ZOO:
+                    written["notes"].append(f"no time was left for its {part}")
+        else:
+            compare_part(cell)
+        run.save()
+        del cell
+        gc.collect()  # copies and recordings of one part are no load of the next
+
+
+def release(device: str) -> None:
+    """Give back what a cell held, its compilations too."""
+    if "torch._dynamo" in sys.modules:  # which takes seconds to import
+        torch._dynamo.reset()
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def count(cell: Cell) -> int | str:
+    """Operations of one step of the loop for the whole batch, or of decoding it; or why they aren't known."""
+    try:
+        with Operations([]) as counted:
+            zoo_way(eager(cell.row), cell.part, cell.given).run(1)
+    except (RuntimeError, NotImplementedError) as error:
+        return f"operations can't be counted: {str(error).splitlines()[0][:160]}"
+    return counted.total
+
+
+def compare_part(cell: Cell) -> None:
+    """One part: operations, warm-up of each way, turns, rows and pairs, and kernels last."""
+    run, device = cell.run, cell.row.asked.device
+    operations, overhead = count(cell), launch_seconds(device)
+    for way in _ways(cell):
+        run.tell(f"{cell.name}, warming up {way.library}")
+        _warm_up(cell, way)
+        if way.library == ZOO and way.id not in cell.timed:
+            return  # it is recorded, and the row measured again by a resumed run
+    run.tell(f"{cell.name}, {len(cell.timed)} in turn")
+    baseline = _rounds(cell)
+    live = [way for way in cell.ways if way.id in cell.timed and cell.timed[way.id].seconds]
+    if not live:
+        return
+    run.record["noise"][cell.name] = measure.noise(live[0].row.asked.name, baseline)
+    written = {way.id: row_of_way(cell, way, operations, overhead) for way in live}
+    run.record["rows"] += written.values()
+    run.record["pairs"] += pairs_of(cell, live)
+    run.save()
+    of = "step" if cell.part == "loop" else "call"
+    for way in live:  # after all is timed: a profiler makes launches dearer
+        if cell.late():
+            written[way.id]["kernels"] |= {"of": of, "kernels": None, "reason": "no time was left to count them"}
+        else:
+            written[way.id]["kernels"] |= kernels(way.run, device, of=of)
+
+
+def _ways(cell: Cell) -> Iterator[Way]:
+    """zoo's row, its eager network, then diffusers; what can't be made of diffusers' is recorded."""
+    row = cell.row
+    yield zoo_way(row, cell.part, cell.given)
+    if row.asked.fast and not compiles(row):
+        yield zoo_way(eager(row), cell.part, cell.given, library=EAGER, under=row)
+    try:
+        yield from diffusers_ways(row, cell.part, cell.given, modes=compiles(row))
+    except ImportError as error:
+        _gone(cell, PLAIN, "unavailable", f"needs diffusers ({error})")
+    except Exception as error:  # another library's, which may raise anything
+        _gone(cell, PLAIN, "failed", said(error))
+
+
+def _gone(cell: Cell, library: str, status: str, reason: str) -> None:
+    if library in (PLAIN, *MODES):
+        cell.reasons[library] = reason
+    row = record.row_of(cell.row, status, reason, part=cell.part, library=library)
+    cell.run.record["rows"].append(row)
+
+
+def said(error: BaseException) -> str:
+    """An error as a row's reason."""
+    if measure.out_of_memory(error):
+        return "there is no memory for it"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+
+
+def _warm_up(cell: Cell, way: Way) -> None:
+    """A few steps, in which all is compiled and recorded, then a whole call; memory is the most that was held."""
+    device, asked = cell.row.asked.device, cell.row.asked
+    if way.library in MODES and cell.late(compile_seconds(cell.row, way.id)):
+        # Not "not reached": that is of whole rows, which are measured again.
+        _gone(cell, way.library, "unavailable", "no time was left to compile it")
+        return
+    cuda = device.startswith("cuda")
+
+    def call(_: int) -> None:
+        way.made = way.run(cell.steps)
+
+    timed = Timed(id=way.id, call=call, device=device, batch=asked.batch)
+    memory = False
+    try:
+        before = measure.start_memory(device)
+        held = torch.cuda.memory_allocated(device) if cuda else 0
+        cell.first[way.id] = measure.once(Timed("", lambda _: way.run(FIRST), device, asked.batch), 0)
+        for number in range(max(cell.run.suite.settings.warm_up, 1)):
+            timed.warm_up.append(measure.once(timed, number))
+        timed.memory = measure.peak_memory(device, before)
+    except Exception as error:
+        _gone(cell, way.library, "failed", said(error))
+        memory = measure.out_of_memory(error)
+    else:
+        if cuda:  # others hold their weights beside it
+            timed.memory["device_peak_bytes"] += way.weights - held
+        timed.memory["weights_bytes"] = way.weights
+        way.clock.clear()
+        cell.timed[way.id] = timed
+        cell.ways.append(way)
+    if memory:  # outside of the handler, whose error holds what took it
+        gc.collect()
+        torch.cuda.empty_cache() if cuda else None
+
+
+def compile_seconds(row: Row, identity: str) -> float:
+    """Seconds that a compilation may take here, from a cache that was filled ahead if it was."""
+    if not row.asked.device.startswith("cuda"):
+        return 0.0
+    cold = ahead.read().get(identity, {}).get("seconds")
+    return COMPILE_SECONDS if cold is None else cold / 2.0
+
+
+def _rounds(cell: Cell) -> list[float]:
+    """Turns until the settings' number, the time of a part or the deadline; returns the baseline's seconds."""
+    baseline: list[float] = []
+    until = perf_counter() + ROUNDS_SECONDS
+
+    def broken(one: Timed, error: Exception) -> None:
+        way = next(w for w in cell.ways if w.id == one.id)
+        del cell.timed[one.id]
+        _gone(cell, way.library, "failed", said(error))
+
+    for number in range(cell.run.suite.settings.repeats):
+        if not cell.timed or (number >= 2 and (perf_counter() > until or cell.late())):
+            break
+        turns = list(cell.timed.values())
+        found = measure.rounds(turns, 1, broken=broken)
+        if turns[0].id not in cell.timed:
+            baseline.clear()
+        baseline += found
+    return baseline

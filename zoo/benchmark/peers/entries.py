@@ -1,0 +1,104 @@
+"""What a cell writes: a row of each way that took its turns, and a pair of each comparison."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zoo.benchmark import measure, record
+from zoo.benchmark.machine import versions
+from zoo.benchmark.peers import ahead
+from zoo.benchmark.peers.agreement import no_pair, pair, relative_agreement
+from zoo.benchmark.peers.ways import EAGER, MODES, PLAIN, ZOO, Way, backend, eager
+from zoo.benchmark.pipelines import flags
+
+if TYPE_CHECKING:
+    from zoo.benchmark.peers.cell import Cell
+
+TOLERANCE = 1e-3  # of a loop's or a decoder's output in float32, in deviations
+
+
+def row_of_way(cell: Cell, way: Way, operations: int | str, overhead: float | None) -> dict[str, Any]:
+    """A way's row with all that was measured of it."""
+    run, asked, one = cell.run, cell.row.asked, cell.timed[way.id]
+    out: dict[str, Any] = record.row_of(way.row, "measured", part=way.part, library=way.library) | {"group": cell.name}
+    loop = cell.part == "loop"
+    if way.library == EAGER:
+        out["name"] = f"{eager(cell.row).asked.name} {cell.part}"
+        out["asked"]["fast"] = False
+    out["run"] = {
+        "stages": [], "steps": cell.steps if loop else None, "evaluations": cell.steps if loop else None,
+        "batch": asked.batch, "guided": cell.given.guided, "seeds": [run.suite.settings.seed],
+    }  # fmt: skip
+    out["precision"] = {"dtype": asked.precision, **flags()}
+    out["fast"] = way.fast
+    out["speed"] = measure.speed(one, cell.steps if loop else None)
+    latents = loop and cell.given.stage.autoencoder.factor > 1
+    if latents:
+        out["speed"]["images_per_second"] = None
+    out["speed"]["step_seconds"] = way.clock.record()
+    out["speed"]["first_call_seconds"] = round(cell.first[way.id], 4)
+    out["memory"], out["energy"] = one.memory, measure.energy(one)
+    out["work"] = _work(cell, operations, out["speed"]["latency_seconds"]["p50"])
+    out["compile"] = _compile(cell, way)
+    out["kernels"] = {"launch_seconds": overhead}
+    out["wall_seconds"] = round(cell.first[way.id] + sum(one.warm_up) + sum(one.seconds), 3)
+    out["quality"] = record.quality("random weights: speed only")
+    out["notes"] = [*way.notes, "random weights: speed only", *(["from latents to latents"] if latents else [])]
+    return out
+
+
+def _work(cell: Cell, operations: int | str, seconds: float) -> dict[str, Any]:
+    asked = cell.row.asked
+    peak = cell.run.peak(asked.device, asked.precision)
+    if isinstance(operations, str):
+        return {"flops_per_image": None, "tflops": None, "peak": peak, "share_of_peak": None, "reason": operations}
+    whole = operations * (cell.steps if cell.part == "loop" else 1)
+    rate = whole / seconds / 1e12
+    return {
+        "flops_per_image": whole // asked.batch, "tflops": round(rate, 5), "peak": peak,
+        "share_of_peak": round(rate / cell.run.record["peaks"][peak]["tflops"], 4), "reason": None,
+    }  # fmt: skip
+
+
+def _compile(cell: Cell, way: Way) -> dict[str, Any] | None:
+    """Seconds of compiling, apart from all others: with an empty cache, and as this run found it."""
+    if way.compiled is None:
+        return None
+    found = ahead.read().get(way.id, {})
+    cold = found.get("seconds")
+    used = backend(cell.row.asked.device)
+    why = found.get("reason") or "nothing was compiled ahead of this run, so its own first call may be cold"
+    if used == "eager":
+        why = "the network was traced, and no code generated"
+    return {
+        "backend": used, "mode": way.compiled, "cold_seconds": cold, "first_call_seconds": round(cell.first[way.id], 3),
+        "reason": None if cold is not None else why,
+    }  # fmt: skip
+
+
+def pairs_of(cell: Cell, live: Sequence[Way]) -> list[dict[str, Any]]:
+    """Each of zoo's ways with diffusers as it is, and with the better of its compiled ones."""
+
+    def middle(way: Way) -> float:
+        return statistics.median(cell.timed[way.id].seconds)
+
+    plain = [way for way in live if way.library == PLAIN]
+    modes = sorted((way for way in live if way.library in MODES), key=middle)
+    tolerance = TOLERANCE if cell.row.asked.precision == "float32" else None
+    of, version = "latents" if cell.part == "loop" else "images", versions()["diffusers"] or ""
+    found = []
+    for ours in (way for way in live if way.library in (ZOO, EAGER)):
+        name = cell.name if ours.library == ZOO else f"{eager(cell.row).asked.name}: {cell.part}"
+        for theirs in [*plain, *modes[:1]]:
+            assert ours.made is not None
+            assert theirs.made is not None
+            agrees = relative_agreement(ours.made, theirs.made, of, tolerance)
+            found.append(pair(
+                name, ours.id, theirs.id, f"{theirs.library} {version}".strip(), cell.timed[ours.id].seconds,
+                cell.timed[theirs.id].seconds, agrees,
+            ))  # fmt: skip
+        missing = {k: v for k, v in cell.reasons.items() if k == PLAIN or not modes}
+        found += [no_pair(name, ours.id, library, reason) for library, reason in missing.items()]
+    return found

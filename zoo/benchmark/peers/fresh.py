@@ -1,0 +1,48 @@
+"""Pipelines with fresh weights, made where they will run: nothing of a large network is drawn or kept on the host."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import zoo
+from zoo.benchmark.suite import Row
+from zoo.pipeline import Pipeline
+
+
+def fresh(row: Row, seed: int) -> Pipeline:
+    """The pipeline of a row on its device and in its precision, every weight of every network drawn there."""
+    asked = row.asked
+    assert row.config is not None
+    with torch.device("meta"):
+        pipe = zoo.build(row.config, device="meta", dtype=asked.precision)
+    modules = pipe.modules()
+    if any(True for module in modules for _ in module.buffers()):  # which hold what can't be drawn
+        pipe = zoo.build(row.config, device=asked.device, dtype=asked.precision)
+        modules = pipe.modules()
+    generator = torch.Generator(asked.device).manual_seed(seed)
+    for module in modules:
+        if any(p.is_meta for p in module.parameters()):
+            module.to_empty(device=asked.device)
+        draw(module, generator)
+    return pipe
+
+
+@torch.no_grad()
+def draw(module: nn.Module, generator: torch.Generator) -> None:
+    """Weights that keep the size of what goes through: no layer starts at zero, as freshly built ones do.
+
+    Half of what keeps the variance, so that a loop isn't chaotic and two libraries' rounding doesn't drift apart.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(0.0, 0.5 * parameter[0].numel() ** -0.5, generator=generator)
+        elif name.endswith("weight"):
+            parameter.fill_(1.0)  # of a norm
+        else:
+            parameter.normal_(0.0, 0.02, generator=generator)
+
+
+def bytes_of(module: nn.Module) -> int:
+    """What its parameters take."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())

@@ -1,0 +1,103 @@
+"""Files that appear whole or not at all, under any number of writers, and their hashes.
+
+A file is written beside its place under a name of its own and renamed over it, so whoever reads the place finds the old
+file or a new one, and of several writers the last wins. What a killed writer left is taken away by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file can't be taken away either
+    fcntl = None
+
+PREFIX, SUFFIX = ".zoo-", ".tmp"
+FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
+_tidied: set[str] = set()  # folders that were looked through
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """A binary file, to be written and read, that becomes `path` when the block ends well and vanishes otherwise.
+
+    Args:
+        path: in a folder that exists. A symbolic link there is replaced, not followed.
+        durable: on the disk when the block ends, and not just in the system's memory.
+    """
+    place = Path(path)
+    _tidy(place.parent)
+    # Not the place's own name, which may be as long as a name can be.
+    temporary = place.parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(place)
+        if durable:
+            flush(place.parent)
+    finally:
+        with contextlib.suppress(OSError):  # gone: it has its place
+            temporary.unlink()
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write a file so that it is the old one or the new one, whatever happens, a power cut included."""
+    with atomic(path, durable=True) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 as it is, whole or not at all; returns the path."""
+    with atomic(path) as file:
+        file.write(text.encode("utf-8"))
+    return path
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what killed writers left in a folder, once a process: a living one holds the lock of its file."""
+    if fcntl is None or str(folder) in _tidied:
+        return
+    _tidied.add(str(folder))
+    try:
+        left = [e.path for e in os.scandir(folder) if e.name.startswith(PREFIX) and e.name.endswith(SUFFIX)]
+    except OSError:
+        return
+    for name in left:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if time.time() - os.fstat(descriptor).st_mtime > FRESH:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(name)
+            finally:
+                os.close(descriptor)

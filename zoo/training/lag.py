@@ -1,0 +1,64 @@
+"""Looking at a step's loss some steps later, so that the host need not wait for the device.
+
+Reading a number from a device waits until all that was asked of it is done. Instead the host reads the losses of
+`LAG` steps ago, and the device itself sees to it that a step which isn't finite changes nothing: from the first such
+step on a flag is up, and optimizers and averages leave everything as it is. When the host reads the flag, weights,
+moments and averages are still those from before that step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LAG = 4
+
+
+class Lagged:
+    """Losses and the flag of one run's steps, on their way from the device to the host."""
+
+    def __init__(self, device: torch.device, lag: int = LAG) -> None:
+        self.lag = lag
+        self.flag = torch.zeros((), device=device)  # 1 from the first step on that isn't finite
+        self._way: deque[tuple[int, Tensor, Any]] = deque()
+
+    def see(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Take a step's loss and gradient norm, before the optimizers use the gradient."""
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        self.flag = torch.maximum(self.flag, (~finite).to(self.flag.dtype))
+        facts = torch.stack([loss.float(), norm.float(), self.flag])
+        if facts.device.type != "cuda":
+            self._way.append((step, facts, None))
+            return
+        host = torch.empty(3, pin_memory=True)
+        host.copy_(facts, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._way.append((step, host, event))
+
+    def arrived(self, *, all: bool = False) -> list[tuple[int, float, float]]:
+        """Steps, losses and norms that are due: all but the last `lag`, or all; none after the first bad one."""
+        found: list[tuple[int, float, float]] = []
+        while len(self._way) > (0 if all else self.lag):
+            step, facts, event = self._way.popleft()
+            if event is not None:
+                event.synchronize()
+            loss, norm, bad = facts.tolist()
+            found.append((step, loss, norm))
+            if bad:
+                break
+        return found
+
+    def reset(self) -> None:
+        """Forget what is on its way, and take the flag down."""
+        self._way.clear()
+        self.flag = torch.zeros_like(self.flag)
+
+
+def is_bad(loss: float, norm: float) -> bool:
+    """Whether a step is one that changes nothing."""
+    return not (math.isfinite(loss) and math.isfinite(norm))
