@@ -89,12 +89,14 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=["1", "2", "3", "5", "5:0:5", "5:0.3:5"])
     parser.add_argument("--each", type=int, default=12, help="requests of each colour")
     parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--set", dest="overrides", action="append", metavar="KEY=VALUE", help="override the config")
+    parser.add_argument("--name", help="of the record: guided-interval-NAME, the pipeline's if not given")
     parser.add_argument("--sheet", type=Path, help="a folder for a sheet of each setting")
     options = parser.parse_args()
     coloured = requests(ImageFolder(path=options.data, split="train", size=32).rows, options.each)
     found, pipe = {}, None
     for setting in options.settings:
-        pipe = zoo.build(guided(first_stage(options.pipeline), setting))
+        pipe = zoo.build(guided(first_stage(options.pipeline), setting), overrides=options.overrides)
         began = perf_counter()
         images = draw(pipe, [caption for _, caption in coloured], options.steps)
         took = perf_counter() - began
@@ -112,7 +114,7 @@ def main() -> None:
             Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(options.sheet / f"{setting.replace(':', '-')}.png")
     assert pipe is not None
     made = record.make(
-        f"guided-interval-{options.pipeline}",
+        f"guided-interval-{options.name or options.pipeline}",
         settings={
             "pipeline": options.pipeline, "stage": 0, "requests": len(coloured), "steps": options.steps,
             "dominates": DOMINATES,
