@@ -2,8 +2,8 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->`. A record that isn't there yet is said so.
 
-    python -m benchmarks.tables --write README.md docs/*.md            # bring them up to date
-    python -m benchmarks.tables --write README.md docs/*.md --check    # exit code 1 if they are not, and write nothing
+    python -m benchmarks.tables --write README.md docs/*.md recipes/emoji/README.md            # bring them up to date
+    python -m benchmarks.tables --write README.md docs/*.md recipes/emoji/README.md --check    # exit code 1 if not
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import models
+from benchmarks import budget, models
 from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
 from zoo.config.cards import card_names, read_card
@@ -65,6 +65,28 @@ def weights(results: Path) -> str:
         card = read_card(name)
         rows.append((f"`{name}`", card.kind, f"{card.bytes / 1e6:.1f} MB", card.summary))
     return markdown(("weights", "kind", "file", "what they are"), rows)
+
+
+def weights_budget(results: Path) -> str:
+    """What ships and what is planned to, in MiB."""
+    rows = []
+    for name, today, planned, buys in budget.rows():
+        rows.append(
+            (name if name == "all" else f"`{name}`", *(f"{m:.2f}" if m else "-" for m in (today, planned)), buys)
+        )
+    return markdown(("file", "MiB today", "MiB planned", "what it buys"), rows)
+
+
+def denoiser_candidates(results: Path) -> str:
+    """What candidates for the next denoiser cost."""
+    record = read("denoiser-candidates", results)
+    if record is None:
+        return MISSING
+    rows = [
+        (name, f"{v['parameters'] / 1e6:.1f} M", f"{v['forward_gflop']:.2f}", f"{v['images_per_processor_second']:.0f}")
+        for name, v in record["values"].items()
+    ]
+    return markdown(("network", "parameters", "forward GFLOP", "images a processor second, training"), rows)
 
 
 def quality(results: Path) -> str:
@@ -258,7 +280,7 @@ def _machine(record: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
-    "batches": batches, "gpu": gpu,
+    "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 

@@ -190,11 +190,17 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     """Put a card's tensors into a network that is about to be trained further (`init_from` of a recipe).
 
     Those whose names begin with one of `fresh` (`init_fresh`) stay as the module has them, of whatever shape, or are
-    left out where it has none.
+    left out where it has none. Of those, parts that can `begin_as_identity` (a transformer's further blocks) do, so
+    that a deeper network first computes what the weights did.
     """
     card = read_card(name)
     tensors = _tensors(card)
     wanted = module.state_dict()
+    added: list[Any] = [
+        block
+        for part, block in module.named_modules()
+        if hasattr(block, "begin_as_identity") and f"{part}.".startswith(tuple(fresh))
+    ]
     for prefix in fresh:
         own = {key: tensor for key, tensor in wanted.items() if key.startswith(prefix)}
         if not own and not any(key.startswith(prefix) for key in tensors):
@@ -205,6 +211,8 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
         tensors["token_embedding.weight"] = restore(tensors["token_embedding.weight"], ids)
     other = [prefix for prefix in card.other if not any(key.startswith(prefix) for key in wanted)]
     load_strict(module, tensors, what=f"init_from '{name}'", other=other)
+    for block in added:
+        block.begin_as_identity()
     module.requires_grad_(True)
 
 

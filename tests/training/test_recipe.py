@@ -173,6 +173,56 @@ def test_what_init_fresh_names_starts_anew_and_the_rest_does_not(shop, tmp_path)
         zoo.train(shop / "ae.yaml", folder=tmp_path / "no", overrides={**overrides, "init_fresh": ["decoder.conv_uot"]})
 
 
+def test_a_deeper_network_begins_as_the_weights_it_starts_from(shop, tmp_path):
+    card = shop / "runs/toy-latent/export/toy-latent.yaml"
+    fresh = [
+        f"{place}.transformer_blocks.1."
+        for place in ("input_blocks.3.1", "middle_block.1", "output_blocks.0.1", "output_blocks.1.1")
+    ]
+    overrides = {
+        "name": "toy-deeper", "init_from": str(card), "network.depth": 2, "init_fresh": fresh, "train.steps": 1,
+        "train.learning_rate": 0.0,
+    }  # fmt: skip
+    made = zoo.train(shop / "latent.yaml", folder=tmp_path / "run", overrides=overrides)
+    ours, theirs = zoo.load(str(made.card)).network, zoo.load(str(card)).network
+    x, time, context = torch.randn(2, 4, 16, 16), torch.tensor([3.0, 700.0]), torch.randn(2, 5, 16)
+    with torch.no_grad():
+        assert torch.equal(ours(x, time, context=context), theirs(x, time, context=context))
+    added = ours.input_blocks[3][1].transformer_blocks[1]
+    assert added.attn1.to_q.weight.abs().max() > 0
+    # Without a fresh block's identity the output is another.
+    torch.nn.init.normal_(added.ff.net[2].weight)
+    with torch.no_grad():
+        assert not torch.equal(ours(x, time, context=context), theirs(x, time, context=context))
+
+
+@pytest.mark.parametrize("recipe", ["latent", "clip"])
+def test_variants_are_trained_on_with_their_captions_and_resumed(shop, tmp_path, recipe):
+    variants = {"count": 3, "mirror": 0.5, "recolour": 1.0, "synonyms": True}
+    overrides = {"name": "toy-varied", "variants": variants, "train.steps": 4}
+    first = zoo.train(shop / f"{recipe}.yaml", folder=tmp_path / "a", overrides=overrides)
+    zoo.train(shop / f"{recipe}.yaml", folder=tmp_path / "b", overrides={**overrides, "train.steps": 2})
+    again = zoo.train(shop / f"{recipe}.yaml", folder=tmp_path / "b", overrides=overrides, resume=True)
+    one, two = (load_file(made.card.with_suffix(".safetensors")) for made in (first, again))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    if recipe == "latent":
+        caches = sorted((tmp_path / "a/cache").glob("*.safetensors"), key=lambda p: p.stat().st_size)
+        assert [len(load_file(p)["latents"]) for p in caches] == [2, 3 * 22]
+        assert len({p.name for p in caches} & {p.name for p in (tmp_path / "b/cache").glob("*")}) == 2
+
+
+def test_words_of_variants_are_learned_by_a_tower_that_learns(shop, tmp_path):
+    overrides = {
+        "name": "toy-varied", "variants": {"count": 4, "mirror": 1.0, "recolour": 1.0},
+        "objective.train_conditioner": True, "train.steps": 1,
+    }  # fmt: skip
+    made = zoo.train(shop / "latent.yaml", folder=tmp_path / "run", overrides=overrides)
+    (text,) = made.others
+    zoo.load(str(text)).check(["mirrored purple disc, flat style"])
+    with pytest.raises(UsageError, match="'purple'"):
+        zoo.load(str(shop / "runs/toy-clip/export/toy-clip.yaml")).check(["purple disc, flat style"])
+
+
 def test_weights_stored_in_eight_bits_load_by_their_card(shop, tmp_path):
     card = shop / "runs/toy-ae/export/toy-ae.yaml"
     start = {"init_from": str(card), "train.steps": 1, "train.learning_rate": 0.0, "storage": "int8"}
@@ -211,6 +261,10 @@ def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatc
         ({"autoencoder.widht": 3}, "width"),
         ({"autoencoder": {"weights": "emoji-kl-f4"}}, "init_from"),
         ({"data.size": "big"}, "size"),
+        ({"variants": {"count": "many"}}, "count"),
+        ({"variants": {"cuont": 3}}, "count"),
+        ({"variants": {"data": {}}}, "data"),
+        ({"variants": 3}, "block with a count"),
         ({"init_fresh": ["decoder."]}, "init_from"),
         ({"init_from": "emoji-kl-f4", "init_fresh": "decoder."}, "list of the beginnings"),
         ({"storage": "int7"}, "storage 'int7'.*int8"),

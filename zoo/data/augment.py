@@ -35,6 +35,16 @@ def words_of(row: Mapping[str, Any]) -> set[str]:
     return set(re.findall(r"[^\W_]+", " ".join(said).lower()))
 
 
+def is_one_of(row: Mapping[str, Any], named: Sequence[str]) -> bool:
+    """Whether any of `named` is true of a row: all its words are said of it, or `column=value`."""
+    words = words_of(row)
+    for one in named:
+        column, equals, value = one.partition("=")
+        if (str(row.get(column)) == value) if equals else (set(re.findall(r"[^\W_]+", one.lower())) <= words):
+            return True
+    return False
+
+
 def centre(image: np.ndarray, side: int) -> np.ndarray:
     """uint8 (3, H, W) -> (3, side, side) around the centre."""
     _require(image, side)
@@ -77,14 +87,7 @@ class Augment:
 
     def may_flip(self, row: Mapping[str, Any]) -> bool:
         """Whether the row's mirror image is still what is said of it."""
-        words = words_of(row)
-        if words & DIRECTIONS:
-            return False
-        for unless in self.flip_unless:
-            column, equals, value = unless.partition("=")
-            if (str(row.get(column)) == value) if equals else (set(re.findall(r"[^\W_]+", unless.lower())) <= words):
-                return False
-        return True
+        return not words_of(row) & DIRECTIONS and not is_one_of(row, self.flip_unless)
 
     def __call__(self, image: np.ndarray, row: Mapping[str, Any], draw: np.random.Generator) -> np.ndarray:
         """uint8 (3, H, W) -> uint8 (3, crop, crop), or the same size; the same for the same draw.

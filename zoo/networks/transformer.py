@@ -87,6 +87,12 @@ class BasicTransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
 
+    def begin_as_identity(self) -> None:
+        """Zero what its shortcuts are joined by, so that a block added to trained ones leaves their output as it is."""
+        for layer in (self.attn1.to_out[0], self.attn2.to_out[0], self.ff.net[2]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
     def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
         x = x + (self.attn1(self.norm1(x), context, mask) if self.cross_only else self.attn1(self.norm1(x)))
         x = x + self.attn2(self.norm2(x), context, mask)

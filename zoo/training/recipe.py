@@ -37,7 +37,7 @@ from zoo.registry import Registry
 SCHEMA = "zoo.recipe/1"
 KEYS = (
     "schema", "name", "summary", "data", "objective", "network", "autoencoder", "conditioner", "schedule",
-    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage",
+    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage", "variants",
     "train", "card",
 )  # fmt: skip
 TRAINS = {
@@ -58,6 +58,7 @@ GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache"
 STORAGE = ("float16", "int8")  # how the weights are written at the end
 LONGEST_NAME = 200  # bytes: file names have some more, and at most 255
 SETTINGS = "zoo.training.settings:TrainSettings"
+VARIANTS = "zoo.data.variants:Variants"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     checked = dict(raw)
     checked["data"] = check_block(raw["data"], kind="dataset", where=f"{where}, data", registry=registry)
     checked["objective"] = _check_objective(raw["objective"], where, registry)
+    if "variants" in raw:
+        checked["variants"] = _check_variants(raw["variants"], where, registry)
     trains = TRAINS.get(checked["objective"]["name"], "network")
     if trains not in raw:
         raise ConfigError(f"{where} lacks the block '{trains}', which its objective trains; add it")
@@ -150,6 +153,18 @@ def _check_part(block: Any, kind: str, where: str, registry: Registry, *, traine
             raise ConfigError(f"{where}: the weights '{card.name}' are of kind '{card.kind}'; name weights of a {kind}")
         return dict(block)
     return check_block(block, kind=kind, where=where, registry=registry)
+
+
+def _check_variants(block: Any, where: str, registry: Registry) -> dict[str, Any]:
+    """The block `variants`, but for the data that the run gives."""
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where}: variants is {block!r}; give a block with a count")
+    signature = read_signature(VARIANTS)
+    own = tuple(p for p in signature.parameters if p.name != "data")
+    return check_arguments(
+        block, dataclasses.replace(signature, parameters=own), what="variants", where=f"{where}, variants",
+        registry=registry,
+    )  # fmt: skip
 
 
 def _check_objective(block: Any, where: str, registry: Registry) -> dict[str, Any]:

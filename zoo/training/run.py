@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from zoo.data.arrays import ArrayDataset
+from zoo.data.variants import Variants
 from zoo.errors import ConfigError
 from zoo.schema.files import locked
 from zoo.training import export, provenance
@@ -59,7 +61,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     raw, settings = recipe.raw, settings_of(recipe)
     data = {k: v for k, v in raw["data"].items() if k != "split"}
     given: dict[str, Any] = {
-        "train": parts.component("dataset", {**data, "split": raw["data"].get("split", "train")}),
+        "train": _varied(parts.component("dataset", {**data, "split": raw["data"].get("split", "train")}), raw),
         "validation": parts.component("dataset", {**data, "split": "val"}),
         "precision": settings.dtype,
         "device": device,
@@ -79,6 +81,15 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
             given[kind] = part.to(device) if isinstance(part, torch.nn.Module) else part
     block = dict(raw["objective"])
     return parts.component("objective", {**block, **given})
+
+
+def _varied(data: Any, raw: Mapping[str, Any]) -> Any:
+    """The training rows in the variants that the recipe asks for."""
+    if "variants" not in raw:
+        return data
+    if isinstance(data, ArrayDataset):
+        raise ConfigError("the data is arrays, and the block 'variants' makes images of images; take it out")
+    return Variants(data, **raw["variants"])
 
 
 def train(

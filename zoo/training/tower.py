@@ -37,10 +37,13 @@ class TokenTable(nn.Embedding):
 
 
 def trainable(conditioner: ClipText, texts: Iterable[str]) -> ClipText:
-    """A copy whose token states can be trained, with rows only for the words it knows, or for those of `texts`."""
+    """A copy whose token states can be trained, with rows for the words it knows and those of `texts` only.
+
+    Words of `texts` that it didn't know start as its unknown token.
+    """
     tower = copy.deepcopy(conditioner)
     inner: Any = tower  # open_clip's parts are typed as any module
-    known = torch.tensor(sorted(tower.known)) if tower.known is not None else vocabulary.used_ids(texts)
+    known = torch.tensor(sorted({*(tower.known or ()), *vocabulary.used_ids(texts).tolist()}))
     inner.token_embedding = TokenTable(inner.token_embedding.weight, known)
     tower.known = frozenset(known.tolist())
     tower.requires_grad_(True)
