@@ -30,11 +30,12 @@ from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.images.decode import LARGEST_PICTURE
 from zoo.images.given import hash_of, read_image, read_mask
-from zoo.noise import AddressedNoise, Renumbered
+from zoo.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.pipeline import Pipeline, Progress
 from zoo.record import check_whole, read_record
 from zoo.registry import registry
 from zoo.stage import lay_out, small_sizes
+from zoo.types import NoiseSource
 
 SCHEMA = "zoo.replay/1"
 MAX_STEPS = 10_000
@@ -178,7 +179,12 @@ def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, An
         steps = block(stage.get("sampler")).get("steps", 1)
         if not isinstance(steps, int) or steps > MAX_STEPS:
             raise _not_ours(source, f"it speaks of {str(steps)[:20]} steps")
-    if record.get("noise") != AddressedNoise.__name__ or record.get("seed") is None:
+    own = [entry.get("seed") for entry in record["images"]]
+    known = record.get("noise") == AddressedNoise.__name__ and record.get("seed") is not None
+    each = record.get("noise") == SeededSamples.__name__ and all(
+        isinstance(seed, int) and 0 <= seed < 2**64 for seed in own
+    )
+    if not known and not each:
         raise UsageError(f"'{source}' was drawn from noise that was given, not from a seed, and can't be drawn again")
     for stage in stages:
         slots = {"denoiser": block(stage.get("denoiser")), "autoencoder": block(stage.get("autoencoder"))}
@@ -296,9 +302,16 @@ def _draw(
         n=len(images) if alone else 1, size=size, steps=asked.get("steps"), guidance=asked.get("guidance"),
         image=image, mask=mask,
         strength=asked.get("strength") if image is not None and not pipe.stages[0].enlarges else None,
-        noise=Renumbered(source=AddressedNoise(record["seed"]), numbers=tuple(entry["sample"] for entry in images)),
+        noise=_noise(record, images),
         batch_size=asked.get("batch_size"), callback=callback,
     )  # fmt: skip
+
+
+def _noise(record: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> NoiseSource:
+    numbers = tuple(entry["sample"] for entry in images)
+    if record["noise"] == SeededSamples.__name__:
+        return SeededSamples(seeds=tuple(entry["seed"] for entry in images), numbers=numbers)
+    return Renumbered(source=AddressedNoise(record["seed"]), numbers=numbers)
 
 
 def _as_image(value: Any, *, size: tuple[int, int]) -> torch.Tensor:
