@@ -1,4 +1,10 @@
-"""Training a CLIP: pictures and captions of a batch find each other (Radford et al. 2021, section 2.3 and figure 3)."""
+"""Training a CLIP: images and captions of a batch find each other (Radford et al. 2021, section 2.3 and figure 3).
+
+A batch holds few of the things that the data names. Against `concepts`, an image's caption is told from captions of
+all of them as well: each step encodes one caption of every concept, of a name and a style drawn at random, and an image
+is to find its own caption among the batch's and all others', its concept among all whatever the style, and its style
+among the means over concepts.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +20,11 @@ from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
 from zoo.data.captions import all_texts, caption
 from zoo.data.dataset import Dataset
+from zoo.data.distort import Distortion
 from zoo.data.pictures import from_uint8
 from zoo.errors import ConfigError
 from zoo.training.arrays import refuse_arrays
+from zoo.training.concepts import Concepts
 from zoo.training.objective import CPU, Batch
 from zoo.training.tower import conditioner_facts
 
@@ -30,7 +38,10 @@ class ClipContrastive:
 
     Args:
         word_dropout: share of caption tokens replaced by the unknown token, so that its row means something.
-        jitter: pictures are shifted, zoomed and turned by up to this share (of the side; 1 = 45 degrees).
+        jitter: images are shifted, zoomed and turned by up to this share (of the side; 1 = 45 degrees).
+        distortion: strong augmentation in place of `jitter` (the arguments of `zoo.data.distort.Distortion`).
+        against: what an image tells its caption from: those of the `batch`, or those of all `concepts` of the rows too
+            (rows then need `name`, `concept` and captions "NAME, STYLE").
         keep_caption: share of captions that stay as the data has them; the rest are said in other words.
         conditioner: a text tower to take over and leave as it is but for its projection, so that the pictures' tower
             learns to meet it (Zhai et al. 2022, section 3, the other way round).
@@ -41,9 +52,10 @@ class ClipContrastive:
 
     def __init__(
         self, *, network: nn.Module, train: Dataset, validation: Dataset, word_dropout: float = 0.02,
-        jitter: float = 0.1, keep_caption: float = 0.5, precision: torch.dtype = torch.float32,
-        device: torch.device = CPU, ship: Literal["conditioner", "extractor"] = "conditioner",
-        conditioner: Any = None,
+        jitter: float = 0.1, distortion: Mapping[str, Any] | None = None,
+        against: Literal["batch", "concepts"] = "batch", keep_caption: float = 0.5,
+        precision: torch.dtype = torch.float32, device: torch.device = CPU,
+        ship: Literal["conditioner", "extractor"] = "conditioner", conditioner: Any = None,
     ) -> None:  # fmt: skip
         self.ship, self.device = ship, device
         self.network, self.train, self.validation = network, train, validation
@@ -53,6 +65,14 @@ class ClipContrastive:
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
         self.precision = precision
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
+        self.size = int(network.visual.image_size)  # type: ignore[arg-type, union-attr]
+        self.distortion = None if distortion is None else Distortion.of(distortion)
+        if self.distortion is not None:
+            self.may_mirror = np.array([self.distortion.may_mirror(row) for row in train.rows])
+            self.may_recolour = np.array([self.distortion.may_recolour(row) for row in train.rows])
+        if against not in ("batch", "concepts"):
+            raise ConfigError(f"objective.against is '{against}'; use 'batch' or 'concepts'")
+        self.concepts = Concepts(train.rows) if against == "concepts" else None
         if conditioner is not None:
             _lock_text(network, conditioner)
 
@@ -69,10 +89,17 @@ class ClipContrastive:
         inside = (tokens != 0) & (tokens < vocabulary.UNKNOWN)
         return texts, tokens.masked_fill(torch.from_numpy(dropped) & inside, vocabulary.UNKNOWN)
 
-    def _pictures(self, batch: Batch) -> Tensor:
-        source = self.images if batch.training else self.validation_images
-        x = from_uint8(batch.take(source))
-        if not batch.training or self.jitter == 0:
+    def _images(self, batch: Batch) -> Tensor:
+        """(B, 3, H, H) in [-1, 1], H the network's size where images are distorted."""
+        if not batch.training:
+            return resized(from_uint8(batch.take(self.validation_images)), self.size)
+        if self.distortion is not None:
+            return self.distortion(
+                batch.take(self.images), batch.draw("distortion"), size=self.size,
+                may_mirror=self.may_mirror[batch.rows], may_recolour=self.may_recolour[batch.rows],
+            )  # fmt: skip
+        x = resized(from_uint8(batch.take(self.images)), self.size)
+        if self.jitter == 0:
             return x
         draws = np.stack([g.uniform(-1, 1, size=4) for g in batch.draw("jitter")])
         angle, zoom = draws[:, 0] * self.jitter * np.pi / 4, 1 + draws[:, 1] * self.jitter
@@ -84,22 +111,40 @@ class ClipContrastive:
         return F.grid_sample(x, places, padding_mode="border", align_corners=False)
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """Mean of both directions' cross-entropy."""
+        """Mean of both directions' cross-entropy; against `concepts`, and in training, of the images' other two too."""
         texts, tokens = self._captions(batch)
-        pictures = self._pictures(batch).contiguous(memory_format=torch.channels_last)
+        images = self._images(batch).contiguous(memory_format=torch.channels_last)
+        concepts = self.concepts if batch.training else None
+        said = concepts.draw(batch) if concepts is not None else None
+        if said is not None:
+            others = vocabulary.tokenize(said.texts, context_length=self.context_length, pad=0)
+            tokens = torch.cat([tokens, others])
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            image = network.encode_image(pictures)  # type: ignore[operator]
+            image = network.encode_image(images)  # type: ignore[operator]
             text = network.encode_text(tokens.to(self.device))  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         scale = network.logit_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)  # type: ignore[operator, union-attr]
         logits = scale * image @ text.T
+        within = logits[:, : len(texts)]
         numbers = {t: i for i, t in enumerate(texts)}
         same = torch.tensor([numbers[t] for t in texts], device=self.device)
         target = (same[:, None] == same[None]).float()
         target = target / target.sum(dim=1, keepdim=True)
-        loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
-        right = (logits.argmax(dim=1) == torch.arange(len(texts), device=self.device)).float().mean()
-        return {"loss": loss, "accuracy": right}
+        right = (within.argmax(dim=1) == torch.arange(len(texts), device=self.device)).float().mean()
+        captions = F.cross_entropy(within.T, target)
+        if concepts is None or said is None:
+            return {"loss": 0.5 * (F.cross_entropy(within, target) + captions), "accuracy": right}
+        own = torch.from_numpy(concepts.of_rows[batch.rows]).to(self.device)
+        every = logits[:, len(texts) :]
+        # A caption of the image's own concept in some style is neither right nor wrong here. (Not -inf, whose product
+        # with a target of 0 is nan.)
+        elsewhere = every.scatter(1, own[:, None], -1e4)
+        found = F.cross_entropy(torch.cat([within, elsewhere], dim=1), F.pad(target, (0, every.shape[1])))
+        concept = F.cross_entropy(every, own)
+        style = F.cross_entropy(scale * image @ said.style_means(text[len(texts) :]).T, said.styles_of(batch))
+        loss = 0.25 * (found + captions + concept + style)
+        at_1 = (every.argmax(dim=1) == own).float().mean()
+        return {"loss": loss, "accuracy": right, "concept_accuracy": at_1, "concept_loss": concept, "style_loss": style}
 
     def sheet(self, network: nn.Module) -> Tensor | None:
         """A CLIP draws nothing."""
@@ -122,6 +167,13 @@ class ClipContrastive:
             "activation": "gelu", "layer": 1, "final_norm": True, "pad": "zero",
         }  # fmt: skip
         return tensors, {**conditioner_facts(text), "other": ["visual.", "logit_scale"]}
+
+
+def resized(x: Tensor, size: int) -> Tensor:
+    """(B, 3, H, H) in [-1, 1] by bicubic to (B, 3, size, size), as `zoo.evaluation.clip` does; the same if it fits."""
+    if x.shape[-1] == size:
+        return x
+    return F.interpolate(x, (size,) * 2, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 @torch.no_grad()
