@@ -50,9 +50,7 @@ def normalised(text: str) -> str:
 def is_reserved(text: str, hashes: frozenset[str]) -> bool:
     """Whether some run of one to six of its words has its hash in the list."""
     words = normalised(text).split()
-    runs = (
-        words[i : i + length] for length in range(1, LONGEST + 1) for i in range(max(0, len(words) - length + 1))
-    )
+    runs = (words[i : i + length] for length in range(1, LONGEST + 1) for i in range(max(0, len(words) - length + 1)))
     return any(hashlib.sha256(" ".join(run).encode()).hexdigest() in hashes for run in runs)
 
 

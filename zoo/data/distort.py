@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.data.augment import Augment, words_of
-from zoo.data.pictures import from_uint8
 from zoo.errors import ConfigError
 
 # Words by which a caption speaks of hue or of its absence.
@@ -100,7 +99,9 @@ class Distortion:
         }  # fmt: skip
         for name, limit in limits.items():
             if not 0.0 <= getattr(self, name) < limit:
-                raise ConfigError(f"distortion.{name} is {getattr(self, name)}; give a number from 0 to below {limit:g}")
+                raise ConfigError(
+                    f"distortion.{name} is {getattr(self, name)}; give a number from 0 to below {limit:g}"
+                )
         for name in SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"distortion.{name} is {getattr(self, name)}; it is a share from 0 to 1")
