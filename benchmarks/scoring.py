@@ -132,7 +132,8 @@ class Scorer:
         self._split_images = torch.from_numpy(self.split.images())
         self.left_out = frozenset(look_alikes(self._split_images, self._training_images).nonzero()[:, 0].tolist())
         self.rows = chosen(self.split, count, self.left_out)
-        self.judge = Judge(self.clip, ImageFolder(path=data, size=128).rows)
+        self.every = ImageFolder(path=data, size=128).rows
+        self.judge = Judge(self.clip, self.every)
         self._embedded: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._colours: dict[int, dict[str, Any]] = {}
 
@@ -158,7 +159,7 @@ class Scorer:
         }  # fmt: skip
 
     def real(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit embeddings of the rows', of all the split's kept and of all training images, as small as `size` first."""
+        """Unit embeddings of the rows', all the split's kept and all training images, made as small as `size` first."""
         size = min(size, self.training.size)
         if size not in self._embedded:
             kept = [i for i in range(len(self.split)) if i not in self.left_out]
@@ -166,25 +167,36 @@ class Scorer:
             self._embedded[size] = ours[self.rows], ours[kept], self.clip.images(shrink(self._training_images, size))
         return self._embedded[size]
 
+    def real_images(self) -> Tensor:
+        """The rows' own images, uint8 (N, 3, 128, 128)."""
+        return self._split_images[self.rows]
+
+    def floor_and_ceiling(self, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The scores of the nearest training images in the requested styles, and of the real images, at a size."""
+        asked = [self.split.rows[i] for i in self.rows]
+        _, _, large = self.real(self.training.size)
+        real, _, small = self.real(size)
+        nearest = nearest_in_style(self.clip.texts(self.captions), asked, large, self.training.rows)
+        return rounded(self.judge.score(small[nearest], asked)), rounded(self.judge.score(real, asked))
+
     def score(self, images: Tensor, coloured: Tensor | None = None) -> dict[str, Any]:
-        """All scores of uint8 images (N, 3, H, H), one for each caption, and of (100, 3, H, H) for the colour requests."""
+        """All scores of uint8 images (N, 3, H, H), one a caption, and of (100, 3, H, H), one a colour request."""
         if len(images) != len(self.rows):
             raise ValueError(f"{len(images)} images for {len(self.rows)} captions; give one for each")
         size = images.shape[-1]
         asked = [self.split.rows[i] for i in self.rows]
-        real_large, _, large = self.real(self.training.size)
         real_small, kept, small = self.real(size)
         drawn = self.clip.images(images)
-        nearest = nearest_in_style(self.clip.texts(self.captions), asked, large, self.training.rows)
-        score, ceiling = self.judge.score(drawn, asked), self.judge.score(real_small, asked)
+        score = self.judge.score(drawn, asked)
+        floor, ceiling = self.floor_and_ceiling(size)
         values: dict[str, Any] = {
             "generated": rounded(score),
-            "ceiling_same_size": rounded(ceiling),
-            "ceiling": rounded(self.judge.score(real_large, asked)),
+            "ceiling_same_size": ceiling,
+            "ceiling": self.floor_and_ceiling(self.training.size)[1],
             "floor_shuffled": rounded(self.judge.score(drawn.roll(1, dims=0), asked)),
-            "floor_nearest_training": rounded(self.judge.score(small[nearest], asked)),
+            "floor_nearest_training": floor,
             "chance": round(self.judge.chance, 6),
-            "share_of_ceiling": round(score.hit / ceiling.hit, 4) if ceiling.hit else None,
+            "share_of_ceiling": round(score.hit / ceiling["hit"], 4) if ceiling["hit"] else None,
             "similarity_to_nearest_training": {
                 "generated": spread(nearest_similarity(drawn, small)),
                 "real": spread(nearest_similarity(real_small, small)),

@@ -2,7 +2,7 @@
 
 Each image is turned, zoomed, sheared, shifted and seen in perspective, recoloured, made smaller and enlarged again,
 blurred, made noisy, and has parts cut out; the surroundings are white, as the emoji's are. Everything is drawn from
-the streams that the caller gives, one an image and keyed by (seed, purpose, sample): a resumed run sees the same images.
+the streams that the caller gives, one an image and keyed by (seed, purpose, sample): a resumed run sees the same.
 
 What a caption says stays true: an image is mirrored only where `zoo.data.augment` allows it, and where a row's name,
 caption or keywords hold a word of `COLOURS`, its hue and saturation stay.

@@ -4,8 +4,8 @@ Each pixel is given one of eleven colour names (Berlin & Kay 1969, "Basic color 
 (CIE 15, D65 white): lightness L in [0, 100], chroma C and hue angle h in degrees. The borders below were set so that
 real emoji whose name says their colour get it; the rate at which they do stands beside every score, and is its ceiling.
 
-What is as white as paper and hangs together with the border of the image is background and never counts. Of the rest, the pixels that are not
-white are looked at, except where white was requested: then white inside the drawing counts too.
+What is as white as paper and hangs together with the border of the image is background and never counts. Of the rest,
+the pixels that are not white are looked at, except where white was requested: then white in the drawing counts too.
 """
 
 from __future__ import annotations

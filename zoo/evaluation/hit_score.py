@@ -41,7 +41,7 @@ class HitScore:
 
 
 def bootstrap_intervals(found: np.ndarray, *, seed: int = 0) -> list[tuple[float, float]]:
-    """95 % intervals of the means of K columns over the same 1,000 resamples of N rows (Efron 1979): (N, K) -> K pairs."""
+    """(N, K) -> K 95 % intervals of the columns' means, over the same 1,000 resamples of the N rows (Efron 1979)."""
     draw = stream(seed, "bootstrap")
     means = np.stack([found[draw.integers(0, len(found), len(found))].mean(axis=0) for _ in range(1000)])
     low, high = np.quantile(means, [0.025, 0.975], axis=0)

@@ -9,12 +9,14 @@ among the means over concepts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
@@ -42,6 +44,7 @@ class ClipContrastive:
         distortion: strong augmentation in place of `jitter` (the arguments of `zoo.data.distort.Distortion`).
         against: what an image tells its caption from: those of the `batch`, or those of all `concepts` of the rows too
             (rows then need `name`, `concept` and captions "NAME, STYLE").
+        concepts_at_once: of all concepts, how many a step, the batch's own among them; all if not given.
         keep_caption: share of captions that stay as the data has them; the rest are said in other words.
         conditioner: a text tower to take over and leave as it is but for its projection, so that the pictures' tower
             learns to meet it (Zhai et al. 2022, section 3, the other way round).
@@ -53,7 +56,8 @@ class ClipContrastive:
     def __init__(
         self, *, network: nn.Module, train: Dataset, validation: Dataset, word_dropout: float = 0.02,
         jitter: float = 0.1, distortion: Mapping[str, Any] | None = None,
-        against: Literal["batch", "concepts"] = "batch", keep_caption: float = 0.5,
+        against: Literal["batch", "concepts"] = "batch", concepts_at_once: int | None = None,
+        keep_caption: float = 0.5,
         precision: torch.dtype = torch.float32, device: torch.device = CPU,
         ship: Literal["conditioner", "extractor"] = "conditioner", conditioner: Any = None,
     ) -> None:  # fmt: skip
@@ -72,7 +76,9 @@ class ClipContrastive:
             self.may_recolour = np.array([self.distortion.may_recolour(row) for row in train.rows])
         if against not in ("batch", "concepts"):
             raise ConfigError(f"objective.against is '{against}'; use 'batch' or 'concepts'")
-        self.concepts = Concepts(train.rows) if against == "concepts" else None
+        self.concepts = None
+        if against == "concepts":
+            self.concepts = Concepts(train.rows, at_once=concepts_at_once, context_length=self.context_length)
         if conditioner is not None:
             _lock_text(network, conditioner)
 
@@ -110,6 +116,10 @@ class ClipContrastive:
         places = F.affine_grid(torch.from_numpy(theta).float().to(self.device), list(x.shape), align_corners=False)
         return F.grid_sample(x, places, padding_mode="border", align_corners=False)
 
+    def _attention(self) -> AbstractContextManager[Any]:
+        """On a CPU the plain attention: for captions this short the fused one takes several times as long backward."""
+        return sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Mean of both directions' cross-entropy; against `concepts`, and in training, of the images' other two too."""
         texts, tokens = self._captions(batch)
@@ -117,11 +127,11 @@ class ClipContrastive:
         concepts = self.concepts if batch.training else None
         said = concepts.draw(batch) if concepts is not None else None
         if said is not None:
-            others = vocabulary.tokenize(said.texts, context_length=self.context_length, pad=0)
-            tokens = torch.cat([tokens, others])
+            tokens = torch.cat([tokens, said.tokens])
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             image = network.encode_image(images)  # type: ignore[operator]
-            text = network.encode_text(tokens.to(self.device))  # type: ignore[operator]
+            with self._attention():
+                text = network.encode_text(tokens.to(self.device))  # type: ignore[operator]
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         scale = network.logit_scale.exp().clamp(max=LARGEST_LOGIT_SCALE)  # type: ignore[operator, union-attr]
         logits = scale * image @ text.T
@@ -132,16 +142,16 @@ class ClipContrastive:
         target = target / target.sum(dim=1, keepdim=True)
         right = (within.argmax(dim=1) == torch.arange(len(texts), device=self.device)).float().mean()
         captions = F.cross_entropy(within.T, target)
-        if concepts is None or said is None:
+        if said is None:
             return {"loss": 0.5 * (F.cross_entropy(within, target) + captions), "accuracy": right}
-        own = torch.from_numpy(concepts.of_rows[batch.rows]).to(self.device)
+        own, own_styles = said.own.to(self.device), said.own_styles.to(self.device)
         every = logits[:, len(texts) :]
         # A caption of the image's own concept in some style is neither right nor wrong here. (Not -inf, whose product
         # with a target of 0 is nan.)
         elsewhere = every.scatter(1, own[:, None], -1e4)
         found = F.cross_entropy(torch.cat([within, elsewhere], dim=1), F.pad(target, (0, every.shape[1])))
         concept = F.cross_entropy(every, own)
-        style = F.cross_entropy(scale * image @ said.style_means(text[len(texts) :]).T, said.styles_of(batch))
+        style = F.cross_entropy(scale * image @ said.style_means(text[len(texts) :]).T, own_styles)
         loss = 0.25 * (found + captions + concept + style)
         at_1 = (every.argmax(dim=1) == own).float().mean()
         return {"loss": loss, "accuracy": right, "concept_accuracy": at_1, "concept_loss": concept, "style_loss": style}
