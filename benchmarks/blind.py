@@ -4,8 +4,9 @@
 
 draws the first 25 captions of `val` with each of two pipelines, shuffles the 50 images, and writes them under numbers
 that say nothing: `images.png`, all in one row; sheets of ten to look at (`sheet-1.png`, ...); `answers.csv` to fill in;
-and `key.json`, which the reader doesn't open. For each number the reader writes up to five things it may show, the likeliest first, separated by
-semicolons: as many as the judge has. `benchmarks.judge` compares them once the answers are there.
+and `key.json`, which the reader doesn't open. For each number the reader writes up to five things it may show, the
+likeliest first, separated by semicolons: as many as the judge has. `benchmarks.judge` compares them once the answers
+are there.
 
 An answer names the concept where it is one of its names, or where every word of it is a word of the row's name, concept
 or CLDR keywords, and one that isn't `GENERIC` is a word of the name or the concept: "city at dusk" names "cityscape at
@@ -72,13 +73,13 @@ def read_answers(folder: Path) -> dict[int, list[str]]:
         }
 
 
-def read_images(folder: Path, count: int) -> list[Tensor]:
-    """The drawn images, uint8 (3, H, H) each, by number from 1; they stand in one row."""
+def read_images(folder: Path, sizes: Sequence[int]) -> list[Tensor]:
+    """The drawn images, uint8 (3, size, size) each, by number from 1: each at the left of its own cell of a row."""
     with Image.open(folder / "images.png") as picture:
         row = torch.from_numpy(np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy())
-    if row.shape[2] != count * row.shape[1]:
-        raise UsageError(f"'{folder}/images.png' holds no {count} images in a row; draw them again")
-    return list(row.split(row.shape[1], dim=2))
+    if row.shape[2] != len(sizes) * row.shape[1]:
+        raise UsageError(f"'{folder}/images.png' holds no {len(sizes)} images in a row; draw them again")
+    return [cell[:, :size, :size] for cell, size in zip(row.split(row.shape[1], dim=2), sizes, strict=True)]
 
 
 def numbered_sheet(images: Sequence[Tensor], numbers: Sequence[int], *, columns: int = 5) -> Image.Image:
@@ -108,12 +109,16 @@ def main() -> None:
     for place, name in enumerate(PIPELINES):
         mine = rows[place * EACH : (place + 1) * EACH]
         images = draw(zoo.build(name), [split.rows[i]["text"] for i in mine], seed=0, batch_size=EACH)
-        made += [(image, {"pipeline": name, "row": i}) for image, i in zip(images, mine, strict=True)]
+        made += [
+            (image, {"pipeline": name, "row": i, "size": image.shape[-1]})
+            for image, i in zip(images, mine, strict=True)
+        ]
     options.folder.mkdir(parents=True, exist_ok=True)
     order = stream(0, "blind").permutation(len(made))
     shuffled = [made[int(i)] for i in order]
-    together = torch.cat([image for image, _ in shuffled], dim=2)
-    Image.fromarray(together.permute(1, 2, 0).numpy()).save(options.folder / "images.png")
+    cell = max(image.shape[-1] for image, _ in shuffled)
+    cells = [F.pad(image, (0, cell - image.shape[-1], 0, cell - image.shape[-1]), value=255) for image, _ in shuffled]
+    Image.fromarray(torch.cat(cells, dim=2).permute(1, 2, 0).numpy()).save(options.folder / "images.png")
     for first in range(0, len(shuffled), A_SHEET):
         part = [image for image, _ in shuffled[first : first + A_SHEET]]
         numbers = list(range(first + 1, first + 1 + len(part)))

@@ -3,14 +3,14 @@
 | check | is |
 |---|---|
 | other hand | concept@5 on drawings of a set that no training image comes from (`benchmarks.other_hand`) |
-| distortions | real images of `val`, and those drawings, under growing blur, noise and cut-outs: no level scores above |
-| | the one before by more than its interval, and the strongest lies clearly below none; turned hues are told |
+| distortions | real images of `val`, and those drawings, under growing blur, noise and cut-outs: no level scores |
+| | above the one before by more than its interval, and the strongest clearly below none; turned hues are told |
 | floor | the nearest training image in the requested style scores below the real test images |
 | blind | on 50 generated images, a reader who sees no caption and the judge's hit agree in at least 80 % |
 | apart | its seed and network are no conditioner's, and no preset, recipe or loss of zoo names it |
 
     python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --blind blind/
-    python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --evaluator runs/x/export/emoji-evaluator.yaml --name x
+    python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --evaluator runs/x/export/x.yaml --name x
 
 The record is `results/judge-NAME.json`. `blind/` is what `benchmarks.blind` drew, with the reader's answers; without it
 that check is left out, and the record says so.
@@ -19,6 +19,8 @@ that check is left out, and the record says so.
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,9 +96,10 @@ def concept_shares(judge: Judge, embeddings: Tensor, concepts: Sequence[str]) ->
     }  # fmt: skip
 
 
-def under_distortions(
-    clip: Clip, images: Tensor, score: Callable[[Tensor], tuple[float, Sequence[float]]]
-) -> dict[str, Any]:
+Score = Callable[[Tensor], tuple[float, Sequence[float]]]  # embeddings -> a share and its interval
+
+
+def under_distortions(clip: Clip, images: Tensor, score: Score) -> dict[str, Any]:
     """The score and its interval at each level of each distortion, and whether it falls as it should."""
     made: dict[str, Any] = {}
     for name, (distort, levels) in DISTORTIONS.items():
@@ -114,19 +117,17 @@ def under_distortions(
 
 def falls(found: Sequence[tuple[float, Sequence[float]]]) -> bool:
     """No level above the one before by more than its interval; the strongest wholly below none."""
-    steps = zip(found, found[1:], strict=False)
+    steps = itertools.pairwise(found)
     return all(value <= before[1][1] for before, (value, _) in steps) and found[-1][1][1] < found[0][1][0]
 
 
 def agreement(judge: Judge, folder: Path, scorer: Scorer) -> dict[str, Any]:
     """The judge's hits on the blind images against the reader's names."""
-    import json
-
     key, answers = json.loads((folder / "key.json").read_text()), blind.read_answers(folder)
     if missing := [n for n in range(1, len(key) + 1) if not answers.get(n)]:
         raise SystemExit(f"error: '{folder}/answers.csv' has no answer for {missing}; look at the sheets first")
     rows = [scorer.split.rows[entry["row"]] for entry in key]
-    images = blind.read_images(folder, len(key))
+    images = blind.read_images(folder, [entry["size"] for entry in key])
     embeddings = torch.cat([judge.clip.images(image[None]) for image in images])
     hit, _, at_5, _ = judge.verdicts(embeddings, rows)
     nearest, _ = judge.judge(embeddings)
@@ -231,9 +232,8 @@ def main() -> None:
     options = parser.parse_args()
     values, scorer = measure(options)
     found = values["other_hand"]
-    print(
-        f"another hand: concept@1 {found['concept_at_1']:.3f}, concept@5 {found['concept_at_5']:.3f} {found['interval']}"
-    )
+    shares = f"concept@1 {found['concept_at_1']:.3f}, concept@5 {found['concept_at_5']:.3f} {found['interval']}"
+    print(f"another hand: {shares}")
     for images, each in values["distortions"].items():
         for name in DISTORTIONS:
             levels = " ".join(f"{e['score']:.3f}" for e in each[name]["levels"])
