@@ -77,7 +77,7 @@ def background(images: Tensor) -> Tensor:
     white = ((light >= _PAPER) & (torch.hypot(a, b) < 4)).numpy()
     found = np.zeros_like(white)
     for i, mask in enumerate(white):
-        labels, _ = ndimage.label(mask)
+        labels: np.ndarray = ndimage.label(mask)[0]  # type: ignore[index]
         edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
         found[i] = np.isin(labels, edge[edge > 0])
     return torch.from_numpy(found)

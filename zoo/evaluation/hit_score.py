@@ -78,7 +78,7 @@ class Judge:
 
     def score(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> HitScore:
         """The score of pictures (as unit embeddings) for the captions of `rows`, one each."""
-        columns = ("hit", "concept_at_1", "concept_at_5", "style")
+        columns: tuple[str, ...] = ("hit", "concept_at_1", "concept_at_5", "style")
         found = np.stack([column.double().numpy() for column in self.verdicts(embeddings, rows)], axis=1)
         shares = dict(zip(columns, found.mean(axis=0).tolist(), strict=True))
         intervals = dict(zip(columns, bootstrap_intervals(found, seed=seed), strict=True))
