@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--folder", required=True, type=Path, help="where the images go")
     options = parser.parse_args()
     split = ImageFolder(path=options.data, split="val", size=128)
-    rows = chosen(split, EACH * len(PIPELINES))
+    rows = chosen(range(len(split)), EACH * len(PIPELINES))
     made: list[tuple[Tensor, dict[str, Any]]] = []
     for place, name in enumerate(PIPELINES):
         mine = rows[place * EACH : (place + 1) * EACH]

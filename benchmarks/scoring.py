@@ -51,9 +51,9 @@ from zoo.evaluation.look_alikes import LIMIT, look_alikes
 Row = Mapping[str, Any]
 
 
-def chosen(data: ImageFolder, count: int, leave: frozenset[int] = frozenset()) -> list[int]:
-    """The rows asked for: the first `count` of a fixed shuffle, without those to `leave` out."""
-    return [int(i) for i in stream(0, "captions").permutation(len(data)) if int(i) not in leave][:count]
+def chosen(places: Sequence[int], count: int) -> list[int]:
+    """The first `count` of a fixed shuffle of some rows' places, as `zoo evaluate` takes them."""
+    return [places[int(i)] for i in stream(0, "captions").permutation(len(places))[:count]]
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
@@ -130,8 +130,8 @@ class Scorer:
         self.split = ImageFolder(path=data, split=split, size=128)
         self._training_images = torch.from_numpy(self.training.images())
         self._split_images = torch.from_numpy(self.split.images())
-        self.left_out = frozenset(look_alikes(self._split_images, self._training_images).nonzero()[:, 0].tolist())
-        self.rows = chosen(self.split, count, self.left_out)
+        self.kept = [int(i) for i in (~look_alikes(self._split_images, self._training_images)).nonzero()[:, 0]]
+        self.rows = chosen(self.kept, count)
         self.every = ImageFolder(path=data, size=128).rows
         self.judge = Judge(self.clip, self.every)
         self._embedded: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -151,10 +151,10 @@ class Scorer:
     def rule(self) -> dict[str, Any]:
         """What a record says of the rows."""
         return {
-            "count": len(self.rows), "captions": 'the first of stream(0, "captions").permutation, look-alikes left out',
+            "count": len(self.rows), "captions": 'the first of stream(0, "captions").permutation of the rows kept',
             "look_alikes": {
                 "rule": f"mean absolute difference to a training image at 128 pixels at most {LIMIT:g} of 255 levels",
-                "left_out": len(self.left_out), "of": len(self.split),
+                "left_out": len(self.split) - len(self.kept), "of": len(self.split),
             },
         }  # fmt: skip
 
@@ -162,9 +162,12 @@ class Scorer:
         """Unit embeddings of the rows', all the split's kept and all training images, made as small as `size` first."""
         size = min(size, self.training.size)
         if size not in self._embedded:
-            kept = [i for i in range(len(self.split)) if i not in self.left_out]
             ours = self.clip.images(shrink(self._split_images, size))
-            self._embedded[size] = ours[self.rows], ours[kept], self.clip.images(shrink(self._training_images, size))
+            self._embedded[size] = (
+                ours[self.rows],
+                ours[self.kept],
+                self.clip.images(shrink(self._training_images, size)),
+            )
         return self._embedded[size]
 
     def real_images(self) -> Tensor:

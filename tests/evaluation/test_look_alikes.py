@@ -1,11 +1,15 @@
 """The rule by which images leave a score: all but equal pixels, found without looking at every pair."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zoo.errors import UsageError
-from zoo.evaluation.look_alikes import LIMIT, look_alikes, nearest_difference
+from zoo.evaluation.look_alikes import LIMIT, kept_places, look_alikes, nearest_difference
+from zoo.evaluation.sources import open_source
 
 
 def noise(count, seed):
@@ -36,3 +40,21 @@ def test_no_pair_within_the_limit_is_missed():
 def test_other_sizes_are_refused():
     with pytest.raises(UsageError, match="of one size"):
         look_alikes(noise(1, 0), noise(1, 0)[:, :, :16, :16])
+
+
+def test_a_split_is_named_without_what_looks_like_another(tmp_path):
+    draw = np.random.default_rng(0)
+    arrays = [draw.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(5)]
+    arrays[3] = arrays[1].copy()  # a test row that is a training image
+    rows = []
+    for i, array in enumerate(arrays):
+        Image.fromarray(array).save(tmp_path / f"{i}.png")
+        rows.append({"file_name": f"{i}.png", "text": f"thing {i}", "split": "train" if i < 2 else "test"})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert kept_places(str(tmp_path), "test", "train") == (0, 2)
+    source = open_source(f"{tmp_path}:test-unlike-train", size=16)
+    assert [row["file_name"] for row in source.rows] == source.names == ["2.png", "4.png"]
+    assert source.facts["split"] == "test-unlike-train"
+    assert torch.equal(source.pictures([1])[0], torch.from_numpy(arrays[4].transpose(2, 0, 1).copy()))
+    with pytest.raises(UsageError, match="no rows"):
+        open_source(f"{tmp_path}:test-unlike-nothing")

@@ -212,8 +212,7 @@ class Distortion:
 
     def _noisy(self, x: Tensor, u: np.ndarray, draws: Sequence[np.random.Generator]) -> Tensor:
         """Normal noise, of every pixel or of blocks of two."""
-        chosen = np.flatnonzero(u[:, 20] < self.noise) if self.noise else []
-        for i in chosen:
+        for i in np.flatnonzero(u[:, 20] < self.noise).tolist():
             grain = 2 if u[i, 22] < 0.5 else 1
             side = math.ceil(x.shape[-1] / grain)
             field = torch.from_numpy(draws[i].standard_normal((1, 3, side, side), dtype=np.float32))

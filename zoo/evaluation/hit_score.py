@@ -81,7 +81,9 @@ class Judge:
         columns: tuple[str, ...] = ("hit", "concept_at_1", "concept_at_5", "style")
         found = np.stack([column.double().numpy() for column in self.verdicts(embeddings, rows)], axis=1)
         shares = dict(zip(columns, found.mean(axis=0).tolist(), strict=True))
-        intervals = dict(zip(columns, bootstrap_intervals(found, seed=seed), strict=True))
+        intervals: dict[str, tuple[float, float]] = dict(
+            zip(columns, bootstrap_intervals(found, seed=seed), strict=True)
+        )
         return HitScore(**shares, interval=intervals.pop("hit"), count=len(rows), intervals=intervals)
 
     def verdicts(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
