@@ -1,9 +1,9 @@
 """What every shipped pipeline and weight publishes: measured, recorded, and written into presets and cards.
 
-Each is measured by the code of `zoo reproduce`, with the protocols below, on the split `test` without the rows that look
-like a training image. The record of NAME is `results/published-NAME.json`, and the `published:` block of its preset or
-card is made from that record; where there is none, or one of other weights or of another config, there is no block, and
-docs/models.md says "not measured".
+Each is measured by the code of `zoo reproduce`, with the protocols below, on the split `test` without the rows that
+look like a training image. The record of NAME is `results/published-NAME.json`, and the `published:` block of its
+preset or card is made from that record; where there is none, or one of other weights or of another config, there is no
+block, and docs/models.md says "not measured".
 
     python -m benchmarks.published --data emoji-core-128.zip                   # measure all, write records and blocks
     python -m benchmarks.published --data emoji-core-128.zip --only class2img  # one, or some
