@@ -94,8 +94,8 @@ def quality(results: Path) -> str:
             + f"\n\n{settings['count']} captions of the split `{settings['split']}`, {left['left_out']} of whose "
             f"{left['of']} rows had left as look-alikes of training images; evaluator `{settings['evaluator']}`. "
             f"The requested colour covers most of the drawing in {_share(drawn['rate'], drawn['interval'])} of "
-            f"{drawn['count']} requests, and in {_share(real['rate'], real['interval'])} of {real['count']} real images "
-            f"whose name says it. `{distance['key']}` is {distance['value']:.4f} (as many real images: "
+            f"{drawn['count']} requests, and in {_share(real['rate'], real['interval'])} of {real['count']} real "
+            f"images whose name says it. `{distance['key']}` is {distance['value']:.4f} (as many real images: "
             f"{distance['floor']:.4f}). Similarity to the nearest training image: {near['generated']['p50']:.3f} "
             f"(median; 95th percentile {near['generated']['p95']:.3f}) for drawn images, {near['real']['p50']:.3f} "
             f"({near['real']['p95']:.3f}) for real ones that no generator was trained on."
@@ -152,13 +152,11 @@ def judge(results: Path) -> str:
             rows.append((f"{said}, %, under {name}", lambda r, i=images, n=name: falls(r, i, n)))
     first = found[0]["values"]
     count, chance = first["other_hand"]["count"], 100 * first["other_hand"]["chance"]
+    levels = {name: first["distortions"]["val"][name]["levels"] for name in ("blur", "noise", "cut-outs", "hue")}
+    told = "; ".join(" ".join([name, *(f"{e['level']:g}" for e in each)]) for name, each in levels.items())
     note = (
         f"{count} drawings by another hand, one a concept (guessing: {chance:.2f} %). Levels from none to strongest: "
-        + "; ".join(
-            f"{name} {' '.join(f'{e["level"]:g}' for e in first['distortions']['val'][name]['levels'])}"
-            for name in ("blur", "noise", "cut-outs", "hue")
-        )
-        + " (pixels of sigma, deviation in [-1, 1], boxes of 32 pixels, turns of the circle)."
+        f"{told} (pixels of sigma, deviation in [-1, 1], boxes of 32 pixels, turns of the circle)."
     )
     return markdown(("check", *heads), [(label, *(said(r) for r in found)) for label, said in rows]) + "\n\n" + note
 
