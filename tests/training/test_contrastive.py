@@ -118,6 +118,19 @@ def test_the_concept_loss_is_that_of_the_right_concept():
     assert [names[i] for i in said.own] == names
 
 
+def test_other_styles_of_the_own_concept_are_told_apart_where_that_is_asked():
+    found = {}
+    for asked in (False, True):
+        against, network = objective(against="concepts", other_styles=asked)
+        network.eval()
+        with torch.no_grad():
+            found[asked] = against.loss(network, batch())
+    said = against.concepts.draw(batch())
+    assert (said.styles[said.own] != said.own_styles).any()
+    assert found[True]["loss"] > found[False]["loss"]  # more to be told from
+    assert torch.equal(found[True]["concept_loss"], found[False]["concept_loss"])
+
+
 def test_concepts_are_drawn_by_address_with_the_batchs_own_and_every_style():
     many = [
         {"file_name": "x", "name": f"{THINGS[i % 6]} {i}", "concept": f"thing {i}", "text": f"{THINGS[i % 6]} {i}, {s}"}

@@ -45,6 +45,7 @@ class ClipContrastive:
         against: what an image tells its caption from: those of the `batch`, or those of all `concepts` of the rows too
             (rows then need `name`, `concept` and captions "NAME, STYLE").
         concepts_at_once: of all concepts, how many a step, the batch's own among them; all if not given.
+        other_styles: an image's caption is told from its own concept's in another style, too.
         keep_caption: share of captions that stay as the data has them; the rest are said in other words.
         conditioner: a text tower to take over and leave as it is but for its projection, so that the pictures' tower
             learns to meet it (Zhai et al. 2022, section 3, the other way round).
@@ -57,7 +58,7 @@ class ClipContrastive:
         self, *, network: nn.Module, train: Dataset, validation: Dataset, word_dropout: float = 0.02,
         jitter: float = 0.1, distortion: Mapping[str, Any] | None = None,
         against: Literal["batch", "concepts"] = "batch", concepts_at_once: int | None = None,
-        keep_caption: float = 0.5,
+        other_styles: bool = False, keep_caption: float = 0.5,
         precision: torch.dtype = torch.float32, device: torch.device = CPU,
         ship: Literal["conditioner", "extractor"] = "conditioner", conditioner: Any = None,
     ) -> None:  # fmt: skip
@@ -67,7 +68,7 @@ class ClipContrastive:
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
-        self.precision = precision
+        self.precision, self.other_styles = precision, other_styles
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
         self.size = int(network.visual.image_size)  # type: ignore[arg-type, union-attr]
         self.distortion = None if distortion is None else Distortion.of(distortion)
@@ -146,9 +147,12 @@ class ClipContrastive:
             return {"loss": 0.5 * (F.cross_entropy(within, target) + captions), "accuracy": right}
         own, own_styles = said.own.to(self.device), said.own_styles.to(self.device)
         every = logits[:, len(texts) :]
-        # A caption of the image's own concept in some style is neither right nor wrong here. (Not -inf, whose product
-        # with a target of 0 is nan.)
-        elsewhere = every.scatter(1, own[:, None], -1e4)
+        # A caption of the image's own concept is neither right nor wrong here, or wrong where its style is another.
+        # (Not -inf, whose product with a target of 0 is nan.)
+        left_out = F.one_hot(own, every.shape[1]).bool()
+        if self.other_styles:
+            left_out &= (own_styles == said.styles.to(self.device)[own])[:, None]
+        elsewhere = every.masked_fill(left_out, -1e4)
         found = F.cross_entropy(torch.cat([within, elsewhere], dim=1), F.pad(target, (0, every.shape[1])))
         concept = F.cross_entropy(every, own)
         style = F.cross_entropy(scale * image @ said.style_means(text[len(texts) :]).T, own_styles)
