@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import models
+from benchmarks import judge_table, models
+from benchmarks.judge_table import share
 from benchmarks.record import RESULTS
 from zoo.config.cards import card_names, read_card
 from zoo.config.describe import listing
@@ -84,7 +85,7 @@ def quality(results: Path) -> str:
             low, high = (100 * x for x in v["interval"])
             rows.append((
                 label, f"{100 * v['hit']:.1f} % ({low:.1f} to {high:.1f})",
-                *(_share(v[name], v["intervals"][name]) for name in ("concept_at_1", "concept_at_5", "style")),
+                *(share(v[name], v["intervals"][name]) for name in ("concept_at_1", "concept_at_5", "style")),
             ))  # fmt: skip
         rows.append(("guessing", f"{100 * values['chance']:.3f} %", "", "", ""))
         near, colour, left = values["similarity_to_nearest_training"], values["colour"], settings["look_alikes"]
@@ -93,72 +94,14 @@ def quality(results: Path) -> str:
             markdown(("images", "hit (95 % interval)", "concept@1", "concept@5", "style"), rows)
             + f"\n\n{settings['count']} captions of the split `{settings['split']}`, {left['left_out']} of whose "
             f"{left['of']} rows had left as look-alikes of training images; evaluator `{settings['evaluator']}`. "
-            f"The requested colour covers most of the drawing in {_share(drawn['rate'], drawn['interval'])} of "
-            f"{drawn['count']} requests, and in {_share(real['rate'], real['interval'])} of {real['count']} real "
+            f"The requested colour covers most of the drawing in {share(drawn['rate'], drawn['interval'])} of "
+            f"{drawn['count']} requests, and in {share(real['rate'], real['interval'])} of {real['count']} real "
             f"images whose name says it. `{distance['key']}` is {distance['value']:.4f} (as many real images: "
             f"{distance['floor']:.4f}). Similarity to the nearest training image: {near['generated']['p50']:.3f} "
             f"(median; 95th percentile {near['generated']['p95']:.3f}) for drawn images, {near['real']['p50']:.3f} "
             f"({near['real']['p95']:.3f}) for real ones that no generator was trained on."
         )
     return "\n\n".join(tables) or MISSING
-
-
-def _share(value: float, interval: Sequence[float]) -> str:
-    """A share with its interval, in percent."""
-    low, high = (100 * x for x in interval)
-    return f"{100 * value:.1f} % ({low:.1f} to {high:.1f})"
-
-
-def judge(results: Path) -> str:
-    """What makes the evaluator a judge to trust, for each edition and variant that was measured."""
-    found = [json.loads(path.read_text()) for path in sorted(results.glob("judge-*.json"))]
-    if not found:
-        return MISSING
-    heads = [f"`{r['name'].removeprefix('judge-')}`" for r in found]
-
-    def falls(r: dict[str, Any], images: str, name: str) -> str:
-        each = r["values"]["distortions"][images][name]
-        levels = " ".join(f"{100 * e['score']:.0f}" for e in each["levels"])
-        return levels if "holds" not in each else f"{levels} {'(falls)' if each['holds'] else '(does not fall)'}"
-
-    def floor(r: dict[str, Any], split: str, size: str) -> str:
-        each = r["values"]["floor"][split]
-        low, high = each[f"floor{size}"], each[f"ceiling{size}"]
-        return f"{_share(low['hit'], low['interval'])}; {_share(high['hit'], high['interval'])}"
-
-    def blind(r: dict[str, Any]) -> str:
-        each = r["values"]["blind"]
-        if each is None:
-            return ""
-        return (
-            f"{_share(each['agreement'], each['interval'])}: both {each['both']}, reader alone {each['reader_only']}, "
-            f"judge alone {each['judge_only']}, neither {each['neither']}"
-        )
-
-    def other(r: dict[str, Any], at: str, interval: str) -> str:
-        return _share(r["values"]["other_hand"][at], r["values"]["other_hand"][interval])
-
-    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-        ("trained on", lambda r: str(r["settings"]["trained_on"])),
-        ("another hand: concept@5", lambda r: other(r, "concept_at_5", "interval")),
-        ("another hand: concept@1", lambda r: other(r, "concept_at_1", "interval_at_1")),
-        ("floor; ceiling, `test`", lambda r: floor(r, "test", "")),
-        ("floor; ceiling, `test`, 64 pixels", lambda r: floor(r, "test", "_64")),
-        ("floor; ceiling, `val`", lambda r: floor(r, "val", "")),
-        ("agreement with a blind reader", blind),
-    ]
-    for images, said in (("val", "hits of `val`"), ("other_hand", "concept@5, another hand")):
-        for name in ("blur", "noise", "cut-outs", "hue"):
-            rows.append((f"{said}, %, under {name}", lambda r, i=images, n=name: falls(r, i, n)))
-    first = found[0]["values"]
-    count, chance = first["other_hand"]["count"], 100 * first["other_hand"]["chance"]
-    levels = {name: first["distortions"]["val"][name]["levels"] for name in ("blur", "noise", "cut-outs", "hue")}
-    told = "; ".join(" ".join([name, *(f"{e['level']:g}" for e in each)]) for name, each in levels.items())
-    note = (
-        f"{count} drawings by another hand, one a concept (guessing: {chance:.2f} %). Levels from none to strongest: "
-        f"{told} (pixels of sigma, deviation in [-1, 1], boxes of 32 pixels, turns of the circle)."
-    )
-    return markdown(("check", *heads), [(label, *(said(r) for r in found)) for label, said in rows]) + "\n\n" + note
 
 
 def speed(results: Path) -> str:
@@ -311,7 +254,7 @@ def _machine(record: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
-    "batches": batches, "judge": judge,
+    "batches": batches, "judge": judge_table.judge,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 
