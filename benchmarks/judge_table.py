@@ -76,8 +76,8 @@ def judge(results: Path) -> str:
     told = "; ".join(" ".join([name, *(f"{e['level']:g}" for e in levels[name]["levels"])]) for name in KINDS)
     note = (
         f"{last['other_hand']['count']} drawings by another hand, one a concept (guessing: "
-        f"{100 * last['other_hand']['chance']:.2f} %). Levels from none to strongest: {told} (pixels of sigma, deviation "
-        "in [-1, 1], boxes of 32 pixels, turns of the circle)."
+        f"{100 * last['other_hand']['chance']:.2f} %). Levels from none to strongest: {told} (pixels of sigma, "
+        "deviation in [-1, 1], boxes of 32 pixels, turns of the circle)."
     )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n\n".join([table, " ".join([note, *_named(last)])])
