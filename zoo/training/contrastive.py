@@ -46,6 +46,7 @@ class ClipContrastive:
             (rows then need `name`, `concept` and captions "NAME, STYLE").
         concepts_at_once: of all concepts, how many a step, the batch's own among them; all if not given.
         other_styles: an image's caption is told from its own concept's in another style, too.
+        style_weight: of the style's part of the loss, each of the other three having 1.
         keep_caption: share of captions that stay as the data has them; the rest are said in other words.
         conditioner: a text tower to take over and leave as it is but for its projection, so that the pictures' tower
             learns to meet it (Zhai et al. 2022, section 3, the other way round).
@@ -58,7 +59,7 @@ class ClipContrastive:
         self, *, network: nn.Module, train: Dataset, validation: Dataset, word_dropout: float = 0.02,
         jitter: float = 0.1, distortion: Mapping[str, Any] | None = None,
         against: Literal["batch", "concepts"] = "batch", concepts_at_once: int | None = None,
-        other_styles: bool = False, keep_caption: float = 0.5,
+        other_styles: bool = False, style_weight: float = 1.0, keep_caption: float = 0.5,
         precision: torch.dtype = torch.float32, device: torch.device = CPU,
         ship: Literal["conditioner", "extractor"] = "conditioner", conditioner: Any = None,
     ) -> None:  # fmt: skip
@@ -68,7 +69,9 @@ class ClipContrastive:
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
-        self.precision, self.other_styles = precision, other_styles
+        self.precision, self.other_styles, self.style_weight = precision, other_styles, style_weight
+        if not 0.0 <= style_weight < 100.0:
+            raise ConfigError(f"objective.style_weight is {style_weight}; give a number from 0 to below 100")
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
         self.size = int(network.visual.image_size)  # type: ignore[arg-type, union-attr]
         self.distortion = None if distortion is None else Distortion.of(distortion)
@@ -156,7 +159,7 @@ class ClipContrastive:
         found = F.cross_entropy(torch.cat([within, elsewhere], dim=1), F.pad(target, (0, every.shape[1])))
         concept = F.cross_entropy(every, own)
         style = F.cross_entropy(scale * image @ said.style_means(text[len(texts) :]).T, own_styles)
-        loss = 0.25 * (found + captions + concept + style)
+        loss = (found + captions + concept + self.style_weight * style) / (3.0 + self.style_weight)
         at_1 = (every.argmax(dim=1) == own).float().mean()
         return {"loss": loss, "accuracy": right, "concept_accuracy": at_1, "concept_loss": concept, "style_loss": style}
 
