@@ -11,12 +11,15 @@ stands beside it, is in `benchmarks.scoring`.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +38,28 @@ def draw(pipe: Any, captions: Sequence[str], *, seed: int, batch_size: int) -> T
     made = pipe(list(captions), seed=seed, batch_size=batch_size, callback=report)
     print(file=sys.stderr)
     return made.tensor.mul(255).round().to(torch.uint8)
+
+
+def drawn(
+    pipe: Any, captions: Sequence[str], *, seed: int, batch_size: int, keep: Path | None
+) -> tuple[Tensor, float]:  # fmt: skip
+    """As `draw`, and the seconds it took; of the same config, weights and captions, what a folder `keep` holds is read.
+
+    What is kept belongs to the versions of zoo and torch that drew it; who changes them must remove it.
+    """
+    told = [pipe.record["config_sha256"], pipe.record["weights"], list(captions), seed, batch_size]
+    name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    path = None if keep is None else keep / f"{name[:16]}.npz"
+    if path is not None and path.is_file():
+        with np.load(path) as file:
+            return torch.from_numpy(file["images"]), float(file["seconds"])
+    began = perf_counter()
+    images = draw(pipe, captions, seed=seed, batch_size=batch_size)
+    seconds = perf_counter() - began
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, images=images.numpy(), seconds=seconds)
+    return images, seconds
 
 
 def show(values: dict[str, Any]) -> None:
@@ -70,12 +95,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=50, help="images a network call")
     parser.add_argument("--set", dest="overrides", action="append", metavar="KEY=VALUE", help="override the config")
     parser.add_argument("--no-colours", action="store_true", help="leave the colour requests out")
+    parser.add_argument("--keep", type=Path, help="folder of drawn images, used again by a later command")
+    parser.add_argument("--draw-only", action="store_true", help="draw and keep, and score nothing")
     parser.add_argument("--sheet", type=Path, help="write the first 64 images here, as one")
     parser.add_argument("--json", type=Path, help="where to write the record; results/hit-score-PIPELINE.json")
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
     if len(options.pipeline) > 1 and (options.json or options.sheet):
         parser.error("--json and --sheet name one file, and there are several pipelines; ask for one at a time")
+    if options.draw_only and options.keep is None:
+        parser.error("--draw-only keeps what it draws; say where with --keep")
     scorer = Scorer(options.data, split=options.split, count=options.count, evaluator=options.evaluator)
     for pipeline in options.pipeline:
         one(pipeline, options, scorer)
@@ -84,12 +113,11 @@ def main() -> None:
 def one(pipeline: str, options: argparse.Namespace, scorer: Scorer) -> None:
     """The same for one pipeline."""
     pipe = zoo.build(pipeline, overrides=options.overrides)
-    began = perf_counter()
-    generated = draw(pipe, scorer.captions, seed=options.seed, batch_size=options.batch_size)
-    took = perf_counter() - began
-    coloured = None
-    if not options.no_colours:
-        coloured = draw(pipe, scorer.colour_captions, seed=options.seed, batch_size=options.batch_size)
+    told: dict[str, Any] = {"seed": options.seed, "batch_size": options.batch_size, "keep": options.keep}
+    generated, took = drawn(pipe, scorer.captions, **told)
+    coloured = None if options.no_colours else drawn(pipe, scorer.colour_captions, **told)[0]
+    if options.draw_only:
+        return
     print("judging", file=sys.stderr)
     values = scorer.score(generated, coloured)
     values["drawing_seconds"] = round(took, 1)
