@@ -8,9 +8,11 @@ and `key.json`, which the reader doesn't open. For each number the reader writes
 likeliest first, separated by semicolons: as many as the judge has. `benchmarks.judge` compares them once the answers
 are there.
 
-An answer names the concept where it is one of its names, or where every word of it is a word of the row's name, concept
-or CLDR keywords, and one that isn't `GENERIC` is a word of the name or the concept: "city at dusk" names "cityscape at
-dusk", and "face" names no face (`names_the_concept`).
+    python -m benchmarks.blind show --folder blind/ --record judge-emoji-evaluator.json --sheet disagreements.png
+
+shows where the two differ. An answer names the concept where it is one of its names, or where every word of it is a
+word of the row's name, concept or CLDR keywords, and one that isn't `GENERIC` is a word of the name or the concept:
+"city at dusk" names "cityscape at dusk", and "face" names no face (`names_the_concept`).
 """
 
 from __future__ import annotations
@@ -96,13 +98,44 @@ def numbered_sheet(images: Sequence[Tensor], numbers: Sequence[int], *, columns:
     return sheet
 
 
+def disagreement_sheet(images: Sequence[Tensor], told: Sequence[Mapping[str, Any]], *, columns: int = 3) -> Image.Image:
+    """The images on which reader and judge differ, with the caption, what each saw, and the judge's verdict."""
+    side, wide, high = 128, 440, 144
+    apart = [entry for entry in told if entry["reader_names_it"] != entry["hit"]]
+    sheet = Image.new("RGB", (columns * wide, -(-len(apart) // columns) * high), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, entry in enumerate(apart):
+        left, top = (place % columns) * wide, (place // columns) * high
+        large = F.interpolate(images[entry["number"] - 1][None].float(), (side,) * 2, mode="bicubic").clamp(0, 255)[0]
+        sheet.paste(Image.fromarray(large.round().to(torch.uint8).permute(1, 2, 0).numpy()), (left + 4, top + 8))
+        why = "judge: hit" if entry["hit"] else "judge: concept, other style" if entry["concept_at_5"] else "judge: no"
+        lines = [
+            f"{entry['number']}: {entry['caption']}", "", f"reader: {'names it' if entry['reader_names_it'] else 'no'}",
+            *(f"  {name}" for name in entry["reader"][:3]), why, *(f"  {name}" for name in entry["judge"][:3]),
+        ]  # fmt: skip
+        plain = "\n".join(line.translate({0x201C: '"', 0x201D: '"', 0x2019: "'"}) for line in lines)
+        pen.text((left + side + 12, top + 4), plain, fill="black")
+    return sheet
+
+
 def main() -> None:
-    """Draw the images and lay the sheets out."""
+    """Draw the images and lay the sheets out, or show where reader and judge differ."""
     parser = argparse.ArgumentParser(description="Generated images to be named blind.")
-    parser.add_argument("what", choices=["draw"])
-    parser.add_argument("--data", required=True, help="the emoji, a folder or zip with metadata.jsonl")
-    parser.add_argument("--folder", required=True, type=Path, help="where the images go")
+    parser.add_argument("what", choices=["draw", "show"])
+    parser.add_argument("--data", help="the emoji, a folder or zip with metadata.jsonl; to draw")
+    parser.add_argument("--folder", required=True, type=Path, help="where the images go, or are")
+    parser.add_argument("--record", type=Path, help="a record of benchmarks.judge; to show")
+    parser.add_argument("--sheet", type=Path, help="where to write what is shown")
     options = parser.parse_args()
+    if options.what == "show":
+        if options.record is None or options.sheet is None:
+            parser.error("show needs --record and --sheet")
+        told = json.loads(options.record.read_text())["values"]["blind"]["images"]
+        sizes = [entry["size"] for entry in json.loads((options.folder / "key.json").read_text())]
+        disagreement_sheet(read_images(options.folder, sizes), told).save(options.sheet)
+        return
+    if options.data is None:
+        parser.error("draw needs --data")
     split = ImageFolder(path=options.data, split="val", size=128)
     rows = chosen(range(len(split)), EACH * len(PIPELINES))
     made: list[tuple[Tensor, dict[str, Any]]] = []
