@@ -141,11 +141,11 @@ def test_kill_9_at_random_moments_changes_no_bit(tmp_path, monkeypatch):
 def test_a_full_disk_is_told_and_leaves_no_half_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", SHARD)
 
-    def full(self, data):
-        raise OSError(28, "No space left on device", str(self))
+    def full(_):
+        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             values(drawn([]), tmp_path)
     assert [f for f in tmp_path.rglob("*") if f.is_file()] == []
