@@ -1,8 +1,9 @@
 """What every shipped pipeline and weight publishes: measured, recorded, and written into presets and cards.
 
-Each is measured by the code of `zoo reproduce`, with the protocols below, on the split `test`. The record of NAME is
-`results/published-NAME.json`, and the `published:` block of its preset or card is made from that record; where there
-is none, or one of other weights or of another config, there is no block, and docs/models.md says "not measured".
+Each is measured by the code of `zoo reproduce`, with the protocols below, on the split `test` without the rows that
+look like a training image. The record of NAME is `results/published-NAME.json`, and the `published:` block of its
+preset or card is made from that record; where there is none, or one of other weights or of another config, there is no
+block, and docs/models.md says "not measured".
 
     python -m benchmarks.published --data emoji-core-128.zip                   # measure all, write records and blocks
     python -m benchmarks.published --data emoji-core-128.zip --only class2img  # one, or some
@@ -40,7 +41,7 @@ from zoo.config import cards, presets
 from zoo.config.published import Published, read_published
 from zoo.config.safe_yaml import read_yaml, to_yaml
 
-SPLIT = "test"
+SPLIT = "test-unlike-train"  # of the rows of `test`, those that look like no training image
 EXTRACTOR = "emoji-evaluator"
 RECALLS = ("caption-recall-at-1", "caption-recall-at-5", "picture-recall-at-1", "picture-recall-at-5")
 # Name -> metrics and N. 500 rows are the same for all; pixel-ddpm-32 takes 250 steps a picture.

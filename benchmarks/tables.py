@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import budget, models
+from benchmarks import budget, judge_table, models
+from benchmarks.judge_table import share
 from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
 from zoo.config.cards import card_names, read_card
@@ -96,27 +97,32 @@ def quality(results: Path) -> str:
         record = json.loads(path.read_text())
         values, settings = record["values"], record["settings"]
         names = {
-            "ceiling_same_size": "real pictures, as small as the drawn ones (ceiling)",
+            "ceiling_same_size": "real images, as small as the drawn ones (ceiling)",
             "generated": f"**drawn by `{settings['pipeline']}`**",
-            "floor_nearest_training": "nearest training picture in the asked style (floor)",
-            "floor_shuffled": "drawn pictures, shuffled (floor)",
+            "floor_nearest_training": "nearest training image in the requested style (floor)",
+            "floor_shuffled": "drawn images, shuffled (floor)",
         }
         rows = []
         for key, label in names.items():
             v = values[key]
             low, high = (100 * x for x in v["interval"])
             rows.append((
-                label, f"{100 * v['hit']:.1f} % ({low:.1f} to {high:.1f})", f"{100 * v['concept_at_1']:.1f} %",
-                f"{100 * v['concept_at_5']:.1f} %", f"{100 * v['style']:.1f} %",
+                label, f"{100 * v['hit']:.1f} % ({low:.1f} to {high:.1f})",
+                *(share(v[name], v["intervals"][name]) for name in ("concept_at_1", "concept_at_5", "style")),
             ))  # fmt: skip
         rows.append(("guessing", f"{100 * values['chance']:.3f} %", "", "", ""))
-        near = values["similarity_to_nearest_training"]
+        near, colour, left = values["similarity_to_nearest_training"], values["colour"], settings["look_alikes"]
+        drawn, real, distance = colour["generated"], colour["real"], values["fd"]
         tables.append(
-            markdown(("pictures", "hit (95 % interval)", "concept@1", "concept@5", "style"), rows)
-            + f"\n\n{settings['count']} captions of the split `{settings['split']}`, evaluator "
-            f"`{settings['evaluator']}`. Similarity to the nearest training picture: {near['generated']['p50']:.3f} "
-            f"(median; 95th percentile {near['generated']['p95']:.3f}) for drawn pictures, {near['real']['p50']:.3f} "
-            f"({near['real']['p95']:.3f}) for real ones that were not trained on."
+            markdown(("images", "hit (95 % interval)", "concept@1", "concept@5", "style"), rows)
+            + f"\n\n{settings['count']} captions of the split `{settings['split']}`, {left['left_out']} of whose "
+            f"{left['of']} rows had left as look-alikes of training images; evaluator `{settings['evaluator']}`. "
+            f"The requested colour covers most of the drawing in {share(drawn['rate'], drawn['interval'])} of "
+            f"{drawn['count']} requests, and in {share(real['rate'], real['interval'])} of {real['count']} real "
+            f"images whose name says it. `{distance['key']}` is {distance['value']:.4f} (as many real images: "
+            f"{distance['floor']:.4f}). Similarity to the nearest training image: {near['generated']['p50']:.3f} "
+            f"(median; 95th percentile {near['generated']['p95']:.3f}) for drawn images, {near['real']['p50']:.3f} "
+            f"({near['real']['p95']:.3f}) for real ones that no generator was trained on."
         )
     return "\n\n".join(tables) or MISSING
 
@@ -281,6 +287,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
     "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
+    "judge": judge_table.judge,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 

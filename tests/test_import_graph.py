@@ -67,6 +67,8 @@ TORCH_FREE = (
     "zoo.schema",
     "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report", "zoo.cli",
     "zoo.installation",
+    # What a check makes and plans with.
+    "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.step_cache",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers", "matplotlib"}
 
@@ -176,10 +178,6 @@ def test_nothing_imports_the_command_line():
     assert not wrong
 
 
-def test_schedules_need_numpy_only():
-    assert "torch" not in {i.module.partition(".")[0] for i in imports("zoo.schedules") if i.at_top}
-
-
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if any(within(m, p) for p in TORCH_FREE)))
 def test_torch_free_modules_import_nothing_heavy(module):
     def light(name: str) -> bool:
@@ -207,6 +205,8 @@ def test_only_the_registry_file_names_import_targets():
         "from zoo.cli.main import run; assert run(['list']) == 0",
         "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-clip']) == 0",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
+        "import zoo; [zoo.check(name) for name in zoo.names('pipeline')]",
+        "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--sampler', 'repaint']) == 0",
         "from zoo.cli.main import run; assert run(['generate', '--sampler', 'nothing']) == 2",
         "from zoo.cli.main import run; assert run(['plugin', 'check', 'no-such-package']) == 2",
         "from zoo.cli.main import run; assert run(['bench', '--list']) == 0",
@@ -219,4 +219,10 @@ def test_torch_stays_out(code):
     heavy = sorted(HEAVY)
     end = f"\nimport sys; came = [m for m in {heavy} if m in sys.modules]; assert not came, came"
     done = subprocess.run([sys.executable, "-c", code + end], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_list_needs_no_numpy():
+    code = "import sys; from zoo.cli.main import run; assert run(['list']) == 0; assert 'numpy' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.returncode == 0, done.stderr

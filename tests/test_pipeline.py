@@ -275,3 +275,18 @@ def test_numbers_of_numpy_are_numbers(kind, pipe):
 def test_odd_numbers_of_a_call_are_typed_refusals(words, said, pipe):
     with pytest.raises(UsageError, match=re.escape(said)):
         pipe("cat", **words)
+
+
+def test_samples_may_have_seeds_of_their_own_and_are_what_each_draws_alone(pipe):
+    made = pipe(["cat", "dog"], seed=[3, 2**64 - 1], batch_size=1)
+    for i, (prompt, seed) in enumerate((("cat", 3), ("dog", 2**64 - 1))):
+        assert torch.equal(made.tensor[i], pipe(prompt, seed=seed).tensor[0])
+    assert [image["seed"] for image in made.record["images"]] == [3, 2**64 - 1]
+    one_a_sample = pipe("cat", n=2, seed=[3, 4]).tensor
+    assert torch.allclose(one_a_sample[1], pipe("cat", seed=4).tensor[0], atol=1e-6)
+    both = pipe(["cat", "dog"], n=2, seed=[3, 4]).tensor  # one a prompt
+    assert torch.allclose(both[2:], pipe("dog", n=2, seed=4).tensor, atol=1e-6)
+    with pytest.raises(UsageError, match="3 seeds for 2 prompts with 2 images each"):
+        pipe(["cat", "dog"], n=2, seed=[1, 2, 3])
+    with pytest.raises(UsageError, match="out of range"):
+        pipe(["cat", "dog"], seed=[1, -2])

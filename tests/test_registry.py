@@ -9,7 +9,9 @@ import pytest
 from zoo.config.describe import listing
 from zoo.config.safe_yaml import read_mapping
 from zoo.errors import ConfigError, UsageError
-from zoo.registry import KINDS, Entry, Registry, read_registry_file, registry_file
+from zoo.installation import tried
+from zoo.registry import KINDS, Entry, Registry, installed_plugins, read_registry_file, registry_file
+from zoo.samplers.ddim import DDIM
 
 
 class Given:
@@ -118,12 +120,15 @@ def test_an_entry_point_that_names_nothing_is_listed_as_broken(install, key):
     assert [d.source for d in listed] == ["plugin package 'odd-package'"]
 
 
-def test_a_name_taken_twice_belongs_to_neither_and_names_both(install):
+def test_a_name_that_two_plugins_take_belongs_to_neither_and_one_of_zoos_stays_its_own(install):
     install("first-package", {"plugin_a": "class X: ..."}, {"sampler.ddim": "plugin_a:X", "grid.own": "plugin_a:X"})
     install("second-package", {"plugin_b": "class X: ..."}, {"grid.own": "plugin_b:X"})
     known = Registry.installed()
-    with pytest.raises(ConfigError, match=r"taken twice, by registry.yaml and by plugin package 'first-package'"):
-        known.load("sampler", "ddim")
+    assert known.load("sampler", "ddim") is DDIM  # or an installed package would take shipped pipelines away
+    said = "sampler 'ddim' comes with zoo and plugin package 'first-package' takes its name; rename that one"
+    assert known.fault("sampler/ddim", "plugin package 'first-package'") == said
+    assert [e.broken for e in known if e.name == "sampler.ddim"] == [said]
+    assert known.fault("sampler/ddim", "registry.yaml") is None
     with pytest.raises(ConfigError, match=r"taken twice.*(first|second)-package.*(first|second)-package"):
         known.entry("grid", "own").signature()
     assert "ddpm" in known.names("sampler")
@@ -191,3 +196,28 @@ def test_a_wrong_registry_file_is_refused_by_name(tmp_path: Path, text, said):
 def test_no_component_takes_an_argument_called_name_which_a_block_could_not_give():
     for entry in read_registry_file(registry_file()):
         assert "name" not in {p.name for p in entry.signature().parameters}, entry.key
+
+
+def test_a_package_whose_metadata_is_garbage_takes_no_other_along(install, tmp_path):
+    install("good-package", {"plugin_good": "class X: ..."}, {"sampler.good": "plugin_good:X"})
+    for name, data in (("bad_package", b"\xff\xfe[zoo.plugins\n="), ("empty_package", b"")):
+        folder = tmp_path / "site" / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_bytes(data)
+        (folder / "entry_points.txt").write_bytes(data)
+    assert "good" in Registry.installed().names("sampler")
+    assert [plugin.package for plugin in installed_plugins()] == ["good-package"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class X: ...", None), ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+        ("import sys; sys.exit(3)", "exit code 3"), ("X = 5", "is no class and no function"),
+        ("import os; os._exit(0)", "exit code 0"), ("Y = 1", "has no attribute 'X'"), ("X = (", "SyntaxError"),
+    ],
+)  # fmt: skip
+def test_the_doctor_tries_what_a_plugin_names(source, said, install, monkeypatch):
+    install("tried-package", {"plugin_tried": source}, {"sampler.tried": "plugin_tried:X"})
+    found = tried("plugin_tried:X")
+    assert (found is None) if said is None else (said in found)

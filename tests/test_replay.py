@@ -196,3 +196,10 @@ def test_renumbered_noise_is_the_sources_own():
     some = Renumbered(source=source, numbers=(5, 2))(shape, purpose="start", samples=[0, 1], stage=1, step=4)
     assert torch.equal(some, source(shape, purpose="start", samples=[5, 2], stage=1, step=4))
     assert not torch.equal(some, source(shape, purpose="start", samples=[0, 1], stage=1, step=4))
+
+
+def test_a_picture_with_a_seed_of_its_own_is_drawn_again(tmp_path):
+    files = PIPE(["cat", "dog"], n=2, seed=[5, 6]).save(tmp_path / "rows")
+    assert [again(file).verdict for file in files] == ["equal"] * 4
+    (sheet,) = PIPE(["cat", "dog"], seed=[5, 6]).save(tmp_path / "sheet.png", grid=True)
+    assert again(sheet).verdict == "equal"

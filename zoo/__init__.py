@@ -71,6 +71,7 @@ def train(
     *,
     folder: str | Path | None = None,
     resume: bool = False,
+    other_data: bool = False,
     overrides: Overrides = None,
     device: Any = None,
     callback: Any = None,
@@ -81,7 +82,10 @@ def train(
     from zoo.assemble import train
 
     place = None if folder is None else Path(folder)
-    return train(Path(recipe), folder=place, resume=resume, overrides=overrides, device=device, callback=callback)
+    return train(
+        Path(recipe), folder=place, resume=resume, other_data=other_data, overrides=overrides, device=device,
+        callback=callback,
+    )  # fmt: skip
 
 
 def names(kind: str | None = None, pattern: str = "*") -> list[str]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from zoo.checkpoints.files import load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
+from zoo.config.blocks import make
 from zoo.config.cards import Card, read_card
 from zoo.denoiser import Denoiser
 from zoo.device import requested, resolve
 from zoo.errors import ConfigError, UsageError
 from zoo.pipeline import Pipeline, Stage
-from zoo.registry import KINDS, registry
+from zoo.registry import registry
 from zoo.training.recipe import read_recipe
 from zoo.training.run import Parts, TrainedRun
 from zoo.training.run import train as run_recipe
@@ -29,15 +30,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def component(kind: str, block: str | Mapping[str, Any]) -> Any:
     """A component block -> the component; arguments named like a kind are blocks themselves."""
-    named = {"name": block} if isinstance(block, str) else dict(block)
-    target = registry().load(kind, named.pop("name"))
-    arguments = {
-        key: component(key, value)
-        if key in KINDS and (isinstance(value, str) or (isinstance(value, Mapping) and "name" in value))
-        else value
-        for key, value in named.items()
-    }
-    return target(**arguments)
+    return make(kind, block, registry())
 
 
 def weights(card: Card) -> Any:
@@ -155,7 +148,7 @@ def assemble(
             Stage(
                 name=block.get("name", f"stage {number}"),
                 denoiser=network,
-                autoencoder=parts.get("autoencoder", block.get("autoencoder") or {"name": "identity"}),
+                autoencoder=parts.get("autoencoder", block.get("autoencoder") or registry().default("autoencoder")),
                 sampler=component("sampler", block["sampler"]),
                 guidance=tuple(parts.guidance(g) for g in block.get("guidance") or ()),
                 listens=tuple(block.get("listens") or ()),
@@ -228,6 +221,7 @@ def train(
     *,
     folder: Path | None,
     resume: bool,
+    other_data: bool = False,
     overrides: Any,
     device: Any,
     callback: Callable[[Any], Any] | None,
@@ -237,6 +231,6 @@ def train(
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name
     return run_recipe(
-        checked, parts, folder=place, resume=resume, device=resolve(device), device_requested=requested(device),
-        callback=callback,
+        checked, parts, folder=place, resume=resume, other_data=other_data, device=resolve(device),
+        device_requested=requested(device), callback=callback,
     )  # fmt: skip

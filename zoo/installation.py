@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,19 @@ from zoo import __version__
 from zoo.config.cards import card_names, check_weight_file, read_card
 from zoo.config.describe import describe, listing
 from zoo.errors import ZooError
-from zoo.registry import installed_plugins, registry
+from zoo.registry import Plugin, installed_plugins, registry
 
 SCHEMA = "zoo.installation/1"
+TRY_SECONDS = 60
+# What a process does with a target, and the line that it ends with if that went well.
+TRY = """
+import importlib, sys
+module, _, name = sys.argv[1].partition(":")
+found = importlib.import_module(module)
+for part in name.split("."):
+    found = getattr(found, part)
+print("callable" if callable(found) else "not callable")
+"""
 PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "timm", "safetensors", "numpy", "scipy", "pillow", "pyyaml", "typer",
     "rich", "diffusers", "transformers",
@@ -82,11 +95,33 @@ def caches() -> list[dict[str, Any]]:
 
 def plugins() -> list[dict[str, Any]]:
     """The plugin packages, each with its components and, where one is broken, the reason."""
-    known = registry()
     return [
-        {**asdict(p), "keys": list(p.keys), "broken": {k: why for k in p.keys if (why := known.at(k).broken)}}
+        {**asdict(p), "keys": list(p.keys), "broken": {k: why for k in p.keys if (why := _plugin_fault(p, k))}}
         for p in installed_plugins()
     ]
+
+
+def _plugin_fault(plugin: Plugin, key: str) -> str | None:
+    """What its metadata and source say against a plugin's component, and else what importing it does."""
+    why = registry().fault(key, f"plugin package '{plugin.package}'")
+    return why or tried(str(registry().at(key).target))
+
+
+def tried(target: str) -> str | None:
+    """What goes wrong when a target is imported, in a process of its own: it may end that; None where nothing does."""
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", TRY, target]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TRY_SECONDS, env=own)
+    except subprocess.TimeoutExpired:
+        return f"importing '{target}' takes over {TRY_SECONDS} s"
+    said = done.stdout.strip().splitlines()[-1:] or [""]
+    if said == ["callable"]:
+        return None
+    if said == ["not callable"]:
+        return f"'{target}' is no class and no function"
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    return f"importing '{target}' ends the process with exit code {done.returncode}{': ' if last else ''}{last[:200]}"
 
 
 def broken() -> list[dict[str, str]]:

@@ -39,6 +39,8 @@ class GaussianAugmentation:
     schedule: what a level means. resize: how the small picture is enlarged. noised: before or after that.
     """
 
+    noises = True
+
     schedule: NoiseSchedule
     resize: Resize = "bilinear"
     noised: Noised = "before"
@@ -76,6 +78,8 @@ class GaussianAugmentation:
 @dataclass(frozen=True, kw_only=True)
 class Plain:
     """The small picture as it is; the network is told no level."""
+
+    noises = False
 
     resize: Resize = "bilinear"
 

@@ -62,6 +62,34 @@ class AddressedNoise:
         return torch.from_numpy(out)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeededSamples:
+    """Addressed noise of samples with seeds of their own: row i of a call is sample `numbers[i]` of seed `seeds[i]`.
+
+    So each sample is what a call of its own with that seed draws.
+    """
+
+    seeds: tuple[int, ...]
+    numbers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for seed in self.seeds:
+            AddressedNoise(seed)
+
+    def __call__(
+        self, shape: Sequence[int], *, purpose: str, samples: Sequence[int], stage: int = 0, step: int = 0,
+        draw: int = 0,
+    ) -> Tensor:  # fmt: skip
+        """(len(samples), *shape), float32 on the CPU."""
+        rows = [
+            AddressedNoise(self.seeds[i])(
+                shape, purpose=purpose, samples=[self.numbers[i]], stage=stage, step=step, draw=draw
+            )
+            for i in samples
+        ]
+        return torch.cat(rows) if rows else torch.empty((0, *shape))
+
+
 class FixedNoise:
     """Given tensors, replayed.
 

@@ -23,6 +23,7 @@ from zoo.errors import ConfigError, NumericError, UsageError
 from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
 from zoo.images.given import hash_of
+from zoo.noise import SeededSamples
 from zoo.request import Request, read_request, whole_number
 from zoo.safety import SafetyCheck
 from zoo.stage import Stage
@@ -155,7 +156,7 @@ class Pipeline:
     @torch.inference_mode()
     def __call__(
         self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
-        labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int = 0,
+        labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int | Sequence[int] = 0,
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
         image: Any = None, mask: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
@@ -167,6 +168,7 @@ class Pipeline:
             prompts: one or several; None draws without being asked for anything. negative: what to move away from.
             labels: classes by number or name, where the pipeline has such a conditioner.
             n: pictures a prompt or label. seed: 64 bits; sample i of a call always gets the same noise from it.
+                A list is one a prompt or one a sample, which is then what a call with that seed alone draws.
             size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share. Of
                 arrays the length of each axis.
             steps, guidance: instead of the config's, in every stage.
@@ -262,6 +264,8 @@ class Pipeline:
         images = []
         for i, sample in enumerate(request.samples):
             entry: dict[str, Any] = {"prompt": request.prompts[i], "negative": request.negative[i], "sample": sample}
+            if isinstance(request.source, SeededSamples):
+                entry |= {"seed": request.source.seeds[sample], "sample": request.source.numbers[sample]}
             if request.labels[i] is not None:
                 entry["label"] = request.labels[i]
             if verdicts is not None:

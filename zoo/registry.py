@@ -138,6 +138,33 @@ class Registry:
         kind, _, name = key.partition("/")
         return self._entries[kind, name]
 
+    def fault(self, key: str, source: str) -> str | None:
+        """Why a plugin's component of that key can't be used; None where it can."""
+        there = self.at(key)
+        other = self._entries.get(("plugin", key.replace("/", ".", 1)))
+        return other.broken if other is not None and other.source == source else there.broken
+
+    def default(self, kind: str) -> str:
+        """The component that fills a slot of this kind where a config names none: it says `default = True`.
+
+        One that comes with zoo goes before a plugin's.
+        """
+        found = self.saying(kind, "default")
+        if not found:
+            raise ConfigError(f"no {kind} says that it is the default; name one of {', '.join(self.names(kind))}")
+        return min(found, key=lambda name: self.entry(kind, name).source != registry_file().name)
+
+    def saying(self, kind: str, fact: str) -> list[str]:
+        """The names of those components that declare a fact, read from source; none of those that can't be read."""
+        found = []
+        for name in self.names(kind):
+            try:
+                if self.entry(kind, name).signature().constants.get(fact):
+                    found.append(name)
+            except ConfigError:
+                continue
+        return found
+
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""
         return self.entry(kind, name).load()
@@ -163,7 +190,11 @@ class Registry:
 
     def _add(self, entry: Entry) -> None:
         taken = self._entries.get((entry.kind, entry.name))
-        if taken is not None:
+        if taken is not None and taken.source == registry_file().name:
+            # What comes with zoo stays usable; the other is listed where nobody can ask for it.
+            why = f"{entry.kind} '{entry.name}' comes with zoo and {entry.source} takes its name; rename that one"
+            entry = replace(entry, kind="plugin", name=f"{entry.kind}.{entry.name}", broken=why)
+        elif taken is not None:
             sources = f"{taken.source} and by {entry.source}"
             entry = replace(
                 taken, source=f"{taken.source}, {entry.source}",
@@ -196,17 +227,13 @@ def read_registry_file(path: Path) -> list[Entry]:
 
 def read_plugins() -> list[Entry]:
     """The entry points of the installed packages, none of them imported, each broken one with its reason."""
-    from importlib.metadata import entry_points
-
-    return [_read_plugin(point) for point in entry_points(group=PLUGIN_GROUP)]
+    return [_read_plugin(point) for point in _points()]
 
 
 def installed_plugins() -> list[Plugin]:
     """The packages that have them, in the order of their names."""
-    from importlib.metadata import entry_points
-
     found: dict[str, Plugin] = {}
-    for point in entry_points(group=PLUGIN_GROUP):
+    for point in _points():
         package = _package(point)
         entry = _read_plugin(point)
         before = found.get(package)
@@ -236,6 +263,21 @@ def find_plugin(package: str) -> Plugin:
         f"the package '{package}' is installed and has no plugins; give it entry points in the group "
         f"'{PLUGIN_GROUP}' and install it again"
     )
+
+
+def _points() -> Iterator[Any]:
+    """Every entry point of the group; a package whose metadata can't be read is passed over, whatever is in it."""
+    from importlib.metadata import distributions
+
+    seen: set[str] = set()
+    for home in distributions():
+        try:
+            name, points = _canonical(str(home.metadata["Name"])), list(home.entry_points)
+        except Exception:
+            continue
+        if name not in seen:  # as it is imported: the first on the path
+            seen.add(name)
+            yield from (point for point in points if point.group == PLUGIN_GROUP)
 
 
 def _canonical(package: str) -> str:

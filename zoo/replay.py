@@ -30,10 +30,12 @@ from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.images.decode import LARGEST_PICTURE
 from zoo.images.given import hash_of, read_image, read_mask
-from zoo.noise import AddressedNoise, Renumbered
+from zoo.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.pipeline import Pipeline, Progress
 from zoo.record import check_whole, read_record
+from zoo.registry import registry
 from zoo.stage import lay_out, small_sizes
+from zoo.types import NoiseSource
 
 SCHEMA = "zoo.replay/1"
 MAX_STEPS = 10_000
@@ -169,7 +171,7 @@ def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, An
         well = isinstance(sample, int) and 0 <= sample < 2**63 and isinstance(label, (str, int, type(None)))
         if not well or not all(isinstance(entry.get(k), str) for k in ("prompt", "negative")):
             raise _not_ours(source, f"images.{number} has another form")
-    asked, stages = record.get("asked") or {}, as_it_ran(record, source)["stages"]
+    asked, stages = record.get("asked") or {}, as_it_ran(record, source, registry())["stages"]
     for key in ("steps", "guidance", "strength", "batch_size"):
         if not isinstance(asked.get(key), (int, float, type(None))):
             raise _not_ours(source, f"asked.{key} is no number")
@@ -177,11 +179,17 @@ def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, An
         steps = block(stage.get("sampler")).get("steps", 1)
         if not isinstance(steps, int) or steps > MAX_STEPS:
             raise _not_ours(source, f"it speaks of {str(steps)[:20]} steps")
-    if record.get("noise") != AddressedNoise.__name__ or record.get("seed") is None:
+    own = [entry.get("seed") for entry in record["images"]]
+    known = record.get("noise") == AddressedNoise.__name__ and record.get("seed") is not None
+    each = record.get("noise") == SeededSamples.__name__ and all(
+        isinstance(seed, int) and 0 <= seed < 2**64 for seed in own
+    )
+    if not known and not each:
         raise UsageError(f"'{source}' was drawn from noise that was given, not from a seed, and can't be drawn again")
     for stage in stages:
         slots = {"denoiser": block(stage.get("denoiser")), "autoencoder": block(stage.get("autoencoder"))}
-        fresh = [k for k, v in slots.items() if v and "weights" not in v and v.get("name") != "identity"]
+        plain = registry().default("autoencoder")  # which has no weights at all
+        fresh = [k for k, v in slots.items() if v and "weights" not in v and v.get("name") != plain]
         if fresh:
             raise UsageError(
                 f"'{source}' was drawn with a {fresh[0]} of fresh random weights, which no record holds; "
@@ -196,7 +204,7 @@ def _not_ours(source: str, what: str) -> UsageError:
 
 def _expected_size(record: Mapping[str, Any], images: Sequence[Any], source: str) -> tuple[int, int]:
     """(height, width) that the file must have: of one picture, or of a sheet."""
-    size = as_it_ran(record, source)["stages"][-1].get("size")
+    size = as_it_ran(record, source, registry())["stages"][-1].get("size")
     pixels = [size, size] if isinstance(size, int) else size
     if not isinstance(pixels, list) or len(pixels) != 2 or not all(isinstance(p, int) and p > 0 for p in pixels):
         raise _not_ours(source, "it states no size in pixels")
@@ -210,7 +218,7 @@ def _expected_size(record: Mapping[str, Any], images: Sequence[Any], source: str
 
 def _expected_shape(record: Mapping[str, Any], images: Sequence[Any], source: str) -> tuple[int, ...]:
     """(N, *spatial) that a file of arrays must have."""
-    stage = as_it_ran(record, source)["stages"][-1]
+    stage = as_it_ran(record, source, registry())["stages"][-1]
     size = stage.get("size")
     if stage.get("feeds") != "array" or not isinstance(size, list) or not all(isinstance(s, int) for s in size):
         raise _not_ours(source, "it speaks of no arrays")
@@ -294,9 +302,16 @@ def _draw(
         n=len(images) if alone else 1, size=size, steps=asked.get("steps"), guidance=asked.get("guidance"),
         image=image, mask=mask,
         strength=asked.get("strength") if image is not None and not pipe.stages[0].enlarges else None,
-        noise=Renumbered(source=AddressedNoise(record["seed"]), numbers=tuple(entry["sample"] for entry in images)),
+        noise=_noise(record, images),
         batch_size=asked.get("batch_size"), callback=callback,
     )  # fmt: skip
+
+
+def _noise(record: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> NoiseSource:
+    numbers = tuple(entry["sample"] for entry in images)
+    if record["noise"] == SeededSamples.__name__:
+        return SeededSamples(seeds=tuple(entry["seed"] for entry in images), numbers=numbers)
+    return Renumbered(source=AddressedNoise(record["seed"]), numbers=numbers)
 
 
 def _as_image(value: Any, *, size: tuple[int, int]) -> torch.Tensor:

@@ -21,7 +21,7 @@ from zoo.errors import UsageError
 from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
 from zoo.images.given import read_image, read_mask
-from zoo.noise import AddressedNoise, FixedNoise
+from zoo.noise import AddressedNoise, FixedNoise, SeededSamples
 from zoo.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.types import Conditioner, NoiseSource
 
@@ -52,7 +52,7 @@ class Request:
 
 def read_request(
     stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, prompts: Any, negative: Any, labels: Any,
-    n: int, seed: int, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
+    n: int, seed: Any, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
     strength: float | None, noise: Any,
 ) -> Request:  # fmt: skip
     """A call of the stages that run; UsageError, with the mend, for one they can't do."""
@@ -74,8 +74,7 @@ def read_request(
     if isinstance(noise, (Tensor, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     else:
-        plain = int(seed) if isinstance(seed, Integral) and not isinstance(seed, bool) else seed  # for the record
-        source = AddressedNoise(plain) if noise is None else noise
+        source = _seeded(seed, prompts=len(asked), n=n) if noise is None else noise
     count = len(asked) * n
     extent = stages[0].axes(size) if array else None
     sizes = [] if array else lay_out(stages, size)
@@ -112,6 +111,23 @@ def _read_guidance(guidance: Any) -> float | None:
     if isinstance(guidance, bool) or not isinstance(guidance, Real) or not abs(float(guidance)) <= LARGEST_GUIDANCE:
         raise UsageError(f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}")
     return float(guidance)
+
+
+def _seeded(seed: Any, *, prompts: int, n: int) -> AddressedNoise | SeededSamples:
+    """The noise of one seed for a call, or of one a prompt, or one a sample."""
+    if not isinstance(seed, (list, tuple)):
+        return AddressedNoise(_plain(seed))
+    seeds = [_plain(one) for one in seed]
+    if len(seeds) == prompts * n:
+        return SeededSamples(seeds=tuple(seeds), numbers=(0,) * len(seeds))
+    if len(seeds) != prompts:
+        raise UsageError(f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt")
+    return SeededSamples(seeds=tuple(s for s in seeds for _ in range(n)), numbers=tuple(range(n)) * prompts)
+
+
+def _plain(seed: Any) -> Any:
+    """numpy's whole numbers as Python's, which a record can hold."""
+    return int(seed) if isinstance(seed, Integral) and not isinstance(seed, bool) else seed
 
 
 def hears(conditioner: Conditioner) -> str:

@@ -22,6 +22,8 @@ class DeepFeatures:
         blocks: blocks (of the efficient U-Net: levels) on the way in, and as many on the way out, that always run.
     """
 
+    calls = ("evaluate",)
+
     every: int = 2
     blocks: int = 2
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # plans are made, and checked, without torch
+    import numpy as np
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Condition:
 
         Raises ValueError where one part has a field that another lacks.
         """
+        import torch
+
         joined: dict[str, Tensor | None] = {}
         for f in fields(Condition):
             values = [getattr(p, f.name) for p in parts]
@@ -90,11 +93,13 @@ class Step:
 class StepTable:
     """A sampling run as data: one row a network evaluation, in order.
 
-    begin: where x starts, if the first row raises its noise (churn) before it asks the network.
+    begin: where x starts, if the first row raises its noise (churn) before it asks the network. at_most: whether a run
+    may make do with fewer rows, as one that chooses the length of its steps on the way does.
     """
 
     steps: tuple[Step, ...]
     begin: Step | None = None
+    at_most: bool = False
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -118,7 +123,7 @@ class Coefficients(NamedTuple):
     c_in: float
 
 
-DenoiseFn = Callable[[Tensor, Step], Prediction]
+DenoiseFn: TypeAlias = "Callable[[Tensor, Step], Prediction]"
 
 
 class StepReport(NamedTuple):
@@ -130,8 +135,8 @@ class StepReport(NamedTuple):
     x0: Tensor
 
 
-Callback = Callable[[StepReport], Any]
-AfterStep = Callable[[Tensor, Step], Tensor]
+Callback: TypeAlias = Callable[[StepReport], Any]
+AfterStep: TypeAlias = "Callable[[Tensor, Step], Tensor]"
 
 
 @runtime_checkable

@@ -31,8 +31,8 @@ class Course:
 
 # A newer recipe of a model takes the place of the one before: a line.
 COURSES = (
+    Course(recipe="recipes/emoji/base-32-next.yaml", pipeline="cascade-text2img", worth=4.0),
     Course(recipe="recipes/emoji/latent-64-tuned.yaml", pipeline="latent-text2img", worth=4.0),
-    Course(recipe="recipes/emoji/base-32.yaml", pipeline="cascade-text2img", worth=3.0),
     Course(recipe="recipes/emoji/class-32-more.yaml", pipeline="class2img", worth=1.0),
     Course(recipe="recipes/emoji/ddpm-32-more.yaml", pipeline="pixel-ddpm-32", worth=1.0),
 )

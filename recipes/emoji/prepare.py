@@ -50,6 +50,11 @@ STYLES = {
 def tarball(style: str, folder: Path) -> Path:
     """The package of a style in `folder`, fetched there by npm if it is missing."""
     package, version, *_ = STYLES[style]
+    return fetched(package, version, folder)
+
+
+def fetched(package: str, version: str, folder: Path) -> Path:
+    """The tarball of a package in `folder`, fetched there by npm if it is missing; SystemExit where that fails."""
     path = folder / f"{package.lstrip('@').replace('/', '-')}-{version}.tgz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def test_a_record_gives_a_block_that_is_read_and_shown(made, tmp_path):
     assert found == made
     hits, distance = read_published(published.entries(found), "x")
     assert (hits.metric, hits.value, hits.n, hits.tolerance) == ("hit-score", 0.1235, 500, 0.01)
-    assert (distance.value, distance.tolerance, distance.split) == (0.12346, 0.0012, "test")
+    assert (distance.value, distance.tolerance, distance.split) == (0.12346, 0.0012, published.SPLIT)
     assert distance.key == "fd[emoji-evaluator@cfa563d6]@500"
     page = models.pipelines(tmp_path)
     assert "| 500 | **0.12346** | 0.01 | real pictures 0.05 | 0.0012 |" in page
@@ -88,10 +88,10 @@ def test_a_block_is_replaced_and_nothing_else_changes(made):
 
 def test_enlarging_is_held_against_bicubic(tmp_path):
     rng, rows = np.random.default_rng(0), []
-    for i in range(3):
+    for i in range(4):
         small = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(small).resize((128, 128), Image.Resampling.BICUBIC).save(tmp_path / f"{i}.png")
-        rows.append(json.dumps({"file_name": f"{i}.png", "text": "noise", "split": "test"}))
+        rows.append(json.dumps({"file_name": f"{i}.png", "text": "noise", "split": "train" if i == 3 else "test"}))
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
     found = published.beside_enlarged(str(tmp_path), 3, "upscale-2x")
     assert 35 < found["psnr"]["bicubic"] < 60  # it is what they were made by

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
-from math import inf
 from typing import Any
 
 import numpy as np
 import pytest
 
 from zoo.comparison import compare
-from zoo.comparison.facts import NOISIEST, evaluations, noisiest, schedule_facts, show
+from zoo.comparison.cost import cost_of
+from zoo.comparison.facts import schedule_facts, show
 from zoo.config.check import resolve
-from zoo.errors import UsageError
-from zoo.registry import read_registry_file, registry, registry_file
+from zoo.errors import ConfigError, UsageError
+from zoo.registry import Entry, Registry, read_registry_file, registry, registry_file
 from zoo.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, ScaledLinearSchedule
 
 NETWORK = {
@@ -80,16 +81,6 @@ def test_what_a_schedule_ends_at_is_what_the_schedule_says():
     ))  # fmt: skip
     assert "alpha at t = 1 0.068265 -> 0" in told
     assert told[-1].endswith("9.21 to no signal")
-
-
-@pytest.mark.parametrize("name", registry().names("schedule"))
-def test_where_a_schedule_begins_is_known_without_making_it(name):
-    found = schedule_facts(name, registry())
-    assert (found is None) == (name not in NOISIEST)  # those that need words of their own
-    if found is not None:
-        assert noisiest({"name": name}, registry()) == pytest.approx(found.noisiest, rel=1e-5)
-    other = noisiest({"name": "scaled-linear", "beta_end": 0.02}, registry())
-    assert other > 2 * NOISIEST["scaled-linear"]
 
 
 def test_the_final_alpha_is_that_of_the_first_point():
@@ -196,36 +187,42 @@ SCHEDULES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_evaluations_are_those_of_the_plan(name):
-    """Exact where said to be, and never more than said; a sampler that isn't known is not spoken of."""
-    from zoo.comparison.facts import written
+def counted(sampler: dict[str, Any], schedule: str = "scaled-linear", **stage: Any) -> tuple[int | None, bool]:
+    """What a pipeline with this sampler is said to take."""
+    of = denoiser(schedule=schedule, parameterization="v", time_input="t999")
+    (cost,) = cost_of(pixels(denoiser=of, sampler=sampler, **stage), registry()).stages
+    return cost.evaluations, cost.exact
 
-    block = written("sampler", name, registry())
+
+@pytest.mark.parametrize("interval", [(1.0, 0.0), (1.0, 0.4), (0.6, 0.0)])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_evaluations_are_those_of_the_plan(name, interval):
+    """Of every sampler that is registered, on any schedule and interval."""
     options = {"repeats": 3} if name == "annealed-langevin" else {}
     sampler = SAMPLERS[name].load()(**options)
-    exact = 0
     for key, schedule in SCHEDULES.items():
-        for steps in (1, 2, 7):
-            told = evaluations({**block, **options, "steps": steps}, lambda key=key: noisiest(key, registry()))
-            if told is None:
-                continue
-            count, sure = told
-            planned = sampler.plan(schedule, steps).evaluations
-            assert planned == count if sure else planned <= count, (key, steps)
-            exact += sure
-    assert exact or told is None
+        for steps in (3, 7):
+            planned = sampler.plan(schedule, steps, interval=interval).evaluations
+            said = counted({"name": name, **options, "steps": steps}, key, interval=list(interval))
+            assert said == (planned, True), (key, steps)
 
 
-@pytest.mark.parametrize("inner", ["ddpm", "ddim", "heun", "dpm-solver", "predictor-corrector", "dpmpp-sde"])
+def test_a_solver_within_a_sampler_counts():
+    """`edm` by Euler's method asks once a step."""
+    assert counted({"name": "edm", "steps": 18, "solver": "euler"}) == (18, True)
+    assert counted({"name": "edm", "steps": 18}) == (35, True)
+    assert counted({"name": "dpmpp-2s", "steps": 12}) == (23, True)
+    assert said(pixels(sampler={"name": "dpmpp-2s"}), pixels(sampler={"name": "dpmpp-2s", "steps": 6})) == [
+        "12 -> 6 steps", "network evaluations 23 -> 11",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("inner", ["ddpm", "ddim", "heun", "dpm-solver", "predictor-corrector", "dpmpp-sde", "plms"])
 @pytest.mark.parametrize(("steps", "jump", "resamples"), [(9, 2, 3), (4, 3, 2), (3, 5, 4), (1, 1, 2)])
 def test_the_jumps_of_repaint_are_counted(inner, steps, jump, resamples):
-    from zoo.comparison.facts import written
-
     block = {"name": "repaint", "steps": steps, "sampler": inner, "jump": jump, "resamples": resamples}
-    told = evaluations(written("sampler", block, registry()), lambda: noisiest("scaled-linear", registry()))
     sampler = SAMPLERS["repaint"].load()(sampler=SAMPLERS[inner].load()(), jump=jump, resamples=resamples)
-    assert told == (sampler.plan(ScaledLinearSchedule(), steps).evaluations, True)
+    assert counted(block) == (sampler.plan(ScaledLinearSchedule(), steps).evaluations, True)
 
 
 def test_a_step_cache_differs_by_the_evaluations_of_the_whole_network():
@@ -243,10 +240,31 @@ def test_how_large_a_run_starts_is_told():
     assert told == ["initial scale sigma_T -> unit"]
 
 
-def test_a_grid_with_nodes_of_its_own_is_not_counted():
-    block = {"name": "ddim", "steps": 5, "grid": {"name": "goes-back"}}
-    assert evaluations(block, lambda: inf) is None
-    assert evaluations({**block, "grid": {"name": "karras"}}, lambda: inf) == (5, True)
+def test_a_plan_may_say_that_it_is_a_bound_and_what_has_no_plan_is_not_counted():
+    class Adaptive:
+        """Chooses its steps on the way."""
+
+        def __init__(self, *, steps: int = 9):
+            self.steps = steps
+
+        def plan(self, schedule, steps=None, *, interval=(1.0, 0.0)):
+            return dataclasses.replace(SAMPLERS["ddim"].load()().plan(schedule, self.steps), at_most=True)
+
+    class Broken(Adaptive):
+        def plan(self, schedule, steps=None, *, interval=(1.0, 0.0)):
+            raise OSError("no table")
+
+    known = Registry(
+        [*registry(), Entry("sampler", "adaptive", Adaptive, "test"), Entry("sampler", "b", Broken, "test")]
+    )
+    found = compare(pixels(sampler="euler"), pixels(sampler="adaptive"), components=known)
+    assert "network evaluations 50 -> up to 9" in [d.text for d in found.differences]
+    (cost,) = cost_of(pixels(sampler="b"), known).stages
+    assert (cost.evaluations, cost.full_evaluations) == (None, None)
+    with pytest.raises(
+        ConfigError, match=r"stage 'base': sampler 'b' on .*'scaled-linear' of network.*OSError: no table"
+    ):
+        resolve(pixels(sampler="b"), components=known)
 
 
 def test_long_lists_are_told_by_their_beginning():

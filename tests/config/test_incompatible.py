@@ -54,14 +54,14 @@ BAD = {
         pixels(network=LEARNED, sampler={"name": "ddpm", "variance": "fixed_large"}),
         "'ddpm' is set to variance 'fixed_large' and network 'unet'.* gives 6 channels for samples of 3.*take variance",
     ),
-    "counted grid": (pixels(sampler=grid("leading"), **FLOW), "'leading' of sampler 'ddim' counts.*'flow'.*; use"),
+    "counted grid": (pixels(sampler=grid("leading"), **FLOW), "'ddim' with grid 'leading' on .*'flow'.* counts.*; use"),
     "linspace": (pixels("vp-sde", sampler=grid("linspace"), time="t999"), "'linspace' .*'vp-sde'"),
     "sections": (pixels("edm", sampler=grid("sections", sections="5,5"), time="sigma"), "'sections' .*'edm'"),
-    "first of none": (pixels(sampler=ddim(final="first"), **FLOW), "final 'first'.*'flow'.*; use final 'clean'"),
+    "first of none": (pixels(sampler=ddim(final="first"), **FLOW), "'flow'.*final 'first'.*; use final 'clean'"),
     "no lowest noise": (pixels("ve", sampler=grid("karras"), time="sigma"), "'karras'.*'ve'.*give .* sigma_min"),
     "no highest noise": (pixels(ZERO, sampler=grid("log-snr")), "'log-snr'.*infinite.*give the grid a sigma_max"),
     "noise above": (
-        pixels(sampler=grid("karras", sigma_max=500.0)), r"'karras' of sampler 'ddim' goes up to .* 500 and .*'linear'"
+        pixels(sampler=grid("karras", sigma_max=500.0)), r"'ddim' with grid 'karras' on .*'linear'.* not 500; leave"
     ),
     "noise upside down": (pixels(sampler=grid("karras", sigma_min=5.0, sigma_max=1.0)), "0 < sigma_min < sigma_max"),
     "levels above": (
@@ -70,16 +70,16 @@ BAD = {
     "no points to tell": (pixels("flow"), "told t as 'index' and the schedule 'flow' is continuous.*set time_input"),
     "too many for zero terminal": (
         pixels({"name": "zero-terminal-snr", "schedule": {"name": "linear", "steps": 50}}, sampler=ddim(steps=51)),
-        "'ddim' is to take 51 steps and the schedule 'zero-terminal-snr' of network 'unet'.* has 50 points",
+        "'ddim' on the schedule 'zero-terminal-snr' of network 'unet'.* 51 nodes .* the 50 points .*; use at most 50",
     ),
-    "too many for a table": (pixels(TABLE, sampler=ddim(steps=5)), "5 steps and .*'tabulated'.* has 4 points"),
+    "too many for a table": (pixels(TABLE, sampler=ddim(steps=5)), "'tabulated'.* 5 nodes .* the 4 points"),
     "too many with one skipped": (
         pixels({"name": "linear", "steps": 20}, sampler=grid("leading", skip_cleanest=True, steps=20)),
-        "20 steps .* 20 points; use at most 19 steps",
+        "'leading' on .* 20 points .*; use at most 19 steps",
     ),
     "other steps than sections": (pixels(sampler=grid("sections", sections="10,8,6", steps=20)), "are 24 steps"),
-    "too large a section": (pixels(TABLE, sampler=grid("sections", sections="3,1", steps=4)), "can't be taken of the"),
-    "no stride": (pixels(sampler=grid("sections", sections="ddim999", steps=999)), "can't be taken.*whole stride"),
+    "too large a section": (pixels(TABLE, sampler=grid("sections", sections="3,1", steps=4)), "can't give 3 steps"),
+    "no stride": (pixels(sampler=grid("sections", sections="ddim999", steps=999)), "no whole stride gives 999"),
     "eta of euler": (pixels(sampler={"name": "euler", "eta": 0.5}), r"'euler' has no .* eta 0\.5; .*euler-ancestral"),
     "churn of 2m": (pixels(sampler={"name": "dpmpp-2m", "s_churn": 40.0}), r"'dpmpp-2m' .*s_churn 40\.0; .*\(edm\)"),
     "eta within": (

@@ -1,5 +1,7 @@
 """Signatures are read from source; what they refuse is what the constructor would."""
 
+from typing import ClassVar
+
 import pytest
 
 from tests.config.toys import TARGETS
@@ -177,3 +179,21 @@ def test_a_missing_argument_is_named(components):
 def test_blocks_are_written_out_in_full(components):
     block = check_block({"grid": "karras", "name": "walk"}, kind="sampler", where="x", registry=components)
     assert block == {"name": "walk", "grid": {"name": "karras"}}
+
+
+def test_what_a_component_declares_is_read_from_its_source_or_the_class_that_is_here(components):
+    free = components.entry("guidance", "classifier-free").signature().constants
+    assert free["needs"] == ("null",)
+    assert free["neutral"] == {"scale": 1.0}  # a ClassVar, as linters want of a mapping
+
+    class Base:
+        once = "it is enough"
+        needs: ClassVar[tuple[str, ...]] = ("labels",)
+
+    class Here(Base):
+        neutral: ClassVar[dict[str, float]] = {"scale": 0.0}
+
+    said = read_signature(Here).constants
+    assert {k: said[k] for k in ("once", "needs", "neutral")} == {
+        "once": "it is enough", "needs": ("labels",), "neutral": {"scale": 0.0},
+    }  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,103 @@ SOURCE = '''
 """Toys."""
 raise RuntimeError("importing this is forbidden: signatures are read, not run")
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 import absent_package
+
+
+class Net(Module):
+    """A net."""
+
+    def __init__(self, *, in_channels: int = 4, context_width: int | None = 8, size_multiple: int = 4,
+                 vector_width: int | None = None, wide: list[int] = (), classes: int | None = None,
+                 null_class: bool = False, level: bool | None = None):
+        pass
+
+
+@dataclass
+class Noisy:
+    noises = True
+    schedule: "Schedule"
+    noised: Literal["before", "after"] = "before"
+
+
+@dataclass
+class Clean:
+    noises = False
+
+
+class Labels:
+    hears = "labels"
+
+    def __init__(self, *, names: list[str], null_class: bool = True):
+        pass
+
+    def null(self, batch):
+        pass
+
+
+class Codec(Module):
+    factor = 4
+
+    def __init__(self, channels: int = 4):
+        pass
+
+
+class Plain(Module):
+    default = True
+    factor = 1
+
+    def __init__(self, *, channels: int = 3):
+        pass
+
+
+class Text:
+    def __init__(self, *, width: int = 8):
+        pass
+
+    def null(self, batch):
+        pass
+
+
+class Mute:
+    def __init__(self, *, width: int = 8):
+        pass
+
+
+@dataclass
+class Free:
+    first = "which it would drop"
+    once = "the second would drop the first"
+    compares = True
+    needs = ("null",)
+    neutral: ClassVar[dict] = {"scale": 1.0}
+    call_scale = "scale"
+    scale: float = 4.0
+
+
+@dataclass
+class Judge:
+    needs = ("labels",)
+    classifier: "Module"
+    scale: float = 1.0
+
+
+@dataclass
+class Needy:
+    known: "Tensor"
+'''
+
+# What a check makes to plan a run; numpy is all that they need.
+WALKING = '''
+"""Toys that walk."""
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from zoo.samplers.grid import Trailing, rows
+from zoo.types import Coefficients, StepTable
 
 Order = Literal["up", "down"]
 
@@ -25,17 +121,27 @@ Order = Literal["up", "down"]
 class Even:
     """An even grid."""
 
+    def __call__(self, schedule, steps):
+        return Trailing()(schedule, steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bent:
     """A bent grid."""
     bend: float = 2.0
 
+    def __call__(self, schedule, steps):
+        return 1.0 - (np.arange(steps) / steps) ** self.bend
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
     steps: int = 10
     shared: ClassVar[int] = 3
+
+    def plan(self, schedule, steps=None, *, interval=(1.0, 0.0)):
+        count = self.steps if steps is None else steps
+        return StepTable(rows(schedule, grid=self.grid, steps=count, interval=interval, final="clean"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,85 +167,21 @@ class Run(_Base):
 class Scheme:
     steps: int = 100
 
+    @property
+    def T(self):
+        return self.steps
+
+    def __call__(self, t):
+        return 1.0 - 0.9 * np.asarray(t), 0.9 * np.asarray(t)
+
 
 @dataclass
 class Velocity:
-    pass
-
-
-class Net(Module):
-    """A net."""
-
-    def __init__(self, *, in_channels: int = 4, context_width: int | None = 8, size_multiple: int = 4,
-                 vector_width: int | None = None, wide: list[int] = (), classes: int | None = None,
-                 null_class: bool = False, level: bool | None = None):
-        pass
-
-
-@dataclass
-class Noisy:
-    schedule: "Schedule"
-    noised: Literal["before", "after"] = "before"
-
-
-@dataclass
-class Clean:
-    pass
-
-
-class Labels:
-    hears = "labels"
-
-    def __init__(self, *, names: list[str], null_class: bool = True):
-        pass
-
-    def null(self, batch):
-        pass
-
-
-class Codec(Module):
-    factor = 4
-
-    def __init__(self, channels: int = 4):
-        pass
-
-
-class Plain(Module):
-    factor = 1
-
-    def __init__(self, *, channels: int = 3):
-        pass
-
-
-class Text:
-    def __init__(self, *, width: int = 8):
-        pass
-
-    def null(self, batch):
-        pass
-
-
-class Mute:
-    def __init__(self, *, width: int = 8):
-        pass
-
-
-@dataclass
-class Free:
-    scale: float = 4.0
-
-
-@dataclass
-class Judge:
-    classifier: "Module"
-    scale: float = 1.0
-
-
-@dataclass
-class Needy:
-    known: "Tensor"
+    def __call__(self, alpha, sigma):
+        return Coefficients(alpha, -sigma, 1.0)
 '''
 
+MADE = ("grid", "sampler", "schedule", "parameterization")
 TARGETS = {
     "grid": {"even": "Even", "karras": "Bent"},
     "sampler": {"walk": "Walk", "run": "Run"},
@@ -154,13 +196,17 @@ TARGETS = {
 
 
 def write_package(folder: Path) -> Registry:
-    """Write the package `toys_for_zoo` and name its components; importing it would raise."""
+    """Write the package `toys_for_zoo` and name its components; importing those that no check makes would raise."""
+    for name in [name for name in sys.modules if name.startswith("toys_for_zoo")]:
+        del sys.modules[name]  # that of the test before
+    importlib.invalidate_caches()
     package = folder / "toys_for_zoo"
     package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('importing this is forbidden')\n")
+    (package / "__init__.py").touch()
     (package / "parts.py").write_text(SOURCE)
+    (package / "walking.py").write_text(WALKING)
     return Registry(
-        Entry(kind, name, f"toys_for_zoo.parts:{attr}", "toys")
+        Entry(kind, name, f"toys_for_zoo.{'walking' if kind in MADE else 'parts'}:{attr}", "toys")
         for kind, names in TARGETS.items()
         for name, attr in names.items()
     )

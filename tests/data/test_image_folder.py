@@ -54,6 +54,8 @@ def test_folder_and_zip_give_the_same_pictures_and_rows(tmp_path, zipped):
     assert data.image(1)[:, 4, 4].tolist() == [0, 0, 255]
     only = ImageFolder(path=str(tmp_path / "d"), split="val", size=8)
     assert [r["text"] for r in only.rows] == ["blue"]
+    assert len(ImageFolder(path=str(tmp_path / "d"), split="train+val", size=8)) == 2
+    assert len(ImageFolder(path=str(tmp_path / "d"), split="test+val", size=8)) == 1
 
 
 def test_transparent_parts_are_white_and_grey_becomes_colour(tmp_path):

@@ -1,20 +1,39 @@
 """Grids land where published samplers do, and the rows of a table join up."""
 
+import dataclasses
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.samplers.oracle import AngleSchedule
+from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError, UsageError
+from zoo.parameterization import X0
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
+from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.dpmpp import DPMpp2M
-from zoo.samplers.grid import Karras, Leading, Linspace, Trailing
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.samplers.dpmpp_sde import DPMpp2MSDE
+from zoo.samplers.grid import Karras, Leading, Linspace, LogSNR, Trailing
+from zoo.samplers.multistep import LMS
+from zoo.samplers.unipc import UniPC
+from zoo.schedules import (
+    CosineSchedule,
+    EDMSchedule,
+    FlowSchedule,
+    LinearSchedule,
+    ScaledLinearSchedule,
+    ShiftedCosineSchedule,
+    VESchedule,
+)
+from zoo.types import Prediction, StepReport
 
 SCHEDULES = [LinearSchedule(), ScaledLinearSchedule(), CosineSchedule(), CosineSchedule(steps=50)]
 GRIDS = [Leading(), Leading(offset=0), Trailing(), Linspace(), Karras()]
@@ -168,6 +187,52 @@ def test_impossible_intervals_are_refused(interval):
 def test_karras_ends_outside_the_schedule_are_refused(arguments):
     with pytest.raises(UsageError, match="sigma_min"):
         Karras(**arguments)(LinearSchedule(), 10)
+
+
+def test_a_lowest_noise_that_the_schedule_has_not_is_refused():
+    """It would be another in the run, unsaid: clipped by the schedule, or told to the network as the first point's."""
+    low, clipped = 1e-3, VESchedule()
+    assert clipped(clipped.t_from_log_snr(-2.0 * np.log(low)))[1] == pytest.approx(0.01)
+    schedule = LinearSchedule()
+    denoiser = Denoiser(network=nn.Identity(), schedule=schedule, parameterization=X0())
+    assert denoiser.time_input(float(schedule.t_from_log_snr(-2.0 * np.log(low)))) == 0.0
+    first = float(np.divide(*schedule(1.0 / schedule.T)[::-1]))
+    assert first > 9.0 * low
+    for grid in (Karras, LogSNR):
+        for made in (clipped, schedule, ShiftedCosineSchedule(high=10.0)):
+            with pytest.raises(UsageError, match=r"can't end at sigma / alpha 0\.001 .* begins at 0\.0"):
+                grid(sigma_min=low, sigma_max=5.0)(made, 4)
+        for lowest, made in ((first, schedule), (0.01, clipped), (0.002, EDMSchedule(rho=1.0)), (low, FlowSchedule())):
+            assert len(grid(sigma_min=lowest, sigma_max=5.0)(made, 4)) == 4
+
+
+STAYING = [
+    LMS(), DPMSolver(order=3), DPMSolver(), DPMpp2MSDE(solver="heun"), DPMpp2MSDE(), DPMpp2M(), DDIM(), UniPC(order=3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", STAYING)
+@pytest.mark.parametrize("grid", [Karras(), LogSNR(), Linspace(), Leading(offset=0)])
+def test_a_stride_that_leads_nowhere_leaves_the_state(sampler, grid):
+    """`final` "first" on a grid that ends there: the network is asked, the levels are one, to an ulp, and x stays."""
+    for schedule in (LinearSchedule(), VESchedule(steps=40)):
+        table = dataclasses.replace(sampler, grid=grid, final="first").plan(schedule, 5)
+        last = table.steps[-1]
+        assert last.sigma_next == pytest.approx(last.sigma, rel=1e-12)
+        assert all(math.isfinite(c) for step in table.steps for c in step.coefficients)
+        x = table.start.sigma * torch.ones(1, 1, 2, 2, dtype=torch.float64)
+        reports: list[StepReport] = []
+        end = sampler(_half, table, x, noise=_ones, callback=reports.append)
+        if not isinstance(sampler, UniPC):  # which corrects its last state by that look
+            torch.testing.assert_close(end, reports[-1].x_t, rtol=1e-9, atol=1e-9)
+
+
+def _half(x, step):
+    return Prediction(x0=torch.full_like(x, 0.5))
+
+
+def _ones(step, draw=0):
+    return torch.ones(1, 1, 2, 2, dtype=torch.float64)
 
 
 def test_continuous_schedules_take_the_grids_that_dont_count_points():

@@ -32,6 +32,12 @@ def noise_of(shape=SHAPE, rows=2, seed=7):
     return bound(AddressedNoise(seed), shape=shape, samples=range(rows))
 
 
+def test_steps_of_the_sampler_within_would_not_count():
+    """Which is why a config that gives them is refused."""
+    made = RePaint(steps=6, sampler=DDIM(steps=9), jump=3, resamples=1)
+    assert made.plan(SCHEDULE) == RePaint(steps=6, sampler=DDIM(), jump=3, resamples=1).plan(SCHEDULE)
+
+
 def walked(nodes, jump, resamples):
     """Indices from the noisiest down, as the paper's appendix B tells it: jumps left at every jump-th index."""
     left = dict.fromkeys(range(0, nodes - jump, jump), resamples - 1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,10 +240,14 @@ def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatc
     assert capsys.readouterr().out.strip().endswith("here/export/toy-ae.yaml")
     assert run(["train", str(shop / "ae.yaml"), "--run", "here"]) == 2
     assert "--resume" in capsys.readouterr().err
-    assert run(["train", str(shop / "ae.yaml"), "--run", "other", "--resume"]) == 2
+    # What was ended before its first checkpoint, or never began, begins.
+    assert run(["train", str(shop / "ae.yaml"), "--set", "train.steps=2", "--run", "other", "--resume"]) == 0
+    assert "it begins at step 0" in capsys.readouterr().err
+    assert (tmp_path / "here/export/toy-ae.safetensors").read_bytes() == (
+        tmp_path / "other/export/toy-ae.safetensors"
+    ).read_bytes()
     assert run(["train", str(shop / "clip.yaml"), "--run", "here", "--resume"]) == 2
     assert "another recipe" in capsys.readouterr().err
-    assert not (tmp_path / "other" / "export").exists()
 
 
 @pytest.mark.parametrize(
@@ -274,3 +281,88 @@ def test_wrong_recipes_are_refused_before_anything_is_read(shop, overrides, sent
 )
 def test_every_shipped_recipe_checks(path):
     assert read_recipe(path, registry()).raw["card"]["licence"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("gradient_clip=-1", "train.gradient_clip is -1"),
+        ("weight_decay=-50", "train.weight_decay is -50"),
+        ("warmup_steps=-1", "train.warmup_steps is -1"),
+        ("decay_steps=1.5", "decay_steps"),
+        ("learning_rate=-1", "train.learning_rate is -1"),
+        ("learning_rate=.nan", "learning_rate"),
+        ("learning_rate=.inf", "learning_rate"),
+        ("betas=[0.9]", "betas"),
+        ("betas=[0.9,1.0]", "train.betas is [0.9, 1.0]"),
+        ("batch_size=1000000000000", "train.batch_size is"),
+        ("seed=-1", "train.seed is -1"),
+        ("steps=0", "train.steps is 0"),
+        ("steps=2.5", "steps"),
+    ],
+)
+def test_numbers_of_a_recipe_are_checked_when_it_is_read(setting, said, shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", str(shop / "ae.yaml"), "--set", f"train.{setting}", "--run", "here"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("off", ["0", "null"])
+def test_a_clip_of_nothing_clips_nothing(off, shop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ["train", str(shop / "ae.yaml"), "--set", "train.steps=2"]
+    assert run([*common, "--set", f"train.gradient_clip={off}", "--run", "off"]) == 0
+    assert run([*common, "--set", "train.gradient_clip=1e8", "--run", "far"]) == 0
+    assert run([*common, "--set", "train.gradient_clip=1e-8", "--run", "near"]) == 0
+    made = [(tmp_path / name / "export/toy-ae.safetensors").read_bytes() for name in ("off", "far", "near")]
+    assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "", "a\\b", "a/b", ".hidden", "a\nb", 3])
+def test_a_name_that_no_file_can_have_is_told_when_the_recipe_is_read(name, shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load((shop / "ae.yaml").read_text()) | {"name": name}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    assert run(["train", "r.yaml", "--run", "here"]) == 2
+    assert "it names files" in capsys.readouterr().err
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_folder_has_one_run_at_a_time_and_a_dead_one_holds_nothing(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    holding = (
+        "import sys, time; from pathlib import Path; from zoo.schema.files import locked\n"
+        "with locked(Path('here'), mend='x'):\n    print('held', flush=True); time.sleep(60)"
+    )
+    Path("here").mkdir()
+    other = subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    words = ["train", str(shop / "ae.yaml"), "--set", "train.steps=2", "--run", "here"]
+    assert run(words) == 2
+    said = capsys.readouterr().err
+    assert f"is in use by process {other.pid} on " in said
+    assert "wait for it, or choose another folder" in said
+    other.kill()
+    other.wait()
+    assert run(words) == 0
+
+
+def test_other_data_is_refused_when_resuming_and_each_sitting_keeps_its_facts(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load((shop / "ae.yaml").read_text())
+    own = Path(recipe["data"]["path"])
+    words = ["train", str(shop / "ae.yaml"), "--run", "here", "--set"]
+    assert run([*words, "train.steps=2"]) == 0
+    other = tmp_path / "other"
+    shutil.copytree(own, other)
+    (other / "metadata.jsonl").write_text((own / "metadata.jsonl").read_text() + "\n")
+    more = [*words, "train.steps=3", "--resume", "--set", f"data.path={other}", "--set", "train.weight_decay=0.5"]
+    capsys.readouterr()
+    assert run(more) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+    assert run([*more, "--other-data"]) == 0
+    assert "train.weight_decay is 0.5 from here on and was" in capsys.readouterr().err
+    first, second = json.loads(Path("here/run.json").read_text())["sittings"]
+    assert first["data"]["sha256"] != second["data"]["sha256"]
+    assert (first["train"]["steps"], second["train"]["weight_decay"]) == (2, 0.5)

@@ -11,6 +11,7 @@ class Identity(nn.Module):
     Arrays (B, C, *spatial) are, too.
     """
 
+    default = True
     factor = 1
 
     def __init__(self, *, channels: int = 3) -> None:

@@ -194,6 +194,8 @@ class AutoencoderKL(nn.Module):
         groups: groups of every norm.
     """
 
+    pictures = True
+
     def __init__(
         self, *, channels: int = 4, z_channels: int = 4, width: int = 128, mult: Sequence[int] = (1, 2, 4, 4),
         blocks: int = 2, attention_levels: Sequence[int] = (), groups: int = 32, image_channels: int = 3,

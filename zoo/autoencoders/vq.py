@@ -56,6 +56,8 @@ class AutoencoderVQ(nn.Module):
         codes: entries of the codebook, each of `channels` numbers. The others are the KL autoencoder's.
     """
 
+    pictures = True
+
     def __init__(
         self, *, channels: int = 3, z_channels: int = 3, codes: int = 8192, width: int = 128,
         mult: Sequence[int] = (1, 2, 4), blocks: int = 2, attention_levels: Sequence[int] = (), groups: int = 32,

@@ -105,8 +105,8 @@ def _check_output(out: str) -> None:
 
 def _components(kind: str, words: Sequence[str]) -> dict[str, Any]:
     """Components by name or block, called by their names and what differs from the defaults."""
-    from zoo.comparison.facts import brief, make
-    from zoo.config.blocks import check_block
+    from zoo.comparison.facts import brief
+    from zoo.config.blocks import check_block, make
     from zoo.config.safe_yaml import parse_value
     from zoo.registry import registry
 

@@ -12,6 +12,9 @@ import typer
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, like recipes/emoji/latent-64.yaml.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Go on though the data is not what the run began with.")
+    ] = False,
     # torchrun takes --run for an option of its own, before it starts zoo.
     folder: Annotated[
         Path | None, typer.Option("--run", "--folder", help="The run's folder; runs/NAME if not given.")
@@ -40,7 +43,15 @@ def train(
             bar.update(p.step, p.steps if p.steps < ENDLESS else 0)
 
         overrides = [*(overrides or []), *([] if seconds is None else [f"train.seconds={seconds}"])]
-        made = zoo.train(recipe, folder=folder, resume=resume, overrides=overrides, device=device, callback=report)
+        made = zoo.train(
+            recipe,
+            folder=folder,
+            resume=resume,
+            other_data=other_data,
+            overrides=overrides,
+            device=device,
+            callback=report,
+        )
     if silent:
         return
     for note in made.notes:

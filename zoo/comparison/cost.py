@@ -1,6 +1,6 @@
 """What a pipeline will cost, told before it runs and without torch: network evaluations, parameters, bytes of weights.
 
-Evaluations follow from sampler, steps and schedule (`facts`), parameters from the headers of the weight files. The
+Evaluations are the rows of each stage's plan, parameters from the headers of the weight files. The
 rest of a run's memory, and its time, depend on the machine; `zoo bench` measures them.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.comparison.facts import evaluations, full_evaluations, noisiest, weights, written
+from zoo.comparison.facts import full_evaluations, plan
 from zoo.comparison.sides import Side
 from zoo.config.cards import Card, read_card
 from zoo.config.presets import weights_of
@@ -53,10 +53,11 @@ def cost_of(config: Mapping[str, Any], components: Registry) -> Cost:
     counted = {name: parameters_of(read_card(name)) for name in weights_of(config)}
     stages = []
     for stage in side.stages:
-        count, exact = _evaluations(stage, side, components)
+        table = plan(stage, side, components)
+        count = None if table is None else table.evaluations
         full = None if count is None else full_evaluations(count, stage.get("step_cache"), components)
         own = stage["denoiser"].get("weights")
-        stages.append(StageCost(stage["name"], count, exact, full, counted.get(own)))
+        stages.append(StageCost(stage["name"], count, not getattr(table, "at_most", False), full, counted.get(own)))
     return Cost(tuple(stages), sum(counted.values()))
 
 
@@ -75,16 +76,6 @@ def parameters_of(card: Card) -> int:
             shape = [VOCABULARY, *shape[1:]]  # a compact table of tokens is restored on loading
         found += 0 if name == "token_ids" else math.prod(shape)
     return found
-
-
-def _evaluations(stage: Mapping[str, Any], side: Side, components: Registry) -> tuple[int | None, bool]:
-    if list(stage.get("interval") or [1.0, 0.0]) != [1.0, 0.0]:
-        return None, False  # how many nodes lie within is the grid's to say
-    facts = weights(stage["denoiser"], side, denoiser=True).facts
-    found = evaluations(
-        written("sampler", stage["sampler"], components), lambda: noisiest(facts.get("schedule"), components)
-    )
-    return (None, False) if found is None else found
 
 
 def _header(card: Card) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.check import resolve
-from zoo.config.overrides import Overrides, to_plain
+from zoo.config.overrides import Overrides, at_call_scale, to_plain
 from zoo.errors import UsageError
 from zoo.record import check_record, check_whole, read_json, read_record
 from zoo.registry import Registry
@@ -64,10 +64,10 @@ def read_side(
     whole = check_whole(check_record(plain, source=label), source=label)
     if overrides or any(v is not None for v in (shortcuts or {}).values()):
         whole["config"] = resolve(whole["config"], overrides, shortcuts, components=components)
-    return Side(label=label, config=as_it_ran(whole, label), record=whole)
+    return Side(label=label, config=as_it_ran(whole, label, components), record=whole)
 
 
-def as_it_ran(record: Mapping[str, Any], source: str) -> dict[str, Any]:
+def as_it_ran(record: Mapping[str, Any], source: str, components: Registry) -> dict[str, Any]:
     """A record's config with what the call asked for in its place: stages, steps, guidance and size."""
     ran = [stage.get("name") for stage in record["stages"]]
     stages = [dict(stage) for stage in record["config"]["stages"] if stage.get("name") in ran]
@@ -79,7 +79,8 @@ def as_it_ran(record: Mapping[str, Any], source: str) -> dict[str, Any]:
         if asked.get("steps") is not None:
             stage["sampler"] = {**block(stage.get("sampler")), "steps": asked["steps"]}
         if asked.get("guidance") is not None:
-            stage["guidance"] = [_at_scale(g, asked["guidance"]) for g in listed(stage.get("guidance"))]
+            listed_guidance = listed(stage.get("guidance"))
+            stage["guidance"] = [at_call_scale(g, asked["guidance"], components) or g for g in listed_guidance]
     if asked.get("size") is not None:
         stages[-1]["size"] = asked["size"]
     return {**record["config"], "stages": stages}
@@ -97,11 +98,3 @@ def listed(value: Any) -> list[Any]:
 
 def _is_record(value: Mapping[str, Any]) -> bool:
     return str(value.get("schema", "")).startswith("zoo.generation/")
-
-
-def _at_scale(guidance: Any, scale: Any) -> Any:
-    """The block with another scale, where it is classifier-free guidance or limits one."""
-    found = block(guidance)
-    if found.get("name") == "classifier-free":
-        return {**found, "scale": scale}
-    return {**found, "guidance": _at_scale(found["guidance"], scale)} if "guidance" in found else found

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.comparison.facts import (
     NEARLY_CLEAN,
-    ScheduleFacts,
     Weights,
     brief,
-    evaluations,
     full_evaluations,
-    noisiest,
     number,
+    plan,
     schedule_facts,
     show,
     weights,
@@ -23,6 +21,9 @@ from zoo.comparison.facts import (
 )
 from zoo.comparison.sides import Side, block, listed
 from zoo.registry import Registry
+
+if TYPE_CHECKING:
+    from zoo.types import StepTable
 
 # What a denoiser hands its network, as the constructor has it.
 _DENOISER = {"time_input": "index", "time_rounding": "nearest", "initial_scale": "sigma_T"}
@@ -58,7 +59,7 @@ class Pair:
 def compare_stages(pair: Pair) -> Iterator[Difference | str]:
     """The differences, and what is the same as plain words."""
     yield from _network(pair)
-    yield from _slot(pair, "autoencoder", "identity")
+    yield from _slot(pair, "autoencoder")
     yield from _guidance(pair)
     yield from _sampler(pair)
     caches = [written("step_cache", s["step_cache"], pair.registry) if s.get("step_cache") else None
@@ -140,8 +141,11 @@ def _schedule(pair: Pair, a: Any, b: Any) -> Iterator[Difference]:
         yield pair.differ("log_snr", _finite(ends_a.log_snr), _finite(ends_b.log_snr), said)
 
 
-def _slot(pair: Pair, what: str, default: str) -> Iterator[Difference | str]:
-    a, b = (weights(s.get(what) or default, side) for s, side in ((pair.a, pair.side_a), (pair.b, pair.side_b)))
+def _slot(pair: Pair, what: str) -> Iterator[Difference | str]:
+    a, b = (
+        weights(stage.get(what) or pair.registry.default(what), side)
+        for stage, side in ((pair.a, pair.side_a), (pair.b, pair.side_b))
+    )
     said = compare_weights(what, a, b)
     if said is not None:
         yield pair.differ(what, _identity(a), _identity(b), said)
@@ -180,17 +184,14 @@ def _sampler(pair: Pair) -> Iterator[Difference]:
     if a.get("steps") != b.get("steps"):
         said = f"{show(a.get('steps'))} -> {show(b.get('steps'))} steps"
         yield pair.differ("steps", a.get("steps"), b.get("steps"), said)
-    yield from _evaluations(pair, a, b)
-    if a.get("final", "clean") != b.get("final", "clean"):
-        alphas = [
-            1.0 if sampler.get("final", "clean") == "clean" else _first_alpha(stage, side, pair.registry)
-            for sampler, stage, side in ((a, pair.a, pair.side_a), (b, pair.b, pair.side_b))
-        ]
-        if None not in alphas:
-            said = f"final alpha {show(alphas[0])} -> {show(alphas[1])}"
-            yield pair.differ("final_alpha", alphas[0], alphas[1], said)
+    tables = plan(pair.a, pair.side_a, pair.registry), plan(pair.b, pair.side_b, pair.registry)
+    yield from _evaluations(pair, *tables)
+    if "final" in a and "final" in b and a["final"] != b["final"]:
+        if tables[0] is not None and tables[1] is not None:
+            one, two = (table.steps[-1].alpha_next for table in tables if table is not None)
+            yield pair.differ("final_alpha", one, two, f"final alpha {show(one)} -> {show(two)}")
         else:
-            yield pair.differ("final", a.get("final"), b.get("final"))
+            yield pair.differ("final", a["final"], b["final"])
     if a.get("grid") != b.get("grid"):
         one, two = (
             brief("grid", g, pair.registry) if g is not None else "none" for g in (a.get("grid"), b.get("grid"))
@@ -209,16 +210,12 @@ def _sampler(pair: Pair) -> Iterator[Difference]:
             yield pair.differ(key, None, b[key], f"{key} {show(b[key])} of {b['name']}")
 
 
-def _evaluations(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
+def _evaluations(pair: Pair, *tables: StepTable | None) -> Iterator[Difference]:
     counts: list[tuple[int, bool] | None] = []
-    for stage, side, sampler in ((pair.a, pair.side_a, a), (pair.b, pair.side_b, b)):
+    for stage, side, table in zip((pair.a, pair.b), (pair.side_a, pair.side_b), tables, strict=True):
         recorded = side.evaluations(stage["name"])
-        if recorded is not None:
-            counts.append((recorded, True))
-        elif list(stage.get("interval") or [1.0, 0.0]) != [1.0, 0.0]:
-            counts.append(None)
-        else:
-            counts.append(evaluations(sampler, lambda s=stage, side=side: _noisiest(s, side, pair.registry)))
+        planned = None if table is None else (table.evaluations, not getattr(table, "at_most", False))
+        counts.append(planned if recorded is None else (recorded, True))
     one, two = counts
     if one is None or two is None:
         return
@@ -229,19 +226,6 @@ def _evaluations(pair: Pair, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iter
     full_b = full_evaluations(two[0], pair.b.get("step_cache"), pair.registry)
     if (full_a, full_b) != (one[0], two[0]) and full_a != full_b:
         yield pair.differ("full_evaluations", full_a, full_b, f"of the whole network {full_a} -> {full_b}")
-
-
-def _ends(stage: Mapping[str, Any], side: Side, registry: Registry) -> ScheduleFacts | None:
-    return schedule_facts(weights(stage["denoiser"], side, denoiser=True).facts.get("schedule"), registry)
-
-
-def _noisiest(stage: Mapping[str, Any], side: Side, registry: Registry) -> float:
-    return noisiest(weights(stage["denoiser"], side, denoiser=True).facts.get("schedule"), registry)
-
-
-def _first_alpha(stage: Mapping[str, Any], side: Side, registry: Registry) -> float | None:
-    ends = _ends(stage, side, registry)
-    return None if ends is None else ends.first_alpha
 
 
 def _identity(of: Weights) -> Any:

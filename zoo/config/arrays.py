@@ -14,6 +14,7 @@ from zoo.config.blocks import show
 from zoo.config.cards import read_card
 from zoo.config.parts import StageParts, whole
 from zoo.errors import ConfigError
+from zoo.registry import Registry
 
 AXES = (1, 2, 3)
 VALUES = [-1.0, 1.0]
@@ -45,10 +46,10 @@ def check_values(value: Any, denoiser: Mapping[str, Any], where: str) -> list[fl
     return [float(v) for v in value]
 
 
-def samples_themselves(denoiser: Mapping[str, Any]) -> dict[str, Any]:
+def samples_themselves(denoiser: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     """The block of no autoencoder, for samples of as many channels as the network takes."""
     channels = _fact(denoiser, "in_channels")
-    return {"name": "identity", **({"channels": channels} if whole(channels) else {})}
+    return {"name": registry.default("autoencoder"), **({"channels": channels} if whole(channels) else {})}
 
 
 def _fact(denoiser: Mapping[str, Any], fact: str) -> Any:
@@ -91,10 +92,10 @@ def _check_alone(parts: StageParts) -> None:
             f"stage '{name}' feeds array and {parts.network.label} enlarges pictures; let it feed image, or take "
             "another network"
         )
-    if stage["autoencoder"].get("name") != "identity":
+    if parts.autoencoder["pictures"]:
         raise ConfigError(
             f"stage '{name}' feeds array and {parts.autoencoder.label} is one of pictures; take the autoencoder out"
         )
     for guidance in parts.guidance:
-        if guidance["name"] in ("posterior", "mask", "classifier"):
+        if guidance["pictures"]:
             raise ConfigError(f"stage '{name}' feeds array and {guidance.label} works on pictures; take it out")

@@ -62,6 +62,18 @@ def takes_block(parameter: Parameter) -> bool:
     return parameter.name in KINDS and not is_scalar(parameter)
 
 
+def make(kind: str, block: Any, registry: Registry) -> Any:
+    """The component of a block, imported and made with its arguments; those that are called like a kind are blocks."""
+    named = {"name": block} if isinstance(block, str) else dict(block)
+    target = registry.load(kind, named.pop("name", ""))
+    return target(**{key: make(key, v, registry) if key in KINDS and is_block(v) else v for key, v in named.items()})
+
+
+def is_block(value: Any) -> bool:
+    """Whether a value may be a component block: a name, or a mapping that has one."""
+    return isinstance(value, str) or (isinstance(value, Mapping) and "name" in value)
+
+
 def _check_value(value: Any, parameter: Parameter, *, what: str, where: str, registry: Registry) -> Any:
     if takes_block(parameter):
         if value is None and fits(None, parameter) and parameter.default == "None":

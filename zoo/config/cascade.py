@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.config.parts import StageParts, whole, written_schedule
+from zoo.config.parts import StageParts, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
@@ -19,7 +19,7 @@ def check_cascade(stages: list[StageParts], registry: Registry) -> None:
         if parts.low_res is None:
             _check_without(parts)
             continue
-        _check_size(parts)
+        _check_size(parts, registry)
         if before is None:
             continue
         if feeds != "low_res":
@@ -45,18 +45,19 @@ def _check_without(parts: StageParts) -> None:
         )
 
 
-def _check_size(parts: StageParts) -> None:
+def _check_size(parts: StageParts, registry: Registry) -> None:
     low_res, name = parts.low_res, parts.name
     assert low_res is not None
-    if low_res["name"] == "plain" and parts.stage.get("augmentation"):
+    if low_res["noises"] is False and parts.stage.get("augmentation"):
         raise ConfigError(
             f"stage '{name}' has an augmentation and {parts.network.label} was trained without noise on the smaller "
-            "picture (low_res 'plain'); take it out"
+            f"picture ({low_res.label}); take it out"
         )
-    if low_res["name"] == "plain" and parts.network["level"] is True:
+    if low_res["noises"] is False and parts.network["level"] is True:
+        noising = " or ".join(registry.saying("low_res", "noises"))
         raise ConfigError(
-            f"stage '{name}': {parts.network.label} is told how noisy the smaller picture is and low_res 'plain' gives "
-            "no level; use low_res gaussian, with the schedule it was trained with"
+            f"stage '{name}': {parts.network.label} is told how noisy the smaller picture is and {low_res.label} "
+            f"gives no level; use low_res {noising}, with the schedule it was trained with"
         )
     if parts.stage.get("augmentation") and parts.network["level"] is False:
         raise ConfigError(
@@ -100,9 +101,9 @@ def _check_truncated(before: StageParts, after: StageParts, registry: Registry) 
     low_res, stop = after.low_res, before.stage["interval"][1]
     assert low_res is not None
     where = f"stage '{before.name}' stops at t = {stop}, for truncated conditioning of stage '{after.name}',"
-    if low_res["name"] == "plain":
+    if low_res["noises"] is False:
         raise ConfigError(
-            f"{where} and {after.network.label} was trained without noise on the smaller picture (low_res 'plain'); "
+            f"{where} and {after.network.label} was trained without noise on the smaller picture ({low_res.label}); "
             "end the interval at 0"
         )
     if after.network["level"] is False:
@@ -126,8 +127,8 @@ def _check_truncated(before: StageParts, after: StageParts, registry: Registry) 
             f"{where} and its samples are latents of {before.autoencoder.label}, not pictures; end the interval at 0 "
             "and give an augmentation"
         )
-    meant, found = low_res["schedule"], before.schedule.facts
-    if meant is not None and written_schedule(meant, registry) != written_schedule(found, registry):
+    meant = low_res["schedule"]
+    if meant is not None and not same_schedule(meant, before.denoiser["schedule"], registry):
         raise ConfigError(
             f"{where} and {before.schedule.label} of {before.network.label} isn't the one that {low_res.label} of "
             f"{after.network.label} noises by; end the interval at 0 and give an augmentation"

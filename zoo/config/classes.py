@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.config.cards import Card, check_card, read_card
-from zoo.config.parts import Part, StageParts, whole, written_schedule
+from zoo.config.parts import Part, StageParts, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
@@ -22,20 +22,20 @@ def check_classes(parts: StageParts, registry: Registry) -> None:
                 "set the conditioner's null_class to false"
             )
     for guidance in parts.guidance:
-        if guidance["name"] != "classifier":
-            continue
-        if not givers:
+        if "labels" in (guidance["needs"] or ()) and not givers and not guidance.declares("neutral"):
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} needs a class for each sample and the stage listens to no "
                 "conditioner of labels; name one in listens"
             )
+        if "classifier" not in guidance.facts:
+            continue
         if not lent_weights(guidance):
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} has no classifier that is named by its weights; write "
                 "classifier: {weights: NAME}"
             )
         for block in lent_weights(guidance):
-            _check_classifier(parts, read_card(block["weights"]), givers[0], registry)
+            _check_classifier(parts, read_card(block["weights"]), givers, registry)
 
 
 def lent_weights(guidance: Part) -> list[Mapping[str, Any]]:
@@ -60,7 +60,7 @@ def _check_names(parts: StageParts, giver: Part, label: str, facts: Mapping[str,
         )
 
 
-def _check_classifier(parts: StageParts, card: Card, giver: Part, registry: Registry) -> None:
+def _check_classifier(parts: StageParts, card: Card, givers: list[Part], registry: Registry) -> None:
     label = f"the classifier '{card.name}'"
     if card.kind != "network":
         raise ConfigError(
@@ -68,7 +68,8 @@ def _check_classifier(parts: StageParts, card: Card, giver: Part, registry: Regi
             "is needed; name others, see `zoo list weights`"
         )
     facts = {**check_card(card, registry), **card.contract}
-    _check_names(parts, giver, label, facts)
+    for giver in givers[:1]:
+        _check_names(parts, giver, label, facts)
     channels, taken = parts.autoencoder["channels"], facts.get("in_channels")
     if whole(channels) and whole(taken) and channels != taken:
         raise ConfigError(
@@ -84,8 +85,7 @@ def _check_classifier(parts: StageParts, card: Card, giver: Part, registry: Regi
         )
     says = {**(card.denoiser or {}), **card.contract}
     trained, told = says.get("schedule"), says.get("time_input")
-    found = written_schedule(parts.schedule.facts, registry)
-    if trained is not None and written_schedule(trained, registry) != found:
+    if trained is not None and not same_schedule(trained, parts.denoiser["schedule"], registry):
         raise ConfigError(
             f"stage '{parts.name}': {label} was trained under another schedule than {parts.network.label}, so it would "
             "misread the noise; take one trained under the same"

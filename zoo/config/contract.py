@@ -40,8 +40,8 @@ def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
         _check_latents(parts)
         _check_conditions(parts)
         _check_variance(parts)
-        check_sampling(parts, registry)
-        check_guidance(parts, registry, first=parts is stages[0])
+        table = check_sampling(parts, registry)
+        check_guidance(parts, registry, first=parts is stages[0], table=table)
         check_classes(parts, registry)
     _check_chain(stages)
     cards = [p.card for s in stages for p in (s.network, s.autoencoder)] + [p.card for p in conditioners.values()]
@@ -101,7 +101,10 @@ def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str
     """Facts of a component without a contract: arguments over defaults over class attributes."""
     signature = registry.entry(kind, block["name"]).signature()
     defaults = {p.name: p.literal() for p in signature.parameters if not p.required}
-    facts = {**signature.constants, **defaults, **block, "null": "null" in signature.methods or signature.open}
+    facts = {
+        **signature.constants, **defaults, **block, "null": "null" in signature.methods or signature.open,
+        "methods": None if signature.open else signature.methods,
+    }  # fmt: skip
     if kind == "conditioner" and facts.get("context_width") is None:
         facts["context_width"] = facts.get("width")
     return facts

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from zoo.config.cards import card_names, find_card, read_card
+from zoo.config.declared import DECLARED
 from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
 from zoo.config.signature import summary
@@ -111,8 +112,10 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
         raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
     if entry.broken:
         return Description(kind, rest, "", entry.source, broken=entry.broken)
-    parameters = tuple(Described(p.name, p.annotation, p.default) for p in entry.signature().parameters)
-    return replace(_summarize(entry), parameters=parameters)
+    signature = entry.signature()
+    parameters = tuple(Described(p.name, p.annotation, p.default) for p in signature.parameters)
+    facts = {fact: signature.constants[fact] for fact in DECLARED.get(kind, ()) if fact in signature.constants}
+    return replace(_summarize(entry), parameters=parameters, facts=facts)
 
 
 def _summarize(entry: Entry) -> Description:

@@ -6,79 +6,77 @@ would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from zoo.config.cards import check_card, read_card
 from zoo.config.classes import lent_weights
-from zoo.config.parts import Part, StageParts, defaults, whole, written_schedule
-from zoo.config.sampling import starts_at_zero
+from zoo.config.parts import Part, StageParts, defaults, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
-ONCE = {
-    "classifier-free": "the second would drop the first",
-    "rescale": "the second would undo the first",
-    "posterior": "there is one measured picture",
-}
-THRESHOLDS = ("static-threshold", "dynamic-threshold")
-COMPARING = ("classifier-free", "autoguidance")  # what rescaling can undo the loudness of
+if TYPE_CHECKING:
+    from zoo.types import StepTable
 
 
-def check_guidance(parts: StageParts, registry: Registry, *, first: bool) -> None:
+def check_guidance(parts: StageParts, registry: Registry, *, first: bool, table: StepTable) -> None:
     """Refuse guidance that excludes another, that nothing stands before, or that the stage has no use for."""
-    chains = [_chain(block) for block in parts.stage["guidance"]]
-    _check_together(parts, chains)
+    _check_together(parts, registry)
     for guidance in parts.guidance:
-        name = guidance["name"]
-        if name == "classifier-free" and guidance["scale"] != 1:  # which asks once, without the null condition
+        needs = () if guidance.declares("neutral") else guidance["needs"] or ()
+        if "null" in needs:
             _check_null(parts, guidance)
-        if name == "rescale" and guidance["space"] == "eps" and starts_at_zero(parts, registry):
-            raise ConfigError(
-                f"stage '{parts.name}': {guidance.label} in the space eps says nothing about the sample at alpha = 0, "
-                f"where {parts.sampler.label} starts on {parts.schedule.label}; rescale in the space v or x0"
-            )
-        if name == "autoguidance":
+        if guidance.declares("undefined_at_zero") and not guidance.declares("neutral"):
+            _check_at_noise(parts, guidance, table)
+        if "denoiser" in guidance.facts:
             _check_weaker(parts, guidance, registry)
-        if name == "posterior":
-            _check_posterior(parts, guidance, registry, first)
+        if "image" in needs:
+            _check_image(parts, guidance, first)
+        if guidance["measurement"] is not None:
+            _check_measurement(parts, guidance, registry)
 
 
-def _chain(block: str | Mapping[str, Any] | None) -> list[str]:
-    """The names of a guidance and of what it holds, outermost first."""
-    if block is None or isinstance(block, str):
-        return [] if block is None else [block]
-    return [block["name"], *_chain(block.get("guidance"))]
-
-
-def _check_together(parts: StageParts, chains: list[list[str]]) -> None:
+def _check_together(parts: StageParts, registry: Registry) -> None:
+    """A list is read from its beginning; what holds another guidance counts with it, the holder first."""
     where = f"stage '{parts.name}'"
-    for name, why in ONCE.items():
-        places = [i for i, chain in enumerate(chains) for _ in range(chain.count(name))]
-        if len(places) > 1:
-            one, other = places[:2]
+    places = [(i, depth) for i, block in enumerate(parts.stage["guidance"]) for depth in _depths(block)]
+    before: list[tuple[int, Part]] = []
+    bound: Part | None = None  # by a guidance that nothing limits
+    for (place, depth), guidance in zip(places, parts.guidance, strict=True):
+        name, others = guidance["name"], [part for i, part in before if i != place]
+        twin = next((i for i, part in before if part["name"] == name), None)
+        if guidance["once"] and twin is not None:
             raise ConfigError(
-                f"{where} has guidance '{name}' twice (entries {one} and {other} of its list), and {why}; take one out"
+                f"{where} has guidance '{name}' twice (entries {twin} and {place} of its list), and "
+                f"{guidance['once']}; take one out"
             )
-    before: list[str] = []
-    for chain in chains:
-        if "classifier-free" in chain and before:
+        if guidance["first"] and others:
             raise ConfigError(
-                f"{where}: guidance 'classifier-free' stands after guidance '{before[-1]}', which it would drop, as it "
-                "asks the network itself; put it first"
+                f"{where}: {guidance.label} stands after {others[-1].label}, {guidance['first']}; put it first"
             )
-        if "rescale" in chain and not set(before) & set(COMPARING):
+        if guidance["after_compares"] and not any(part["compares"] for part in others):
+            able = " and ".join(registry.saying("guidance", "compares"))
             raise ConfigError(
-                f"{where}: guidance 'rescale' has nothing to rescale, as neither of {' and '.join(COMPARING)} stands "
-                "before it; put it after one of them or take it out"
+                f"{where}: {guidance.label} {guidance['after_compares']}, as neither of {able} stands before it; put "
+                "it after one of them or take it out"
             )
-        before += chain
-    thresholds = [chain[0] for chain in chains if chain[0] in THRESHOLDS]
-    if len(thresholds) > 1:
-        raise ConfigError(
-            f"{where}: guidance '{thresholds[0]}' and guidance '{thresholds[1]}' both hold x0 in its range, and the "
-            "second finds nothing to do; take one out"
-        )
+        if guidance["bounds_x0"] and depth == 0:
+            if bound is not None:
+                raise ConfigError(
+                    f"{where}: {bound.label} and {guidance.label} both hold x0 in its range, and the second finds "
+                    "nothing to do; take one out"
+                )
+            bound = guidance
+        before.append((place, guidance))
+
+
+def _depths(block: str | Mapping[str, Any] | None) -> Iterator[int]:
+    """0 for a guidance, 1 for the one that it holds, and so on."""
+    depth = 0
+    while block is not None:
+        yield depth
+        depth += 1
+        block = block.get("guidance") if isinstance(block, Mapping) else None
 
 
 def _check_null(parts: StageParts, guidance: Part) -> None:
@@ -91,8 +89,13 @@ def _check_null(parts: StageParts, guidance: Part) -> None:
         if not conditioner["null"] or conditioner["null_class"] is False:
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} needs a null condition and {conditioner.label} has none; "
-                "take the guidance out or set its scale to 1"
+                f"take the guidance out{_neutral(guidance)}"
             )
+
+
+def _neutral(guidance: Part) -> str:
+    given = [f"its {name} to {value:g}" for name, value in (guidance["neutral"] or {}).items()]
+    return f" or set {' and '.join(given)}" if given else ""
 
 
 def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None:
@@ -122,15 +125,24 @@ def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None
                 f"stage '{parts.name}': {label} takes {its} {what} and {parts.network.label} {mine}; take one trained "
                 "on the same samples and conditions"
             )
-    written = written_schedule(card.denoiser["schedule"], registry)
-    if written != written_schedule(parts.schedule.facts, registry):
+    if not same_schedule(card.denoiser["schedule"], parts.denoiser["schedule"], registry):
         raise ConfigError(
             f"stage '{parts.name}': {label} was trained under another schedule than {parts.network.label}, so it would "
             "misread the noise; take one trained under the same"
         )
 
 
-def _check_posterior(parts: StageParts, guidance: Part, registry: Registry, first: bool) -> None:
+def _check_at_noise(parts: StageParts, guidance: Part, table: StepTable) -> None:
+    if any(step.alpha == 0.0 for step in table.steps):
+        given = ", ".join(f"{name} {value}" for name, value in guidance["undefined_at_zero"].items())
+        raise ConfigError(
+            f"stage '{parts.name}': {guidance.label} in the {given} says nothing about the sample at alpha = 0, where "
+            f"{parts.sampler.label} starts on {parts.schedule.label}; take another "
+            f"{' and '.join(guidance['undefined_at_zero'])}"
+        )
+
+
+def _check_image(parts: StageParts, guidance: Part, first: bool) -> None:
     where = f"stage '{parts.name}'"
     if not first:
         raise ConfigError(
@@ -148,12 +160,17 @@ def _check_posterior(parts: StageParts, guidance: Part, registry: Registry, firs
             f"{where}: {guidance.label} measures pixels and {parts.autoencoder.label} makes latents of them, in which "
             "no measurement of pixels is linear; use it with a denoiser of pixels"
         )
-    block = guidance["measurement"]
+
+
+def _check_measurement(parts: StageParts, guidance: Part, registry: Registry) -> None:
+    where, block = f"stage '{parts.name}'", guidance["measurement"]
     block = {"name": block} if isinstance(block, str) else block
-    if block["name"] == "blurred" and guidance["method"] == "pigdm" and not guidance["noise"]:
+    signature = registry.entry("measurement", block["name"]).signature()
+    if signature.constants.get("needs_noise") and guidance.declares("inverts"):
+        given = " and ".join(f"{name} {value}" for name, value in guidance["inverts"].items())
         raise ConfigError(
-            f"{where}: {guidance.label} by pigdm divides by what measurement 'blurred' took away altogether; say the "
-            "measurement's noise, like 0.02"
+            f"{where}: {guidance.label} with {given} divides by what measurement '{block['name']}' took away "
+            "altogether; say the measurement's noise, like 0.02"
         )
     shrinks = {**defaults("measurement", block["name"], registry), **block}.get("factor")
     if isinstance(shrinks, int) and whole(shrinks) and shrinks > 0 and parts.stage["size"] % shrinks:

@@ -193,11 +193,10 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
         for i in stages:
             guidance = changed["stages"][i].get("guidance") or []
             for k, block in enumerate(guidance) if isinstance(guidance, list) else ():
-                inside = _classifier_free(block)
-                if inside is not None:
+                scaled = at_call_scale(block, given["guidance"], known)
+                if scaled is not None:
                     found = True
-                    place = ".".join([f"stages.{i}.guidance.{k}", *inside, "scale"])
-                    changed = override(changed, place, given["guidance"], known)
+                    changed = override(changed, f"stages.{i}.guidance.{k}", scaled, known)
         if not found:
             raise UsageError("guidance= sets the scale of classifier-free guidance, which no stage has; add it to one")
     return changed
@@ -209,9 +208,14 @@ def _path_text(path: Any) -> str:
     return path
 
 
-def _classifier_free(block: Any) -> list[str] | None:
-    """The keys that lead to classifier-free guidance in a guidance block, which may hold another; None without."""
-    if (block.get("name") if isinstance(block, Mapping) else block) == "classifier-free":
-        return []
-    inner = _classifier_free(block["guidance"]) if isinstance(block, Mapping) and "guidance" in block else None
-    return None if inner is None else ["guidance", *inner]
+def at_call_scale(block: Any, scale: Any, known: Registry) -> dict[str, Any] | None:
+    """A guidance block with the scale that a call sets (`guidance=`), in it or in what it holds; None without one."""
+    named = {"name": block} if isinstance(block, str) else dict(block) if isinstance(block, Mapping) else {}
+    try:
+        argument = known.entry("guidance", named.get("name", "")).signature().constants.get("call_scale")
+    except ConfigError:  # the check tells
+        argument = None
+    if argument is not None:
+        return {**named, argument: scale}
+    inner = at_call_scale(named["guidance"], scale, known) if "guidance" in named else None
+    return None if inner is None else {**named, "guidance": inner}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.config.blocks import make
 from zoo.config.cards import Card
 from zoo.registry import Registry
 
@@ -20,6 +21,13 @@ class Part:
 
     def __getitem__(self, fact: str) -> Any:
         return self.facts.get(fact)
+
+    def declares(self, fact: str) -> bool:
+        """Whether its arguments are those for which it declares a fact, like `neutral = {"scale": 1.0}`."""
+        arguments = self.facts.get(fact)
+        if not isinstance(arguments, Mapping) or not arguments:
+            return False
+        return all(self.facts.get(name) == value for name, value in arguments.items())
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,6 @@ def defaults(kind: str, name: str, registry: Registry) -> dict[str, Any]:
     return {p.name: p.literal() for p in registry.entry(kind, name).signature().parameters}
 
 
-def written_schedule(block: str | Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """A schedule with its defaults written out, to compare."""
-    named = {"name": block} if isinstance(block, str) else block
-    signature = registry.entry("schedule", named["name"]).signature()
-    defaults = {p.name: p.literal() for p in signature.parameters if not p.required}
-    return {k: v for k, v in {**defaults, **named}.items() if k == "name" or k in signature.names}
+def same_schedule(one: Any, other: Any, registry: Registry) -> bool:
+    """Whether two blocks mean the same schedule, however they are written."""
+    return make("schedule", one, registry) == make("schedule", other, registry)

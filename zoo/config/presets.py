@@ -156,7 +156,8 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         "interval": _check_interval(stage.get("interval") or [1.0, 0.0], f"{where}.interval"),
         "denoiser": denoiser,
         "autoencoder": check_slot(
-            stage.get("autoencoder") or (samples_themselves(denoiser) if array else "identity"),
+            stage.get("autoencoder")
+            or (samples_themselves(denoiser, registry) if array else registry.default("autoencoder")),
             kind="autoencoder", where=f"{where}.autoencoder", registry=registry,
         ),
         "guidance": [

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,13 @@ def read_yaml(path: Path | str) -> Any:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"the file '{path}' can't be read ({error.strerror}); check its permissions") from error
-    return parse_yaml(content, source=str(path))
+    return deepcopy(_known(content, str(path)))
+
+
+@lru_cache(maxsize=32)
+def _known(content: bytes, source: str) -> Any:
+    """A file's value; a check reads a card's several times over."""
+    return parse_yaml(content, source=source)
 
 
 def read_mapping(path: Path | str) -> dict[str, Any]:

@@ -237,6 +237,7 @@ def _lineage(module: Module, node: ast.ClassDef) -> tuple[list[tuple[Module, ast
     return line, hidden
 
 
+@lru_cache(maxsize=512)
 def _read_class(module: Module, node: ast.ClassDef) -> Signature:
     line, hidden = _lineage(module, node)
     parameters: tuple[Parameter, ...] = ()
@@ -288,11 +289,17 @@ def _read_fields(node: ast.ClassDef, home: Module) -> Iterator[tuple[str, Parame
 
 def _read_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
     for item in node.body:
-        if isinstance(item, ast.Assign) and len(item.targets) == 1 and isinstance(item.targets[0], ast.Name):
-            try:
-                yield item.targets[0].id, ast.literal_eval(item.value)
-            except ValueError:
-                continue
+        if isinstance(item, ast.Assign) and len(item.targets) == 1:
+            target, value = item.targets[0], item.value
+        elif isinstance(item, ast.AnnAssign) and item.value is not None and _last(item.annotation) == "ClassVar":
+            target, value = item.target, item.value
+        else:
+            continue
+        try:
+            if isinstance(target, ast.Name):
+                yield target.id, ast.literal_eval(value)
+        except ValueError:
+            continue
 
 
 def _read_arguments(arguments: ast.arguments, home: Module, *, method: bool) -> tuple[tuple[Parameter, ...], bool]:
@@ -331,12 +338,10 @@ def _read_object(target: Any) -> Signature:
             node = None
         default = None if p.default is empty else repr(p.default)
         parameters.append(Parameter(p.name, p.default is empty, default, annotation, node))
-    constants = {k: v for k, v in vars(target).items() if isinstance(v, (int, float, str))} if _is_class(target) else {}
+    literal = (bool, int, float, str, tuple, list, dict)
+    classes = reversed(target.__mro__) if isinstance(target, type) else ()
+    constants = {k: v for c in classes for k, v in vars(c).items() if isinstance(v, literal) and not k.startswith("__")}
     return Signature(
         summary=text, parameters=tuple(parameters), open=any(p.kind is p.VAR_KEYWORD for p in found),
         constants=constants, methods=frozenset(n for n in dir(target) if not n.startswith("_")),
     )  # fmt: skip
-
-
-def _is_class(target: Any) -> bool:
-    return isinstance(target, type)

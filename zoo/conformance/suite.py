@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zoo.config.blocks import is_block, make
 from zoo.conformance import ends, guidance, metrics, modules, samplers, schedules
 from zoo.conformance.report import Check, Fault, Outcome, Report, Subject, hold
 from zoo.errors import ConfigError, UsageError
@@ -144,8 +145,4 @@ def _example(target: Callable[..., Any]) -> dict[str, Any]:
 
 def _component(key: str, value: Any) -> Any:
     """A block of a kind as the component, anything else as it is."""
-    if key not in KINDS or not (isinstance(value, str) or (isinstance(value, Mapping) and "name" in value)):
-        return value
-    named = {"name": value} if isinstance(value, str) else dict(value)
-    target = registry().load(key, named.pop("name"))
-    return target(**{k: _component(k, v) for k, v in named.items()})
+    return make(key, value, registry()) if key in KINDS and is_block(value) else value

@@ -99,7 +99,10 @@ class PictureDataset:
         self.skipped: list[Skipped] = list(source.broken)
         if self.skipped and on_bad == "error":
             raise UsageError(self.skipped[0].sentence)
-        self._places = [i for i, row in enumerate(source.rows) if split is None or row.get("split") == split]
+        wanted_splits = None if split is None else split.split("+")
+        self._places = [
+            i for i, row in enumerate(source.rows) if wanted_splits is None or row.get("split") in wanted_splits
+        ]
         if on_bad == "skip":
             self._places = [i for i in self._places if self._is_good(i)]
         self.rows: list[Row] = [source.rows[i] for i in self._places]

@@ -30,7 +30,8 @@ class ImageFolder(PictureDataset):
     """Pictures with captions, in a folder or a zip with metadata.jsonl.
 
     Args:
-        path: a folder or a .zip file. split: keep only rows whose `split` is this. size: pixels a side.
+        path: a folder or a .zip file. size: pixels a side.
+        split: keep only rows whose `split` is this, or one of several: `train+test`.
         resize: the shorter side is scaled to this before the crop; `size` if not given.
         crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augment.py).
         smallest: pictures with a side below this are bad; without it small ones are scaled up.

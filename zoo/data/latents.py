@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo.data.dataset import Dataset
 from zoo.data.pictures import from_uint8
+from zoo.schema.files import write_atomically
 from zoo.types import Autoencoder
 
 
@@ -22,20 +23,31 @@ def encode_all(autoencoder: Autoencoder, data: Dataset, *, cache: Path, batch: i
     The file's name holds a hash of the weights, the rows and the size, so a changed one is never mistaken for it.
     """
     path = cache / f"latents-{_identity(autoencoder, data)}.safetensors"
-    if path.exists():
-        try:
-            return load_file(path)["latents"]
-        except (SafetensorError, KeyError, OSError):
-            path.unlink(missing_ok=True)  # a damaged cache is made again
+    kept = _sealed(path)
+    if kept is not None:
+        return kept
     assert isinstance(autoencoder, nn.Module)
     device = next((p.device for p in autoencoder.parameters()), torch.device("cpu"))
     parts = torch.from_numpy(data.images()).split(batch)
     latents = torch.cat([autoencoder.encode(from_uint8(part.to(device))).cpu() for part in parts])
     cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file({"latents": latents.contiguous()}, temporary)
-    temporary.replace(path)
+    latents = latents.contiguous()
+    write_atomically(path, save({"latents": latents}, metadata={"sha256": _hash(latents)}))
     return latents
+
+
+def _sealed(path: Path) -> Tensor | None:
+    """The latents of a cache file, if they are what was written; None where it is damaged, or isn't there."""
+    try:
+        with safe_open(path, "pt") as file:
+            latents, seal = file.get_tensor("latents"), (file.metadata() or {}).get("sha256")
+    except (SafetensorError, KeyError, OSError):
+        return None
+    return latents if _hash(latents) == seal else None
+
+
+def _hash(latents: Tensor) -> str:
+    return hashlib.sha256(f"{latents.dtype} {tuple(latents.shape)}".encode() + latents.numpy().tobytes()).hexdigest()
 
 
 def _identity(autoencoder: Autoencoder, data: Dataset) -> str:

@@ -33,7 +33,8 @@ class WebDataset(PictureDataset):
 
     Args:
         path: a .tar, a folder of them, or a pattern: `s-{000..009}.tar`, `{a,b}.tar`. `{split}` is the split's name.
-        split: keep only rows whose `split` is this; with `{split}` in the path, read that split's shards.
+        split: keep only rows whose `split` is this, or one of several (`train+test`); with `{split}` in the path, read
+            that split's shards.
         size: pixels a side. resize: the shorter side is scaled to this before the crop; `size` if not given.
         crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augment.py).
         smallest: pictures with a side below this are bad; without it small ones are scaled up.

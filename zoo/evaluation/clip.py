@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,9 @@ class Clip(nn.Module):
     """
 
     def __init__(
-        self, *, embed_dim: int, image_size: int, image_width: int, image_layers: Sequence[int], text_width: int,
-        text_heads: int, text_layers: int, context_length: int,
+        self, *, embed_dim: int, image_size: int, image_width: int | Sequence[int], image_layers: Sequence[int],
+        text_width: int, text_heads: int, text_layers: int, context_length: int,
+        image_blocks: Literal["bottleneck", "basic"] = "bottleneck",
     ) -> None:  # fmt: skip
         super().__init__()
         self.image_size = image_size
@@ -31,6 +33,7 @@ class Clip(nn.Module):
             self.clip = build_clip(
                 embed_dim=embed_dim, image_size=image_size, image_width=image_width, image_layers=image_layers,
                 text_width=text_width, text_heads=text_heads, text_layers=text_layers, context_length=context_length,
+                image_blocks=image_blocks,
             )  # fmt: skip
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ picture in the asked style (floors), and chance.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,10 @@ from zoo.evaluation.clip import Clip
 
 @dataclass(frozen=True)
 class HitScore:
-    """Shares of the captions, each in [0, 1]; `interval` is the 95 % bootstrap interval of `hit`."""
+    """Shares of the captions, each in [0, 1], with their 95 % bootstrap intervals.
+
+    `interval` is that of `hit`; `intervals` has those of the other three.
+    """
 
     hit: float
     concept_at_1: float
@@ -34,6 +37,15 @@ class HitScore:
     style: float
     interval: tuple[float, float]
     count: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def bootstrap_intervals(found: np.ndarray, *, seed: int = 0) -> list[tuple[float, float]]:
+    """(N, K) -> K 95 % intervals of the columns' means, over the same 1,000 resamples of the N rows (Efron 1979)."""
+    draw = stream(seed, "bootstrap")
+    means = np.stack([found[draw.integers(0, len(found), len(found))].mean(axis=0) for _ in range(1000)])
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 class Judge:
@@ -66,22 +78,22 @@ class Judge:
 
     def score(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> HitScore:
         """The score of pictures (as unit embeddings) for the captions of `rows`, one each."""
+        columns: tuple[str, ...] = ("hit", "concept_at_1", "concept_at_5", "style")
+        found = np.stack([column.double().numpy() for column in self.verdicts(embeddings, rows)], axis=1)
+        shares = dict(zip(columns, found.mean(axis=0).tolist(), strict=True))
+        intervals: dict[str, tuple[float, float]] = dict(
+            zip(columns, bootstrap_intervals(found, seed=seed), strict=True)
+        )
+        return HitScore(**shares, interval=intervals.pop("hit"), count=len(rows), intervals=intervals)
+
+    def verdicts(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of each image, (N,) bool each: hit, concept nearest, concept among the five nearest, style."""
         nearest, style = self.judge(embeddings)
         concept = torch.tensor([self.concepts.index(r["concept"]) for r in rows])
-        asked = torch.tensor([self.styles.index(style_of(r)) for r in rows])
+        wanted = torch.tensor([self.styles.index(style_of(r)) for r in rows])
         at_5 = (nearest == concept[:, None]).any(dim=1)
-        hits = (at_5 & (style == asked)).numpy()
-        draw = stream(seed, "bootstrap")
-        means = [hits[draw.integers(0, len(hits), len(hits))].mean() for _ in range(1000)]
-        low, high = np.quantile(means, [0.025, 0.975])
-        return HitScore(
-            hit=float(hits.mean()),
-            concept_at_1=float((nearest[:, 0] == concept).float().mean()),
-            concept_at_5=float(at_5.float().mean()),
-            style=float((style == asked).float().mean()),
-            interval=(float(low), float(high)),
-            count=len(rows),
-        )
+        right_style = style == wanted
+        return at_5 & right_style, nearest[:, 0] == concept, at_5, right_style
 
     @property
     def chance(self) -> float:

@@ -4,6 +4,7 @@
 |---|---|
 | `drawn/`, `drawn.zip` | every picture in it, in the order of names; rows of its metadata.jsonl where it has one |
 | `emoji.zip:test`, or `emoji.zip` with `split` | the rows of a split |
+| `emoji.zip:test-unlike-train` | those whose image all but equals none of another (zoo.evaluation.look_alikes) |
 | `reference.npz` | reference statistics (zoo.evaluation.statistics_file) |
 | `latent-text2img`, `mine.yaml` | what a pipeline draws |
 
@@ -29,6 +30,7 @@ from zoo.data.image_folder import METADATA, FolderSource
 from zoo.errors import UsageError
 from zoo.evaluation.drawn import PipelinePictures, evaluations_of
 from zoo.evaluation.features import Features
+from zoo.evaluation.look_alikes import UNLIKE, kept_places
 from zoo.evaluation.pictures import ArrayPictures, FolderPictures, Pictures, SomePictures
 from zoo.evaluation.statistics_file import read_statistics
 from zoo.pipeline import Pipeline
@@ -152,7 +154,10 @@ def _rows(path: str, split: str | None) -> tuple[list[Mapping[str, Any]] | None,
     source = FolderSource(path)
     if source.broken:
         raise UsageError(source.broken[0].sentence)
-    rows: list[Mapping[str, Any]] = [row for row in source.rows if split is None or row.get("split") == split]
+    own, unlike, other = (split or "").partition(UNLIKE)
+    rows: list[Mapping[str, Any]] = [row for row in source.rows if split is None or row.get("split") == own]
+    if rows and unlike:
+        rows = [rows[i] for i in kept_places(path, own, other)]
     if not rows:
         there = sorted({str(row.get("split")) for row in source.rows})
         raise UsageError(f"'{path}' has no rows of split '{split}'; there are {', '.join(there) or 'no rows at all'}")

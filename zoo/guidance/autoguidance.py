@@ -28,6 +28,8 @@ class Autoguidance:
     by its weights.
     """
 
+    compares = True
+
     denoiser: Denoiser
     scale: float = 2.0
 

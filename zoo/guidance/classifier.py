@@ -10,8 +10,9 @@ DDPM moves its mean by variance * score, an ODE solver its x0 by sigma^2 / alpha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,10 @@ class Classifier:
     The classifier was trained under the denoiser's schedule and is told t in the same way. The null label pulls
     nowhere.
     """
+
+    needs = ("labels",)
+    neutral: ClassVar[Mapping[str, float]] = {"scale": 0.0}
+    pictures = True
 
     classifier: nn.Module
     scale: float = 1.0

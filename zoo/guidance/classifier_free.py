@@ -9,8 +9,9 @@ a negative prompt is a condition put in the place of the null one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,13 @@ from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 @dataclass(frozen=True, kw_only=True)
 class ClassifierFree:
     """Guide with both conditions in one batch: a step costs one network call on 2 B rows, or B where scale is 1."""
+
+    first = "which it would drop, as it asks the network itself"
+    once = "the second would drop the first"
+    compares = True
+    needs = ("null",)
+    neutral: ClassVar[Mapping[str, float]] = {"scale": 1.0}
+    call_scale = "scale"
 
     scale: float = 4.0
 

@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 from zoo.errors import ConfigError
-from zoo.guidance.classifier_free import ClassifierFree
 from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 
 
@@ -49,21 +48,22 @@ class LimitedInterval:
 
 
 def holds_classifier_free(guidance: Guidance) -> bool:
-    """Whether this is classifier-free guidance, or limits one."""
+    """Whether a call sets its scale (`guidance=`), or that of the guidance it holds."""
     return classifier_free_scale(guidance) is not None
 
 
 def classifier_free_scale(guidance: Guidance) -> float | None:
-    """The scale of classifier-free guidance, where this is one or limits one."""
-    if isinstance(guidance, LimitedInterval):
-        return classifier_free_scale(guidance.guidance)
-    return guidance.scale if isinstance(guidance, ClassifierFree) else None
+    """The scale that a call sets, where this guidance or the one it holds declares which (`call_scale`)."""
+    argument, inner = getattr(guidance, "call_scale", None), getattr(guidance, "guidance", None)
+    if argument is not None:
+        return getattr(guidance, argument)
+    return None if inner is None else classifier_free_scale(inner)
 
 
 def at_scale(guidance: Guidance, scale: float) -> Guidance:
-    """The guidance with another scale, where it is classifier-free or limits one."""
-    if isinstance(guidance, ClassifierFree):
-        return replace(guidance, scale=float(scale))
-    if isinstance(guidance, LimitedInterval):
-        return replace(guidance, guidance=at_scale(guidance.guidance, scale))
-    return guidance
+    """The guidance with another scale, where a call sets it."""
+    made: Any = guidance  # a frozen dataclass
+    argument, inner = getattr(guidance, "call_scale", None), getattr(guidance, "guidance", None)
+    if argument is not None:
+        return replace(made, **{argument: float(scale)})
+    return guidance if inner is None else replace(made, guidance=at_scale(inner, scale))

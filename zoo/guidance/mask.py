@@ -36,6 +36,8 @@ class Mask:
     bool; 1 where x0 is kept and 0 where the network paints. Put it last, so that nothing changes the known part.
     """
 
+    pictures = True
+
     x0: Tensor
     known: Tensor
 

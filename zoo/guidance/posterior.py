@@ -17,16 +17,15 @@ Samplers take the term as they take a classifier's: DDPM moves its mean, an ODE 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, NumericError, UsageError
-from zoo.guidance.interval import LimitedInterval
 from zoo.guidance.measurement import Measurement, Operator
 from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 
@@ -45,6 +44,11 @@ class Posterior:
         noise: standard deviation of the measurement's noise, of values in [-1, 1].
         deviation: the data's standard deviation; the paper's is 1.
     """
+
+    once = "there is one measured picture"
+    needs = ("image",)
+    pictures = True
+    inverts: ClassVar[Mapping[str, str | float]] = {"method": "pigdm", "noise": 0.0}
 
     measurement: Measurement
     method: Method = "pigdm"
@@ -131,12 +135,12 @@ class Measured:
 
 
 def posterior_of(guidance: Iterable[Guidance]) -> Posterior | None:
-    """The posterior guidance of a list, which may be limited to an interval; None without."""
+    """The guidance of a list that needs a measured picture, which another may hold; None without."""
     for one in guidance:
-        inner = one
-        while isinstance(inner, LimitedInterval):
+        inner: Any = one
+        while hasattr(inner, "guidance"):
             inner = inner.guidance
-        if isinstance(inner, Posterior):
+        if "image" in getattr(inner, "needs", ()):
             return inner
     return None
 
@@ -144,9 +148,10 @@ def posterior_of(guidance: Iterable[Guidance]) -> Posterior | None:
 def with_picture(
     guidance: Guidance, picture: Tensor, *, shape: tuple[int, int, int], known: Tensor | None = None
 ) -> Guidance:
-    """The guidance with a measured picture, where it is posterior guidance or limits one."""
-    if isinstance(guidance, Posterior):
-        return guidance.given(picture, shape=shape, known=known)
-    if isinstance(guidance, LimitedInterval):
-        return replace(guidance, guidance=with_picture(guidance.guidance, picture, shape=shape, known=known))
+    """The guidance with a measured picture, where it or the one it holds needs that."""
+    made: Any = guidance
+    if "image" in getattr(made, "needs", ()):
+        return made.given(picture, shape=shape, known=known)
+    if hasattr(made, "guidance"):
+        return replace(made, guidance=with_picture(made.guidance, picture, shape=shape, known=known))
     return guidance

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,11 @@ class Rescale:
     It stands after the guidance that it tames, classifier-free guidance or autoguidance; where those don't guide (a
     scale of 1, outside a limited interval) it changes nothing. A strength of 0 is none, 1 all of it.
     """
+
+    once = "the second would undo the first"
+    after_compares = "has nothing to rescale"
+    undefined_at_zero: ClassVar[Mapping[str, str]] = {"space": "eps"}
+    neutral: ClassVar[Mapping[str, float]] = {"strength": 0.0}
 
     space: Literal["x0", "eps", "v"]
     strength: float = 0.7

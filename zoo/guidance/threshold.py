@@ -23,6 +23,8 @@ from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 class StaticThreshold:
     """Clamp x0 to [low, high]. For pixels; latents have no such range."""
 
+    bounds_x0 = True
+
     low: float = -1.0
     high: float = 1.0
 
@@ -45,6 +47,8 @@ class StaticThreshold:
 @dataclass(frozen=True, kw_only=True)
 class DynamicThreshold:
     """Clamp x0 to its own percentile of |x0| and scale it back into [-1, 1]. For pixels; latents have no such range."""
+
+    bounds_x0 = True
 
     percentile: float = 0.995
 

@@ -47,9 +47,10 @@ def _hit_score(record: Fields, name: str, place: str) -> Row:
         column = Column(
             kind="quality", key=f"{key}[{judge},{split}]@{count}", name=shown, better="higher", terms=tuple(terms)
         )
-        inside = key == "hit" and len(interval) == 2
+        own = interval if key == "hit" else found.object("intervals").numbers(key)
+        inside = len(own) == 2
         cells[column] = Cell(
-            value=found.number(key), low=interval[0] if inside else None, high=interval[1] if inside else None,
+            value=found.number(key), low=own[0] if inside else None, high=own[1] if inside else None,
             floor=values.number("chance") if key == "hit" else None,
         )  # fmt: skip
     real = ceiling.number("hit")

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import sqrt
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import plain_loop
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

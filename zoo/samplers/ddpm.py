@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import log, sqrt
-from typing import Literal, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, get_args
 
 from zoo.errors import ConfigError
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import state_factors, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Variance = Literal["fixed_small", "fixed_large"]
 
@@ -82,7 +82,7 @@ class DDPM:
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, fixed, log_small, log_beta = step.coefficients
             x0, logit, score, *_ = denoise(x, step)
-            x_next = torch.mul(x, a).add_(x0, alpha=b)
+            x_next = x.mul(a).add_(x0, alpha=b)
             noisy = step.sigma_next > 0.0 and step.t_next < step.t
             if logit is None:
                 if score is not None:
@@ -91,7 +91,7 @@ class DDPM:
                     x_next.add_(noise(step.index), alpha=sqrt(fixed))
             else:
                 # logit in [-1, 1] goes from the small variance to beta.
-                log_variance = torch.add(logit.mul(0.5 * (log_beta - log_small)), 0.5 * (log_beta + log_small))
+                log_variance = logit.mul(0.5 * (log_beta - log_small)).add_(0.5 * (log_beta + log_small))
                 if score is not None:
                     x_next.add_(log_variance.exp() * score)
                 if noisy:

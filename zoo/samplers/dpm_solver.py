@@ -5,7 +5,8 @@ With lambda = ln(alpha / sigma) and h the length of a step, the probability-flow
     x_s = (alpha_s / alpha_t) x_t - alpha_s * integral of e^-lambda eps(lambda) from lambda_t to lambda_s.
 
 Order 1 takes eps as constant (DDIM), 2 asks the network half way as well, 3 at both thirds. Nothing is remembered from
-step to step. A step to sigma = 0 or from alpha = 0 is infinitely long in lambda and takes order 1.
+step to step. A step to sigma = 0 or from alpha = 0 is infinitely long in lambda and takes order 1; so does one of no
+length.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from math import expm1, log
 
 from zoo.errors import ConfigError
-from zoo.samplers.linear import LinearSampler, Rows, Walk, along, between, finite, towards
+from zoo.samplers.linear import LinearSampler, Rows, Walk, along, between, finite, stays, towards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class DPMSolver(LinearSampler):
         """`order` evaluations a step, one for a step to sigma = 0."""
         for here, there in walk.strides:
             first = table.look(here)
-            if self.order == 1 or not finite(here, there):
+            if self.order == 1 or not finite(here, there) or stays(here, there):
                 table.add(here, there, towards(first, there))
                 continue
             h = log(here.ratio / there.ratio)

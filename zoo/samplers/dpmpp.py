@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import log
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import guided_x0, state_factors, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class DPMpp2M:
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, c = step.coefficients
             x0 = guided_x0(denoise(x, step), step)
-            x_next = torch.mul(x, a).add_(x0, alpha=b)
+            x_next = x.mul(a).add_(x0, alpha=b)
             if c and x0_before is not None:
                 x_next.add_(x0_before, alpha=c)
             x0_before = x0

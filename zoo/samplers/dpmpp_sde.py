@@ -16,7 +16,7 @@ from math import expm1, log, sqrt
 from typing import Literal
 
 from zoo.errors import ConfigError
-from zoo.samplers.linear import LinearSampler, Mix, Rows, Walk, ancestral, between, finite
+from zoo.samplers.linear import LinearSampler, Mix, Rows, Walk, ancestral, between, finite, stays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class DPMpp2MSDE(LinearSampler):
             kept = there.ratio / here.ratio  # e^-h
             damped = kept**self.eta
             x_next = (there.sigma / here.sigma * damped) * seen.x + (there.alpha * (1.0 - kept * damped)) * seen.x0
-            if finite(here, there):
+            if finite(here, there) and not stays(here, there):
                 h = -log(kept)
                 if x0_before is not None:
                     long = h * (1.0 + self.eta)

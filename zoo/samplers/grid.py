@@ -28,6 +28,7 @@ from zoo.errors import ConfigError, UsageError
 from zoo.types import NoiseSchedule, Step
 
 Final = Literal["clean", "first"]
+LONGEST = 100_000  # network evaluations of a run, which is planned whole before it begins
 
 
 class Grid(Protocol):
@@ -54,7 +55,7 @@ class Leading:
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         nodes = steps + self.skip_cleanest
-        points = _points(schedule, nodes, "leading")
+        points = _points(schedule, nodes, "leading", skipped=nodes - steps)
         indices = np.arange(nodes)[::-1] * (points // nodes)
         offset = min(self.offset, points - 1 - int(indices[0]))
         return (indices[:steps] + offset + 1.0) / points
@@ -82,7 +83,7 @@ class Linspace:
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         nodes = steps + self.skip_cleanest
-        points = _points(schedule, nodes, "linspace")
+        points = _points(schedule, nodes, "linspace", skipped=nodes - steps)
         indices = np.round(np.linspace(0.0, points - 1.0, nodes))[::-1]
         return (indices[:steps] + 1.0) / points
 
@@ -130,7 +131,8 @@ def rows(
     where a stage on the interval below (with the same grid) starts.
     """
     if isinstance(steps, bool) or not hasattr(steps, "__index__") or operator.index(steps) < 1:
-        raise UsageError(f"a sampler takes a whole number of steps from 1 up, not {steps!r}")
+        raise UsageError(f"a sampler takes a whole number of steps from 1 up, not {steps!r}; set steps")
+    check_length(operator.index(steps))
     if final not in get_args(Final):
         raise ConfigError(f"unknown final '{final}'; choose 'clean' (ends at t = 0) or 'first' (the schedule's first)")
     high, low = interval
@@ -139,7 +141,7 @@ def rows(
 
     nodes = np.asarray(grid(schedule, operator.index(steps)), dtype=np.float64)
     if not (np.all(np.diff(nodes) < 0.0) and nodes[0] <= 1.0 + 1e-9 and nodes[-1] > 0.0):
-        raise ConfigError(f"the grid {grid!r} gave nodes that don't descend within (0, 1]")
+        raise ConfigError(f"the grid {grid!r} gave nodes that don't descend within (0, 1]; use fewer steps")
     last = 0.0
     if final == "first":
         if schedule.T is None:
@@ -169,18 +171,25 @@ def rows(
     )
 
 
-def _points(schedule: NoiseSchedule, nodes: int, grid: str) -> int:
+def check_length(evaluations: int) -> None:
+    """UsageError for a run whose plan would take all memory."""
+    if evaluations > LONGEST:
+        raise UsageError(f"a run of {evaluations} network evaluations is too long to plan; use at most {LONGEST}")
+
+
+def _points(schedule: NoiseSchedule, nodes: int, grid: str, *, skipped: int = 0) -> int:
     if schedule.T is None:
         raise UsageError(f"a {grid} grid counts points, which a continuous schedule has not; use trailing or karras")
     if nodes > schedule.T:
         raise UsageError(
             f"a {grid} grid of {nodes} nodes is more than the {schedule.T} points of the schedule; "
-            f"use at most {schedule.T} steps"
+            f"use at most {schedule.T - skipped} steps"
         )
     return schedule.T
 
 
-def _ratio(schedule: NoiseSchedule, t: float) -> float:
+def noise_ratio(schedule: NoiseSchedule, t: float) -> float:
+    """sigma / alpha at t; infinite where nothing of the sample is left."""
     alpha, sigma = schedule(t)
     return float(sigma / alpha) if alpha > 0.0 else np.inf
 
@@ -188,13 +197,32 @@ def _ratio(schedule: NoiseSchedule, t: float) -> float:
 def _range(schedule: NoiseSchedule, lowest: float | None, highest: float | None, grid: str) -> tuple[float, float]:
     name = "Karras" if grid == "karras" else grid
     if lowest is None and schedule.T is None:
-        raise UsageError(f"a {name} grid on a continuous schedule has no lowest noise of its own; give sigma_min")
-    noisiest = _ratio(schedule, 1.0)
-    low = _ratio(schedule, 1.0 / (schedule.T or 1)) if lowest is None else lowest
-    high = noisiest if highest is None else highest
-    if not 0.0 < low < high < np.inf or high > noisiest * (1.0 + 1e-6):
+        raise UsageError(f"a {name} grid on a continuous schedule has no lowest noise; give the grid a sigma_min")
+    noisiest = noise_ratio(schedule, 1.0)
+    if highest is None and noisiest == np.inf:
         raise UsageError(
-            f"a {name} grid needs 0 < sigma_min < sigma_max and at most the schedule's {noisiest:.4g}, "
-            f"not {low:.4g} and {high:.4g}; leave them out to take the schedule's own"
+            f"a {name} grid begins at the noisiest level, here infinite (alpha = 0); give the grid a sigma_max, like 80"
         )
+    low = noise_ratio(schedule, 1.0 / (schedule.T or 1)) if lowest is None else lowest
+    high = noisiest if highest is None else highest
+    if not 0.0 < low < high < np.inf:
+        raise UsageError(f"a {name} grid needs 0 < sigma_min < sigma_max, not {low:.4g} and {high:.4g}; fix them")
+    if high > noisiest * (1.0 + 1e-6):
+        raise UsageError(
+            f"a {name} grid needs sigma_min < sigma_max up to the schedule's {noisiest:.4g}, not {high:.4g}; leave "
+            "sigma_max out to take the schedule's own"
+        )
+    refuse_below(schedule, low, f"a {name} grid")
     return low, high
+
+
+def refuse_below(schedule: NoiseSchedule, low: float, grid: str) -> None:
+    """UsageError for a noise that the schedule has not: it would be clipped, or be told to the network as another."""
+    # A continuous schedule says by its inverse where it begins, for some at no noise at all.
+    first = 1.0 / schedule.T if schedule.T is not None else float(schedule.t_from_log_snr(-2.0 * np.log(low)))
+    lowest = noise_ratio(schedule, first)
+    if lowest > low * 1.001:
+        raise UsageError(
+            f"{grid} can't end at sigma / alpha {low:.4g} where the schedule begins at {lowest:.4g}; raise its lowest "
+            "noise (sigma_min) to that"
+        )

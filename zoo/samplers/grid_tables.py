@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.errors import ConfigError, UsageError
+from zoo.samplers.grid import noise_ratio, refuse_below
 from zoo.types import NoiseSchedule
 
 # Sabour et al. 2024: ten steps, and the level below the last.
@@ -57,7 +58,10 @@ class Sections:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Noise levels from a table: `ays-sd1`, `ays-sdxl`, or sigmas (sigma / alpha, one more than steps)."""
+    """Noise levels from a table: `ays-sd1`, `ays-sdxl`, or sigmas (sigma / alpha, one more than steps).
+
+    The first may lie above the schedule's noisiest, and then is that.
+    """
 
     table: Literal["ays-sd1", "ays-sdxl"] = "ays-sd1"
     sigmas: tuple[float, ...] | list[float] | None = None
@@ -73,8 +77,21 @@ class Table:
         return TABLES[self.table] if self.sigmas is None else tuple(self.sigmas)
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
-        logs = np.log(self._sigmas())
+        given = self._sigmas()
+        if self.sigmas is not None and len(given) == steps:
+            raise UsageError(
+                f"a table of {steps} levels is one of {steps - 1} steps, as the last step leads to the last level, and "
+                f"would be stretched to {steps}; add the level that is missing, or set steps to {steps - 1}"
+            )
+        logs = np.log(given)
         nodes = np.interp(np.linspace(0.0, 1.0, steps + 1)[:-1], np.linspace(0.0, 1.0, len(logs)), logs)
+        noisiest = noise_ratio(schedule, 1.0)
+        if steps > 1 and np.exp(nodes[1]) >= noisiest:
+            raise UsageError(
+                f"a table with more than one level above the schedule's noisiest (sigma / alpha {noisiest:.4g}) has no "
+                "place for them; use the grid karras, which takes the schedule's own levels"
+            )
+        refuse_below(schedule, float(np.exp(nodes[-1])), "a table")
         return schedule.t_from_log_snr(-2.0 * nodes)
 
 

@@ -17,17 +17,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from zoo.errors import ConfigError
-from zoo.samplers.grid import Final, Grid, Trailing, rows
+from zoo.samplers.grid import Final, Grid, Trailing, check_length, rows
 from zoo.samplers.linear import LinearSampler, Rows, Walk, ends, towards
 from zoo.samplers.state import guided_x0, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Predictor = Literal["ancestral", "reverse-diffusion", "euler-maruyama"]
 
@@ -92,6 +93,7 @@ class PredictorCorrector:
         """The table of a run: steps * (1 + corrections) evaluations; coefficients (a, b, tau), or (snr,)."""
         count = self.steps if steps is None else steps
         planned = []
+        check_length(count * (1 + self.corrections))
         for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
             here, there = ends(step)
             if here.alpha == 0.0 and self.predictor != "ancestral":
@@ -126,12 +128,12 @@ class PredictorCorrector:
             x0 = guided_x0(denoise(x, step), step)
             if len(step.coefficients) == 1:
                 z = noise(step.index).to(x.dtype)
-                score = torch.sub(step.alpha * x0, x).div_(step.sigma**2)
+                score = (step.alpha * x0).sub(x).div_(step.sigma**2)
                 epsilon = 2.0 * (step.coefficients[0] * norms(z) / norms(score)) ** 2
                 x_next = x + epsilon * score + (2.0 * epsilon).sqrt() * z
             else:
                 a, b, tau = step.coefficients
-                x_next = torch.mul(x, a).add_(x0, alpha=b)
+                x_next = x.mul(a).add_(x0, alpha=b)
                 if tau:
                     x_next.add_(noise(step.index), alpha=tau)
             if callback is not None:

@@ -19,15 +19,15 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from math import exp, inf, log, sqrt
-from typing import NamedTuple
+from math import exp, inf, isclose, log, sqrt
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
-
-from zoo.samplers.grid import Final, Grid, Trailing, rows
+from zoo.samplers.grid import Final, Grid, Trailing, check_length, rows
 from zoo.samplers.state import guided_x0, plain_loop, state_factors, wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Level(NamedTuple):
@@ -59,6 +59,14 @@ class Walk(NamedTuple):
 def finite(here: Level, there: Level) -> bool:
     """Whether the step has a length in ln(alpha / sigma); from alpha = 0 or to sigma = 0 only first order is left."""
     return here.alpha > 0.0 and there.sigma > 0.0
+
+
+def stays(here: Level, there: Level) -> bool:
+    """Whether the step has no length: `final` "first" on a grid that ends at the first point asks there once more.
+
+    Levels count and not t, which a grid's inverse gives to one ulp.
+    """
+    return isclose(here.ratio, there.ratio, rel_tol=1e-12)
 
 
 def leaps(here: Level, there: Level) -> bool:
@@ -135,6 +143,7 @@ class Rows:
     ) -> None:
         """Ask the network at `here` and go on to `there`; with churn the state comes from `before`."""
         row = len(self.steps)
+        check_length(row + 1)
         parts = {key: weight for key, weight in x_next.parts.items() if weight != 0.0}
         lags = max((row - k for _, k in parts), default=0)
         weights = [(parts.get(("x", row - j), 0.0), parts.get(("x0", row - j), 0.0)) for j in range(lags + 1)]
@@ -214,9 +223,9 @@ class LinearSampler(ABC):
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, tau, grow, churn, *older = step.coefficients
             if churn:
-                x = torch.mul(x, grow).add_(noise(step.index, 1), alpha=churn)
+                x = x.mul(grow).add_(noise(step.index, 1), alpha=churn)
             x0 = guided_x0(denoise(x, step), step)
-            x_next = torch.mul(x, a).add_(x0, alpha=b)
+            x_next = x.mul(a).add_(x0, alpha=b)
             if older:
                 # The weights lie as the tensors do: x and x0 of the row before, of the one before that, ...
                 for weight, tensor in zip(older, chain.from_iterable(seen), strict=False):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.errors import ConfigError
-from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, Walk, along, leaps, towards
+from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, Walk, along, leaps, stays, towards
 
 _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
@@ -38,7 +38,7 @@ class LMS(LinearSampler):
         known: list[tuple[float, Mix]] = []  # (s, eps), newest first
         for here, there in walk.strides:
             seen = table.look(here)
-            if leaps(here, there):
+            if leaps(here, there) or stays(here, there):
                 table.add(here, there, towards(seen, there))
                 continue
             known = [(here.ratio, seen.eps), *known][: self.order]

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError
 from zoo.samplers.ddpm import DDPM
-from zoo.samplers.grid import rows
+from zoo.samplers.grid import check_length, rows
 from zoo.samplers.state import wide
 from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Sampler, Step, StepNoise, StepTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The draw, in a step's noise, that leads up to where the step begins; 0 and 1 are the sampler's own.
 UP = 2
@@ -75,6 +76,7 @@ class RePaint:
         stretches: list[StepTable] = []
         begin = 0
         for high, low in self._ways(len(nodes)):
+            check_length(begin)
             ends = nodes[high], interval[1] if low is None else nodes[low]
             if ends not in ways:
                 ways[ends] = self.sampler.plan(schedule, count, interval=ends)
@@ -83,11 +85,13 @@ class RePaint:
             stretches.append(replace(way, steps=numbered))
             begin += len(numbered)
         whole = tuple(step for way in stretches for step in way.steps)
-        return JumpTable(whole, stretches[0].begin, tuple(stretches))
+        at_most = any(way.at_most for way in stretches)
+        return JumpTable(whole, stretches[0].begin, at_most=at_most, stretches=tuple(stretches))
 
     def _ways(self, nodes: int) -> list[tuple[int, int | None]]:
         """From which node to which, counted from the clean end; None is that end."""
         stops = range(0, nodes - self.jump, self.jump) if self.resamples > 1 else range(0)
+        check_length(nodes + len(stops) * (self.resamples - 1) * self.jump)  # with a sampler of one a step
         ways: list[tuple[int, int | None]] = []
         place = nodes - 1
         for stop in reversed(stops):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from zoo.types import AfterStep, Callback, DenoiseFn, Prediction, Step, StepNoise, StepReport, StepTable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def wide(x: Tensor) -> Tensor:
     """x in float32, or in float64 where it is; half precision would lose the small steps."""
+    import torch
+
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -28,13 +32,13 @@ def guided_x0(prediction: Prediction, step: Step) -> Tensor:
     """
     if prediction.score is None or step.sigma > NEARLY_NOISE * step.alpha:
         return prediction.x0
-    return torch.add(prediction.x0, prediction.score, alpha=step.sigma**2 / step.alpha)
+    return prediction.x0.add(prediction.score, alpha=step.sigma**2 / step.alpha)
 
 
 def state_factors(table: StepTable, x: Tensor) -> tuple[Tensor, ...]:
     """Each step's first coefficient, the factor of x_t, as a tensor without dimensions in the dtype of x.
 
-    `torch.mul(x, factor)` with a Python number would make such a tensor on every step, which takes as long as the
+    `x.mul(factor)` with a Python number would make such a tensor on every step, which takes as long as the
     product itself. On the CPU it counts as a number for any device. The next batch of a run has the same ones.
     """
     return _numbers(tuple(step.coefficients[0] for step in table.steps), x.dtype)
@@ -42,6 +46,8 @@ def state_factors(table: StepTable, x: Tensor) -> tuple[Tensor, ...]:
 
 @lru_cache(maxsize=64)
 def _numbers(values: tuple[float, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    import torch
+
     with torch.inference_mode(False):  # whose tensors the next run might not be allowed to use
         return torch.tensor(values, dtype=dtype).unbind()
 
@@ -60,7 +66,7 @@ def plain_loop(
     for step, a in zip(table.steps, state_factors(table, x), strict=True):
         b, tau = step.coefficients[1], step.coefficients[2]
         x0 = guided_x0(denoise(x, step), step)
-        x_next = torch.mul(x, a).add_(x0, alpha=b)
+        x_next = x.mul(a).add_(x0, alpha=b)
         if tau:
             x_next.add_(noise(step.index), alpha=tau)
         if callback is not None:

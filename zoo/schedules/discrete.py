@@ -30,6 +30,7 @@ from zoo.errors import ConfigError, UsageError
 # Points closer than this (in units of an index) to a point of the table are that point: (i + 1) / T * T is not
 # always i + 1 in floating point.
 _SNAP = 1e-9
+_MOST_POINTS = 1_000_000  # of a table, which is made whole
 
 
 class DiscreteSchedule(ABC):
@@ -257,8 +258,8 @@ class ZeroTerminalSNR(DiscreteSchedule):
 
 
 def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ConfigError(f"a schedule needs at least one point, not steps = {steps}; usual is 1000")
+    if not 1 <= steps <= _MOST_POINTS:
+        raise ConfigError(f"a schedule needs 1 to {_MOST_POINTS} points, not steps = {steps}; usual is 1000")
 
 
 def _check_betas(beta_start: float, beta_end: float) -> None:

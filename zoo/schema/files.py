@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from zoo.errors import UsageError
+
 try:
     import fcntl
 except ImportError:  # Windows, where an open file can't be taken away either
     fcntl = None
 
+LOCK = ".lock"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
 _tidied: set[str] = set()  # folders that were looked through
@@ -81,6 +85,32 @@ def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, mend: str) -> Iterator[None]:
+    """Hold a folder for this process; UsageError naming the one that holds it. A dead process holds nothing.
+
+    Args:
+        mend: what to do where another holds it, for the sentence.
+    """
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read(200).strip() or "another process"
+                raise UsageError(f"'{folder}' is in use by {holder}; {mend}") from error
+            except OSError:  # a file system without locks
+                pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def _tidy(folder: Path) -> None:

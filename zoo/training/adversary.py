@@ -33,7 +33,7 @@ class Adversary:
             return objective.adversary_loss(first, batch)  # type: ignore[attr-defined]
 
         self.loss_of = devices.wrap(LossOf(loss, self.network))
-        self.devices, self.clip = devices, settings.gradient_clip
+        self.devices, self.clip = devices, settings.largest_norm
         self.optimizers = optimizers(
             self.network, "adamw", learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             betas=settings.betas,

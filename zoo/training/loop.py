@@ -203,7 +203,7 @@ class Loop:
             self.scaler.unscale_(optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(self.step)
-        norm = float(whole(nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.network.parameters(), settings.largest_norm)))
         overflowed = not math.isfinite(norm)
         if overflowed and scale <= 1.0:  # of fp16, nothing is left to scale down
             self._stop(f"the gradient of step {self.step} is not finite", shares)
@@ -226,7 +226,7 @@ class Loop:
     def _step_unseen(self, shares: Sequence[Batch], lagged: Lagged) -> None:
         """One optimizer step that the host doesn't wait for."""
         loss = torch.stack([scalars["loss"].detach() for scalars in self._backward(shares)]).mean()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.largest_norm)
         lagged.see(self.step, loss, norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

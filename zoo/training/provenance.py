@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zoo import __version__
 from zoo.config.cards import read_card
+from zoo.errors import ConfigError
 from zoo.schema.files import sha256_of, write_atomically
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
@@ -55,8 +56,12 @@ def write(
             installed[package] = version(package)
         except PackageNotFoundError:
             installed[package] = None
+    source = recipe.raw["data"].get("path")
+    data = hash_of_data(Path(source)) if isinstance(source, str) and Path(source).exists() else None
     sitting = {
         "from_step": step,
+        "data": data,
+        "train": recipe.raw["train"],
         "versions": {"zoo": __version__, "python": platform.python_version(), **installed},
         "device": device_name(devices.device),
         **(requested or {}),
@@ -70,18 +75,31 @@ def write(
             before = json.loads(path.read_text(encoding="utf-8")).get("sittings", [])
         except (ValueError, AttributeError):
             before = []  # only a note: checkpoints don't depend on it
-    source = recipe.raw["data"].get("path")
     facts = {
         "schema": "zoo.run/1",
         "recipe": recipe.raw,
         "identity": recipe.identity,
         "versions": sitting["versions"],
-        "data": hash_of_data(Path(source)) if isinstance(source, str) and Path(source).exists() else None,
+        "data": data,
         "first_weights": first_weights,
         "sittings": [*before, sitting],
     }
     write_atomically(path, json.dumps(facts, indent=1, default=str).encode())
     return path
+
+
+def check_data(folder: Path, recipe: Recipe) -> None:
+    """ConfigError where the run in a folder was trained on other data than the recipe's."""
+    source = recipe.raw["data"].get("path")
+    try:
+        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # only a note: checkpoints don't depend on it
+    if isinstance(source, str) and Path(source).exists() and hash_of_data(Path(source))["sha256"] != before:
+        raise ConfigError(
+            f"'{folder}' was trained on other data than '{source}' (its hash differs); go on with the data that it "
+            "began with, or say --other-data"
+        )
 
 
 def started_from(card: str | None, fresh: Sequence[str] = ()) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ NEEDS = {"denoising": ("schedule", "parameterization"), "classifier": ("schedule
 # What the run itself gives an objective.
 GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision", "device")
 STORAGE = ("float16", "int8")  # how the weights are written at the end
+LONGEST_NAME = 200  # bytes: file names have some more, and at most 255
 SETTINGS = "zoo.training.settings:TrainSettings"
 VARIANTS = "zoo.data.variants:Variants"
 
@@ -94,8 +96,10 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     for key in ("name", "data", "objective", "train"):
         if key not in raw:
             raise ConfigError(f"{where} lacks '{key}'; add it")
-    if not isinstance(raw["name"], str) or "/" in raw["name"] or raw["name"].startswith("."):
-        raise ConfigError(f"{where} has the name {raw['name']!r}; give a plain word, it names files")
+    name = raw["name"]
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w.+-]*", name) or len(name.encode()) > LONGEST_NAME:
+        said = f"{where} has the name {str(name)[:60]!r}"
+        raise ConfigError(f"{said}; give a plain word of at most {LONGEST_NAME} bytes: it names files")
     checked = dict(raw)
     checked["data"] = check_block(raw["data"], kind="dataset", where=f"{where}, data", registry=registry)
     checked["objective"] = _check_objective(raw["objective"], where, registry)

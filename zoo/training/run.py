@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from zoo.data.arrays import ArrayDataset
 from zoo.data.variants import Variants
 from zoo.errors import ConfigError
+from zoo.schema.files import locked
 from zoo.training import export, provenance
 from zoo.training.average import Average
 from zoo.training.distributed import started
@@ -92,25 +94,34 @@ def _varied(data: Any, raw: Mapping[str, Any]) -> Any:
 
 def train(
     recipe: Recipe, parts: Parts, *, folder: Path, resume: bool = False, device: torch.device = CPU,
-    device_requested: Mapping[str, str] | None = None, callback: Callable[[Progress], Any] | None = None,
+    other_data: bool = False, device_requested: Mapping[str, str] | None = None,
+    callback: Callable[[Progress], Any] | None = None,
 ) -> TrainedRun:  # fmt: skip
     """Run a recipe in `folder`; the weights and their card are in `folder/export` at the end.
 
-    Under `torchrun` the processes share the run, and the first writes. Raises ConfigError where they can't split the
-    batch, or where `folder` already holds a run and `resume` is not set.
+    Under `torchrun` the processes share the run, and the first writes. A folder is one process's (or one torchrun's) at
+    a time. Raises ConfigError where they can't split the batch, where `folder` already holds a run and `resume` is not
+    set, and where that run was trained on other data and `other_data` is not set.
     """
     settings = settings_of(recipe)
-    with started(settings, device) as devices:
-        if not resume and (folder / "checkpoints").exists():
+    with ExitStack() as held:
+        devices = held.enter_context(started(settings, device))
+        folder.mkdir(parents=True, exist_ok=True)
+        if devices.rank == 0:
+            held.enter_context(locked(folder, mend="wait for it, or choose another folder with --run"))
+        begun = any((folder / "checkpoints").glob("step-*"))
+        if not resume and begun:
             raise ConfigError(
                 f"'{folder}' already holds a run; go on with --resume or choose another folder with --run"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        if resume and not other_data:
+            provenance.check_data(folder, recipe)
         with devices.first_then_others():
             objective = objective_of(recipe, parts, folder, devices.device)
         first_weights = provenance.hash_of_tensors(objective.network.state_dict())
         loop = Loop(objective, settings, folder, identity=recipe.identity, devices=devices)
-        notes = loop.resume() if resume else []
+        # A run that was ended before its first checkpoint begins again.
+        notes = loop.resume() if resume and begun else ["nothing was saved yet: it begins at step 0"] if resume else []
         if devices.rank == 0:
             provenance.write(folder, recipe, first_weights, devices, step=loop.step, requested=device_requested)
         validation = loop.run(callback)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -13,6 +13,7 @@ from zoo.training.optimizers import NAMES as OPTIMIZERS
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PARALLEL = ("ddp", "fsdp")
+RANGES = {"seconds": 1e9, "learning_rate": 1e3, "weight_decay": 1e3, "gradient_clip": 1e9}  # what is at most given
 COUNTS = ("steps", "batch_size", "accumulate", "save_every", "validate_every", "sheet_every", "keep")
 
 
@@ -30,6 +31,7 @@ class TrainSettings:
         average: decay of the weights' moving average, or several; the first is validated and is what NAME holds.
         precision: what networks compute in; fp16 comes with a loss scale, and skips the steps that overflow it.
         patience: validations without a lower loss after which the run stops; 0 never stops early.
+        gradient_clip: the largest norm of a gradient, longer ones are made that long; 0 or null clips nothing.
         compile: through torch.compile. channels_last: memory format. checkpointing: recompute activations.
         parallel: how several devices share a run: each has all weights (ddp) or a piece of them (fsdp).
     """
@@ -43,7 +45,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     optimizer: Literal["adamw", "muon"] = "adamw"
-    gradient_clip: float = 1.0
+    gradient_clip: float | None = 1.0
     accumulate: int = 1
     average: float | Sequence[float] = 0.999
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
@@ -63,12 +65,18 @@ class TrainSettings:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"train.{name} is '{getattr(self, name)}'; use one of {', '.join(allowed)}")
         for name in COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
-        if not 0.0 <= self.seconds < float("inf"):
-            raise ConfigError(f"train.seconds is {self.seconds}; give a time, or 0 for a run of train.steps")
-        if self.patience < 0:
-            raise ConfigError(f"train.patience is {self.patience}; give a number of validations, or 0 to never stop")
+            self._whole(name, 1, 2**24 if name == "batch_size" else 10**9)
+        for name in ("warmup_steps", "decay_steps", "patience"):
+            self._whole(name, 0, 10**9)
+        self._whole("seed", 0, 2**64 - 1)
+        for name, most in RANGES.items():
+            value: Any = getattr(self, name)
+            value = 0.0 if value is None and name == "gradient_clip" else value
+            if not (_number(value) and 0.0 <= value <= most):
+                raise ConfigError(f"train.{name} is {value!r}; give a number from 0 to {most:g}")
+        betas = self.betas
+        if len(betas) != 2 or not all(_number(b) and 0.0 <= b < 1.0 for b in betas):
+            raise ConfigError(f"train.betas is {list(betas)}; give two numbers from 0 to below 1, like [0.9, 0.99]")
         if not self.averages or not all(0.0 <= d < 1.0 for d in self.averages):
             raise ConfigError(f"train.average is {self.average}; give a decay from 0 to below 1, or a list of them")
         if len(set(self.averages)) < len(self.averages):
@@ -81,6 +89,16 @@ class TrainSettings:
         if self.parallel == "fsdp" and self.precision == "fp16":
             raise ConfigError("train.precision 'fp16' can't be scaled under train.parallel 'fsdp'; use bf16, or ddp")
         self.share(1)
+
+    def _whole(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ConfigError(f"train.{name} is {value!r}; give a whole number from {least} to {most}")
+
+    @property
+    def largest_norm(self) -> float:
+        """The norm that gradients are held to; infinite where they are not."""
+        return self.gradient_clip or float("inf")
 
     @property
     def averages(self) -> tuple[float, ...]:
@@ -107,3 +125,7 @@ class TrainSettings:
         up = min(1.0, (step + 1) / max(1, self.warmup_steps))
         down = min(1.0, (self.steps - step) / self.decay_steps) if self.decay_steps else 1.0
         return self.learning_rate * up * down
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

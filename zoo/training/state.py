@@ -29,6 +29,10 @@ from zoo.training.distributed import like, whole
 if TYPE_CHECKING:
     from zoo.training.loop import Loop
 
+# Settings that a sitting may change without the weights being any others: how long, how fast, how often.
+OF_ONE_SITTING = ("steps", "seconds", "compile", "channels_last", "checkpointing", "save_every", "validate_every",
+                  "sheet_every", "keep", "parallel", "patience")  # fmt: skip
+
 
 def averages_of(averages: Sequence[Average]) -> dict[str, dict[str, Tensor]]:
     """Each average's tensors under its file's name."""
@@ -107,6 +111,7 @@ def resume(loop: Loop) -> list[str]:
     remember = getattr(loop.objective, "load_state", None)
     if remember is not None:
         remember(tensors["objective"])
+    skipped = [*skipped, *_changed(state["settings"], asdict(loop.settings))]
     loop.step, loop.seconds, loop.skipped = step, float(state["seconds"]), int(state.get("skipped", 0))
     if loop.fitting is not None and "fitting" in state:
         loop.fitting.load_state(state["fitting"])
@@ -116,6 +121,17 @@ def resume(loop: Loop) -> list[str]:
     if state.get("scaler") and loop.scaler.is_enabled():
         loop.scaler.load_state_dict(state["scaler"])
     return skipped
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that decide the weights from here on and were others in the sitting before, in words."""
+    there = [name for name in now if name in before and name not in OF_ONE_SITTING]
+    plain = {name: (_plain(before[name]), _plain(now[name])) for name in there}
+    return [f"train.{name} is {new} from here on and was {old}" for name, (old, new) in plain.items() if old != new]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check(loop: Loop, path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
