@@ -119,7 +119,7 @@ def main() -> None:
             "pipeline": options.pipeline, "stage": 0, "requests": len(coloured), "steps": options.steps,
             "dominates": DOMINATES,
         },
-        values=found, weights=pipe.record["weights"], threads=torch.get_num_threads(),
+        values=found, weights={Path(name).stem: sha256 for name, sha256 in pipe.record["weights"].items()}, threads=torch.get_num_threads(),
     )  # fmt: skip
     path = record.RESULTS / f"{made['name']}.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
