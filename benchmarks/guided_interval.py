@@ -113,13 +113,14 @@ def main() -> None:
             sheet = grid(images, columns=2 * options.each)
             Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(options.sheet / f"{setting.replace(':', '-')}.png")
     assert pipe is not None
+    weights = {Path(name).stem: sha256 for name, sha256 in pipe.record["weights"].items()}
     made = record.make(
         f"guided-interval-{options.name or options.pipeline}",
         settings={
             "pipeline": options.pipeline, "stage": 0, "requests": len(coloured), "steps": options.steps,
             "dominates": DOMINATES,
         },
-        values=found, weights={Path(name).stem: sha256 for name, sha256 in pipe.record["weights"].items()}, threads=torch.get_num_threads(),
+        values=found, weights=weights, threads=torch.get_num_threads(),
     )  # fmt: skip
     path = record.RESULTS / f"{made['name']}.json"
     before = json.loads(path.read_text()) if path.is_file() else {}

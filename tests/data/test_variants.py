@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.colour_requests import requests
+from benchmarks.guided_interval import HELD_OUT, RESERVED
 from tests.data.test_colours import drawing, rgb
 from tests.data.test_image_folder import make
 from zoo.data.colours import COLOURS, dominant, name_of
 from zoo.data.image_folder import ImageFolder
-from zoo.data.reserved import normalised
+from zoo.data.reserved import ReservedNames, normalised
 from zoo.data.variants import Variants, held_out
 from zoo.errors import ConfigError
+from zoo.registry import registry
+from zoo.training.recipe import read_recipe
 
 NAMES = {
     "red apple": "red", "ball": "yellow", "blue heart": "blue", "man, red hair": "red", "left arrow": "green",
@@ -164,3 +169,13 @@ def test_variants_of_what_changes_at_random_are_refused(data):
 def test_captions_can_be_written_down(data):
     made = Variants(data, count=3, recolour=1.0, synonyms=True)
     assert json.loads(json.dumps(made.rows)) == made.rows
+
+
+def test_the_base_recipe_says_no_colour_request_and_no_reserved_name():
+    recipes = Path(__file__).resolve().parents[2] / "recipes/emoji"
+    listed = ReservedNames([str(recipes / "colour-requests.sha256")])
+    made = [f"{r['colour']} {r['thing']}" for r in requests()]
+    assert listed.hashes == {hashlib.sha256(normalised(name).encode()).hexdigest() for name in made}
+    block = read_recipe(recipes / "base-32-next.yaml", registry()).raw["variants"]
+    assert {Path(p).name for p in block["reserved"]} == {"reserved-names.sha256", "colour-requests.sha256"}
+    assert (str(recipes / "reserved-names.sha256"), block["hold_out"]) == (RESERVED, HELD_OUT)
