@@ -172,7 +172,7 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_what_a_link_names_is_left(k
 def test_a_lock_names_its_holder_while_it_is_held(tmp_path):
     with locked(tmp_path, mend="wait"):
         assert f"process {os.getpid()} on " in (tmp_path / LOCK).read_text()
-        with pytest.raises(UsageError, match=f"in use by process {os.getpid()} .*; wait$"):
-            with locked(tmp_path, mend="wait"):
-                pass
+        said = f"in use by process {os.getpid()} .*; wait$"
+        with pytest.raises(UsageError, match=said), locked(tmp_path, mend="wait"):
+            pass
     assert (tmp_path / LOCK).read_text() == ""
