@@ -14,6 +14,7 @@ from benchmarks.on_gpu.joined import earlier, gather, join
 from benchmarks.on_gpu.table import failed, table
 from zoo.errors import ZooError
 
+WORK = (*SHARES, "inductor", "triton", "compile.json")  # what phases leave under --out until they are joined
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
@@ -41,9 +42,20 @@ def main() -> int:
         parser.error(f"--minutes is {asked.minutes:g}; give minutes above 0 and under a day")
     if asked.data is not None and not Path(asked.data).exists():
         parser.error(f"--data: '{asked.data}' does not exist; give a folder or a zip with metadata.jsonl")
+    if asked.start is not None and not Path(asked.start).is_dir():
+        parser.error(f"--start: '{asked.start}' is no folder; give one with weights that an earlier call brought back")
+    work = asked.out / "work"
+    if (asked.out.exists() or asked.out.is_symlink()) and not asked.out.is_dir():
+        parser.error(f"--out: '{asked.out}' is no folder; give one, or a name for one")
+    other = next((path.name for path in sorted(work.glob("*")) if path.name not in WORK), None)
+    if other is not None:  # it is emptied, and may be anybody's where --out is the folder one works in
+        parser.error(f"--out: '{work}' holds '{other}', which is none of this command's; give another folder")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it still ends what it started
-    asked.out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(asked.out / "work", ignore_errors=True)  # of an earlier call
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: '{asked.out}' can't be made: {error.strerror or error}; give another folder")
+    shutil.rmtree(work, ignore_errors=True)  # of an earlier call
     conductor = Conductor(
         out=asked.out, device=asked.device, seconds=60.0 * asked.minutes, tiny=asked.tiny, data=asked.data,
         start=asked.start, after=earlier(asked.out, RESULTS), phases=[p for p in SHARES if p in phases],
@@ -52,7 +64,10 @@ def main() -> int:
     whole = join(found)
     left_out = gather(asked.out, whole, table(whole, found))
     print(table(whole, found, left_out))
-    shutil.rmtree(asked.out / "work", ignore_errors=not left_out)
+    if conductor.interrupted:
+        print(f"interrupted; what was measured is in '{asked.out}'", file=sys.stderr)
+        return 130
+    shutil.rmtree(work, ignore_errors=not left_out)
     reason = failed(whole, found)
     if reason is not None:
         print(f"failed: {reason}", file=sys.stderr)

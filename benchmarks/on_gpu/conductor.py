@@ -57,10 +57,14 @@ class Conductor:
     phases: Sequence[str] = tuple(SHARES)
     began: float = field(default_factory=time.monotonic)
     children: list[subprocess.Popen[str]] = field(default_factory=list)
+    interrupted: bool = False  # Ctrl-C, or ended from outside: the phases after it were not run
 
     def run(self) -> list[Phase]:
-        """Every phase, in order; whatever happens, nothing that it started is left running."""
-        found = []
+        """Every phase, in order; whatever happens, nothing that it started is left running.
+
+        Ctrl-C ends the phase that runs and keeps what it measured so far.
+        """
+        found: list[Phase] = []
         try:
             for place, name in enumerate(self.phases):
                 whole = self.seconds - RESERVE
@@ -69,6 +73,9 @@ class Conductor:
                 # What a phase was to have it gets the least of, also where those before it took too long.
                 promised = whole * SHARES[name] / sum(SHARES[other] for other in self.phases)
                 found.append(self._phase(name, max(mine, min(promised, LEAST))))
+        except KeyboardInterrupt:
+            self.interrupted, name = True, self.phases[len(found)]
+            found.append(Phase(name, reason="it was interrupted", record=newest(self.out / "work" / name)))
         finally:
             for child in self.children:
                 end(child)

@@ -215,3 +215,11 @@ def test_data_is_a_folder_or_a_regular_file(tmp_path):
     os.mkfifo(tmp_path / "d" / "metadata.jsonl")
     with pytest.raises(UsageError, match="no regular file"):
         FolderSource(str(tmp_path / "d"))
+
+
+@pytest.mark.parametrize(("line", "said"), [(b"{}\n", "lines that are no row"), (b"\n", "empty lines")])
+def test_a_small_zip_of_millions_of_lines_is_refused_soon(line, said, tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.jsonl", line * 200_000)
+    with pytest.raises(UsageError, match=said):
+        FolderSource(str(tmp_path / "data.zip"))

@@ -1,7 +1,9 @@
 """What a side of a comparison may be, and the sentences for what it may not."""
 
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,3 +122,10 @@ def test_fewer_pictures_are_a_fixed_choice_of_all_and_not_the_first():
             return pictures.float().mean(dim=(2, 3))
 
     np.testing.assert_array_equal(extract(some.pictures, Means()).array()[:, 0], shown)
+
+
+def test_a_pipe_and_a_device_are_refused_and_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/full")):
+        with pytest.raises(UsageError, match="there is no folder or zip"):
+            open_source(place)

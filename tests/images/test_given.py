@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from zoo.errors import UsageError
 from zoo.images.decode import check_chunks, open_picture
@@ -133,13 +133,66 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpa
         b'<svg xmlns="http://www.w3.org/2000/svg"/>', 3, None, object(), {"a": 1}, np.zeros((3, 64, 64), np.uint8),
         np.zeros((2, 2, 5), np.uint8), np.zeros((0, 4), np.uint8), np.zeros((4, 4), np.int64), io.StringIO("x"),
         torch.full((3, 64, 64), 7.0), torch.full((64, 64), float("nan")), torch.zeros(2, 1, 64, 64),
-        "a\0b.png", "x" * 300, "~/nothing.png", "/dev/null", ".",
+        "a\0b.png", "x" * 300, "~/nothing.png", "/dev/null", ".", Image.new("RGB", (0, 5)),
+        torch.zeros(3, 64, 64, dtype=torch.complex64), torch.zeros(3, 64, 64, device="meta"), torch.zeros(0, 3, 64, 64),
+        torch.zeros(3, 64, 64).to_sparse(), torch.full((3, 64, 64), 300, dtype=torch.uint16),
+        torch.full((64, 64), 300, dtype=torch.uint16),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_by_a_typed_sentence(read, given):
     words = {"count": 1} if read is read_image else {}
     with pytest.raises(UsageError, match=r"\w"):
         read(given, size=SIZE, **words)
+
+
+class Socket:
+    """Gives a few bytes a read, as connections do, and ends as `end` says."""
+
+    def __init__(self, data: bytes, end: Exception | None = None) -> None:
+        self.file, self.end = io.BytesIO(data), end
+
+    def read(self, most: int) -> bytes:
+        data = self.file.read(min(most, 50))
+        if not data and self.end is not None:
+            raise self.end
+        return data
+
+
+def test_a_file_that_gives_few_bytes_a_read_is_read_whole():
+    assert read(Socket(saved(base()))) == RIGHT
+
+
+def closed() -> io.BytesIO:
+    file = io.BytesIO(saved(base()))
+    file.close()
+    return file
+
+
+def closed_image() -> Image.Image:
+    image = Image.open(io.BytesIO(saved(base())))
+    image.close()
+    return image
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize(
+    "given",
+    [
+        closed, closed_image, lambda: Socket(saved(base()), RuntimeError("the connection is gone")),
+        lambda: Image.open(io.BytesIO(saved(base(), "JPEG")[:-30])),
+    ],
+)  # fmt: skip
+def test_what_fails_while_it_is_read_is_refused_by_a_typed_sentence(read, given):
+    words = {"count": 1} if read is read_image else {}
+    with pytest.raises(UsageError, match="can't be read: "):
+        read(given(), size=SIZE, **words)
+
+
+def test_no_sentence_holds_an_address_in_memory():
+    with pytest.raises(UsageError) as caught:
+        read(b"nothing that any decoder knows")
+    assert "0x" not in str(caught.value)
+    assert "PNG" in str(caught.value)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
@@ -171,6 +224,14 @@ def rgba(colour: int, left: int, right: int) -> Image.Image:
     return Image.fromarray(a)
 
 
+def lab(values: np.ndarray) -> Image.Image:
+    to = ImageCms.createProfile("LAB")
+    grey = Image.fromarray(values).convert("RGB")
+    found = ImageCms.profileToProfile(grey, ImageCms.createProfile("sRGB"), to, outputMode="LAB")
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
     "mask",
     [
@@ -178,6 +239,8 @@ def rgba(colour: int, left: int, right: int) -> Image.Image:
         Image.fromarray(half(1)), rgba(255, 0, 255), torch.from_numpy(half()), torch.from_numpy(half()) > 0,
         torch.from_numpy(half())[None] / 255, torch.from_numpy(half(1)),
         Image.fromarray(np.repeat(half(), 2, axis=1)), Image.fromarray(half().astype(np.uint16) * 257),
+        rgba(255, 0, 255).convert("LA").convert("La"), rgba(255, 0, 255).convert("RGBa"),
+        lab(half()), (torch.from_numpy(half()) / 255).to(torch.float8_e4m3fn),
     ],
 )  # fmt: skip
 def test_masks_of_every_kind_have_their_white_half(mask):

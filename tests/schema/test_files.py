@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation
 from zoo.schema import files
-from zoo.schema.files import atomic, sha256_of, write_atomically, write_text
+from zoo.schema.files import LOCK, atomic, locked, sha256_of, write_atomically, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -156,3 +156,23 @@ def test_what_a_killed_writer_left_is_taken_away_and_a_living_ones_is_not(tmp_pa
 def test_the_hash_is_of_the_bytes(tmp_path):
     write_atomically(tmp_path / "a", b"abc")
     assert sha256_of(tmp_path / "a").startswith("ba7816bf")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_lock_that_is_no_plain_file_is_refused_and_what_a_link_names_is_left(kind, tmp_path):
+    precious, lock = tmp_path / "precious", tmp_path / "run" / LOCK
+    precious.write_text("kept")
+    lock.parent.mkdir()
+    {"link": lambda: lock.symlink_to(precious), "pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir}[kind]()
+    with pytest.raises(UsageError, match="no plain file"), locked(lock.parent, mend="wait"):
+        pass
+    assert precious.read_text() == "kept"
+
+
+def test_a_lock_names_its_holder_while_it_is_held(tmp_path):
+    with locked(tmp_path, mend="wait"):
+        assert f"process {os.getpid()} on " in (tmp_path / LOCK).read_text()
+        said = f"in use by process {os.getpid()} .*; wait$"
+        with pytest.raises(UsageError, match=said), locked(tmp_path, mend="wait"):
+            pass
+    assert (tmp_path / LOCK).read_text() == ""

@@ -308,6 +308,27 @@ def test_numbers_of_a_recipe_are_checked_when_it_is_read(setting, said, shop, tm
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("card=5", "card is 5"), ("summary=[1]", "summary is [1]"), ("objective.min_snr=-5", "min_snr is -5"),
+        ("objective.min_snr=0", "min_snr is 0"), ("objective.p2_k=-1", "p2_k is -1"),
+        ("objective.vlb_weight=-1", "vlb_weight is -1"), ("data.count=1000000000000", "count is 1000000000000"),
+    ],
+)  # fmt: skip
+def test_what_a_run_would_end_in_or_climb_by_is_refused_before_it(setting, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sines = Path(__file__).parents[2] / "recipes/signals/sines-64.yaml"
+    assert run(["train", str(sines), "--set", setting, "--set", "train.steps=1", "--run", "here"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_betas_may_be_whole_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sines = Path(__file__).parents[2] / "recipes/signals/sines-64.yaml"
+    assert run(["train", str(sines), "--set", "train.betas=[0, 0.9]", "--set", "train.steps=1", "--run", "here"]) == 0
+
+
 @pytest.mark.parametrize("off", ["0", "null"])
 def test_a_clip_of_nothing_clips_nothing(off, shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -22,6 +22,7 @@ from zoo.images.decode import LARGEST_FILE, read_file, read_member
 
 METADATA = "metadata.jsonl"
 LONGEST_LINE = 2**20  # bytes of a row's line: as JSON it is parsed into some fifty times as much memory
+MOST_BROKEN, MOST_EMPTY = 10_000, 100_000  # lines that are no row: 25 kB of a zip unfold to millions of them
 # What reading a damaged zip raises, besides OSError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
@@ -88,6 +89,10 @@ class FolderSource:
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
         for number, row in self._lines():
+            if len(self.broken) >= MOST_BROKEN:
+                raise UsageError(
+                    f"{METADATA} of '{path}' has over {MOST_BROKEN} lines that are no row; is it the file?"
+                )
             if isinstance(row, Skipped):
                 self.broken.append(row)
             elif not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("file_name", "text")):
@@ -105,6 +110,7 @@ class FolderSource:
 
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
+        empty = 0
         with self._open_metadata() as file:
             for number, line in enumerate(lines_of(file, f"{METADATA} of '{self.root}'"), 1):
                 where = f"{METADATA} line {number} of '{self.root}'"
@@ -113,6 +119,11 @@ class FolderSource:
                     yield number, Skipped(f"line {number}", "too long", sentence)
                     continue
                 if not line.strip():
+                    empty += 1
+                    if empty > MOST_EMPTY:
+                        raise UsageError(
+                            f"{METADATA} of '{self.root}' has over {MOST_EMPTY} empty lines; take them out"
+                        )
                     continue
                 try:
                     yield number, json.loads(line.decode("utf-8"))

@@ -17,6 +17,8 @@ from zoo.data.dataset import Row
 from zoo.data.draws import stream
 from zoo.errors import ConfigError
 
+MOST_VALUES = 2**30  # of all rows: 4 GiB
+
 
 class Sines:
     """Sine waves of random frequency, phase and amplitude, made up as they are needed: arrays of one channel.
@@ -36,8 +38,11 @@ class Sines:
         self.size = (size,) if isinstance(size, int) else tuple(size)
         if not 1 <= len(self.size) <= 3 or any(length < 2 for length in self.size):
             raise ConfigError(f"size is {size}; give samples along one to three axes, each 2 or more")
-        if count < 1:
-            raise ConfigError(f"count is {count}; give 1 or more")
+        if count < 1 or count * math.prod(self.size) > MOST_VALUES:
+            raise ConfigError(
+                f"count is {count}; give 1 or more, and at most {MOST_VALUES // math.prod(self.size)} of this size: "
+                "all are made at once"
+            )
         if not 0.0 < low <= high or high > min(self.size) / 2:
             raise ConfigError(
                 f"low and high are {low:g} and {high:g}; give cycles above 0, at most {min(self.size) // 2} for so few "

@@ -167,6 +167,8 @@ def _rows(path: str, split: str | None) -> tuple[list[Mapping[str, Any]] | None,
 def _has_metadata(path: str) -> bool:
     if Path(path).is_dir():
         return (Path(path) / METADATA).is_file()
+    if not Path(path).is_file():  # a pipe would be waited for, a device read without end
+        return False
     import zipfile
 
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zoo.errors import UsageError
 
@@ -40,8 +40,11 @@ def read_file(path: str | Path, *, what: str = "file", limit: int = LARGEST_FILE
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(f"the {what} '{path}' is no regular file; give the path of one")
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:  # a bad block, a share that is gone
+        raise UsageError(f"the {what} '{path}' can't be read: {error.strerror or error}; give another") from error
     if len(data) > limit:
         raise UsageError(f"the {what} '{path}' has more bytes than are read, at most {limit}; make it smaller")
     return data
@@ -85,6 +88,8 @@ def open_picture(
         raise
     except Image.DecompressionBombError as error:
         raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller") from error
+    except UnidentifiedImageError as error:  # its own sentence holds an address in memory
+        raise UsageError(f"{said} is not a picture of any format that is read: {', '.join(FORMATS)}") from error
     except Exception as error:  # a decoder given hostile bytes may raise anything
         raise UsageError(f"{said} is not a picture: {error}; give one of {', '.join(FORMATS)}") from error
     return picture if deep == "keep" else eight_bits(picture, said)
@@ -144,6 +149,7 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
 def on_white(picture: Image.Image) -> Image.Image:
     """RGB, transparent parts on white."""
     if picture.mode in TRANSPARENT or "transparency" in picture.info:
+        picture = picture.convert("LA") if picture.mode == "La" else picture  # which Pillow turns into nothing else
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     try:

@@ -49,18 +49,19 @@ def read_image(image: Any, *, size: tuple[int, int], count: int, each: int = 1) 
 
 
 def _from_tensor(image: Tensor, size: tuple[int, int], count: int) -> Tensor:
-    batch = image.detach() if image.ndim == 4 else image.detach()[None]
+    image = _plain(image, "image")
+    batch = image if image.ndim == 4 else image[None]
     if batch.shape[1:] != (3, *size):
         raise UsageError(
             f"the image tensor has shape {tuple(image.shape)}; give (3, {size[0]}, {size[1]}) "
             f"or ({count}, 3, {size[0]}, {size[1]}), values in [0, 1]"
         )
     if batch.dtype == torch.uint8:
-        return batch.float().cpu() / 127.5 - 1.0
+        return batch.float() / 127.5 - 1.0
     low, high = float(batch.min()), float(batch.max())
     if not (low >= 0.0 and high <= 1.0):  # the way round also refuses NaN
         raise UsageError(f"the image tensor has values from {low:.3g} to {high:.3g}; give values in [0, 1], or uint8")
-    return batch.float().cpu() * 2 - 1
+    return batch * 2 - 1
 
 
 def read_mask(mask: Any, *, size: tuple[int, int]) -> Tensor:
@@ -77,10 +78,11 @@ def read_mask(mask: Any, *, size: tuple[int, int]) -> Tensor:
 
 
 def _mask_tensor(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    mask = _plain(mask, "mask")
     flat = mask.reshape(mask.shape[-2:]) if mask.ndim >= 2 and mask.numel() == mask.shape[-1] * mask.shape[-2] else mask
     if tuple(flat.shape) != size:
         raise UsageError(f"the mask tensor has shape {tuple(mask.shape)}; give ({size[0]}, {size[1]})")
-    values = flat.detach().float().cpu()
+    values = flat.float()
     low, high = float(values.min()), float(values.max())
     # Whole numbers go up to 255 where they are 8-bit, and up to 1 where they say yes and no.
     top = 255.0 if mask.dtype == torch.uint8 and high > 1.0 else 1.0
@@ -92,6 +94,9 @@ def _mask_tensor(mask: Tensor, size: tuple[int, int]) -> Tensor:
 def _whiteness(picture: Image.Image) -> np.ndarray:
     """(H, W) bool: luminance times alpha above one half."""
     alpha = None
+    # Alpha that was multiplied in already is taken out again; Pillow turns LAB and La into one mode only.
+    apart = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode)
+    picture = picture.convert(apart) if apart else on_white(picture) if picture.mode == "LAB" else picture
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         alpha = np.asarray(picture.getchannel("A"), dtype=np.float32) / 255.0
@@ -120,7 +125,7 @@ def latent_mask(mask: Tensor, factor: int) -> Tensor:
 def _opened(source: Any, what: str) -> Image.Image:
     """Any one thing of `KINDS` as an image, upright, of 8 bits a channel."""
     if isinstance(source, Image.Image):
-        return eight_bits(ImageOps.exif_transpose(source), f"the {what}")
+        return _from_pil(source, what)
     if isinstance(source, np.ndarray):
         return _from_array(source, what)
     if isinstance(source, (str, Path)):
@@ -128,14 +133,49 @@ def _opened(source: Any, what: str) -> Image.Image:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return open_picture(bytes(source), name=f"the {what}'s bytes")
     if callable(getattr(source, "read", None)):
-        data = source.read(LARGEST_FILE + 1)
         name = str(getattr(source, "name", f"the {what}'s file"))
-        if not isinstance(data, bytes):
-            raise UsageError(f"{name} was opened as text; open it with 'rb'")
+        data = _all_of(source, name)
         if len(data) > LARGEST_FILE:
             raise UsageError(f"{name} has more bytes than are read, at most {LARGEST_FILE}; make it smaller")
         return open_picture(data, name=name)
     raise UsageError(f"the {what} is {type(source).__name__}; give {KINDS}, or a tensor")
+
+
+def _from_pil(source: Image.Image, what: str) -> Image.Image:
+    """An image of the caller's, which may be decoded only now."""
+    if 0 in source.size:
+        raise UsageError(f"the {what} has {source.width} x {source.height} pixels; give one with some")
+    try:
+        source.load()
+        upright = ImageOps.exif_transpose(source)
+    except Exception as error:  # its file is cut short, or closed
+        raise UsageError(f"the {what} can't be read: {error}; open it again, or give its path") from error
+    return eight_bits(upright, f"the {what}")
+
+
+def _all_of(source: Any, name: str) -> bytes:
+    """The bytes of an open file from where it stands, some over `LARGEST_FILE` at most; a read may give fewer."""
+    data = bytearray()
+    while len(data) <= LARGEST_FILE:
+        try:
+            part = source.read(LARGEST_FILE + 1 - len(data))
+        except Exception as error:  # closed, open for writing, or a connection that is gone
+            raise UsageError(f"{name} can't be read: {error}; open it with 'rb'") from error
+        if not isinstance(part, (bytes, bytearray)):
+            raise UsageError(f"{name} gives {type(part).__name__} and not bytes; open it with 'rb'")
+        if not part:
+            break
+        data += part
+    return bytes(data)
+
+
+def _plain(tensor: Tensor, what: str) -> Tensor:
+    """The values of a tensor on the CPU, 8 bits as they are, others float32; UsageError for one of no plain numbers."""
+    known = tensor.dtype == torch.bool or not (tensor.is_complex() or tensor.is_quantized)
+    if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided or not known or tensor.numel() == 0:
+        raise UsageError(f"the {what} tensor holds no plain numbers; give a dense one of values in [0, 1], or uint8")
+    values = tensor.detach().cpu()
+    return values if values.dtype == torch.uint8 else values.float()
 
 
 def _from_array(values: np.ndarray, what: str) -> Image.Image:

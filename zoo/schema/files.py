@@ -7,10 +7,12 @@ file or a new one, and of several writers the last wins. What a killed writer le
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +96,7 @@ def locked(folder: Path, *, mend: str) -> Iterator[None]:
     Args:
         mend: what to do where another holds it, for the sentence.
     """
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+    with os.fdopen(_open_lock(folder / LOCK), "r+", encoding="utf-8") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,6 +113,22 @@ def locked(folder: Path, *, mend: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _open_lock(path: Path) -> int:
+    """The lock's descriptor; UsageError where a link or anything but a plain file has its name."""
+    try:
+        # What a link names lies outside the folder, and a pipe would be waited for.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UsageError(f"'{path}' is no plain file and can't lock the folder; take it away") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"'{path}' is no plain file and can't lock the folder; take it away")
+    return descriptor
 
 
 def _tidy(folder: Path) -> None:

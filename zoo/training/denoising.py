@@ -129,7 +129,9 @@ class Denoising:
         self.shape = tuple(self.latents.shape[1:])
 
     def _check(self, network: Denoiser, loss: str, weighted: str, dropout: float) -> None:
-        weighting.check(weighted)
+        weighting.check(weighted, min_snr=self.min_snr, p2_k=self.p2_k)
+        if not self.vlb_weight >= 0.0:
+            raise ConfigError(f"objective.vlb_weight is {self.vlb_weight}; give a number from 0 up")
         if loss not in LOSSES:
             raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}")
         if not 0.0 <= dropout <= 1.0:

@@ -113,6 +113,10 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
         if kind in raw:
             checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
     _check_start(raw, where)
+    if not isinstance(raw.get("card") or {}, Mapping):
+        raise ConfigError(f"{where}: card is {raw['card']!r}; give a block, what the weights' card says besides")
+    if not isinstance(raw.get("summary", ""), str):
+        raise ConfigError(f"{where}: summary is {raw['summary']!r}; give a sentence")
     if not isinstance(raw["train"], Mapping):
         raise ConfigError(f"{where}: train is {raw['train']!r}; give a block with steps and batch_size")
     settings = read_signature(SETTINGS)

@@ -52,7 +52,8 @@ def settings_of(recipe: Recipe) -> TrainSettings:
     block = dict(recipe.raw["train"])
     for name in ("betas", "average"):
         if isinstance(block.get(name), list):
-            block[name] = tuple(block[name])
+            # torch's optimizers want both betas of one kind.
+            block[name] = tuple(float(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in block[name])
     return TrainSettings(**block)
 
 

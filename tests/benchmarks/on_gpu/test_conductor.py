@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.on_gpu import __main__ as on_gpu
 from benchmarks.on_gpu import conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
@@ -89,10 +90,48 @@ def test_nothing_that_was_started_is_left_when_it_is_interrupted(tmp_path, monke
             raise KeyboardInterrupt
 
     monkeypatch.setattr(conductor.time, "sleep", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        made.run()
+    (phase,) = made.run()
+    assert made.interrupted
+    assert phase.reason == "it was interrupted"
     assert made.children
     assert all(child.poll() is not None for child in made.children)
+
+
+def test_what_was_measured_before_an_interruption_is_kept(tmp_path, monkeypatch, capfd):
+    made, newest = played(tmp_path, ("measure", "hang")), conductor.newest
+
+    def interrupted(folder):
+        found = newest(folder)
+        if found is not None and found["rows"] and not made.interrupted:
+            monkeypatch.setattr(conductor, "newest", newest)
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(conductor, "newest", interrupted)
+    whole = joined.join(made.run())
+    assert [row["status"] for row in whole["rows"]] == ["measured"]
+    assert (whole["run"]["complete"], whole["run"]["doing"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "a-file"], "--out: 'a-file' is no folder"), (["--out", "a-file/x"], "'a-file/x' can't be made"),
+        (["--out", "."], "'work' holds 'thesis', which is none of this command's"),
+        (["--out", "x", "--start", "a-file"], "--start: 'a-file' is no folder"),
+        (["--out", "x", "--start", "nowhere"], "--start: 'nowhere' is no folder"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_before_anything_runs(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").touch()
+    Path("work", "thesis").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["on_gpu", "--device", "cpu", "--tiny", *words])
+    with pytest.raises(SystemExit) as ended:
+        on_gpu.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert Path("work", "thesis").is_dir()
 
 
 def test_time_is_shared_by_weight_and_what_is_left_over_goes_on(tmp_path, monkeypatch):
