@@ -67,7 +67,7 @@ def concepts_of_icons(icons: Sequence[str], rows: Sequence[Mapping[str, Any]]) -
 def drawings(packages: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, list[str]]:
     """uint8 (N, 3, 128, 128) on white, and the concept of each; the tarball is fetched by npm if it isn't there."""
     try:
-        import resvg_py  # noqa: F401
+        import resvg_py  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SystemExit("error: drawing needs resvg-py: pip install resvg-py==0.5.0") from None
     icons = prepare().Svgs(prepare().fetched(PACKAGE, VERSION, packages))
