@@ -111,6 +111,17 @@ def test_a_resumed_run_goes_on_with_what_was_decided_and_the_rest_of_the_time(tm
     assert later.now - 100.0 <= 71.0  # thirty seconds were used before
 
 
+def test_a_finished_run_that_is_given_more_time_uses_it(tmp_path):
+    first, _ = run(tmp_path, Clock())
+    wanted, later = replace(first.fitting.recipe, seconds=200.0), Clock()
+    resumed = Loop(Line(), wanted, tmp_path, identity="line", clock=later)
+    resumed.resume()
+    assert resumed.step == first.step
+    later.move(resumed).run()
+    assert 185 <= resumed.step <= 200
+    assert resumed.settings.rate(resumed.step - 1) < 0.05 * resumed.settings.learning_rate
+
+
 def test_the_same_clock_gives_the_same_weights(tmp_path):
     runs = [run(tmp_path / str(i), Clock())[0] for i in range(2)]
     assert equal(*map(weights_of, runs))

@@ -76,9 +76,12 @@ class Fitting:
 
     def state(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
-        return {"decided": self.decided, "ending": self.ending}
+        return {"decided": self.decided, "ending": self.ending, "seconds": self.recipe.seconds}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`; the time is this run's, so that it can be given more."""
         self.decided = None if state["decided"] is None else {k: int(v) for k, v in state["decided"].items()}
+        # Given more, it doesn't end where less would have; it finds out anew how many steps that is.
+        if self.decided is not None and self.recipe.seconds > state.get("seconds", self.recipe.seconds):
+            self.decided |= {"steps": ENDLESS, "decay_steps": 0}
         self.ending = float(state["ending"])
