@@ -290,3 +290,14 @@ def test_samples_may_have_seeds_of_their_own_and_are_what_each_draws_alone(pipe)
         pipe(["cat", "dog"], n=2, seed=[1, 2, 3])
     with pytest.raises(UsageError, match="out of range"):
         pipe(["cat", "dog"], seed=[1, -2])
+
+
+@pytest.mark.parametrize("mask", [(200, 100), (64, 65), (10, 30)])
+def test_a_mask_of_another_shape_than_its_image_is_refused(mask, pipe):
+    image = Image.new("RGB", (100, 100), "red")
+    white = Image.new("L", mask, 255)
+    if mask == (64, 65):  # a pixel's rounding
+        assert len(pipe("cat", image=image, mask=white)) == 1
+        return
+    with pytest.raises(UsageError, match=f"the mask is {mask[0]}x{mask[1]} and the image 100x100, another shape"):
+        pipe("cat", image=image, mask=white)

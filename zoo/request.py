@@ -20,7 +20,7 @@ from torch import Tensor
 from zoo.errors import UsageError
 from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
-from zoo.images.given import read_image, read_mask
+from zoo.images.given import check_frames, opened, read_image, read_mask
 from zoo.noise import AddressedNoise, FixedNoise, SeededSamples
 from zoo.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.types import Conditioner, NoiseSource
@@ -88,6 +88,11 @@ def read_request(
                 f"{given[0]}x{given[1]} can't be divided by that; use multiples of {shrinks}"
             )
         given = given[0] // shrinks, given[1] // shrinks
+    if image is not None and mask is not None and not isinstance(image, (Tensor, list, tuple)):
+        image = opened(image, "image")
+        if not isinstance(mask, (Tensor, list, tuple)):
+            mask = opened(mask, "mask")
+            check_frames(image, mask)
     return Request(
         prompts=[p for p in asked for _ in range(n)], negative=[p for p in unwanted for _ in range(n)],
         labels=[c for c in classes for _ in range(n)], samples=list(range(count)),

@@ -38,7 +38,7 @@ def read_image(image: Any, *, size: tuple[int, int], count: int, each: int = 1) 
             raise UsageError("the list of images is empty; give one image, or one a prompt")
         found = torch.cat([read_image(one, size=size, count=1) for one in image])
     else:
-        picture = on_white(_opened(image, "image"))
+        picture = on_white(opened(image, "image"))
         array = np.asarray(_fit(picture, size), dtype=np.float32).transpose(2, 0, 1)
         found = torch.from_numpy(array / 127.5 - 1.0)[None]
     if len(found) in (1, count):
@@ -71,7 +71,7 @@ def read_mask(mask: Any, *, size: tuple[int, int]) -> Tensor:
     elif isinstance(mask, (list, tuple)):
         raise UsageError(f"the mask is a list of {len(mask)}; give one mask for all images of a call")
     else:
-        found = _shrunk(_whiteness(_opened(mask, "mask")), size)
+        found = _shrunk(_whiteness(opened(mask, "mask")), size)
     if not bool(found.any()):
         raise UsageError("the mask is black all over: nothing would be drawn; make the part to redraw white")
     return found[None, None]
@@ -122,7 +122,7 @@ def latent_mask(mask: Tensor, factor: int) -> Tensor:
     return F.max_pool2d(mask, factor)
 
 
-def _opened(source: Any, what: str) -> Image.Image:
+def opened(source: Any, what: str) -> Image.Image:
     """Any one thing of `KINDS` as an image, upright, of 8 bits a channel."""
     if isinstance(source, Image.Image):
         return _from_pil(source, what)
@@ -176,6 +176,16 @@ def _plain(tensor: Tensor, what: str) -> Tensor:
         raise UsageError(f"the {what} tensor holds no plain numbers; give a dense one of values in [0, 1], or uint8")
     values = tensor.detach().cpu()
     return values if values.dtype == torch.uint8 else values.float()
+
+
+def check_frames(image: Image.Image, mask: Image.Image) -> None:
+    """UsageError for a mask of another shape than its image: each is cropped around its own centre."""
+    apart = abs(image.width * mask.height - mask.width * image.height)
+    if apart > max(image.width, image.height, mask.width, mask.height):  # more than a pixel's rounding
+        raise UsageError(
+            f"the mask is {mask.width}x{mask.height} and the image {image.width}x{image.height}, another shape, so its "
+            "white would lie elsewhere; give a mask of the image's shape"
+        )
 
 
 def _from_array(values: np.ndarray, what: str) -> Image.Image:
