@@ -31,6 +31,7 @@ STAGE_KEYS = (
 )  # fmt: skip
 TAKES = ("noise", "latent", "image")
 FEEDS = ("image", "latent", "low_res", "embedding", "array")
+LARGEST_SIDE = 2**14  # pixels
 SUFFIXES = (".yaml", ".yml", ".json")
 # A digit in front would be read as a stage's index in `stages.0.sampler.steps`.
 _STAGE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -223,9 +224,9 @@ def _text(value: Any, where: str) -> str:
 
 
 def _check_size(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
         lengths = " (lengths of axes go with feeds: array)" if isinstance(value, list) else ""
-        raise ConfigError(f"{where} is {show(value)}; write pixels a side, a whole number from 1 up" + lengths)
+        raise ConfigError(f"{where} is {show(value)}; write pixels a side, from 1 to {LARGEST_SIDE}" + lengths)
     return value
 
 
