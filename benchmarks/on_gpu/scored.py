@@ -14,6 +14,7 @@ from torch import Tensor
 
 import zoo
 from benchmarks.on_gpu.courses import Course
+from zoo.benchmark import record
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
 from zoo.data.draws import stream
@@ -40,11 +41,8 @@ class Scorer:
 
     def config(self, course: Course, made: Mapping[str, Path | str]) -> dict[str, Any]:
         """The course's pipeline with `made` weights in the place of those that ship, of one stage where it has more."""
-        config = (
-            copy.deepcopy(dict(resolve(course.pipeline, None, {})))
-            if isinstance(course.pipeline, str)
-            else (copy.deepcopy(dict(course.pipeline)))
-        )
+        given = course.pipeline
+        config = copy.deepcopy(dict(resolve(given, None, {}) if isinstance(given, str) else given))
         for block in [stage["denoiser"] for stage in config["stages"]] + list(config["conditioners"].values()):
             if block.get("weights") in made:
                 block["weights"] = str(made[block["weights"]])
@@ -52,26 +50,19 @@ class Scorer:
 
     def __call__(self, config: Mapping[str, Any], *, seconds: float | None = None) -> tuple[dict[str, Any], Tensor]:
         """Quality as a record has it, and the first images, uint8 (n, 3, H, W)."""
-        pipe = (
-            zoo.build(config, device=self.device).stage(0)
-            if len(config["stages"]) > 1
-            else zoo.build(config, device=self.device)
-        )
+        pipe = zoo.build(config, device=self.device)
+        pipe = pipe.stage(0) if len(config["stages"]) > 1 else pipe
         prompts = any(hears(c) == "prompts" for c in pipe.conditioners.values())
         texts = [str(row["text"]) for row in self.rows]
         words: dict[str, Any] = {"prompts": texts} if prompts else {"n": SHOWN}
         drawn = pipe(**words, seed=SEED, batch_size=len(texts) if self.device.type == "cuda" else 8).tensor
         images = drawn.mul(255).round().to(torch.uint8).cpu()
-        quality = {
-            "values": {}, "reason": None, "seed": SEED, "labels": f"captions of the split '{SPLIT}'", "batch": None,
-            "same_as": None, "samples": [], "samples_seed": SEED,
-        }  # fmt: skip
         if not prompts:
-            return {
-                **quality,
-                "labels": "none",
-                "reason": "it takes no prompts, and the hit score judges those",
-            }, images
+            reason = "it takes no prompts, and the hit score judges those"
+            return record.quality(reason) | {"seed": SEED, "labels": "none", "samples_seed": SEED}, images
+        quality = record.quality(None) | {
+            "seed": SEED, "labels": f"captions of the split '{SPLIT}'", "samples_seed": SEED,
+        }  # fmt: skip
         evaluator = zoo.load(EVALUATOR, device=self.device)
         if self._judge is None:
             self._judge = Judge(evaluator, self.every)

@@ -48,13 +48,12 @@ class Skipped(Exception):
 
 def compare(run: Run, rows: list[Row]) -> None:
     """Every row's check, one after another; what the CPU drew is kept for the rows that share it."""
-    references: dict[str, Tensor] = vars(run).setdefault("references", {})
     for row in rows:
         run.tell(f"checking {row.asked.name}")
         began = perf_counter()
         status, reason, found = "measured", None, None
         try:
-            found = _check(run, row, references)
+            found = _check(run, row)
         except Skipped as skipped:
             status, reason = "unavailable", str(skipped)
         except Exception as error:
@@ -74,7 +73,7 @@ def disagreements(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in record["rows"] if (row.get("check") or {}).get("agrees") is False]
 
 
-def _check(run: Run, row: Row, references: dict[str, Tensor]) -> Found:
+def _check(run: Run, row: Row) -> Found:
     check = row.asked.check
     if check == "features":
         return _features(row)
@@ -82,22 +81,22 @@ def _check(run: Run, row: Row, references: dict[str, Tensor]) -> Found:
         return _training(row)
     if check == "memory":
         return _memory(run, row)
-    return _images(run, row, references)
+    return _images(run, row)
 
 
 # -- images
 
 
-def _images(run: Run, row: Row, references: dict[str, Tensor]) -> Found:
+def _images(run: Run, row: Row) -> Found:
     graphs = isinstance(row.asked.fast, Mapping) and row.asked.fast.get("graphs")
     if graphs and not row.asked.device.startswith("cuda"):
         raise Skipped("CUDA graphs need a cuda device")
     key = json.dumps([row.config, row.asked.check, row.asked.batch, row.asked.size], sort_keys=True)
-    if key not in references:
+    if key not in run.references:
         assert row.config is not None
         pipe = _fresh(run, row)
-        references[key] = pipe(**_called(pipe, run, row), seed=run.suite.settings.seed).tensor
-    expected = references[key]
+        run.references[key] = pipe(**_called(pipe, run, row), seed=run.suite.settings.seed).tensor
+    expected: Tensor = run.references[key]
     built = Builder(run.suite.settings, counting=False).build(row)
     called = _called(built.pipe, run, row)
     with precise(True):

@@ -36,6 +36,7 @@ class Run:
     began: float = field(default_factory=perf_counter)
     before: float = 0.0  # seconds of the runs that this one resumes
     deadline: float | None = None  # of time.perf_counter, for the whole run
+    references: dict[str, Any] = field(default_factory=dict)  # what the CPU drew, for the checks that share it
 
     @property
     def late(self) -> bool:
