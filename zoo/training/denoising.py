@@ -150,6 +150,13 @@ class Denoising:
                 f"objective.loss '{loss}' learns the variance, which needs {2 * channels} channels; set "
                 f"network.out_channels to {2 * channels}"
             )
+        if loss != "simple":  # this is what the bound trains, and how the weights are read from now on
+            if network.variance == "learned":
+                raise ConfigError(
+                    f"objective.loss '{loss}' trains a variance in a range and the denoiser says variance 'learned'; "
+                    "say learned_range"
+                )
+            network.variance = "learned_range"
         # The discretised decoder is one of 8-bit pictures.
         bounded = isinstance(network.schedule, variational.DiscreteSchedule) and network.schedule.steps > 1
         if loss != "simple":

@@ -174,6 +174,8 @@ def write_weights(
     if raw["objective"]["name"] == "denoising":
         keys = ("schedule", "parameterization", "time_input", "time_rounding", "low_res")
         card["denoiser"] = {"time_input": "index", **{k: raw[k] for k in keys if k in raw}}
+        if loop.objective.network.variance is not None:
+            card["denoiser"]["variance"] = loop.objective.network.variance
     if raw["objective"]["name"] == "classifier":  # no denoiser, but it knows x_t of one schedule
         told = {"schedule": raw["schedule"], "time_input": raw.get("time_input", "index")}
         card["contract"] = {**card["contract"], **told}
