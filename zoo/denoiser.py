@@ -29,7 +29,7 @@ They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffu
 
 | name | the second half is | elsewhere |
 |---|---|---|
-| `learned_range` | from the small variance to beta, -1 to 1 (Nichol & Dhariwal 2021, eq. 15) | improved DDPM, ADM, DiT |
+| `learned_range` | from small variance to beta, -1 to 1 (Nichol & Dhariwal 2021, eq. 15) | improved DDPM, ADM, DiT |
 | `learned` | the log-variance itself | OpenAI's `ModelVarType.LEARNED`, diffusers' `learned` |
 """
 
