@@ -136,6 +136,13 @@ class Denoising:
             raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}")
         if not 0.0 <= dropout <= 1.0:
             raise ConfigError(f"objective.condition_dropout is {dropout}; give a share from 0 to 1")
+        multiple = getattr(network.network, "size_multiple", 1)
+        wrong = next((length for length in self.shape[1:] if length % multiple), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"the network takes sizes that are multiples of {multiple} and the data's are {wrong}; change "
+                "data.size, or have fewer levels in network.mult"
+            )
         channels = self.shape[0]
         given = getattr(network.network, "out_channels", None)
         self.learned = given == 2 * channels
