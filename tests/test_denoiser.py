@@ -120,9 +120,23 @@ def test_learned_range_is_split_off():
         def forward(self, x, time, **fields):
             return torch.cat([torch.zeros_like(x), torch.full_like(x, 0.25)], 1)
 
-    prediction, x, step = call(make(Halves()))
+    prediction, x, step = call(make(Halves(), variance="learned_range"))
     assert torch.allclose(prediction.x0, x / step.alpha)
     assert torch.equal(prediction.variance_logit, torch.full_like(x, 0.25))
+    assert prediction.log_variance is None
+    # Another convention with the same tensors: the second half is the log-variance.
+    prediction, x, _ = call(make(Halves(), variance="learned"))
+    assert torch.equal(prediction.log_variance, torch.full_like(x, 0.25))
+    assert prediction.variance_logit is None
+
+
+def test_how_a_learned_variance_is_read_is_never_guessed():
+    with pytest.raises(ConfigError, match=r"gave 4 channels for samples of 2.*say variance learned_range"):
+        call(make(Recorder(out_channels=4)))
+    with pytest.raises(ConfigError, match="so no variance, and its variance is said to be 'learned'"):
+        call(make(variance="learned"))
+    with pytest.raises(ConfigError, match="unknown variance 'range'; choose one of learned_range, learned"):
+        make(variance="range")
 
 
 def test_a_wrong_number_of_channels_is_named():

@@ -63,6 +63,7 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
         time_rounding=facts.get("time_rounding", "nearest"),
         low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,
         initial_scale=facts.get("initial_scale", "sigma_T"),
+        variance=facts.get("variance"),
     )
 
 

@@ -24,6 +24,13 @@ the `nearest` index, or an `interpolate`d one.
 | `unit` | sqrt(alpha_0^2 + sigma_0^2), x_t of data of unit variance: 1 on most | DDPM, ADM, DiT, latent diffusion |
 
 They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffusion's.
+
+`variance` says what a network that gives twice the samples' channels has in the second half, which no tensor shows:
+
+| name | the second half is | elsewhere |
+|---|---|---|
+| `learned_range` | from small variance to beta, -1 to 1 (Nichol & Dhariwal 2021, eq. 15) | improved DDPM, ADM, DiT |
+| `learned` | the log-variance itself | OpenAI's `ModelVarType.LEARNED`, diffusers' `learned` |
 """
 
 from __future__ import annotations
@@ -42,6 +49,7 @@ from zoo.types import Condition, LowRes, NoiseSchedule, Parameterization, Predic
 TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
 INITIAL_SCALES = ("sigma_T", "unit")
+VARIANCES = ("learned_range", "learned")
 
 
 class Denoiser(nn.Module):
@@ -57,6 +65,7 @@ class Denoiser(nn.Module):
         time_rounding: Literal["nearest", "interpolate"] = "nearest",
         low_res: LowRes | None = None,
         initial_scale: Literal["sigma_T", "unit"] = "sigma_T",
+        variance: Literal["learned_range", "learned"] | None = None,
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
@@ -65,6 +74,8 @@ class Denoiser(nn.Module):
             raise ConfigError(f"unknown time_rounding '{time_rounding}'; choose one of {', '.join(TIME_ROUNDINGS)}")
         if initial_scale not in INITIAL_SCALES:
             raise ConfigError(f"unknown initial_scale '{initial_scale}'; choose one of {', '.join(INITIAL_SCALES)}")
+        if variance is not None and variance not in VARIANCES:
+            raise ConfigError(f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out")
         if schedule.T is None and time_input in ("index", "index1000"):
             raise ConfigError(f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma")
         self.network = network
@@ -74,6 +85,7 @@ class Denoiser(nn.Module):
         self.time_rounding: Literal["nearest", "interpolate"] = time_rounding
         self.low_res = low_res
         self.initial_scale: Literal["sigma_T", "unit"] = initial_scale
+        self.variance: Literal["learned_range", "learned"] | None = variance
         self.step_cache: DeepFeatures | None = None
         self.engine: Engine | None = None  # of the fast path
 
@@ -83,7 +95,7 @@ class Denoiser(nn.Module):
         made = Denoiser(
             network=self.network, schedule=self.schedule, parameterization=self.parameterization,
             time_input=self.time_input_name, time_rounding=self.time_rounding, low_res=self.low_res,
-            initial_scale=self.initial_scale,
+            initial_scale=self.initial_scale, variance=self.variance,
         )  # fmt: skip
         made.step_cache = step_cache
         made.train(self.training)
@@ -184,16 +196,28 @@ class BoundDenoiser:
             )
 
         channels = x.shape[1]
-        logit = None
-        if output.shape[1] == 2 * channels:  # learned range (Nichol & Dhariwal 2021, eq. 15)
-            output, logit = output.split(channels, dim=1)
+        spread: dict[str, Tensor] = {}
+        if output.shape[1] == 2 * channels:
+            if denoiser.variance is None:
+                raise ConfigError(
+                    f"the network gave {output.shape[1]} channels for samples of {channels}, half of them a learned "
+                    "variance, and nothing says how it is to be read: say variance learned_range (improved DDPM, ADM, "
+                    "DiT) or learned (the log-variance itself) in its card's denoiser block"
+                )
+            output, second = output.split(channels, dim=1)
+            spread = {"variance_logit" if denoiser.variance == "learned_range" else "log_variance": second}
         elif output.shape[1] != channels:
             raise UsageError(
                 f"the network gave {output.shape[1]} channels for samples of {channels}; "
                 "it must give as many, or twice as many with a learned variance"
             )
+        elif denoiser.variance is not None:
+            raise ConfigError(
+                f"the network gave {channels} channels for samples of {channels}, so no variance, and its variance is "
+                f"said to be '{denoiser.variance}'; take variance out of its card's denoiser block"
+            )
         x0 = torch.mul(output, c_out)
-        return Prediction(x0=x0.add_(x, alpha=c_skip) if c_skip else x0, variance_logit=logit)
+        return Prediction(x0=x0.add_(x, alpha=c_skip) if c_skip else x0, **spread)
 
     def _evaluate(self, scaled: Tensor, step: Step, fields: dict[str, Any]) -> Tensor:
         """The network's output: as it is, or (fast, or with a step cache) from what was worked out before."""

@@ -69,6 +69,7 @@ class Prediction(NamedTuple):
     variance_logit: Tensor | None = None  # learned range, in [-1, 1] (Nichol & Dhariwal 2021, eq. 15)
     score: Tensor | None = None  # grad_x log p(y | x_t) of a classifier or a measurement
     x0_cond: Tensor | None = None  # the condition's own x0, where guidance has moved x0 away from it
+    log_variance: Tensor | None = None  # learned as such, of the step on the schedule's own points
 
 
 @dataclass(frozen=True, slots=True)

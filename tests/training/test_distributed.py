@@ -298,9 +298,9 @@ def test_the_command_runs_under_torchrun(recipe, tmp_path):
     assert [(s["world"], s["from_step"]) for s in facts["sittings"]] == [(2, 0), (1, 6)]
     first = json.loads((tmp_path / "one/run.json").read_text())
     assert first["first_weights"] == facts["first_weights"]
-    assert first["data"] == facts["data"] == hash_of_data(tmp_path / "data")
+    assert first["data"] == facts["data"] == hash_of_data(str(tmp_path / "data"))
     (tmp_path / "data" / "metadata.jsonl").write_text("")
-    assert hash_of_data(tmp_path / "data") != facts["data"]
+    assert hash_of_data(str(tmp_path / "data")) != facts["data"]
 
     for code, said in together(3, trained("three"), tmp_path / "log"):
         assert code == 1

@@ -48,6 +48,10 @@ class Sines:
                 f"low and high are {low:g} and {high:g}; give cycles above 0, at most {min(self.size) // 2} for so few "
                 "samples"
             )
+        if split not in (None, "train", "val"):
+            raise ConfigError(f"the split is '{split}'; waves have train and val")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"seed is {seed}; give a whole number from 0 to 2**64 - 1")
         if not 0.0 < amplitude <= 1.0:
             raise ConfigError(f"amplitude is {amplitude:g}; it is the least of any wave, above 0 and at most 1")
         self.low, self.high, self.amplitude, self.split, self.seed = low, high, amplitude, split, seed

@@ -136,6 +136,13 @@ class Denoising:
             raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}")
         if not 0.0 <= dropout <= 1.0:
             raise ConfigError(f"objective.condition_dropout is {dropout}; give a share from 0 to 1")
+        multiple = getattr(network.network, "size_multiple", 1)
+        wrong = next((length for length in self.shape[1:] if length % multiple), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"the network takes sizes that are multiples of {multiple} and the data's are {wrong}; change "
+                "data.size, or have fewer levels in network.mult"
+            )
         channels = self.shape[0]
         given = getattr(network.network, "out_channels", None)
         self.learned = given == 2 * channels
@@ -150,6 +157,13 @@ class Denoising:
                 f"objective.loss '{loss}' learns the variance, which needs {2 * channels} channels; set "
                 f"network.out_channels to {2 * channels}"
             )
+        if loss != "simple":  # this is what the bound trains, and how the weights are read from now on
+            if network.variance == "learned":
+                raise ConfigError(
+                    f"objective.loss '{loss}' trains a variance in a range and the denoiser says variance 'learned'; "
+                    "say learned_range"
+                )
+            network.variance = "learned_range"
         # The discretised decoder is one of 8-bit pictures.
         bounded = isinstance(network.schedule, variational.DiscreteSchedule) and network.schedule.steps > 1
         if loss != "simple":
