@@ -21,9 +21,9 @@ PACKAGE = Path(zoo.__file__).parent
 # Read first to last, each module needs only those before it (and what stands beside it in its own package). What a
 # module imports inside a function, it needs to do its work and not to be understood; only `FORBIDDEN` speaks of that.
 LAYERS = (
-    ("zoo", "zoo.errors", "zoo.schema"),
+    ("zoo", "zoo.errors", "zoo.schema", "zoo.threads", "zoo.progress"),
     ("zoo.config", "zoo.registry"),
-    ("zoo.record",),
+    ("zoo.record", "zoo.words"),
     ("zoo.comparison",),
     ("zoo.types",),
     ("zoo.device", "zoo.philox", "zoo.philox_kernel", "zoo.noise", "zoo.schedules", "zoo.parameterization"),
@@ -64,9 +64,9 @@ FORBIDDEN = (
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
 )
 TORCH_FREE = (
-    "zoo.schema",
-    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report", "zoo.cli",
-    "zoo.installation",
+    "zoo.schema", "zoo.threads", "zoo.progress",
+    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.words", "zoo.comparison", "zoo.report",
+    "zoo.cli", "zoo.installation",
     # What a check makes and plans with.
     "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.step_cache",
 )  # fmt: skip

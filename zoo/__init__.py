@@ -40,6 +40,9 @@ def build(
     `guidance`, for every stage that has the slot. device: cpu where none is given, "auto" for the best there is.
     """
     resolved = check(config, overrides, **shortcuts)
+    from zoo.threads import prepare
+
+    prepare()
     from zoo.assemble import assemble
 
     return assemble(resolved, device=device, dtype=dtype)
@@ -61,6 +64,9 @@ def describe(name: str) -> Description:
 
 def load(name: str, *, device: Any = None, dtype: Any = None) -> Any:
     """The component of a weight card, with its weights."""
+    from zoo.threads import prepare
+
+    prepare()
     from zoo.assemble import load
 
     return load(name, device=device, dtype=dtype)
@@ -79,13 +85,23 @@ def train(
     """Train what a recipe says, in `folder` (runs/NAME); the weights and their card are in `folder/export` after."""
     from pathlib import Path
 
+    from zoo.threads import prepare
+
+    prepare()
     from zoo.assemble import train
+    from zoo.progress import mode, shown
 
     place = None if folder is None else Path(folder)
-    return train(
-        Path(recipe), folder=place, resume=resume, other_data=other_data, overrides=overrides, device=device,
-        callback=callback,
-    )  # fmt: skip
+    with shown("off" if callback is not None else mode()) as report:
+
+        def show(p: Any) -> None:
+            report.describe(f"loss {p.loss:.4f}")
+            report.update(p.step, p.steps)
+
+        return train(
+            Path(recipe), folder=place, resume=resume, other_data=other_data, overrides=overrides, device=device,
+            callback=callback or show,
+        )  # fmt: skip
 
 
 def names(kind: str | None = None, pattern: str = "*") -> list[str]:

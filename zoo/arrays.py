@@ -24,6 +24,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.record import RECORD_KEY
 from zoo.schema.files import atomic
+from zoo.schema.names import array_targets
 
 SHOWN = 16  # samples in a picture
 SLICES = 8  # of a volume
@@ -71,19 +72,20 @@ class ArrayGeneration(Generation):
         """A picture of the first samples: signals as lines, fields in grey, volumes as slices side by side."""
         return view(self.arrays, self.values)
 
-    def targets(self, path: str | Path, *, grid: bool = False) -> list[Path]:
+    def targets(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """The files `save` would write."""
-        return array_targets(path, grid=grid)
+        return array_targets(path, grid=grid, overwrite=overwrite)
 
-    def save(self, path: str | Path, *, grid: bool = False) -> list[Path]:
+    def save(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """Write all arrays as one file, and return the files.
 
         NAME.npy is a file of float32 (B, C, *spatial), with the record beside it in NAME.json and, with `grid`, a
         picture in NAME.png; NAME.png alone is the picture, with the record inside. Any other path is a folder, and gets
-        samples.npy, samples.json and samples.png. Each file appears whole or not at all.
+        samples.npy, samples.json and samples.png, or samples-1.npy, ... where those are there, unless `overwrite`.
+        Each file appears whole or not at all.
         Raises UsageError for an unknown suffix and ZooError where the disk refuses.
         """
-        files = self.targets(path, grid=grid)
+        files = self.targets(path, grid=grid, overwrite=overwrite)
         array = np.ascontiguousarray(self.numpy, dtype=np.float32)
         about = {
             "shape": list(array.shape), "dtype": str(array.dtype), "values": list(self.values),
@@ -98,20 +100,6 @@ class ArrayGeneration(Generation):
         for file in files:
             _write(file, write[file.suffix.lower()])
         return files
-
-
-def array_targets(path: str | Path, *, grid: bool = False) -> list[Path]:
-    """The files that arrays would be saved to under `path`; see `ArrayGeneration.save`."""
-    given, path = str(path), Path(path)
-    if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
-        return [path / f"samples.{ending}" for ending in ("npy", "json", "png")]
-    if path.suffix.lower() == ".png":
-        return [path]
-    if path.suffix.lower() != ".npy":
-        raise UsageError(
-            f"'{path}' ends in no format that arrays are written in; use .npy, .png for a picture of them, or a folder"
-        )
-    return [path, path.with_suffix(".json"), *([path.with_suffix(".png")] if grid else [])]
 
 
 def _png(picture: Image.Image, record: Mapping[str, Any]) -> bytes:

@@ -24,6 +24,7 @@ from zoo.registry import registry
 from zoo.training.recipe import read_recipe
 from zoo.training.run import Parts, TrainedRun
 from zoo.training.run import train as run_recipe
+from zoo.words import read_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -91,8 +92,11 @@ class _Parts:
             return part(kind, block)
         name = block["weights"]
         if name not in self.made:
-            self.made[name] = part(kind, block)
-            self.hashes[name] = read_card(name).sha256
+            card = read_card(name)
+            self.made[name] = made = part(kind, block)
+            self.hashes[name] = card.sha256
+            if card.words is not None and hasattr(made, "words"):
+                made.words = read_words(card.words)
         return self.made[name]
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:

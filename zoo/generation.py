@@ -14,12 +14,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from zoo.errors import UsageError, ZooError
+from zoo.errors import ZooError
 from zoo.record import RECORD_KEY, read_record
 from zoo.schema.files import atomic
+from zoo.schema.names import targets
 
 __all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
@@ -63,18 +63,19 @@ class Generation:
         """All pictures in one."""
         return sheet(self.images, columns=columns)
 
-    def targets(self, path: str | Path, *, grid: bool = False) -> list[Path]:
+    def targets(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """The files `save` would write."""
-        return targets(path, len(self), grid=grid)
+        return targets(path, len(self), grid=grid, overwrite=overwrite)
 
-    def save(self, path: str | Path, *, grid: bool = False) -> list[Path]:
+    def save(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """Write the pictures, each with its record inside if it is a PNG, and return the files.
 
         A path that ends in a picture's suffix is a file: one picture (or the sheet, with `grid`) goes there, several
-        become NAME-0.png, NAME-1.png, ... Any other path is a folder, made where missing. Each file appears whole or
-        not at all. Raises UsageError for an unknown suffix and ZooError where the disk refuses.
+        become NAME-0.png, NAME-1.png, ... Any other path is a folder, made where missing, with 0000.png, 0001.png, ...
+        Numbers go on after those that are there; with `overwrite` they begin again. Each file appears whole or not at
+        all. Raises UsageError for an unknown suffix and ZooError where the disk refuses.
         """
-        files = self.targets(path, grid=grid)
+        files = self.targets(path, grid=grid, overwrite=overwrite)
         pictures = [self.sheet()] if grid else self.images
         shared = {k: v for k, v in self.record.items() if k != "images"}
         entries = self.record.get("images", [])
@@ -90,15 +91,3 @@ class Generation:
             except OSError as error:
                 raise ZooError(f"'{file}' can't be written: {error.strerror or error}; choose another place") from error
         return files
-
-
-def targets(path: str | Path, count: int, *, grid: bool = False) -> list[Path]:
-    """The files that `count` pictures would be saved to under `path`; see `Generation.save`."""
-    given, path = str(path), Path(path)
-    if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
-        return [path / "grid.png"] if grid else [path / f"{i:04d}.png" for i in range(count)]
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"'{path}' ends in no picture format zoo writes; use one of {', '.join(SUFFIXES)} or a folder")
-    if grid or count == 1:
-        return [path]
-    return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]

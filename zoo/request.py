@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -17,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.errors import UsageError
+from zoo.errors import RequestNote, UsageError
 from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
 from zoo.images.given import check_frames, opened, read_image, read_mask
@@ -79,6 +80,8 @@ def read_request(
     extent = stages[0].axes(size) if array else None
     sizes = [] if array else lay_out(stages, size)
     smalls = small_sizes(stages, sizes) if sizes else []
+    if sizes and size is not None:
+        _note_size(sizes[-1], lay_out(stages, None)[-1])
     given = smalls[0] or sizes[0] if sizes else (0, 0)  # arrays are given no picture
     if posterior is not None:
         shrinks = posterior.measurement.shrinks
@@ -101,6 +104,13 @@ def read_request(
         image=None if image is None else read_image(image, size=given, count=count, each=n),
         mask=None if mask is None else read_mask(mask, size=given),
     )  # fmt: skip
+
+
+def _note_size(wanted: Pixels, learned: Pixels) -> None:
+    if wanted != learned:
+        said = f"{learned[0]}x{learned[1]}; at {wanted[0]}x{wanted[1]}"
+        note = f"this pipeline learned images of {said} things may come out in pieces or several times"
+        warnings.warn(note, RequestNote, stacklevel=2)
 
 
 def whole_number(name: str, value: Any, wanted: str) -> int:

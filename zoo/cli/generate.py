@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.cli.threads import Threads
+from zoo.errors import RequestNote, UsageError
 
+DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
 LONGEST_NAME = 255  # bytes, on any file system in use
 
 
@@ -26,13 +29,16 @@ def _parse_size(size: str | None, *, array: bool) -> int | tuple[int, ...] | Non
     return int(parts[0]) if len(parts) == 1 else tuple(int(p) for p in parts)
 
 
-def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None:
+def _check_writable(output: str, count: int, *, grid: bool, array: bool, overwrite: bool) -> None:
     """Tell about an output that can't be written before the run, not after it."""
-    from zoo.arrays import array_targets
-    from zoo.generation import targets
+    from zoo.schema.names import array_targets, targets
 
     _check_names([Path(output)], output)
-    files = array_targets(output, grid=grid) if array else targets(output, count, grid=grid)
+    files = (
+        array_targets(output, grid=grid, overwrite=overwrite)
+        if array
+        else targets(output, count, grid=grid, overwrite=overwrite)
+    )
     _check_names(files, output)
     folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
@@ -57,9 +63,14 @@ def generate(
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="CLASS", help="A class to draw, by name or number.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = "latent-text2img",
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt or class.")] = 1,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(help=f"A pipeline's name, a config file or an image of zoo's; {DEFAULT_MODEL}.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="IMAGE", help="Draw an image of zoo's again, but for what is given.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Images a prompt or class; 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same images; 0.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
@@ -77,39 +88,56 @@ def generate(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="A picture file, an .npy of arrays, or a folder; out.png or out.npy."),
+        typer.Option("-o", "--output", help="An image file, an .npy of arrays, or a folder; out.png or out.npy."),
     ] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="All images in one.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Number files from the beginning, over those that are there.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Images a network call.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The fast path; pictures change by rounding.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="The fast path; images change by rounding.")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
 ) -> None:
-    """Draw pictures from prompts, classes or pictures."""
+    """Draw images from prompts, classes or images."""
     import zoo
+    from zoo.cli.earlier import again, with_noise
     from zoo.cli.progress import step_bar
+    from zoo.schema.names import free
 
-    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
+    call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
+    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
     chosen = {k: v for k, v in chosen.items() if v is not None}
+    config: Any = model or DEFAULT_MODEL
+    if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
+        config = Path(config)
+    if start is not None:
+        if model is not None:
+            raise UsageError("--from brings the image's own model; leave --model out, or --from")
+        config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
     resolved = zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
-    count = n * max(1, len(prompts or []), len(labels or []))
+    count = _check_words(resolved, call, quiet=as_json)
     array = resolved["stages"][-1]["feeds"] == "array"
-    output = output or ("out.npy" if array else "out.png")
+    output = output or str(free(Path("out.npy" if array else "out.png"), overwrite=overwrite))
     pixels = _parse_size(size, array=array)
-    _check_writable(output, count, grid=grid, array=array)
-    with step_bar(quiet=as_json) as bar:
+    if not array and not as_json:
+        _note_size(resolved, pixels)
+    _check_writable(output, count, grid=grid, array=array, overwrite=overwrite)
+    with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
         bar.describe("loading")
         pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
         if fast:
             pipe.compile()
         bar.describe("drawing")
+        call = with_noise(call)
         made = pipe(
-            prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=pixels, image=image,
-            mask=mask, strength=strength, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+            **call, size=pixels, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
         )  # fmt: skip
-    files = made.save(output, grid=grid)
+    files = made.save(output, grid=grid, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "record": made.record}))
         return
@@ -118,3 +146,37 @@ def generate(
         typer.echo(str(file))
     if refused:
         typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)
+
+
+def _check_words(config: Mapping[str, Any], call: Mapping[str, Any], *, quiet: bool) -> int:
+    """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
+    from zoo.words import refuse_unknown, words_of
+
+    prompts, negative = call["prompts"] or [], call["negative"]
+    unwanted = [negative] if isinstance(negative, str) else negative or []
+    for words in words_of(config):
+        readings = [words.read(prompt) for prompt in dict.fromkeys([*prompts, *unwanted])]
+        refuse_unknown(readings)
+        notes = [note for reading in readings for note in reading.notes]
+        if not any(prompt.strip() for prompt in prompts):
+            notes.append("no prompt was given, so anything may come; `zoo prompts` lists what the model knows")
+        for note in dict.fromkeys(notes):
+            if not quiet:
+                typer.echo(f"note: {note}", err=True)
+    return call["n"] * max(1, len(prompts), len(call["labels"] or []))
+
+
+def _note_size(config: Mapping[str, Any], pixels: int | tuple[int, ...] | None) -> None:
+    learned = config["stages"][-1]["size"]
+    usual = (learned, learned) if isinstance(learned, int) else tuple(learned)
+    wanted = usual if pixels is None else (pixels, pixels) if isinstance(pixels, int) else tuple(pixels)
+    if wanted != usual:
+        typer.echo(
+            f"note: '{config['name']}' learned images of {_by(usual)}; at {_by(wanted)} things may come "
+            "out in pieces or several times",
+            err=True,
+        )
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
