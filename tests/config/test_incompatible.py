@@ -8,7 +8,7 @@ import zoo
 from tests.config import toys
 from zoo.errors import ConfigError, UsageError, ZooError
 
-NET = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "context_width": None}
+NET = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "heads": 4, "context_width": None}
 LEARNED = {**NET, "out_channels": 6}
 ZERO = {"name": "zero-terminal-snr", "schedule": "linear"}
 TABLE = {"name": "tabulated", "table": [0.1, 0.2, 0.5, 1.0]}

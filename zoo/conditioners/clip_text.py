@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.conditioners import vocabulary
+from zoo.conditioners import arguments, vocabulary
 from zoo.errors import RequestNote, WeightsError
 from zoo.types import Condition
 from zoo.words import Words, refuse_unknown
@@ -34,12 +34,18 @@ class ClipText(nn.Module):
         compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
     """
 
+    fits = "zoo.conditioners.arguments:clip_text"
+
     def __init__(
         self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77, embed_dim: int = 768,
         activation: Literal["gelu", "quick-gelu"] = "quick-gelu", layer: int = 1, final_norm: bool = True,
         pad: Literal["zero", "end"] = "end", compact: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        arguments.clip_text(
+            width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim,
+            activation=activation, layer=layer, pad=pad,
+        )  # fmt: skip
         from open_clip.transformer import QuickGELU, TextTransformer  # slow to import: only when one is built
 
         tower = TextTransformer(

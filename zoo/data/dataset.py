@@ -17,15 +17,15 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from zoo.data import arguments
 from zoo.data.augment import Augment, centre
-from zoo.errors import ConfigError, UsageError
-from zoo.images.decode import LARGEST_PICTURE, centre_square, on_white, open_picture, scaled, to_array
+from zoo.errors import UsageError
+from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
 
 Row = dict[str, Any]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 THREADS = 16  # that decode
 UNCROPPED = 4 * 2**30  # bytes of pictures kept to be cropped from
-LARGEST_SIDE = math.isqrt(LARGEST_PICTURE)  # pixels a side that images are made
 
 
 class Skipped(NamedTuple):
@@ -84,22 +84,15 @@ class Dataset(Protocol):
 class PictureDataset:
     """Pictures of one size from a source. See `Dataset`; subclasses say how the source is opened."""
 
+    fits = "zoo.data.arguments:pictures"
+
     def __init__(
         self, source: Source, *, split: str | None, size: int, resize: int | None, crop: Literal["centre", "random"],
         flip: float, flip_unless: Sequence[str], smallest: int | None, on_bad: Literal["error", "skip"],
     ) -> None:  # fmt: skip
-        if not 1 <= size <= LARGEST_SIDE:
-            raise ConfigError(f"size is {size}; give pixels a side, from 1 to {LARGEST_SIDE}")
-        if resize is not None and not size <= resize <= LARGEST_SIDE:
-            raise ConfigError(
-                f"resize is {resize} and the size cropped from it {size}; give pixels from {size} to {LARGEST_SIDE}"
-            )
-        if smallest is not None and not 1 <= smallest <= LARGEST_SIDE:
-            raise ConfigError(f"smallest is {smallest}; give pixels from 1 to {LARGEST_SIDE}, or leave it out")
-        if crop not in ("centre", "random"):
-            raise ConfigError(f"crop is '{crop}'; use 'centre' or 'random'")
-        if on_bad not in ("error", "skip"):
-            raise ConfigError(f"on_bad is '{on_bad}'; use 'error' or 'skip'")
+        arguments.pictures(
+            size=size, resize=resize, crop=crop, flip=flip, flip_unless=flip_unless, smallest=smallest, on_bad=on_bad
+        )
         self.source, self.split, self.size, self.resize, self.smallest = source, split, size, resize or size, smallest
         self.augment = Augment(crop=size if crop == "random" else None, flip=flip, flip_unless=tuple(flip_unless))
         self.skipped: list[Skipped] = list(source.broken)

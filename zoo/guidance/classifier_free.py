@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zoo.denoiser import BoundDenoiser
 from zoo.errors import ConfigError, UsageError
+from zoo.guidance import arguments
 from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 
@@ -25,6 +26,7 @@ from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 class ClassifierFree:
     """Guide with both conditions in one batch: a step costs one network call on 2 B rows, or B where scale is 1."""
 
+    fits = "zoo.guidance.arguments:scaled"
     first = "which it would drop, as it asks the network itself"
     once = "the second would drop the first"
     compares = True
@@ -33,6 +35,9 @@ class ClassifierFree:
     call_scale = "scale"
 
     scale: float = 4.0
+
+    def __post_init__(self) -> None:
+        arguments.scaled(scale=self.scale)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
