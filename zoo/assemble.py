@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.acceleration.accelerated import cached
 from zoo.checkpoints.files import load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
@@ -148,7 +149,7 @@ def assemble(
             )
         network = parts.get("network", block["denoiser"])
         if block.get("step_cache"):
-            network = network.cached(component("step_cache", block["step_cache"]))
+            network = cached(network, component("step_cache", block["step_cache"]))
         stages.append(
             Stage(
                 name=block.get("name", f"stage {number}"),

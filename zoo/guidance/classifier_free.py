@@ -62,13 +62,11 @@ class ClassifierFree:
         both = denoiser.bind(Condition.stack([cond, null]), table)
 
         def guided(x: Tensor, step: Step) -> Prediction:
-            x0, logit, score, _, log_variance = both(torch.cat([x, x]), step)
-            x0_cond, x0_null = x0.chunk(2)
+            found = both(torch.cat([x, x]), step)
+            x0_cond, x0_null = found.x0.chunk(2)
             # The variance is the condition's, as in GLIDE.
-            logit = None if logit is None else logit.chunk(2)[0]
-            log_variance = None if log_variance is None else log_variance.chunk(2)[0]
-            score = None if score is None else score.chunk(2)[0]
-            x0 = torch.lerp(x0_null, x0_cond, self.scale)
-            return Prediction(x0=x0, variance_logit=logit, score=score, x0_cond=x0_cond, log_variance=log_variance)
+            fields = {name: getattr(found, name) for name in ("variance_logit", "log_variance", "score")}
+            kept = {name: value.chunk(2)[0] for name, value in fields.items() if value is not None}
+            return Prediction(x0=torch.lerp(x0_null, x0_cond, self.scale), x0_cond=x0_cond, **kept)
 
         return guided

@@ -82,7 +82,8 @@ class DDPM:
         x = wide(x)
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, fixed, log_small, log_beta = step.coefficients
-            x0, logit, score, _, learned = denoise(x, step)
+            found = denoise(x, step)
+            x0, logit, score, learned = found.x0, found.variance_logit, found.score, found.log_variance
             x_next = x.mul(a).add_(x0, alpha=b)
             noisy = step.sigma_next > 0.0 and step.t_next < step.t
             if logit is None and learned is None:
