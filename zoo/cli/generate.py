@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -89,19 +89,18 @@ def generate(
     """Draw pictures from prompts, classes or pictures."""
     import zoo
     from zoo.cli.progress import step_bar
+    from zoo.config.check import resolve
 
-    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
-    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen = {k: v for k, v in chosen.items() if v is not None}
-    resolved = zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
+    # A wrong request is told at once, before torch is imported.
+    resolved = resolve(model, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance})
     count = n * max(1, len(prompts or []), len(labels or []))
-    array = resolved["stages"][-1]["feeds"] == "array"
+    array = resolved.config["stages"][-1]["feeds"] == "array"
     output = output or ("out.npy" if array else "out.png")
     pixels = _parse_size(size, array=array)
     _check_writable(output, count, grid=grid, array=array)
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
-        pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
+        pipe = zoo.build(resolved, device=device, dtype=dtype)
         if fast:
             pipe.compile()
         bar.describe("drawing")
