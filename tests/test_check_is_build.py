@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 import zoo
+from tests.config import forced
 from tests.config.test_incompatible import pixels
-from zoo.assemble import assemble
-from zoo.config.presets import check_preset
 from zoo.errors import UsageError, ZooError
 from zoo.registry import registry
 
@@ -38,7 +37,7 @@ GRIDS |= {name: name for name in registry().names("grid") if name != "sections"}
 def drawn(config: dict[str, Any]) -> bool:
     """Whether the config, unchecked but for its form, is built and draws."""
     try:
-        assemble(check_preset(config, registry()))()
+        forced.built(config)()
     except ZooError:
         return False
     return True

@@ -18,6 +18,7 @@ from tests.conformance.installed import on_the_path, write_info
 from zoo.cli.main import run
 from zoo.comparison import compare
 from zoo.comparison.cost import cost_of
+from zoo.config.check import resolve
 from zoo.config.declared import DECLARED
 from zoo.config.signature import read_signature
 from zoo.errors import ConfigError
@@ -129,19 +130,19 @@ def line(**changes):
     return pixels("line", changes.pop("reading", "v"), time=changes.pop("time", "t999"), **changes)
 
 
-def evaluations(config) -> list[int | None]:
-    return [stage.evaluations for stage in cost_of(config, registry()).stages]
+def evaluations(config) -> list[int]:
+    return [stage.evaluations for stage in cost_of(resolve(config), registry()).stages]
 
 
 def test_they_are_counted(capsys):
     assert run(["check", LATENT, "--sampler", "halves", "--steps", "6"]) == 0
     assert re.search(r"\b11\b", capsys.readouterr().out)
     for steps, interval, count in ((6, [1.0, 0.0], 10), (5, [0.5, 0.0], 3), (1, [1.0, 0.0], 1)):
-        assert evaluations(zoo.check(line(sampler={"name": "halves", "steps": steps}, interval=interval))) == [count]
-    assert evaluations(zoo.check(line(sampler={"name": "ddim", "grid": "squares", "steps": 7}))) == [7]
+        assert evaluations(line(sampler={"name": "halves", "steps": steps}, interval=interval)) == [count]
+    assert evaluations(line(sampler={"name": "ddim", "grid": "squares", "steps": 7})) == [7]
     inside = {"name": "repaint", "steps": 4, "sampler": "halves", "jump": 2, "resamples": 2}
-    assert evaluations(zoo.check(line(sampler=inside))) == [10]
-    assert evaluations(zoo.check(line(sampler="heavy"))) == [50]
+    assert evaluations(line(sampler=inside)) == [10]
+    assert evaluations(line(sampler="heavy")) == [50]
 
 
 def test_what_cannot_work_is_refused_by_their_own_words():

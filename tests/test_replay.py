@@ -24,7 +24,7 @@ NAMES = ("emoji-clip", "emoji-kl-f4", "emoji-latent-64")
 
 def tiny(**arguments: Any):
     """A tiny pipeline that says in its record that it is the shipped one, at 32 pixels and four steps."""
-    config = resolve("latent-text2img", {"stages.0.size": 32, "stages.0.sampler.steps": 4})
+    config = resolve("latent-text2img", {"stages.0.size": 32, "stages.0.sampler.steps": 4}).config
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     hashes = {name: read_card(name).sha256 for name in NAMES}
     record = {"config": config, "config_sha256": digest, "weights": hashes}
@@ -175,7 +175,7 @@ def test_a_picture_that_is_cut_off_is_told(one):
 
 
 def test_stages_that_ran_are_the_ones_that_run_again(tmp_path):
-    config = resolve("latent-text2img")
+    config = resolve("latent-text2img").config
     stage = {**config["stages"][0], "autoencoder": {"name": "identity"}}
     sizes = (8, 16)
     stages = [{**stage, "name": f"s{s}", "size": s} for s in sizes]

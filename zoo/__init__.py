@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from zoo.config.check import Resolved
     from zoo.config.describe import Description
     from zoo.config.overrides import Overrides
     from zoo.pipeline import Pipeline
@@ -27,19 +28,21 @@ __all__ = ["__version__", "build", "check", "describe", "load", "names", "regist
 
 
 def build(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, Any] | Resolved,
     *,
     overrides: Overrides = None,
     device: Any = None,
     dtype: Any = None,
     **shortcuts: Any,
 ) -> Pipeline:
-    """A pipeline, by name, from a file, or from a mapping.
+    """A pipeline, by name, from a file, from a mapping, or from what `zoo.config.check.resolve` made of one.
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
     `guidance`, for every stage that has the slot. device: cpu where none is given, "auto" for the best there is.
     """
-    resolved = check(config, overrides, **shortcuts)
+    from zoo.config.check import resolve
+
+    resolved = resolve(config, overrides, shortcuts)  # what is wrong is told before torch is imported
     from zoo.threads import prepare
 
     prepare()
@@ -52,7 +55,7 @@ def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, *
     """The config with every default written out, or a ZooError that names the mend; no weight is read."""
     from zoo.config.check import resolve
 
-    return resolve(config, overrides, shortcuts)
+    return resolve(config, overrides, shortcuts).config
 
 
 def describe(name: str) -> Description:

@@ -17,6 +17,7 @@ from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.config.blocks import make
 from zoo.config.cards import Card, read_card
+from zoo.config.check import Resolved
 from zoo.denoiser import Denoiser
 from zoo.device import requested, resolve
 from zoo.errors import ConfigError, UsageError
@@ -69,10 +70,10 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
     )
 
 
-def part(kind: str, block: Mapping[str, Any]) -> Any:
+def part(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card] = read_card) -> Any:
     """What stands in a slot of a stage: weights by their card, or a component with fresh weights."""
     if "weights" in block:
-        card = read_card(block["weights"])
+        card = cards(block["weights"])
         if card.kind != kind:
             raise ConfigError(f"the weights '{card.name}' are of kind '{card.kind}' where a {kind} is needed")
         return weights(card)
@@ -81,9 +82,10 @@ def part(kind: str, block: Mapping[str, Any]) -> Any:
 
 
 class _Parts:
-    """Each weight file is read once, however many slots name it."""
+    """Each weight file is read once, however many slots name it; `cards` are those of a checked config."""
 
-    def __init__(self) -> None:
+    def __init__(self, cards: Mapping[str, Card]) -> None:
+        self.cards = cards
         self.made: dict[str, Any] = {}
         self.hashes: dict[str, str] = {}
 
@@ -93,8 +95,8 @@ class _Parts:
             return part(kind, block)
         name = block["weights"]
         if name not in self.made:
-            card = read_card(name)
-            self.made[name] = made = part(kind, block)
+            card = self.cards[name]
+            self.made[name] = made = part(kind, block, self.cards.__getitem__)
             self.hashes[name] = card.sha256
             if card.words is not None and hasattr(made, "words"):
                 made.words = read_words(card.words)
@@ -115,9 +117,9 @@ class _Parts:
         return component("guidance", named)
 
 
-def _small_size(block: Mapping[str, Any]) -> int | None:
+def _small_size(card: Card | None) -> int | None:
     """Pixels a side of the smaller picture that a card says its network enlarges."""
-    small = read_card(block["weights"]).contract.get("low_res") if "weights" in block else None
+    small = None if card is None else card.contract.get("low_res")
     return small if isinstance(small, int) and not isinstance(small, bool) else None
 
 
@@ -130,14 +132,14 @@ def _extent(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assemble(
-    config: Mapping[str, Any], *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Pipeline:
-    """A config as `zoo.config.resolve` gives it -> a pipeline, in `dtype` (float32).
+    """A resolved config -> a pipeline, in `dtype` (float32). No file is read but the weights'.
 
     `device` is the CPU where none is given; `auto` is the best there is, and the record says that it was left open.
     """
     place, precision = resolve(device), _dtype(dtype)
-    parts = _Parts()
+    config, parts = resolved.config, _Parts(resolved.cards)
     conditioners = {name: parts.get("conditioner", block) for name, block in (config.get("conditioners") or {}).items()}
     stages = []
     for number, block in enumerate(config["stages"]):
@@ -162,7 +164,7 @@ def assemble(
                 feeds=block.get("feeds", "image"),
                 **_extent(block),
                 interval=(float(interval[0]), float(interval[1])),
-                small_size=_small_size(block["denoiser"]),
+                small_size=_small_size(resolved.cards.get(block["denoiser"].get("weights"))),
                 augmentation=block.get("augmentation"),
             )
         )

@@ -42,7 +42,7 @@ class Scorer:
     def config(self, course: Course, made: Mapping[str, Path | str]) -> dict[str, Any]:
         """The course's pipeline with `made` weights in the place of those that ship, of one stage where it has more."""
         given = course.pipeline
-        config = copy.deepcopy(dict(resolve(given, None, {}) if isinstance(given, str) else given))
+        config = copy.deepcopy(dict(resolve(given, None, {}).config if isinstance(given, str) else given))
         for block in [stage["denoiser"] for stage in config["stages"]] + list(config["conditioners"].values()):
             if block.get("weights") in made:
                 block["weights"] = str(made[block["weights"]])

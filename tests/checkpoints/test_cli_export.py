@@ -4,7 +4,6 @@ from zoo.cli.main import run
 def test_a_folder_with_something_in_it_is_told_before_anything_is_built(tmp_path, monkeypatch, capsys):
     import zoo
 
-    monkeypatch.setattr(zoo, "check", lambda *_, **__: {})
     monkeypatch.setattr(zoo, "build", None)
     (tmp_path / "mine.txt").write_text("mine")
     assert run(["export", str(tmp_path)]) == 2
@@ -17,7 +16,6 @@ def test_the_folder_is_written_and_named(tmp_path, monkeypatch, capsys):
     import zoo
     from tests.checkpoints.test_export import make
 
-    monkeypatch.setattr(zoo, "check", lambda *_, **__: {})
     monkeypatch.setattr(zoo, "build", lambda *_, **__: make())
     assert run(["export", str(tmp_path / "folder")]) == 0
     assert "from_pretrained" in capsys.readouterr().out

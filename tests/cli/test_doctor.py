@@ -15,6 +15,7 @@ import zoo
 from tests.tiny import tiny_cascade
 from zoo import installation
 from zoo.cli.main import run
+from zoo.config.check import Resolved
 from zoo.registry import Entry, registry
 
 
@@ -30,12 +31,15 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
     asked = []
 
-    def build(name, *, overrides=None, device=None, steps=None):
-        asked.append((name, overrides, steps))
-        return tiny_cascade(sizes=(8, 16), steps=steps or 2, record={"config": {"name": "tiny"}})
+    def resolve(name, overrides=None, shortcuts=None):
+        asked.append((name, overrides, shortcuts["steps"]))
+        return Resolved(config={"stages": [{"size": 8}, {"size": 16}]}, cards={}, plans=())
+
+    def build(resolved, *, device=None):
+        return tiny_cascade(sizes=(8, 16), steps=asked[-1][2] or 2, record={"config": {"name": "tiny"}})
 
     monkeypatch.setattr("zoo.build", build)
-    monkeypatch.setattr("zoo.check", lambda *a, **k: {"stages": [{"size": 8}, {"size": 16}]})
+    monkeypatch.setattr("zoo.config.check.resolve", resolve)
     return asked
 
 

@@ -19,8 +19,8 @@ def here(tmp_path, monkeypatch):
 def test_each_verb_writes_the_file_it_names(here, capsys, monkeypatch):
     asked = {}
 
-    def build(*words, **named):
-        asked.update(named)
+    def build(resolved):
+        asked.update(resolved.config["stages"][0]["sampler"])
         return tiny_pipeline(steps=3)
 
     monkeypatch.setattr(zoo, "build", build)
@@ -34,7 +34,7 @@ def test_each_verb_writes_the_file_it_names(here, capsys, monkeypatch):
     words = ["latent-text2img", "cat", "--columns", "2", "--steps", "3", "--set", "stages.0.sampler.eta=0.5"]
     assert run(["plot", "trajectory", *words, "-o", "d.png"]) == 0
     assert capsys.readouterr().out.split() == ["b.png", "c.png", "d.png"]
-    assert asked == {"overrides": ["stages.0.sampler.eta=0.5"], "steps": 3}
+    assert (asked["eta"], asked["steps"]) == (0.5, 3)
     assert all(Image.open(f"{n}.png").width > 200 for n in "bcd")
 
 

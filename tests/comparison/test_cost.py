@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-import zoo
 from zoo.assemble import weights
 from zoo.cli.main import run
 from zoo.comparison.cost import cost_of, parameters_of
 from zoo.config.cards import card_names, read_card
+from zoo.config.check import resolve
 from zoo.errors import WeightsError
 from zoo.registry import registry
 
@@ -26,7 +26,7 @@ def test_the_parameters_of_a_file_are_those_that_are_loaded(name):
 
 @pytest.mark.parametrize(("sampler", "steps", "told"), [("ddim", 7, (7, True)), ("dpm-solver", 4, (7, True))])
 def test_evaluations_are_those_of_the_plan_and_each_file_is_counted_once(sampler, steps, told):
-    config = zoo.check("latent-text2img", sampler=sampler, steps=steps)
+    config = resolve("latent-text2img", None, {"sampler": sampler, "steps": steps})
     cost = cost_of(config, registry())
     assert [(s.evaluations, s.exact) for s in cost.stages] == [told]
     names = ("emoji-clip", "emoji-latent-64", "emoji-kl-f4")
@@ -41,7 +41,7 @@ def test_a_step_cache_and_an_interval_are_told(capsys):
     told = capsys.readouterr().out
     assert "10, 5 of the whole network" in told
     assert "MB in float32" in told
-    config = zoo.check("latent-text2img", {"stages.0.interval": [0.5, 0.0], "stages.0.takes": "noise"})
+    config = resolve("latent-text2img", {"stages.0.interval": [0.5, 0.0], "stages.0.takes": "noise"})
     assert cost_of(config, registry()).stages[0].evaluations == 15  # of 30
 
 

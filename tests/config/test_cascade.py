@@ -44,9 +44,10 @@ def test_a_cascade_that_fits_passes(components, config):
 
 def test_augmentation_is_written_out_where_given_and_can_be_overridden(components):
     config = pipeline(base(), upper(augmentation=0.2))
-    assert "augmentation" not in resolve(config, components=components)["stages"][0]
-    assert resolve(config, ["stages.1.augmentation=0.3"], components=components)["stages"][1]["augmentation"] == 0.3
-    assert resolve(config, ["stages.up.augmentation=0"], components=components)["stages"][1]["augmentation"] == 0.0
+    assert "augmentation" not in resolve(config, components=components).config["stages"][0]
+    for path, level in (("stages.1.augmentation", 0.3), ("stages.up.augmentation", 0.0)):
+        changed = resolve(config, [f"{path}={level}"], components=components).config
+        assert changed["stages"][1]["augmentation"] == level
 
 
 LOUD = {"name": "gaussian", "schedule": {"name": "scheme", "steps": 50}}

@@ -16,7 +16,7 @@ from zoo.errors import ConfigError, UsageError, WeightsError
 
 
 def test_a_pipeline_is_written_out_and_a_second_check_changes_nothing(components):
-    resolved = resolve(pipeline(), components=components)
+    resolved = resolve(pipeline(), components=components).config
     assert resolved["stages"][0] == {
         "name": "base",
         "takes": "noise",
@@ -34,7 +34,7 @@ def test_a_pipeline_is_written_out_and_a_second_check_changes_nothing(components
         "sampler": {"name": "walk", "steps": 20, "eta": 0.5},
     }
     assert resolved["conditioners"] == {"words": {"name": "text"}}
-    assert resolve(resolved, components=components) == resolved
+    assert resolve(resolved, components=components).config == resolved
 
 
 def test_a_pipeline_reads_the_same_from_a_mapping_yaml_and_json(components, tmp_path):
@@ -49,7 +49,7 @@ def test_a_pipeline_reads_the_same_from_a_mapping_yaml_and_json(components, tmp_
 
 def test_shortcuts_come_before_overrides(components):
     resolved = resolve(pipeline(), ["stages.0.sampler.steps=7"], {"sampler": "run", "steps": 5}, components=components)
-    assert resolved["stages"][0]["sampler"] == {"name": "run", "steps": 7}
+    assert resolved.config["stages"][0]["sampler"] == {"name": "run", "steps": 7}
 
 
 NET = {"schedule": "scheme", "parameterization": "velocity"}

@@ -11,11 +11,10 @@ import pytest
 import torch
 
 import zoo
+from tests.config import forced
 from tests.config.test_incompatible import FREE, HELD, LIMITED, TAME, pixels
 from tests.test_check_is_build import TINY
-from zoo.assemble import assemble
 from zoo.config.blocks import make
-from zoo.config.presets import check_preset
 from zoo.errors import ConfigError, ZooError
 from zoo.registry import registry
 from zoo.types import Prediction, Step
@@ -53,7 +52,7 @@ def test_what_would_drop_another_raises(guidance):
     with pytest.raises(ConfigError):
         zoo.check(config)
     with pytest.raises(ZooError):
-        assemble(check_preset(config, registry()))()
+        forced.built(config)()
 
 
 def test_a_comparison_without_a_condition_draws_what_is_drawn_without_it():
@@ -63,7 +62,7 @@ def test_a_comparison_without_a_condition_draws_what_is_drawn_without_it():
     for guidance in ([], [LOUD]):
         config = pixels(network=TINY, guidance=guidance, size=8, sampler={"name": "ddim", "steps": 2})
         torch.manual_seed(0)  # of the fresh weights
-        drawn.append(assemble(check_preset(config, registry()))(seed=1).tensor)
+        drawn.append(forced.built(config)(seed=1).tensor)
     torch.testing.assert_close(drawn[0], drawn[1], rtol=1e-4, atol=1e-4)
 
 

@@ -327,10 +327,10 @@ def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
     given = configs.get(asked.model, asked.model)
     shortcuts = {"sampler": asked.sampler, "steps": asked.steps, "guidance": asked.guidance}
     try:
-        config = resolve(given, None, shortcuts)
+        config = resolve(given, None, shortcuts).config
         if asked.step_cache is not None:
             cached = {f"stages.{i}.step_cache": asked.step_cache for i in range(len(config["stages"]))}
-            config = resolve(given, cached, shortcuts)
+            config = resolve(given, cached, shortcuts).config
     except WeightsError as error:
         return Row(asked=asked, config=None, reason=str(error))
     except ZooError as error:

@@ -22,14 +22,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the config as it will be built.")] = False,
 ) -> None:
     """Check a config's names, arguments and contracts, that its weight files are there, and say what it will cost."""
-    import zoo
     from zoo.cli.table import print_table
     from zoo.comparison.cost import FLOAT16, FLOAT32, cost_of
+    from zoo.config.check import resolve
     from zoo.registry import registry
 
-    resolved = zoo.check(config, overrides, sampler=sampler, steps=steps, guidance=guidance)
+    resolved = resolve(config, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance})
     if as_json:
-        typer.echo(json.dumps(resolved, indent=2))
+        typer.echo(json.dumps(resolved.config, indent=2))
         return
     cost = cost_of(resolved, registry())
     print_table(
@@ -37,7 +37,7 @@ def check(
         [
             (s["name"], str(s["size"]), _say(s["denoiser"]), _say(s["autoencoder"]),
              ", ".join(_say(g) for g in s["guidance"]) or "-", _say(s["sampler"]), _count(c), _millions(c.parameters))
-            for s, c in zip(resolved["stages"], cost.stages, strict=True)
+            for s, c in zip(resolved.config["stages"], cost.stages, strict=True)
         ],
     )  # fmt: skip
     if cost.parameters:
@@ -45,16 +45,14 @@ def check(
             f"weights: {_millions(cost.parameters)} parameters, {cost.bytes_in(FLOAT32) / 1e6:.0f} MB in float32, "
             f"{cost.bytes_in(FLOAT16) / 1e6:.0f} MB in half precision"
         )
-    typer.echo(f"ok: '{resolved['name']}' can be built")
+    typer.echo(f"ok: '{resolved.config['name']}' can be built")
 
 
 def _count(cost: StageCost) -> str:
     """`30`, `up to 59`, `30, 15 of the whole network`."""
-    if cost.evaluations is None:
-        return "-"
     said = f"{'' if cost.exact else 'up to '}{cost.evaluations}"
     whole = cost.full_evaluations
-    return said if whole in (None, cost.evaluations) else f"{said}, {whole} of the whole network"
+    return said if whole == cost.evaluations else f"{said}, {whole} of the whole network"
 
 
 def _millions(count: int | None) -> str:

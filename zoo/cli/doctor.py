@@ -53,9 +53,9 @@ def doctor(
     if output is not None and output.suffix.lower() != ".png":
         raise UsageError(f"'{output}' is no PNG; give a name that ends in .png")
     import zoo
+    from zoo.config.check import resolve
 
-    config: str | Path = Path(name) if name.endswith((".yaml", ".yml", ".json")) else name
-    resolved = zoo.check(config, overrides, steps=steps)  # a wrong request is told before torch is imported
+    resolved = resolve(name, overrides, {"steps": steps})  # a wrong request is told before torch is imported
     from zoo.cli.progress import step_bar
     from zoo.config.cards import read_card
     from zoo.evaluation.cascade_doctor import LEVELS, examine
@@ -63,11 +63,11 @@ def doctor(
     card = read_card(extractor)
     if card.kind != "extractor":
         raise UsageError(f"the weights '{extractor}' are of kind '{card.kind}' where an extractor is needed")
-    pictures = _open_data(data, split, resolved["stages"][-1]["size"])
+    pictures = _open_data(data, split, resolved.config["stages"][-1]["size"])
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
         report = examine(
-            zoo.build(config, overrides=overrides, device=device, steps=steps), pictures,
+            zoo.build(resolved, device=device), pictures,
             extractor=zoo.load(extractor), extractor_name=extractor, extractor_sha256=card.sha256, count=count,
             seed=seed, levels=LEVELS if tried is None else tried, batch_size=batch_size, progress=bar.describe,
         )  # fmt: skip

@@ -21,13 +21,13 @@ def export(
     import json
 
     import zoo
+    from zoo.config.check import resolve
 
-    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
-    zoo.check(config, overrides, sampler=sampler)  # a wrong request is told at once, before torch is imported
+    resolved = resolve(model, overrides, {"sampler": sampler})  # a wrong request is told before torch is imported
     from zoo.checkpoints.export import check_target, export_diffusers
 
     check_target(output)
-    folder = export_diffusers(zoo.build(config, overrides=overrides, sampler=sampler), output)
+    folder = export_diffusers(zoo.build(resolved), output)
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "files": files}, indent=2))

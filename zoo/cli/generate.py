@@ -105,6 +105,7 @@ def generate(
     import zoo
     from zoo.cli.earlier import again, with_noise
     from zoo.cli.progress import step_bar
+    from zoo.config.check import resolve
     from zoo.schema.names import free
 
     call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
@@ -118,18 +119,18 @@ def generate(
         if model is not None:
             raise UsageError("--from brings the image's own model; leave --model out, or --from")
         config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
-    resolved = zoo.check(config, overrides, **chosen)  # a wrong request is told at once, before torch is imported
-    count = _check_words(resolved, call, quiet=as_json)
-    array = resolved["stages"][-1]["feeds"] == "array"
+    resolved = resolve(config, overrides, chosen)  # a wrong request is told at once, before torch is imported
+    count = _check_words(resolved.config, call, quiet=as_json)
+    array = resolved.config["stages"][-1]["feeds"] == "array"
     output = output or str(free(Path("out.npy" if array else "out.png"), overwrite=overwrite))
     pixels = _parse_size(size, array=array)
     if not array and not as_json:
-        _note_size(resolved, pixels)
+        _note_size(resolved.config, pixels)
     _check_writable(output, count, grid=grid, array=array, overwrite=overwrite)
     with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
         bar.describe("loading")
-        pipe = zoo.build(config, overrides=overrides, device=device, dtype=dtype, **chosen)
+        pipe = zoo.build(resolved, device=device, dtype=dtype)
         if fast:
             pipe.compile()
         bar.describe("drawing")

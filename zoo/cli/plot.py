@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -80,13 +79,10 @@ def trajectory(
 ) -> None:
     """Draw x_t and the network's estimate of x0 over the steps of a run."""
     import zoo
+    from zoo.config.check import resolve
 
     _check_output(out)
-    config: str | Path = Path(model) if model.endswith((".yaml", ".yml", ".json")) else model
-    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen = {k: v for k, v in chosen.items() if v is not None}
-    zoo.check(config, overrides, **chosen)
-    pipe = zoo.build(config, overrides=overrides, **chosen)
+    pipe = zoo.build(resolve(model, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance}))
     from zoo.plots.style import save
     from zoo.plots.trajectory import plot_trajectory, watch
 

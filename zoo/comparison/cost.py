@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.comparison.facts import full_evaluations, plan
-from zoo.comparison.sides import Side
-from zoo.config.cards import Card, read_card
-from zoo.config.presets import weights_of
+from zoo.comparison.facts import full_evaluations
+from zoo.config.cards import Card
+from zoo.config.check import Resolved
 from zoo.errors import WeightsError
 from zoo.registry import Registry
 
@@ -26,13 +24,13 @@ VOCABULARY = 49_408  # CLIP's (zoo.conditioners.vocabulary)
 
 @dataclass(frozen=True)
 class StageCost:
-    """A stage's share; None where it isn't known."""
+    """A stage's share."""
 
     stage: str
-    evaluations: int | None  # of the network, for each batch of pictures
+    evaluations: int  # of the network, for each batch of pictures
     exact: bool  # whether it takes so many, or at most so many
-    full_evaluations: int | None  # those of the whole network, where a step cache shortens the others
-    parameters: int | None  # of the denoising network
+    full_evaluations: int  # those of the whole network, where a step cache shortens the others
+    parameters: int | None  # of the denoising network; None where it has no weights yet
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,14 @@ class Cost:
         return width * self.parameters
 
 
-def cost_of(config: Mapping[str, Any], components: Registry) -> Cost:
-    """The cost of a config as `zoo.check` gives it; WeightsError for a weight file whose header can't be read."""
-    side = Side(label=str(config.get("name", "config")), config=config)
-    counted = {name: parameters_of(read_card(name)) for name in weights_of(config)}
+def cost_of(resolved: Resolved, components: Registry) -> Cost:
+    """The cost of a checked pipeline; WeightsError for a weight file whose header can't be read."""
+    counted = {name: parameters_of(card) for name, card in resolved.cards.items()}
     stages = []
-    for stage in side.stages:
-        table = plan(stage, side, components)
-        count = None if table is None else table.evaluations
-        full = None if count is None else full_evaluations(count, stage.get("step_cache"), components)
-        own = stage["denoiser"].get("weights")
-        stages.append(StageCost(stage["name"], count, not getattr(table, "at_most", False), full, counted.get(own)))
+    for stage, table in zip(resolved.config["stages"], resolved.plans, strict=True):
+        full = full_evaluations(table.evaluations, stage.get("step_cache"), components)
+        own = counted.get(stage["denoiser"].get("weights"))
+        stages.append(StageCost(stage["name"], table.evaluations, not table.at_most, full, own))
     return Cost(tuple(stages), sum(counted.values()))
 
 

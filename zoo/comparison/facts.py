@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.comparison.sides import Side, block
 from zoo.config.blocks import is_block, make
-from zoo.config.cards import Card, read_card
+from zoo.config.cards import Card
 from zoo.config.sampling import plan_of
 from zoo.errors import ZooError
 from zoo.registry import KINDS, Registry
@@ -106,16 +106,16 @@ def weights(value: Any, side: Side, *, denoiser: bool = False) -> Weights:
     if not isinstance(name, str):
         return Weights(None, None, given)
     recorded = side.recorded_hash(name)
-    card = _card(name)
+    card = _card(name, side)
     if card is None or (recorded is not None and recorded != card.sha256):
         # What the card that is here says needn't be true of the file that was used.
         return Weights(name, recorded, {})
     return Weights(name, card.sha256, (card.denoiser or {}) if denoiser else card.block)
 
 
-def _card(name: str) -> Card | None:
+def _card(name: str, side: Side) -> Card | None:
     try:
-        return read_card(name)
+        return side.cards(name)
     except ZooError:
         return None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo.config.cards import Cards
 from zoo.config.check import resolve
 from zoo.config.overrides import Overrides, at_call_scale, to_plain
 from zoo.errors import UsageError
@@ -24,6 +25,7 @@ class Side:
     label: str
     config: Mapping[str, Any]
     record: Mapping[str, Any] | None = None
+    cards: Cards = field(default_factory=Cards)  # each file is read once a side
 
     @property
     def stages(self) -> list[Mapping[str, Any]]:
@@ -59,11 +61,12 @@ def read_side(
         found = inner if isinstance(inner, dict) else found  # what `zoo generate --json` prints
         record, config = (found, source) if _is_record(found) else (None, found)
     if record is None:
-        return Side(label=label, config=resolve(config, overrides, shortcuts, components=components))
+        checked = resolve(config, overrides, shortcuts, components=components)
+        return Side(label=label, config=checked.config, cards=Cards(dict(checked.cards)))
     plain = to_plain(record, label)
     whole = check_whole(check_record(plain, source=label), source=label)
     if overrides or any(v is not None for v in (shortcuts or {}).values()):
-        whole["config"] = resolve(whole["config"], overrides, shortcuts, components=components)
+        whole["config"] = resolve(whole["config"], overrides, shortcuts, components=components).config
     return Side(label=label, config=as_it_ran(whole, label, components), record=whole)
 
 

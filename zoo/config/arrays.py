@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from zoo.config.blocks import show
-from zoo.config.cards import read_card
+from zoo.config.cards import Cards
 from zoo.config.parts import StageParts, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
@@ -30,9 +30,9 @@ def check_extent(value: Any, where: str) -> list[int]:
     return list(lengths)
 
 
-def check_values(value: Any, denoiser: Mapping[str, Any], where: str) -> list[float]:
+def check_values(value: Any, denoiser: Mapping[str, Any], where: str, cards: Cards) -> list[float]:
     """[low, high]: as written, or as the card of the weights says, or -1 to 1; ConfigError where the two disagree."""
-    trained = _fact(denoiser, "values")
+    trained = _fact(denoiser, "values", cards)
     if value is None:
         value = VALUES if trained is None else trained
     numbers = isinstance(value, list) and len(value) == 2 and not any(isinstance(v, bool) for v in value)
@@ -46,16 +46,16 @@ def check_values(value: Any, denoiser: Mapping[str, Any], where: str) -> list[fl
     return [float(v) for v in value]
 
 
-def samples_themselves(denoiser: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+def samples_themselves(denoiser: Mapping[str, Any], registry: Registry, cards: Cards) -> dict[str, Any]:
     """The block of no autoencoder, for samples of as many channels as the network takes."""
-    channels = _fact(denoiser, "in_channels")
+    channels = _fact(denoiser, "in_channels", cards)
     return {"name": registry.default("autoencoder"), **({"channels": channels} if whole(channels) else {})}
 
 
-def _fact(denoiser: Mapping[str, Any], fact: str) -> Any:
+def _fact(denoiser: Mapping[str, Any], fact: str, cards: Cards) -> Any:
     if "weights" not in denoiser:
         return denoiser["network"].get(fact)
-    card = read_card(denoiser["weights"])
+    card = cards(denoiser["weights"])
     return card.contract.get(fact, card.config.get(fact))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -125,6 +125,20 @@ def read_card(name: str) -> Card:
         name=path.stem, path=path, kind=kind, component=raw["component"], summary=str(raw.get("summary") or ""),
         config=raw.get("config", {}), denoiser=raw.get("denoiser"), contract=raw["contract"], raw=raw,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Cards by the names that a config gives them; each file is read once. `read` holds those read so far."""
+
+    read: dict[str, Card] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> Card:
+        """The card of a name, or of a path; as `read_card`."""
+        if not isinstance(name, str) or name not in self.read:
+            card = read_card(name)
+            self.read[name] = card
+        return self.read[name]
 
 
 def check_card(card: Card, registry: Registry) -> dict[str, Any]:

@@ -1,41 +1,69 @@
 """`resolve`: from what the user wrote to a pipeline in which everything is written out and everything fits.
 
 The order: read, shortcuts, overrides one by one, keys and arguments, contracts, weight files (there and as large as
-their cards say; the loader checks their hashes).
+their cards say; the loader checks their hashes). Each file is read once; what was read of it goes along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
 from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts, to_plain
 from zoo.config.presets import check_form, check_preset, read_preset
 from zoo.errors import ZooError
 from zoo.registry import Registry, registry
 
+if TYPE_CHECKING:
+    from zoo.types import StepTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A pipeline that was checked, with all that its files say but the weights.
+
+    Args:
+        config: plain values, every default written out; what a record holds and a second check reads.
+        cards: the card of each name under which the config has weights.
+        plans: the table of each stage's run, as the config has it (a call may ask for another).
+    """
+
+    config: dict[str, Any]
+    cards: Mapping[str, Card]
+    plans: tuple[StepTable, ...]
+
 
 def resolve(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, Any] | Resolved,
     overrides: Overrides = None,
     shortcuts: Mapping[str, Any] | None = None,
     *,
     components: Registry | None = None,
-) -> dict[str, Any]:
-    """The pipeline as plain values with every default written out, or a ZooError that names the mend."""
+) -> Resolved:
+    """The pipeline with every default written out, its cards and its plans, or a ZooError that names the fix.
+
+    What is resolved already and to be changed in nothing comes back as it is.
+    """
+    if isinstance(config, Resolved):
+        if not overrides and all(value is None for value in (shortcuts or {}).values()):
+            return config
+        config = config.config
     known = registry() if components is None else components
     written, source = read_preset(config)
     plain = to_plain(written, source)
+    cards = Cards()
     try:
         check_form(plain)
         changed = apply_shortcuts(plain, shortcuts or {}, known)
         changed = apply_overrides(changed, overrides, known)
-        checked = check_preset(changed, known)
-        check_contract(checked, known)
+        checked = check_preset(changed, known, cards)
+        plans = check_contract(checked, known, cards)
     except ZooError as error:
         if source in str(error):
             raise
         raise type(error)(f"{source}: {error}") from error
-    return checked
+    return Resolved(config=checked, cards=cards.read, plans=tuple(plans))

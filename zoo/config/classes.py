@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.config.cards import Card, check_card, read_card
+from zoo.config.cards import Card, check_card
 from zoo.config.parts import Part, StageParts, same_schedule, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
@@ -35,7 +35,7 @@ def check_classes(parts: StageParts, registry: Registry) -> None:
                 "classifier: {weights: NAME}"
             )
         for block in lent_weights(guidance):
-            _check_classifier(parts, read_card(block["weights"]), givers, registry)
+            _check_classifier(parts, parts.cards(block["weights"]), givers, registry)
 
 
 def lent_weights(guidance: Part) -> list[Mapping[str, Any]]:

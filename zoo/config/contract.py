@@ -9,33 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.config.arrays import check_arrays
 from zoo.config.blocks import check_block
-from zoo.config.cards import check_card, check_weight_file, read_card
+from zoo.config.cards import Cards, check_card, check_weight_file
 from zoo.config.cascade import check_cascade
-from zoo.config.classes import check_classes, lent_weights
+from zoo.config.classes import check_classes
 from zoo.config.guidance import check_guidance
 from zoo.config.parts import Part, StageParts, whole
 from zoo.config.sampling import check_sampling
 from zoo.errors import ConfigError
 from zoo.registry import Registry
 
+if TYPE_CHECKING:
+    from zoo.types import StepTable
+
 # What a stage's output may start or condition in the next one.
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
 RGB = 3  # channels that a smaller picture adds to a network's input
 
 
-def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
-    """Refuse parts that don't fit; `config` is a pipeline written out by `check_preset`. Weight files come last."""
+def check_contract(config: Mapping[str, Any], registry: Registry, cards: Cards) -> list[StepTable]:
+    """Refuse parts that don't fit, and return each stage's plan.
+
+    `config` is a pipeline written out by `check_preset`, `cards` those that it read. Weight files come last.
+    """
     conditioners = {
-        name: _part(block, "conditioner", f"conditioner '{name}'", registry)
+        name: _part(block, "conditioner", f"conditioner '{name}'", registry, cards)
         for name, block in config["conditioners"].items()
     }
-    stages = [_gather(stage, conditioners, registry) for stage in config["stages"]]
+    stages = [_gather(stage, conditioners, registry, cards) for stage in config["stages"]]
     check_arrays(stages, config.get("safety"))
     check_cascade(stages, registry)
+    plans = []
     for parts in stages:
         _check_latents(parts)
         _check_conditions(parts)
@@ -43,33 +50,35 @@ def check_contract(config: Mapping[str, Any], registry: Registry) -> None:
         table = check_sampling(parts, registry)
         check_guidance(parts, registry, first=parts is stages[0], table=table)
         check_classes(parts, registry)
+        plans.append(table)
     _check_chain(stages)
-    cards = [p.card for s in stages for p in (s.network, s.autoencoder)] + [p.card for p in conditioners.values()]
-    cards += [read_card(block["weights"]) for s in stages for g in s.guidance for block in lent_weights(g)]
-    for card in {card.name: card for card in cards if card is not None}.values():
+    for card in cards.read.values():
         check_weight_file(card)
+    return plans
 
 
-def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry: Registry) -> StageParts:
+def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry: Registry, cards: Cards) -> StageParts:
     where = f"of stage '{stage['name']}'"
     denoiser = stage["denoiser"]
     if "weights" in denoiser:
-        network = _part(denoiser, "network", "network", registry)
+        network = _part(denoiser, "network", "network", registry, cards)
         assert network.card is not None  # weights were given
         says: Mapping[str, Any] = network.card.denoiser or {}
     else:
-        network = _part(denoiser["network"], "network", f"network '{denoiser['network']['name']}' {where}", registry)
+        label = f"network '{denoiser['network']['name']}' {where}"
+        network = _part(denoiser["network"], "network", label, registry, cards)
         says = denoiser
     schedule = says["schedule"]
     schedule = {"name": schedule} if isinstance(schedule, str) else schedule
     return StageParts(
         name=stage["name"], stage=stage, network=network,
-        autoencoder=_part(stage["autoencoder"], "autoencoder", f"the autoencoder {where}", registry),
+        autoencoder=_part(stage["autoencoder"], "autoencoder", f"the autoencoder {where}", registry, cards),
         conditioners=[conditioners[name] for name in stage["listens"]],
-        schedule=_part(schedule, "schedule", f"the schedule '{schedule['name']}'", registry),
-        guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry) for g in _each(stage["guidance"])],
-        sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry),
-        low_res=None if not says.get("low_res") else _low_res_part(says["low_res"], where, registry),
+        schedule=_part(schedule, "schedule", f"the schedule '{schedule['name']}'", registry, cards),
+        guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry, cards) for g in _each(stage["guidance"])],
+        sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry, cards),
+        cards=cards,
+        low_res=None if not says.get("low_res") else _low_res_part(says["low_res"], where, registry, cards),
         denoiser=says,
     )  # fmt: skip
 
@@ -83,18 +92,18 @@ def _each(guidance: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield from _each([{"name": inner} if isinstance(inner, str) else inner])
 
 
-def _part(block: Mapping[str, Any], kind: str, label: str, registry: Registry) -> Part:
+def _part(block: Mapping[str, Any], kind: str, label: str, registry: Registry, cards: Cards) -> Part:
     if "weights" in block:
-        card = read_card(block["weights"])
+        card = cards(block["weights"])
         written = check_card(card, registry)
         facts = {**_derive(written, kind, registry), **card.contract}
         return Part(f"{kind} '{card.name}'", facts, card)
     return Part(label, _derive(block, kind, registry))
 
 
-def _low_res_part(block: str | Mapping[str, Any], where: str, registry: Registry) -> Part:
+def _low_res_part(block: str | Mapping[str, Any], where: str, registry: Registry, cards: Cards) -> Part:
     written = check_block(block, kind="low_res", where=f"low_res {where}", registry=registry)
-    return _part(written, "low_res", f"low_res '{written['name']}'", registry)
+    return _part(written, "low_res", f"low_res '{written['name']}'", registry, cards)
 
 
 def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str, Any]:

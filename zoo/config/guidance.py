@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.config.cards import check_card, read_card
+from zoo.config.cards import check_card
 from zoo.config.classes import lent_weights
 from zoo.config.parts import Part, StageParts, defaults, same_schedule, whole
 from zoo.errors import ConfigError
@@ -106,7 +106,7 @@ def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None
             f"stage '{parts.name}': {guidance.label} names no weaker network by its weights; write "
             "denoiser: {weights: NAME}"
         )
-    card = read_card(blocks[0]["weights"])
+    card = parts.cards(blocks[0]["weights"])
     label = f"the weaker network '{card.name}' of {guidance.label}"
     if card.kind != "network" or card.denoiser is None:
         raise ConfigError(

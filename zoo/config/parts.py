@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.config.blocks import make
-from zoo.config.cards import Card
+from zoo.config.cards import Card, Cards
 from zoo.registry import Registry
 
 
@@ -42,6 +42,7 @@ class StageParts:
     schedule: Part
     guidance: list[Part]
     sampler: Part
+    cards: Cards
     low_res: Part | None = None  # how the network sees a smaller picture
     denoiser: Mapping[str, Any] = field(default_factory=dict)  # what the weights say: schedule, parameterization, ...
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block, show
-from zoo.config.cards import check_denoiser, check_schema, read_card
+from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.published import read_published
 from zoo.config.safe_yaml import read_mapping
 from zoo.config.sampling import refuse_noise
@@ -103,7 +103,7 @@ def check_form(config: Mapping[str, Any]) -> None:
         raise ConfigError("a pipeline needs stages: a list of one block or more; add it")
 
 
-def check_preset(config: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) -> dict[str, Any]:
     """The pipeline with every key known, every block checked and every default written out."""
     check_form(config)
     _check_keys(config, KEYS, "a pipeline")
@@ -117,12 +117,12 @@ def check_preset(config: Mapping[str, Any], registry: Registry) -> dict[str, Any
         "name": _text(config.get("name"), "name"),
         "summary": _text(config.get("summary"), "summary"),
         "conditioners": {
-            name: check_slot(block, kind="conditioner", where=f"conditioners.{name}", registry=registry)
+            name: check_slot(block, kind="conditioner", where=f"conditioners.{name}", registry=registry, cards=cards)
             for name, block in conditioners.items()
         },
     }
     checked["stages"] = [
-        check_stage(stage, index, list(conditioners), registry) for index, stage in enumerate(config["stages"])
+        check_stage(stage, index, list(conditioners), registry, cards) for index, stage in enumerate(config["stages"])
     ]
     names = [stage["name"] for stage in checked["stages"]]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -132,7 +132,9 @@ def check_preset(config: Mapping[str, Any], registry: Registry) -> dict[str, Any
     return checked
 
 
-def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], registry: Registry) -> dict[str, Any]:
+def check_stage(
+    stage: Mapping[str, Any], index: int, conditioners: list[str], registry: Registry, cards: Cards
+) -> dict[str, Any]:
     """A stage with every default written out."""
     where = f"stages.{index}"
     _check_keys(stage, STAGE_KEYS, where)
@@ -152,7 +154,7 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
             raise ConfigError(f"{where} ('{name}') has no {slot}; add it")
     refuse_noise(stage["sampler"], f"{where}.sampler", registry)
     feeds = _choose(stage.get("feeds", "image"), FEEDS, f"{where}.feeds")
-    denoiser = check_slot(stage["denoiser"], kind="denoiser", where=f"{where}.denoiser", registry=registry)
+    denoiser = check_slot(stage["denoiser"], kind="denoiser", where=f"{where}.denoiser", registry=registry, cards=cards)
     array = feeds == "array"
     if not array and stage.get("values") is not None:
         raise ConfigError(f"{where}.values: pictures have fixed values; values goes with feeds: array, take it out")
@@ -166,8 +168,8 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         "denoiser": denoiser,
         "autoencoder": check_slot(
             stage.get("autoencoder")
-            or (samples_themselves(denoiser, registry) if array else registry.default("autoencoder")),
-            kind="autoencoder", where=f"{where}.autoencoder", registry=registry,
+            or (samples_themselves(denoiser, registry, cards) if array else registry.default("autoencoder")),
+            kind="autoencoder", where=f"{where}.autoencoder", registry=registry, cards=cards,
         ),
         "guidance": [
             check_block(block, kind="guidance", where=f"{where}.guidance.{i}", registry=registry)
@@ -177,11 +179,11 @@ def check_stage(stage: Mapping[str, Any], index: int, conditioners: list[str], r
         # The level to which a super-resolution stage's small picture is noised; only where one is given.
         **_check_augmentation(stage.get("augmentation"), f"{where}.augmentation"),
         **_check_step_cache(stage.get("step_cache"), f"{where}.step_cache", registry),
-        **({"values": check_values(stage.get("values"), denoiser, f"{where}.values")} if array else {}),
+        **({"values": check_values(stage.get("values"), denoiser, f"{where}.values", cards)} if array else {}),
     }  # fmt: skip
 
 
-def check_slot(block: Any, *, kind: str, where: str, registry: Registry) -> dict[str, Any]:
+def check_slot(block: Any, *, kind: str, where: str, registry: Registry, cards: Cards) -> dict[str, Any]:
     """A slot that weights can fill: `{weights: CARD}`, or a block.
 
     A denoiser without weights is `{network: block, schedule: block, parameterization: block, ...}`.
@@ -196,7 +198,7 @@ def check_slot(block: Any, *, kind: str, where: str, registry: Registry) -> dict
     if extra is not None:
         raise ConfigError(f"{where}: '{extra}' can't stand beside weights, whose card says it; take one of them out")
     try:
-        card = read_card(block["weights"])
+        card = cards(block["weights"])
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     needed = "network" if kind == "denoiser" else kind

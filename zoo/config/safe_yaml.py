@@ -58,7 +58,7 @@ def read_yaml(path: Path | str) -> Any:
 
 @lru_cache(maxsize=32)
 def _known(content: bytes, source: str) -> Any:
-    """A file's value; a check reads a card's several times over."""
+    """A file's value; the rows of a suite name the same files over and over."""
     return parse_yaml(content, source=source)
 
 
