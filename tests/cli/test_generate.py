@@ -131,3 +131,9 @@ def test_a_name_that_is_too_long_is_told_before_the_run(name, tmp_path, capsys, 
     monkeypatch.setattr("zoo.build", None)  # nothing is loaded
     assert run(["generate", "red apple, 3d style", "-o", str(tmp_path / name)]) == 2
     assert "choose a shorter one" in capsys.readouterr().err
+
+
+def test_a_dash_is_no_folder(here, capsys):
+    assert run(["generate", "sun", *QUICK, "-o", "-"]) == 2
+    assert "'-' names no file" in capsys.readouterr().err
+    assert not list(here.iterdir())

@@ -31,6 +31,8 @@ def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None
     from zoo.arrays import array_targets
     from zoo.generation import targets
 
+    if output == "-":
+        raise UsageError("'-' names no file, and pictures aren't written to standard output; give a file or a folder")
     _check_names([Path(output)], output)
     files = array_targets(output, grid=grid) if array else targets(output, count, grid=grid)
     _check_names(files, output)
