@@ -118,6 +118,21 @@ def test_settings_change_the_hash_of_a_suite_and_not_of_its_rows():
         ({"matrix": [{"model": "latent-text2img", "device": "cdua"}]}, "did you mean 'cuda'"),
         ({"matrix": [{"model": "latent-text2img", "fast": {"graph": True}}]}, "did you mean 'graphs'"),
         ({"matrix": [{"model": "latent-text2img", "fast": 2}]}, "true, false or its parts"),
+        ({"matrix": [{"model": "latent-text2img", "fast": {"graphs": 1}}]}, r"fast\.graphs is 1; write true or false"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cuda:x"}]}, "unknown device 'cuda:x'"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cuda:0:1"}]}, "unknown device 'cuda:0:1'"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cuda:"}]}, "unknown device 'cuda:'"),
+        ({"matrix": [{"model": "latent-text2img", "device": 3}]}, "unknown device"),
+        ({"matrix": [{"model": "latent-text2img", "precision": "float32:1"}]}, "unknown precision 'float32:1'"),
+        ({"matrix": [{"model": "latent-text2img", "seconds": float("inf")}]}, "seconds is inf"),
+        ({"matrix": [{"model": "latent-text2img", "seconds": float("nan")}]}, "seconds is nan"),
+        ({"settings": {"warm_up": 10**9}}, "warm_up is 1000000000; write a whole number from 0 to 1000"),
+        ({"settings": {"repeats": 10**9}}, "repeats is 1000000000"),
+        ({"settings": {"seed": 2**64}}, "seed is 18446744073709551616"),
+        ({"settings": {"quality": {"samples": 10**9}}}, "samples is 1000000000"),
+        ({"settings": {"quality": {"hit": 1}}}, "hit is 1; write true or false"),
+        ({"settings": {"quality": {"extractor": None}}}, "extractor is null; write a name"),
+        ({"settings": {"quality": {"reference": 5}}}, "reference is 5; write a name"),
         ({"matrix": [{"model": "latent-text2img", "step_cache": "deep-feature"}]}, "did you mean 'deep-features'"),
         ({"matrix": [{"model": "latent-text2img", "batch": 0}]}, "batch is 0"),
         ({"matrix": [{"model": "latent-text2img", "steps": 5000}]}, "at most 1000 steps"),
@@ -182,3 +197,9 @@ def test_rows_are_counted_before_they_are_written_out():
                "size": list(range(1, 400))}]  # fmt: skip
     with pytest.raises(ConfigError, match=r"asks for 15800799 rows"):
         read_suite(suite(matrix=matrix))
+
+
+def test_one_of_several_devices_and_parts_of_the_fast_path_can_be_named():
+    row = {"model": "latent-text2img", "device": "cuda:1", "fast": {"graphs": True, "compile": False}}
+    asked = read_suite(suite(matrix=[row])).rows[0].asked
+    assert (asked.device, asked.fast) == ("cuda:1", {"graphs": True, "compile": False})

@@ -144,9 +144,15 @@ def test_rows_that_unfold_to_much_memory_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"size": 10**12}, "size is 10"), ({"size": 0}, "size is 0"), ({"resize": 10**12}, "resize is 10"),
-        ({"resize": 4}, "resize is 4"), ({"smallest": 0}, "smallest is 0"), ({"smallest": -1}, "smallest is -1"),
-        ({"smallest": 2**70}, "smallest is"), ({"flip": 1.5}, "flip is 1.5"), ({"flip": float("nan")}, "flip is nan"),
+        ({"size": 10**12}, "size is 10"),
+        ({"size": 0}, "size is 0"),
+        ({"resize": 10**12}, "resize is 10"),
+        ({"resize": 4}, "resize is 4"),
+        ({"smallest": 0}, "smallest is 0"),
+        ({"smallest": -1}, "smallest is -1"),
+        ({"smallest": 2**70}, "smallest is"),
+        ({"flip": 1.5}, "flip is 1.5"),
+        ({"flip": float("nan")}, "flip is nan"),
     ],
 )
 def test_numbers_of_the_block_data_have_a_range(setting, said, tmp_path):
@@ -159,8 +165,12 @@ def test_numbers_of_the_block_data_have_a_range(setting, said, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"count": 0}, "count is 0"), ({"count": 10**12}, "count is 10"), ({"seed": -1}, "seed is -1"),
-        ({"seed": 2**64}, "seed is 18"), ({"mirror": 2.0}, "mirror is 2"), ({"recolour": -0.5}, "recolour is -0.5"),
+        ({"count": 0}, "count is 0"),
+        ({"count": 10**12}, "count is 10"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "seed is 18"),
+        ({"mirror": 2.0}, "mirror is 2"),
+        ({"recolour": -0.5}, "recolour is -0.5"),
     ],
 )
 def test_numbers_of_the_block_variants_have_a_range(setting, said, tmp_path):

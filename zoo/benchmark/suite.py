@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 MOST_ROWS = 10_000  # of a suite
 PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
+_NUMBERED = re.compile(r"([a-z]+):[0-9]{1,3}")  # one of several devices
 EVERY = "shipped"  # as a model: each preset
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
 
@@ -206,9 +208,11 @@ def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], devi
     rows = [_row(given, kind, configs) for given in _rows(plain, device)]
     if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include")
-    twice = next((r for i, r in enumerate(rows) if r.id in [o.id for o in rows[:i]]), None)
-    if twice is not None:
-        raise ConfigError(f"the row '{twice.asked.name}' is asked for twice; take one out")
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out")
+        seen.add(row.id)
     return Suite(
         name=name, kind=kind, summary=str(plain.get("summary") or ""), settings=settings, rows=tuple(rows),
         overrides=overrides,
@@ -223,11 +227,19 @@ def _settings(block: Any) -> Settings:
         raise ConfigError(f"settings.sheets is {show(given['sheets'])}; write true or false")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
         raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
-    for name, least in (("warm_up", 0), ("repeats", 1), ("seed", 0), ("count", 2)):
-        _whole(given.get(name, least), least, f"settings.{name}")
-    for name in ("samples", "ranges", "least", "hit_samples"):
+    for name, least, most in (
+        ("warm_up", 0, 1000), ("repeats", 1, 10_000), ("seed", 0, 2**64 - 1), ("count", 2, 10**6),
+    ):  # fmt: skip
+        _whole(given.get(name, least), least, f"settings.{name}", most)
+    for name, most in (("samples", 10**6), ("ranges", 1000), ("least", 10**6), ("hit_samples", 10**6)):
         if getattr(quality, name) is not None:
-            _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+            _whole(getattr(quality, name), 1, f"settings.quality.{name}", most)
+    for name in ("reference", "hit_split", "extractor"):
+        value = getattr(quality, name)
+        if not isinstance(value, str) and not (value is None and name != "extractor"):
+            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name")
+    if not isinstance(quality.hit, bool):
+        raise ConfigError(f"settings.quality.hit is {show(quality.hit)}; write true or false")
     if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
         raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks")
     checked = [
@@ -279,8 +291,9 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any]) -
     kind, seconds = given.get("kind", otherwise), given.get("seconds")
     if kind not in KINDS:
         raise ConfigError(f"{where}: {unknown('kind', kind, KINDS)}")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0):
-        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0")
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 < seconds <= 1e6):
+        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million")
     columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
     check = columns.get("check")
     if (kind == "checks") != (check is not None):
@@ -305,7 +318,8 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
         raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}")
     for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
         value = row.get(key, known[0])
-        if not isinstance(value, str) or value.partition(":")[0] not in known:
+        numbered = _NUMBERED.fullmatch(value) if key == "device" and isinstance(value, str) else None
+        if (numbered[1] if numbered else value) not in known:
             raise ConfigError(f"{where}: {unknown(key, value, known)}")
     for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
         if row.get(key) is not None:
@@ -317,6 +331,9 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     fast = row.get("fast", False)
     if isinstance(fast, Mapping):
         _known(fast, PARTS, f"{where}: fast")
+        odd = next((name for name, on in fast.items() if not isinstance(on, bool)), None)
+        if odd is not None:
+            raise ConfigError(f"{where}: fast.{odd} is {show(fast[odd])}; write true or false")
     elif not isinstance(fast, bool):
         raise ConfigError(f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}")
     return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})

@@ -33,6 +33,8 @@ def _check_writable(output: str, count: int, *, grid: bool, array: bool, overwri
     """Tell about an output that can't be written before the run, not after it."""
     from zoo.schema.names import array_targets, targets
 
+    if output == "-":
+        raise UsageError("'-' names no file, and pictures aren't written to standard output; give a file or a folder")
     _check_names([Path(output)], output)
     files = (
         array_targets(output, grid=grid, overwrite=overwrite)

@@ -22,7 +22,7 @@ from zoo.data.pictures import from_uint8, grid, to_uint8
 from zoo.errors import ConfigError
 from zoo.training.objective import CPU, Batch
 from zoo.training.patch_gan import PatchDiscriminator, adaptive_weight, hinge
-from zoo.training.pictures import Pictures
+from zoo.training.pictures import Pictures, check_size
 
 
 class _Reconstruction:
@@ -34,6 +34,7 @@ class _Reconstruction:
         adversary_width: int, adversary_layers: int, precision: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
+        check_size(train.size, network)
         self.pictures = Pictures(train, validation, device=device)
         self.rows, self.validation_rows, self.size = len(train), len(validation), train.size
         if pixel not in ("l1", "l2"):

@@ -32,7 +32,7 @@ from zoo.training import variational, weighting
 from zoo.training.arrays import Arrays
 from zoo.training.conditions import Captions, Labels, SmallPictures, Told
 from zoo.training.objective import CPU, Batch, put, resident
-from zoo.training.pictures import Pictures
+from zoo.training.pictures import Pictures, check_size
 from zoo.training.sheets import draw
 from zoo.training.times import Importance, Times, draw_of
 from zoo.training.told import check_hears, told_of
@@ -124,6 +124,7 @@ class Denoising:
                 "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
                 "of the block data, or train on pixels"
             )
+        check_size(train.size, self.autoencoder)
         self.latents = resident(encode_all(self.autoencoder, train, cache=cache), self.device)
         self.validation_latents = resident(encode_all(self.autoencoder, validation, cache=cache), self.device)
         self.shape = tuple(self.latents.shape[1:])
