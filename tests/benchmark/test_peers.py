@@ -42,6 +42,7 @@ def by_library(made):
     return [(r["asked"]["part"], r["asked"]["library"], r["status"]) for r in made["rows"]]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("model", [DDPM, SD, SDXL])
 def test_loops_and_decoders_agree_on_the_same_tensors(model, tmp_path):
     made, path = measured(tmp_path, {"model": model})
@@ -72,6 +73,7 @@ def test_loops_and_decoders_agree_on_the_same_tensors(model, tmp_path):
     assert {row.protocol for row in read.rows} == {f"diffusers, {part}" for part in parts}
 
 
+@pytest.mark.peer
 def test_other_weights_do_not_agree(tmp_path, monkeypatch):
     plain = networks.network_of
 
@@ -85,12 +87,14 @@ def test_other_weights_do_not_agree(tmp_path, monkeypatch):
     assert [p["agreement"]["agrees"] for p in made["pairs"]] == [False, False]
 
 
+@pytest.mark.peer
 def test_a_batch_is_looped_and_not_decoded(tmp_path):
     made, _ = measured(tmp_path, {"model": SDXL, "batch": 2, "fast": False})
     assert by_library(made) == [("loop", "zoo", "measured"), ("loop", "diffusers", "measured")]
     assert made["pairs"][0]["agreement"]["agrees"]
 
 
+@pytest.mark.peer
 def test_half_precision_tells_the_distance_and_does_not_judge_it(tmp_path):
     made, _ = measured(tmp_path, {"model": DDPM, "precision": "bfloat16", "fast": False})
     assert made["pairs"][0]["agreement"]["agrees"] is None

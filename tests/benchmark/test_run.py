@@ -344,6 +344,7 @@ def test_without_data_quality_is_null_with_the_reason(tmp_path):
     assert "--data" in made["rows"][0]["quality"]["reason"]
 
 
+@pytest.mark.peer
 def test_zoo_and_diffusers_are_compared_on_the_same_weights(tmp_path):
     model = json.loads(json.dumps(TINY))
     model["conditioners"] = {
