@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from zoo.display import images_html, png
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
 from zoo.record import RECORD_KEY
@@ -61,6 +62,12 @@ class ArrayGeneration(Generation):
 
     def __repr__(self) -> str:
         return f"ArrayGeneration(arrays={tuple(self.arrays.shape)}, values={self.values})"
+
+    def _repr_png_(self) -> bytes:
+        return png(self.view)
+
+    def _repr_html_(self) -> str:
+        return images_html([self.view], [repr(self)])
 
     @property
     def numpy(self) -> np.ndarray:

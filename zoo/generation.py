@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from zoo.display import captions, images_html, png
 from zoo.errors import ZooError
 from zoo.record import RECORD_KEY, read_record
 from zoo.schema.files import atomic
@@ -58,6 +59,18 @@ class Generation:
 
     def __len__(self) -> int:
         return len(self.tensor)
+
+    def __repr__(self) -> str:
+        height, width = self.tensor.shape[-2:]
+        return f"Generation({len(self)} image{'s' if len(self) != 1 else ''} of {height}x{width})"
+
+    def _repr_png_(self) -> bytes:
+        """The sheet, for what shows PNG alone."""
+        return png(self.sheet())
+
+    def _repr_html_(self) -> str:
+        """The images with their prompts, for a notebook."""
+        return images_html(self.images, captions(self.record, len(self)))
 
     def sheet(self, columns: int | None = None) -> Image.Image:
         """All pictures in one."""
