@@ -8,7 +8,7 @@ padding token.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ class ClipText(nn.Module):
         pad: what follows the end token: `zero` (open_clip, SD 2) or `end` (SD 1).
         compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
     """
+
+    fills: ClassVar[Mapping[str, str]] = {"tokens": "width", "vector": "embed_dim"}
+    null_prompt = ""
 
     def __init__(
         self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77, embed_dim: int = 768,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ class StandIn:
 
     prompts -> Condition(tokens (B, length, context_width), vector (B, vector_width)). Equal prompts get equal tokens.
     """
+
+    fills: ClassVar[Mapping[str, str]] = {"tokens": "context_width", "vector": "vector_width"}
+    null_prompt = ""
 
     def __init__(self, *, context_width: int | None = 768, length: int = 77, vector_width: int | None = None) -> None:
         self.context_width, self.length, self.vector_width = context_width, length, vector_width
