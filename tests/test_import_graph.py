@@ -32,7 +32,7 @@ LAYERS = (
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
     ("zoo.images", "zoo.safety", "zoo.display", "zoo.generation", "zoo.arrays"),
-    ("zoo.stage", "zoo.request", "zoo.stage_run", "zoo.pipeline"),
+    ("zoo.stage", "zoo.request", "zoo.conditioning", "zoo.stage_run", "zoo.pipeline"),
     ("zoo.data",),
     (
         "zoo.checkpoints",

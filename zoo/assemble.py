@@ -123,6 +123,10 @@ def _small_size(card: Card | None) -> int | None:
     return small if isinstance(small, int) and not isinstance(small, bool) else None
 
 
+def _listens(said: Any) -> tuple[str, ...] | dict[str, Any]:
+    return dict(said) if isinstance(said, Mapping) else tuple(said or ())
+
+
 def _extent(block: Mapping[str, Any]) -> dict[str, Any]:
     """How large what a stage draws is: pixels a side, or of arrays the length of each axis, and in which units."""
     if block.get("feeds") != "array":
@@ -159,7 +163,7 @@ def assemble(
                 autoencoder=parts.get("autoencoder", block.get("autoencoder") or registry().default("autoencoder")),
                 sampler=component("sampler", block["sampler"]),
                 guidance=tuple(parts.guidance(g) for g in block.get("guidance") or ()),
-                listens=tuple(block.get("listens") or ()),
+                listens=_listens(block.get("listens")),
                 takes=block.get("takes", "noise"),
                 feeds=block.get("feeds", "image"),
                 **_extent(block),

@@ -20,6 +20,7 @@ from zoo import __version__
 from zoo.acceleration.accelerated import speed_up, step_cache_of
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.arrays import ArrayGeneration
+from zoo.conditioning import Conditioning
 from zoo.device import resolve
 from zoo.display import table_html
 from zoo.errors import ConfigError, NumericError, UsageError
@@ -266,6 +267,7 @@ class Pipeline:
 
     def _runs(self, stages: Sequence[Stage], request: Request) -> list[StageRun]:
         runs: list[StageRun] = []
+        conditioning = Conditioning(self.conditioners, stages, request, self.device)
         for number, stage in enumerate(stages):
             high, low = stage.interval
             if number == 0 and request.image is not None:
@@ -275,7 +277,7 @@ class Pipeline:
             table = stage.sampler.plan(stage.denoiser.schedule, request.steps, interval=(high, low))
             runs.append(StageRun(
                 stage=stage, table=table, number=number, address=self.first + number, before=runs[-1] if runs else None,
-                conditioners=self.conditioners, request=request, device=self.device,
+                conditioning=conditioning, request=request, device=self.device,
             ))  # fmt: skip
         return runs
 

@@ -6,11 +6,13 @@ channels, volumes (B, C, D, H, W). It stands alone, and starts from noise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from zoo.config.conditions import conditioners_of
 from zoo.denoiser import Denoiser
 from zoo.errors import UsageError
 from zoo.types import Autoencoder, Guidance, Sampler
@@ -23,7 +25,8 @@ class Stage:
     """A denoiser with its guidance, sampler and autoencoder, at one resolution.
 
     `takes` says what it starts from (noise, or the latent or the image of the stage before), `feeds` what it hands on;
-    `listens` names its conditioners; `size` is pixels a side; `interval` is the part of t it runs over, (high, low).
+    `listens` names its conditioners, or says field by field which of them fill it (zoo.config.conditions); `size` is
+    pixels a side; `interval` is the part of t it runs over, (high, low).
     Of a super-resolution stage, `small_size` is pixels a side of the smaller picture (that of the stage before, if not
     given) and `augmentation` the level in [0, 1] to which that is noised (none, if not given).
     Of a stage that feeds arrays, `extent` is the length of each axis and `values` what -1 and 1 stand for.
@@ -34,7 +37,7 @@ class Stage:
     autoencoder: Autoencoder
     sampler: Sampler
     guidance: tuple[Guidance, ...] = ()
-    listens: tuple[str, ...] = ()
+    listens: tuple[str, ...] | Mapping[str, Any] = ()
     takes: str = "noise"
     feeds: str = "image"
     size: int = 64
@@ -43,6 +46,11 @@ class Stage:
     augmentation: float | None = None
     extent: tuple[int, ...] | None = None
     values: tuple[float, float] = (-1.0, 1.0)
+
+    @property
+    def conditioners(self) -> tuple[str, ...]:
+        """The names of the conditioners that it listens to, each once."""
+        return conditioners_of(self.listens)
 
     @property
     def enlarges(self) -> bool:

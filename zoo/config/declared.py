@@ -40,7 +40,14 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "pictures": "it works on pictures, and not on arrays of other axes",
         "factor": "pixels a side for one latent",
     },
-    "conditioner": {"hears": '`"labels"`, if it is given those and no prompts'},
+    "conditioner": {
+        "source": 'what it is given, one a sample: `"prompts"` (the default), `"labels"`, `"image"`, or `"request"` '
+        "(the call's numbers: sizes, crops, guidance, level)",
+        "fills": "the fields of a `Condition` that it fills -> the facts whose product is the width, `[]` for none; a "
+        "field whose fact is null isn't filled",
+        "null_prompt": "the prompt whose condition its null one is, which is then encoded with a call's other prompts",
+        "facts": '`"module:function"`, importable without torch: its arguments -> further facts, or a refusal',
+    },
     "step_cache": {"calls": "the methods of a network that it works with"},
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.autoencoders.identity import Identity
 from zoo.conditioners.class_label import ClassLabel
+from zoo.conditioning import source_of
 from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
 from zoo.denoiser import Denoiser
@@ -44,7 +45,7 @@ class Classifier:
     ) -> None:  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
         self.rows, self.validation_rows = len(train), len(validation)
-        if conditioner is not None and not isinstance(conditioner, ClassLabel):
+        if conditioner is not None and source_of(conditioner) != "labels":
             raise ConfigError(
                 "a classifier hears nothing but its classes; take the conditioner out, or name class-label"
             )

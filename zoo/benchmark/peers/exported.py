@@ -148,7 +148,7 @@ def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], T
     dtype = getattr(torch, asked.precision)
     prompts = built.words(2 * asked.batch)["prompts"]
     with torch.inference_mode():
-        cond: Condition = built.pipe.conditioners[stage.listens[0]](prompts).to(asked.device)
+        cond: Condition = built.pipe.conditioners[stage.conditioners[0]](prompts).to(asked.device)
     table = stage.sampler.plan(stage.denoiser.schedule)
     step = table.steps[len(table) // 2]
     time = stage.denoiser.time_input(step.t)
