@@ -48,7 +48,14 @@ def test_an_empty_interval_is_refused():
 
 
 UNCONDITIONAL = {
-    "network": {"name": "unet", "in_channels": 4, "out_channels": 4, "attention": "plain", "context_width": None},
+    "network": {
+        "name": "unet",
+        "in_channels": 4,
+        "out_channels": 4,
+        "attention": "plain",
+        "heads": 4,
+        "context_width": None,
+    },
     "schedule": "cosine",
     "parameterization": "v",
 }

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from zoo.conditioners.class_label import ClassLabel
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
+from zoo.request import hears
 from zoo.training.conditions import Captions, Labels, Nothing, SmallPictures, Told
 
 
@@ -19,10 +19,11 @@ def told_of(
 ) -> Told:  # fmt: skip
     """What the network is told, as the recipe's conditioner and labels say."""
     reads = getattr(network.network, "reads", ("context", "mask"))
-    if labels is None and isinstance(conditioner, ClassLabel):
-        raise ConfigError("the conditioner 'class-label' needs objective.labels: the column with each row's class")
+    by_label = conditioner is not None and hears(conditioner) == "labels"
+    if labels is None and by_label:
+        raise ConfigError("a conditioner of classes needs objective.labels: the column with each row's class")
     if labels is not None:
-        if not (conditioner is None or isinstance(conditioner, ClassLabel)):
+        if not (conditioner is None or by_label):
             raise ConfigError("objective.labels and a conditioner of text are both given; take one of them out")
         told = Labels(labels, rows, validation, dropout=dropout, conditioner=conditioner)
         known, names = getattr(network.network, "classes", None), told.conditioner.names
@@ -34,7 +35,6 @@ def told_of(
         return told
     if conditioner is None:
         return Nothing()
-    assert not isinstance(conditioner, ClassLabel)  # refused above
     return Captions(
         conditioner, rows, validation, dropout=dropout, keep=keep, vector="vector" in reads, precision=precision
     )
