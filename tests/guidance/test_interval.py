@@ -49,16 +49,10 @@ def test_an_empty_interval_is_refused():
 
 UNCONDITIONAL = {
     "network": {
-        "name": "unet",
-        "in_channels": 4,
-        "out_channels": 4,
-        "attention": "plain",
-        "heads": 4,
-        "context_width": None,
+        "name": "unet", "in_channels": 4, "out_channels": 4, "attention": "plain", "heads": 4, "context_width": None,
     },
-    "schedule": "cosine",
-    "parameterization": "v",
-}
+    "schedule": "cosine", "parameterization": "v",
+}  # fmt: skip
 BLOCK = {"name": "limited-interval", "guidance": {"name": "classifier-free", "scale": 3.0}, "low": 0.3}
 
 

@@ -140,4 +140,4 @@ def test_every_shipped_objective_says_what_it_trains_and_reads():
     for name in registry().names("objective"):
         facts = registry().entry("objective", name).signature().constants
         assert facts["trains"] in SLOTS, name
-        assert set(facts["reads"]) <= set(SLOTS) and set(facts.get("needs", ())) <= set(facts["reads"]), name
+        assert set(facts.get("needs", ())) <= set(facts["reads"]) <= set(SLOTS), name

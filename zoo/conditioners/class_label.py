@@ -26,6 +26,7 @@ class ClassLabel:
 
     fits = "zoo.conditioners.arguments:class_label"
     hears = "labels"
+    weightless = True
 
     def __init__(self, *, names: Sequence[str], null_class: bool = True) -> None:
         self.names, self.null_class = tuple(names), null_class

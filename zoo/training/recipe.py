@@ -76,7 +76,7 @@ class Recipe:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What the trained weights are read by: schedule, parameterization, how t reaches them, as far as it is said."""
+        """What the trained weights are read by: schedule, parameterization, how t reaches them, as far as said."""
         reads = [key for key in self.facts.get("reads") or () if key not in ("autoencoder", "conditioner")]
         return {"time_input": "index", **{key: self.raw[key] for key in reads if key in self.raw}}
 
@@ -144,8 +144,9 @@ def _check_blocks(raw: Mapping[str, Any], objective: str, facts: Mapping[str, An
         if name not in raw:
             raise ConfigError(f"{where} lacks the block '{name}', which objective '{objective}' needs; add it")
     reads = facts.get("reads")
-    for name in SLOTS if reads is not None else ():
-        if name in raw and name not in (*reads, trains_of(facts)):
+    used = SLOTS if reads is None else (*reads, trains_of(facts))  # one that declares nothing is not checked
+    for name in SLOTS:
+        if name in raw and name not in used:
             raise ConfigError(f"{where}: objective '{objective}' doesn't read the block '{name}'; take it out")
 
 

@@ -74,5 +74,6 @@ def conditioner_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Kind, component, config and contract of a compact text tower's card."""
     contract = {"context_width": config["width"], "vector_width": config["embed_dim"], "null": True}
     return {
-        "kind": "conditioner", "component": registry().name_of("conditioner", ClipText), "config": {**config, "compact": True}, "contract": contract,
+        "kind": "conditioner", "component": registry().name_of("conditioner", ClipText),
+        "config": {**config, "compact": True}, "contract": contract,
     }  # fmt: skip
