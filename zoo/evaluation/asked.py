@@ -2,7 +2,8 @@
 
 A metric declares what it is of: the 2015 Inception, a CLIP, or pairs of pictures, whatever extractors were named; all
 others are of any extractor, and are measured under each that was named. Where none was named that is the default
-extractor (the 2015 Inception) if its weights are there, and else the shipped evaluator, and it is said. A metric whose weights aren't there is listed with what it needs.
+extractor (the 2015 Inception) if its weights are there, and else the shipped evaluator, and it is said. A metric whose
+weights aren't there is listed with what it needs.
 """
 
 from __future__ import annotations
