@@ -15,7 +15,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.checkpoints.files import load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
-from zoo.config.blocks import make
+from zoo.config.blocks import is_block, make
 from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.denoiser import Denoiser
@@ -58,10 +58,11 @@ def _tensors(card: Card) -> dict[str, Tensor]:
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
     """A network with what it was trained for: schedule, parameterization, how t and a smaller picture reach it."""
+    reading = facts["parameterization"]
     return Denoiser(
         network=network,
         schedule=component("schedule", facts["schedule"]),
-        parameterization=component("parameterization", facts["parameterization"]),
+        parameterization=component("parameterization", reading) if is_block(reading) else reading,
         time_input=facts.get("time_input", "index"),
         time_rounding=facts.get("time_rounding", "nearest"),
         low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,

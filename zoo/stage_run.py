@@ -19,7 +19,6 @@ from zoo.images.given import latent_mask
 from zoo.low_res import GaussianAugmentation
 from zoo.noise import bound
 from zoo.request import Request
-from zoo.samplers.repaint import RePaint
 from zoo.stage import Stage
 from zoo.types import Condition, StepReport, StepTable
 
@@ -83,7 +82,7 @@ class StageRun:
         for wrapper in guidance:
             denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
         steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
-        after_step = mask.renoised(steps) if mask is not None and isinstance(stage.sampler, RePaint) else None
+        after_step = mask.renoised(steps) if mask is not None and getattr(stage.sampler, "inpaints", False) else None
         return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
 
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:

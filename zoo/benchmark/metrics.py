@@ -156,7 +156,7 @@ class _Part:
             out["precision"] = {"dtype": "float32" if theirs else asked.precision, **flags()}
             out["memory"], out["energy"] = one.memory, measure.energy(one)
             out["wall_seconds"] = round(sum(one.seconds), 3)
-            out["weights"] = {} if self.random else {"inception-2015": WEIGHTS.sha256}
+            out["weights"] = {} if self.random else {asked.model: WEIGHTS.sha256}
             out["random_weights"] = self.random
             out["notes"] = [f"{settings.count} pictures a set", notes[name]]
             out["notes"] += ["random weights, the same in all libraries: no value is FID"] * self.random

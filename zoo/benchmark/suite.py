@@ -95,7 +95,8 @@ class Quality:
     samples: int = 64
     least: int | None = None  # samples that are enough where the time runs out; None: all of them
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
-    metrics: tuple[str | Mapping[str, Any], ...] = ("fd",)  # names, or blocks with settings
+    # Names, or blocks with settings.
+    metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
     reference: str | None = None  # the split held against; None: the split whose captions are drawn
     hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
     hit_samples: int = 200  # captions of that split
@@ -301,7 +302,7 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any]) -
     if check is not None and check not in CHECKS:
         raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}")
     if kind == "metrics":
-        models = ["inception-2015"]
+        models = [registry().default("extractor")]
     elif check == EXTRACTORS:
         models = known_extractors()
     else:
@@ -357,9 +358,13 @@ def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
 
 def random_weights(config: Mapping[str, Any]) -> bool:
     """Whether any network of a pipeline has fresh weights: its speed can be measured and nothing else."""
-    blocks = [b for s in config["stages"] for b in (s["denoiser"], s["autoencoder"])]
-    blocks += list(config["conditioners"].values())
-    return any("weights" not in b and (b.get("name") not in ("identity", "class-label")) for b in blocks)
+    known = registry()
+    blocks = [("autoencoder", s["autoencoder"]) for s in config["stages"]]
+    blocks += [("conditioner", b) for b in config["conditioners"].values()]
+    return any("weights" not in s["denoiser"] for s in config["stages"]) or any(
+        "weights" not in b and not known.entry(kind, b["name"]).signature().constants.get("weightless")
+        for kind, b in blocks
+    )
 
 
 def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:

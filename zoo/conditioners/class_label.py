@@ -28,6 +28,7 @@ class ClassLabel:
     fits = "zoo.conditioners.arguments:class_label"
     source = "labels"
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"label": ()}
+    weightless = True
 
     def __init__(self, *, names: Sequence[str], null_class: bool = True) -> None:
         self.names, self.null_class = tuple(names), null_class

@@ -33,7 +33,6 @@ from zoo.data.pictures import grid
 from zoo.errors import UsageError
 from zoo.evaluation.frechet import distance_key, frechet_distance
 from zoo.evaluation.reconstruction import psnr
-from zoo.low_res import GaussianAugmentation
 from zoo.pipeline import Pipeline
 
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the sweep
@@ -189,7 +188,7 @@ def _report(
     below = runs[0][number - 1] if number else None
     bicubic = F.interpolate(small, (stage.size,) * 2, mode="bicubic", align_corners=False).clamp(0, 1)
     sweep = []
-    for level in levels if isinstance(stage.denoiser.low_res, GaussianAugmentation) else ():
+    for level in levels if getattr(stage.denoiser.low_res, "noises", False) else ():
         drawn = patient.run(number, small, level)
         sweep.append(LevelReport(
             level=level, psnr=psnr(drawn, truth), fd_true=patient.distance(drawn),

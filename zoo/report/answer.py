@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Sequence
 from itertools import islice
 
+from zoo.config.published import measured_by
+from zoo.registry import registry
 from zoo.report.choice import Change, Choice, choices
 from zoo.report.groups import Entry, Group
 from zoo.report.leaderboard import heading
@@ -17,12 +19,6 @@ from zoo.report.model import DIMENSIONS, Column
 from zoo.report.ticks import plain, written
 
 _OFF = {"fast": "not fast", "step_cache": "no step cache", "library": "zoo"}
-_MEANING = {
-    "hit": "how often an independent network finds the caption's thing and style in the picture",
-    "fd": "how far the pictures' features lie from those of real ones (Fréchet distance)",
-    "fid": "Fréchet distance of Inception's features to those of real pictures",
-    "kid": "kernel distance of Inception's features to those of real pictures",
-}
 MOST = 8  # answers of one page
 OPEN = 2  # whose tables are unfolded
 _SETTINGS = {"steps": "{} steps", "guidance": "guidance {}", "batch": "batch {}", "size": "{} px", "device": "on {}",
@@ -62,8 +58,16 @@ def _answer(choice: Choice, number: int, *, several: bool) -> Markup:
 
 
 def _meanings(choice: Choice) -> Markup | None:
-    told = [f"{c.name}: {_MEANING[c.name]}" for c in choice.quality if c.name in _MEANING]
+    told = [f"{c.name}: {meaning}" for c in choice.quality if (meaning := _meaning(c.name)) is not None]
     return element("p", "; ".join(told) + ".", class_="aside") if told else None
+
+
+def _meaning(name: str) -> str | None:
+    """What the metric whose values go by this name says of them."""
+    known, metric = registry(), measured_by(name)
+    return (
+        known.entry("metric", metric).signature().constants.get("meaning") if metric in known.names("metric") else None
+    )
 
 
 def _setting(dimension: str, value: str | None) -> str:

@@ -38,6 +38,10 @@ class Classifier:
         labels: column of the rows whose values, sorted, are the classes.
     """
 
+    trains = "network"
+    reads = ("autoencoder", "conditioner", "schedule", "time_input", "time_rounding")
+    needs = ("schedule",)
+
     def __init__(
         self, *, network: Denoiser, train: Dataset, validation: Dataset, cache: Path, labels: str,
         autoencoder: Autoencoder | None = None, conditioner: Any = None, precision: torch.dtype = torch.float32,
@@ -47,7 +51,7 @@ class Classifier:
         self.rows, self.validation_rows = len(train), len(validation)
         if conditioner is not None and source_of(conditioner) != "labels":
             raise ConfigError(
-                "a classifier hears nothing but its classes; take the conditioner out, or name class-label"
+                "a classifier is told nothing but its classes; take the conditioner out, or give one of labels"
             )
         self.names = list(conditioner.names) if conditioner is not None else class_names(train.rows, labels)
         known = getattr(network.network, "classes", None)
