@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import datetime
 import json
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.machine import code, host
+from zoo.benchmark.machine import code, host, installed
 
 SCHEMA = "zoo.benchmark/1"
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -24,17 +22,6 @@ ROOT = RESULTS.parent.parent
 def median_of(runs: Sequence[float], digits: int = 4) -> dict[str, Any]:
     """A measured quantity: its median and every run."""
     return {"median": round(statistics.median(runs), digits), "runs": [round(r, digits) for r in runs]}
-
-
-def versions(*packages: str) -> dict[str, str | None]:
-    """Python's version and those of some packages, from their metadata: nothing is imported."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def make(
@@ -53,7 +40,7 @@ def make(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{key: found for key, found in code().items() if key != "zoo"},
         "machine": {**host(), "threads": threads},
-        "versions": versions(*packages),
+        "versions": installed(*packages),
         "weights": dict(weights or {}),
         "settings": dict(settings),
         "values": dict(values),

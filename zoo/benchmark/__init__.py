@@ -8,8 +8,8 @@
 | `measure` | rounds of timed calls; memory, energy, operations |
 | `profile` | where the seconds of a call go |
 | `estimate` | how long a suite takes, from one step of each kind of row |
-| `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls |
-| `metric_libraries` | what other libraries of metrics are called with |
+| `row_kinds` | kinds of rows, and what measures each |
+| `pipelines`, `checks` | what a row of each kind calls |
 | `quality` | distances and hit scores of the same configuration |
 | `run` | a suite from its first row to its last |
 """

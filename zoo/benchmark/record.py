@@ -40,6 +40,7 @@ def now() -> str:
 def begin(suite: Suite) -> dict[str, Any]:
     """The record of a run that has done nothing yet."""
     settings = asdict(suite.settings)
+    packages = dict.fromkeys(package for row in suite.rows for package in row.measured.packages)
     return {
         "schema": SCHEMA,
         "suite": {
@@ -49,7 +50,7 @@ def begin(suite: Suite) -> dict[str, Any]:
         "run": {
             "started": now(), "finished": None, "wall_seconds": 0.0, "complete": False, "resumed": 0, "doing": None
         },
-        "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(),
+        "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(*packages),
         "peaks": {}, "noise": {}, "rows": [], "pairs": [],
     }  # fmt: skip
 
