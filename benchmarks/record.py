@@ -1,4 +1,4 @@
-"""What every benchmark writes: one JSON record a run, with what was measured, where and with what.
+"""What every benchmark writes: one JSON record a run (`zoo.benchmark.record_form`), with where and with what.
 
 Tables are views of these records (`benchmarks/tables.py`); no number is typed by hand.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.machine import code, host, installed
+from zoo.benchmark.record_form import SINGLE_RECORD
 
-SCHEMA = "zoo.benchmark/1"
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parent.parent
 
@@ -35,7 +35,7 @@ def make(
 ) -> dict[str, Any]:
     """A record; `values` holds what was measured with all runs, `weights` the SHA-256 of each weight file."""
     return {
-        "schema": SCHEMA,
+        "schema": SINGLE_RECORD,
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{key: found for key, found in code().items() if key != "zoo"},

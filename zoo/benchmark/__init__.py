@@ -3,7 +3,8 @@
 | module | what it knows |
 |---|---|
 | `suite` | `zoo.suite/1`: a YAML file -> rows, checked without torch |
-| `record` | `zoo.suite-record/1`: the form of a run's record, writing it so that a killed run loses no finished row |
+| `record_form` | what a record is, and the one reader of its files |
+| `record` | a run's record, written so that a killed run loses no finished row |
 | `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |
 | `measure` | rounds of timed calls; memory, energy, operations |
 | `profile` | where the seconds of a call go |

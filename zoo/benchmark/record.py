@@ -1,4 +1,4 @@
-"""The record of a run (`zoo.suite-record/1`, docs/benchmarks.md): its form, and writing it row by row.
+"""The record of a suite's run, from its first row to its last; its form is in `record_form`.
 
 A record is written whole after every group of rows, by a rename: a killed run leaves those it had finished, and the
 next one goes on from them.
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmark import machine
+from zoo.benchmark.record_form import SUITE_RECORD, read_file
 from zoo.benchmark.suite import Row, Suite, random_weights
 from zoo.errors import UsageError
 
-SCHEMA = "zoo.suite-record/1"
+SCHEMA = SUITE_RECORD
 MEASURED = (
     "run",
     "precision",
@@ -123,14 +124,8 @@ def write(record: Mapping[str, Any], folder: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record; UsageError for a file that is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"'{path}' is no record of a benchmark ({error}); give one that `zoo bench` wrote") from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise UsageError(f"'{path}' is no '{SCHEMA}'; give a record that `zoo bench` wrote")
-    return found
+    """The record of a suite's run; UsageError for a file that is none."""
+    return read_file(path, (SCHEMA,))
 
 
 def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
