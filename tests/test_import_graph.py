@@ -42,10 +42,10 @@ LAYERS = (
         "zoo.installation",
         "zoo.replay",
         "zoo.plots",
-        "zoo.report",
     ),
     ("zoo.assemble",),
     ("zoo.benchmark",),
+    ("zoo.report",),
     ("zoo.cli",),
     ("zoo.__main__",),
 )
@@ -65,7 +65,8 @@ FORBIDDEN = (
 )
 TORCH_FREE = (
     "zoo.schema",
-    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report", "zoo.cli",
+    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report",
+    "zoo.benchmark.record_form", "zoo.cli",
     "zoo.installation",
     # What a check makes and plans with.
     "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.step_cache",

@@ -19,7 +19,7 @@ from tests.benchmark.test_run import EXAMPLE, TINY, keys
 from zoo.benchmark import machine, record
 from zoo.benchmark.run import run_suite
 from zoo.benchmark.suite import read_suite
-from zoo.report.reading import read_record
+from zoo.report import read_record
 
 DDPM, SD, SDXL = speed.MODELS
 QUICK = {"precompute": True, "channels_last": True, "compile": False, "graphs": False}

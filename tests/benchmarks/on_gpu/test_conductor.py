@@ -211,7 +211,7 @@ def test_records_are_joined_with_their_phases_and_gathered_in_few_files(tmp_path
 
 
 def test_the_report_reads_the_joined_record(tmp_path):
-    from zoo.report.reading import read_records
+    from zoo.report import read_records
 
     whole = joined.join([phase_of("correct", [("measured", None), ("unavailable", "no device")])])
     whole["rows"][0]["check"] = {"what": "grey levels", "largest": 1.5, "against": "cpu float32", "agrees": True}
