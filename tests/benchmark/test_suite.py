@@ -7,12 +7,14 @@ import re
 import pytest
 import torch
 
+from benchmarks import peers
 from zoo.assemble import component
-from zoo.benchmark.suite import folders, random_weights, read_suite, suite_names
+from zoo.benchmark.row_kinds import ROW_KINDS, RowKind
+from zoo.benchmark.suite import comparison_files, folders, random_weights, read_suite, suite_names
 from zoo.errors import ConfigError, UsageError, WeightsError
 
 SHIPPED = (
-    "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped", "vs-diffusers", "vs-metrics",
+    "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped",
 )  # fmt: skip
 
 
@@ -35,6 +37,28 @@ def test_a_shipped_suite_can_be_read_and_says_what_it_answers(name):
     read = read_suite(name)
     assert read.summary.endswith(".")
     assert len({row.id for row in read.rows}) == len(read.rows) > 0
+
+
+def test_a_comparison_with_other_libraries_is_no_suite_of_zoos_and_the_error_says_who_runs_it():
+    assert [path.stem for path in comparison_files()] == ["vs-diffusers", "vs-metrics"]
+    for asked in ("vs-diffusers", "vs-nobody", suite(kind="diffusers")):
+        with pytest.raises(UsageError, match=re.escape("`python -m benchmarks.peers SUITE`")):
+            read_suite(asked)
+
+
+@pytest.mark.parametrize("file", comparison_files(), ids=lambda path: path.stem)
+def test_a_comparison_is_read_by_those_who_bring_its_kinds(file):
+    read = read_suite(file, kinds=peers.ROW_KINDS)
+    assert read.summary.endswith(".")
+    assert len({row.id for row in read.rows}) == len(read.rows) > 0
+
+
+def test_a_kind_of_rows_is_given_and_says_what_its_rows_may_name():
+    given = {**ROW_KINDS, "sorting": RowKind(measure="nobody:there", models=("bubble", "quick"))}
+    (row,) = read_suite(suite(kind="sorting", matrix=[{"model": "bubble"}]), kinds=given).rows
+    assert (row.kind, row.measured, row.config) == ("sorting", given["sorting"], None)
+    with pytest.raises(ConfigError, match="bubble"):
+        read_suite(suite(kind="sorting", matrix=[{"model": "latent-text2img"}]), kinds=given)
 
 
 def test_every_preset_is_in_the_sweep_of_what_ships():

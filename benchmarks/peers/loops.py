@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.peers.networks import pooled_and_sizes, scheduler_of
 from zoo.benchmark.measure import quantile
-from zoo.benchmark.peers.networks import pooled_and_sizes, scheduler_of
 from zoo.benchmark.suite import Row
 from zoo.conditioning import join
 from zoo.guidance.interval import classifier_free_scale

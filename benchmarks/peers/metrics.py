@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.peers.agreement import agreement, pair
+from benchmarks.peers.metric_libraries import CLEAN, PEERS, TF1, Library, failure, of_peer, of_zoo
 from zoo.benchmark import measure, record
 from zoo.benchmark.measure import Timed
-from zoo.benchmark.metric_libraries import CLEAN, PEERS, TF1, Library, failure, of_peer, of_zoo
-from zoo.benchmark.peers import agreement, pair
 from zoo.benchmark.pipelines import flags
 from zoo.benchmark.suite import Row
 from zoo.data.draws import stream
