@@ -67,7 +67,7 @@ FORBIDDEN = (
 TORCH_FREE = (
     "zoo.schema", "zoo.threads", "zoo.progress",
     "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.words", "zoo.comparison", "zoo.report",
-    "zoo.benchmark.record_form", "zoo.cli", "zoo.installation",
+    "zoo.benchmark.record_form", "zoo.benchmark.row_kinds", "zoo.cli", "zoo.installation",
     # What a check makes and plans with.
     "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.acceleration.step_cache",
 )  # fmt: skip
