@@ -195,6 +195,17 @@ class WideWords(Words):
         return Condition(tokens=torch.ones(len(prompts), 1, 5))
 
 
+class SaysMore(WideWords):
+    fills: ClassVar = {"tokens": (), "vector": ()}
+
+
+class OtherNothing(WideWords):
+    null_prompt = ""
+
+    def null(self, batch):
+        return Condition(tokens=torch.zeros(batch, 1, 5))
+
+
 class Clamped(FlowSchedule):
     def t_from_log_snr(self, log_snr):
         return np.clip(super().t_from_log_snr(log_snr), 0.1, 0.9)
@@ -290,6 +301,8 @@ MISTAKES = [
     ("conditioner", Words, "null"),
     ("conditioner", Words, "own-prompt"),
     ("conditioner", WideWords, "shapes"),
+    ("conditioner", SaysMore, "fills"),
+    ("conditioner", OtherNothing, "null-prompt"),
     ("schedule", Clamped, "inverse"),
     ("schedule", Steps, "monotone"),
     ("parameterization", WrongReading, "reads-back"),

@@ -48,6 +48,7 @@ SMALL = {
     "autoencoder/kl": {"z_channels": 4, "width": 8, "mult": (1, 2, 2), "blocks": 1, "groups": 4},
     "autoencoder/vq": {"z_channels": 4, "width": 8, "mult": (1, 2, 2), "blocks": 1, "groups": 4, "codes": 32},
     "conditioner/clip-text": {"width": 16, "heads": 2, "layers": 1, "embed_dim": 8},
+    "conditioner/open-clip": {"model": "RN50-quickgelu"},
     "conditioner/class-label": {"names": ("cat", "dog")},
     "schedule/tabulated": {"table": [0.1, 0.3, 0.2, 0.9]},
     "schedule/zero-terminal-snr": {"schedule": LinearSchedule()},

@@ -135,7 +135,8 @@ def _condition(conditioner: Any, prompts: Any) -> Condition:
 def _fields(condition: Condition) -> dict[str, Tensor]:
     """The fields that are set by name, scalars by theirs."""
     found = {f.name: v for f in fields(condition) if (v := getattr(condition, f.name)) is not None}
-    return {**found, **{f"scalar '{name}'": v for name, v in found.pop("scalars", {}).items()}}
+    scalars = found.pop("scalars", {})
+    return {**found, **{f"scalar '{name}'": value for name, value in scalars.items()}}
 
 
 RANKS = {
