@@ -28,12 +28,19 @@ def cmmd(*, sigma: float) -> None:
         raise UsageError(f"the kernel's sigma is {sigma}; give a number above 0, the paper's is 10")
 
 
-def random_network(*, width: int, size: int, layers: int) -> None:
+def random_network(*, seed: int, width: int, size: int, layers: int) -> None:
     """Of `zoo.evaluation.random_network:RandomNetwork`."""
+    seeded(seed=seed)
     if not 1 <= layers <= 16 or width < 1 or size < 2**layers:
         raise UsageError(
             f"a random network of {layers} layers needs width 1 and size {2 ** max(1, min(layers, 16))} or more"
         )
+
+
+def seeded(*, seed: int | None) -> None:
+    """Of what draws its weights from a seed."""
+    if seed is not None and not 0 <= seed < 2**64:
+        raise UsageError(f"seed is {seed}; give a whole number from 0 up")
 
 
 def timm(*, size: int | None) -> None:

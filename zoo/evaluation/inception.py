@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.checkpoints.files import load_strict
 from zoo.errors import UsageError
+from zoo.evaluation import arguments
 from zoo.evaluation.extractor import MAIN, check_pictures
 from zoo.evaluation.inception_folded import FoldedInception
 from zoo.evaluation.inception_network import LAYERS, SIZE, InceptionNetwork
@@ -38,6 +39,7 @@ class Inception2015(nn.Module):
         seed: random weights of this seed instead, for tests and for speed; then nothing is called FID.
     """
 
+    fits = "zoo.evaluation.arguments:seeded"
     default = True
     serves = ("inception-2015",)
     saved = ("pool", "spatial")
@@ -49,6 +51,7 @@ class Inception2015(nn.Module):
         super().__init__()
         if resize not in ("tf1", "clean") or precision not in ("float32", "bfloat16"):
             raise UsageError("inception-2015 resizes by tf1 or clean, in float32 or bfloat16; give one of each")
+        arguments.seeded(seed=seed)
         self.resize = resize
         if seed is not None:
             self.network = InceptionNetwork().randomise(seed)

@@ -28,7 +28,7 @@ class RandomNetwork(nn.Module):
 
     def __init__(self, *, seed: int = 0, width: int = 64, size: int = 64, layers: int = 4) -> None:
         super().__init__()
-        arguments.random_network(width=width, size=size, layers=layers)
+        arguments.random_network(seed=seed, width=width, size=size, layers=layers)
         self.size = size
         self.convolutions = nn.ModuleList(
             nn.Conv2d(width if i else 3, width, 3, stride=2, padding=1, bias=False) for i in range(layers)
