@@ -38,6 +38,14 @@ def resolve(device: str | torch.device | None) -> torch.device:
     return place
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left: torch says it by a type on a GPU, by a sentence on a CPU."""
+    said = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
+
+
 def requested(device: Any) -> dict[str, str]:
     """What a record adds where the device was left to zoo; nothing where it was named."""
     return {"device_requested": AUTO} if isinstance(device, str) and device == AUTO else {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,13 @@ from torch import Tensor
 import zoo
 from benchmarks.on_gpu.courses import Course
 from zoo.benchmark import record
+from zoo.benchmark.quality import hit_values
 from zoo.conditioning import source_of
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
 from zoo.data.draws import stream
 from zoo.data.image_folder import FolderSource
 from zoo.evaluation.hit_score import Judge
-from zoo.evaluation.keys import metric_key
 
 EVALUATOR, SPLIT, CAPTIONS, SHOWN, SEED = "emoji-evaluator", "val", 200, 24, 0
 
@@ -68,18 +66,14 @@ class Scorer:
             self._judge = Judge(evaluator, self.every)
         score = self._judge.score(evaluator.images(images).float().cpu(), self.rows)
         card = read_card(EVALUATOR)
-        captions = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-        quality["values"] = {metric_key("hit", card.name, card.sha256, score.count, SPLIT): {
-            "value": score.hit, "values": [score.hit], "deviation": None, "n": score.count,
-            "seed_ranges": [[0, score.count]], "interval": list(score.interval),
-            "floor": {"key": "chance", "value": self._judge.chance}, "better": "higher",
-            "extractor": {"name": card.name, "sha256": card.sha256, "resize": None},
-            "reference": {"name": Path(self.data).name, "split": SPLIT, "n": score.count, "pictures_sha256": None,
-                          "captions_sha256": captions},
-            "pictures": {"format": "uint8 RGB, in memory", "size": int(images.shape[-1])},
-            "concept_at_1": score.concept_at_1, "concept_at_5": score.concept_at_5, "style": score.style,
-            "concepts": len(self._judge.concepts),
-        }}  # fmt: skip
+        extractor = {"name": card.name, "sha256": card.sha256, "resize": None}
+        quality["values"] = hit_values(
+            score, self._judge, extractor=extractor, data=self.data, split=SPLIT, size=int(images.shape[-1]),
+            captions=texts,
+        )  # fmt: skip
+        for value in quality["values"].values():
+            value |= {name: getattr(score, name) for name in ("concept_at_1", "concept_at_5", "style")}
+            value["concepts"] = len(self._judge.concepts)
         return quality, images[:SHOWN]
 
 

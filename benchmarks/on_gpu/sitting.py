@@ -29,7 +29,7 @@ from zoo.benchmark import machine, measure, record
 from zoo.benchmark.suite import Asked, Row, Settings, Suite
 from zoo.checkpoints.files import read_verified
 from zoo.config.cards import card_names, read_card
-from zoo.device import resolve
+from zoo.device import out_of_memory, resolve
 from zoo.errors import ZooError
 from zoo.registry import registry
 from zoo.schema.files import write_atomically
@@ -121,7 +121,7 @@ class Sitting:
                     sheets += OneCourse(self, course, row, scorer, starts, work, until).run()
                     sheet(sheets, self.out / "sheet.png")
                 except Exception as error:  # whatever it is, the next one is trained and the record is whole
-                    if measure.out_of_memory(error) and course.batch > SMALLEST:
+                    if out_of_memory(error) and course.batch > SMALLEST:
                         course = dataclasses.replace(course, batch=course.batch // 2)
                         torch.cuda.empty_cache()
                         continue

@@ -35,6 +35,7 @@ from benchmarks.peers.ways import (
 from zoo.benchmark import measure, record
 from zoo.benchmark.measure import Operations, Timed
 from zoo.benchmark.suite import Row
+from zoo.device import out_of_memory
 
 if TYPE_CHECKING:
     from zoo.benchmark.run import Run
@@ -165,7 +166,7 @@ def _gone(cell: Cell, library: str, status: str, reason: str) -> None:
 
 def said(error: BaseException) -> str:
     """An error as a row's reason."""
-    if measure.out_of_memory(error):
+    if out_of_memory(error):
         return "there is no memory for it"
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
@@ -194,7 +195,7 @@ def _warm_up(cell: Cell, way: Way) -> None:
         timed.memory = measure.peak_memory(device, before)
     except Exception as error:
         _gone(cell, way.library, "failed", said(error))
-        memory = measure.out_of_memory(error)
+        memory = out_of_memory(error)
     else:
         if cuda:  # others hold their weights beside it
             timed.memory["device_peak_bytes"] += way.weights - held

@@ -22,6 +22,7 @@ from zoo.benchmark import measure, record
 from zoo.benchmark.measure import Timed
 from zoo.benchmark.pipelines import Builder, Built, describe, flags
 from zoo.benchmark.suite import Row
+from zoo.device import out_of_memory
 from zoo.errors import ZooError
 from zoo.noise import AddressedNoise
 from zoo.types import Condition
@@ -55,7 +56,7 @@ def compare_row(run: Run, row: Row) -> None:
     except ImportError as error:
         run.record["rows"].append(record.row_of(row, "unavailable", f"needs diffusers and transformers ({error})"))
     except (ZooError, RuntimeError) as error:
-        reason = "there is no memory for it" if measure.out_of_memory(error) else str(error).splitlines()[0][:300]
+        reason = "there is no memory for it" if out_of_memory(error) else str(error).splitlines()[0][:300]
         run.record["rows"].append(record.row_of(row, "failed", reason))
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from benchmarks.peers.agreement import agreement, pair
 from zoo.benchmark import machine, measure
 from zoo.benchmark.measure import Operations, Power, Timed
+from zoo.device import out_of_memory
 from zoo.errors import UsageError
 
 
@@ -88,11 +89,11 @@ def test_operations_are_two_a_multiply_add_and_attention_counts():
 
 
 def test_what_says_that_memory_ran_out_is_told_from_what_does_not():
-    assert measure.out_of_memory(MemoryError())
-    assert measure.out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert measure.out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
-    assert not measure.out_of_memory(RuntimeError("shapes differ"))
-    assert not measure.out_of_memory(UsageError("no room"))
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert not out_of_memory(RuntimeError("shapes differ"))
+    assert not out_of_memory(UsageError("no room"))
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():

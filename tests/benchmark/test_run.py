@@ -12,25 +12,14 @@ from PIL import Image
 
 import zoo
 from benchmarks import peers
+from benchmarks.on_gpu import correct
 from zoo.benchmark import machine, measure, pipelines, record, run
 from zoo.benchmark.run import run_suite
 from zoo.benchmark.suite import read_suite
 from zoo.errors import UsageError
 
 EXAMPLE = json.loads((Path(__file__).parent / "example_record.json").read_text())
-TINY = {
-    "schema": "zoo.pipeline/1",
-    "conditioners": {"text": {"name": "stand-in", "context_width": 8, "length": 4}},
-    "stages": [{
-        "name": "base", "listens": ["text"], "size": 16, "guidance": [{"name": "classifier-free", "scale": 2.0}],
-        "denoiser": {
-            "network": {"name": "unet", "in_channels": 3, "out_channels": 3, "width": 8, "mult": [1, 2], "blocks": 1,
-                        "attention_levels": [1], "heads": 2, "context_width": 8, "groups": 4},
-            "schedule": "cosine", "parameterization": "v",
-        },
-        "sampler": {"name": "ddim", "steps": 3},
-    }],
-}  # fmt: skip
+TINY = correct.TINY
 
 
 @pytest.fixture(autouse=True)

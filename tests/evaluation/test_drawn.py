@@ -8,9 +8,9 @@ from zoo.conditioners.class_label import ClassLabel
 from zoo.data.draws import stream
 from zoo.data.pictures import to_uint8
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation.drawn import HALVINGS, PipelinePictures, SampleNoise
+from zoo.evaluation.drawn import HALVINGS, PipelinePictures
 from zoo.evaluation.pictures import ArrayPictures
-from zoo.noise import AddressedNoise
+from zoo.noise import AddressedNoise, Renumbered
 
 ROWS = [{"text": text, "file_name": f"{i}.png"} for i, text in enumerate(("cat", "dog", "sun"))]
 
@@ -21,7 +21,7 @@ def drawn(count=7, **settings):
 
 def test_a_samples_noise_is_its_own_wherever_it_stands_in_a_call():
     whole = AddressedNoise(5)((2, 2), purpose="step", samples=range(8), stage=1, step=2)
-    some = SampleNoise(5, [6, 2])((2, 2), purpose="step", samples=[1, 0], stage=1, step=2)
+    some = Renumbered(source=AddressedNoise(5), numbers=(6, 2))((2, 2), purpose="step", samples=[1, 0], stage=1, step=2)
     assert torch.equal(some, whole[[2, 6]])
 
 

@@ -196,16 +196,6 @@ def _status(name: str) -> int | None:
     return None if found is None else int(found) * 1024
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, on a device or on the host."""
-    import torch
-
-    said = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
-    )
-
-
 class Operations:
     """Counts operations (2 a multiply-add) of what runs inside, and those of some networks' calls apart."""
 

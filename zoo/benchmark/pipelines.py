@@ -12,10 +12,11 @@ import torch
 
 import zoo
 from zoo.acceleration.accelerated import step_cache_of
-from zoo.benchmark.measure import Operations, Timed, out_of_memory, warm_up
+from zoo.benchmark.measure import Operations, Timed, warm_up
 from zoo.benchmark.profile import Profile, in_measured_calls
 from zoo.benchmark.suite import Asked, Row, Settings, random_weights
 from zoo.conditioning import source_of
+from zoo.device import out_of_memory
 from zoo.errors import ZooError
 from zoo.pipeline import Pipeline
 from zoo.stage import lay_out, small_sizes

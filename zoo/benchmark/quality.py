@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 import zoo
-from zoo.benchmark.measure import out_of_memory
 from zoo.benchmark.pipelines import Built
 from zoo.benchmark.suite import Quality, known_extractors
 from zoo.conditioning import source_of
@@ -25,12 +24,13 @@ from zoo.config.cards import card_names, read_card
 from zoo.config.unknown import unknown
 from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
+from zoo.device import out_of_memory
 from zoo.errors import UsageError
 from zoo.evaluation.asked import metric_of
 from zoo.evaluation.clip import Clip
 from zoo.evaluation.extractor import Named
 from zoo.evaluation.features import Features, extract
-from zoo.evaluation.hit_score import Judge
+from zoo.evaluation.hit_score import HitScore, Judge
 from zoo.evaluation.keys import metric_key
 from zoo.evaluation.measurement import measure
 from zoo.evaluation.pictures import ArrayPictures
@@ -38,6 +38,7 @@ from zoo.noise import AddressedNoise, Renumbered
 from zoo.registry import registry
 
 SHEET = 8  # images of a sample sheet
+FORMAT = "uint8 RGB, in memory"
 THREADS = 16  # at most, that decode images
 Words = Callable[
     [int, int], dict[str, Any]
@@ -115,7 +116,7 @@ class Judges:
         metrics = [m if isinstance(m, str) else metric_of(m) for m in self.asked.metrics]
         measured = measure(metrics, features, reference, ranges=self.asked.ranges)
         every = [m for m in measured if "-floor" in m.key]
-        values = {}
+        values, captions = {}, [row["text"] for row in chosen]
         for one in measured:
             if one in every:
                 continue
@@ -124,7 +125,10 @@ class Judges:
                 "value": one.value, "values": list(one.values), "deviation": one.deviation, "n": each,
                 "seed_ranges": [[i * each, (i + 1) * each] for i in range(self.asked.ranges)],
                 "floor": {"key": floors[0].key, "value": floors[0].value} if floors else None, "better": "lower",
-                **self._told(size, reference.pictures_sha256, reference.count, chosen, self.asked.reference),
+                "extractor": self._extracted(), "pictures": {"format": FORMAT, "size": size},
+                "reference": _reference(
+                    self.path, self.asked.reference or self.split, reference.count, captions, reference.pictures_sha256
+                ),
             }  # fmt: skip
         return values
 
@@ -133,31 +137,38 @@ class Judges:
         if self._judge is None:
             self._judge = Judge(clip, self.every.rows)
         score = self._judge.score(torch.from_numpy(features.array()), chosen)
-        key = metric_key("hit", self.extractor.name, self.extractor.sha256, features.count, split)
-        return {key: {
-            "value": score.hit, "values": [score.hit], "deviation": None, "n": features.count,
-            "seed_ranges": [[0, features.count]], "interval": list(score.interval),
-            "floor": {"key": "chance", "value": self._judge.chance}, "better": "higher",
-            **self._told(size, None, len(chosen), chosen, split),
-        }}  # fmt: skip
+        return hit_values(
+            score, self._judge, extractor=self._extracted(), data=self.path, split=split, size=size,
+            captions=[row["text"] for row in chosen],
+        )  # fmt: skip
 
     def _clip(self) -> Any:
         return self.extractor.extractor if isinstance(self.extractor, Named) else self.extractor
 
-    def _told(
-        self, size: int, pictures: str | None, count: int, chosen: Sequence[Mapping[str, Any]], split: str | None
-    ) -> dict[str, Any]:
-        captions = json.dumps([row["text"] for row in chosen]).encode()
-        return {
-            "extractor": {
-                "name": self.extractor.name, "sha256": self.extractor.sha256, "resize": _resized(self._clip())
-            },
-            "reference": {
-                "name": Path(self.path).name, "split": split or self.split, "n": count, "pictures_sha256": pictures,
-                "captions_sha256": hashlib.sha256(captions).hexdigest(),
-            },
-            "pictures": {"format": "uint8 RGB, in memory", "size": size},
-        }  # fmt: skip
+    def _extracted(self) -> dict[str, Any]:
+        return {"name": self.extractor.name, "sha256": self.extractor.sha256, "resize": _resized(self._clip())}
+
+
+def _reference(data: str, split: str, count: int, captions: Sequence[str], pictures: str | None) -> dict[str, Any]:
+    return {
+        "name": Path(data).name, "split": split, "n": count, "pictures_sha256": pictures,
+        "captions_sha256": hashlib.sha256(json.dumps(captions).encode()).hexdigest(),
+    }  # fmt: skip
+
+
+def hit_values(
+    score: HitScore, judge: Judge, *, extractor: Mapping[str, Any], data: str, split: str, size: int,
+    captions: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """The hit score of images of a size, drawn for these captions of a split, as a record has it."""
+    key = metric_key("hit", extractor["name"], extractor["sha256"], score.count, split)
+    return {key: {
+        "value": score.hit, "values": [score.hit], "deviation": None, "n": score.count,
+        "seed_ranges": [[0, score.count]], "interval": list(score.interval),
+        "floor": {"key": "chance", "value": judge.chance}, "better": "higher", "extractor": dict(extractor),
+        "reference": _reference(data, split, len(captions), captions, None),
+        "pictures": {"format": FORMAT, "size": size},
+    }}  # fmt: skip
 
 
 def _words(built: Built, chosen: Sequence[Mapping[str, Any]]) -> tuple[Words, str]:

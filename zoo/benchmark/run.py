@@ -16,6 +16,7 @@ from typing import Any
 
 from zoo.benchmark import machine, measure, pipelines, record
 from zoo.benchmark.suite import Row, Suite
+from zoo.device import out_of_memory
 from zoo.errors import UsageError
 
 AGAIN = ("not reached", "failed")  # rows that a resumed run measures
@@ -213,7 +214,7 @@ def _rounds(
 
     def broken(one: measure.Timed, error: Exception) -> None:
         del going[one.id]
-        if measure.out_of_memory(error) and one.batch > 1:
+        if out_of_memory(error) and one.batch > 1:
             again.append(rows[one.id])
         else:
             failed(rows[one.id], pipelines.told(error))

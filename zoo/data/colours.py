@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-# sRGB (IEC 61966-2-1) to XYZ of D65, over the white point.
-_WHITE = np.array([0.95047, 1.0, 1.08883])
-_TO_XYZ = (
-    np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
-    / _WHITE[:, None]
+# Linear sRGB (IEC 61966-2-1) to XYZ, and XYZ of the white D65.
+SRGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
+WHITE = np.array([0.95047, 1.0, 1.08883])
+_TO_XYZ = SRGB_TO_XYZ / WHITE[:, None]
 _TO_RGB = np.linalg.inv(_TO_XYZ)
 _EDGE = 6.0 / 29.0
 

@@ -15,15 +15,14 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from zoo.data.colours import SRGB_TO_XYZ, WHITE
 from zoo.errors import UsageError
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "grey", "white")
 MOST = 0.5  # of the pixels looked at, which the requested colour must exceed
 _PAPER = 97.0  # lightness from which on white can be the background
-_WHITE = (0.95047, 1.0, 1.08883)  # XYZ of D65
-_TO_XYZ = (
-    (0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041),
-)  # fmt: skip
+# In float32, as every score was taken; float64 (`zoo.data.colours.to_lab`) names ten of the 2^24 colours otherwise.
+_TO_XYZ, _WHITE = (torch.tensor(values, dtype=torch.float32) for values in (SRGB_TO_XYZ, WHITE))
 # Borders of hue, in degrees of h: red up to orange, up to yellow, up to green, and so on round the circle.
 _RED, _ORANGE, _YELLOW, _GREEN, _BLUE, _PURPLE = 43.0, 75.0, 107.0, 190.0, 294.0, 335.0
 
@@ -32,7 +31,7 @@ def lab(images: Tensor) -> Tensor:
     """uint8 sRGB (..., 3, H, W) -> CIELAB (..., 3, H, W) float32: L, a, b (IEC 61966-2-1, then CIE 15)."""
     x = images.float() / 255
     linear = torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    xyz = torch.einsum("ij,...jhw->...ihw", torch.tensor(_TO_XYZ), linear) / torch.tensor(_WHITE)[:, None, None]
+    xyz = torch.einsum("ij,...jhw->...ihw", _TO_XYZ, linear) / _WHITE[:, None, None]
     f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp(min=1e-9) ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     fx, fy, fz = f.unbind(dim=-3)
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)

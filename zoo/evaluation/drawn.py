@@ -20,29 +20,14 @@ from zoo import __version__
 from zoo.conditioning import source_of
 from zoo.data.draws import stream
 from zoo.data.pictures import to_uint8
+from zoo.device import out_of_memory
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.pictures import Pictures, RepeatedPictures
-from zoo.noise import AddressedNoise
+from zoo.noise import AddressedNoise, Renumbered
 from zoo.pipeline import Pipeline
 
 HALVINGS = 6  # of the batch, where memory runs out
 Row = Mapping[str, Any]
-
-
-class SampleNoise:
-    """The noise of given samples of a seed: a call's sample 0, 1, ... is the run's `ids[0]`, `ids[1]`, ..."""
-
-    def __init__(self, seed: int, ids: Sequence[int]) -> None:
-        self.seed, self.ids = seed, tuple(ids)
-        self._noise = AddressedNoise(seed)
-
-    def __call__(
-        self, shape: Sequence[int], *, purpose: str, samples: Sequence[int], stage: int = 0, step: int = 0,
-        draw: int = 0,
-    ) -> Tensor:  # fmt: skip
-        """(len(samples), *shape), float32 on the CPU."""
-        own = [self.ids[s] for s in samples]
-        return self._noise(shape, purpose=purpose, samples=own, stage=stage, step=step, draw=draw)
 
 
 class PipelinePictures:
@@ -139,7 +124,7 @@ class PipelinePictures:
             try:
                 return self._draw(ids, batch)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if batch == 1 or self._halved == HALVINGS:
                     raise ZooError(
@@ -159,8 +144,9 @@ class PipelinePictures:
             asked["labels"] = [self._label(i) if r is None else r["group"] for i, r in zip(ids, rows, strict=True)]
         if self.pipe.stages[0].enlarges:
             asked["image"] = self._small(ids)
+        noise = Renumbered(source=AddressedNoise(self.seed), numbers=tuple(ids))
         made = self.pipe(
-            **asked, n=1 if {"prompts", "labels"} & set(asked) else len(ids), noise=SampleNoise(self.seed, ids),
+            **asked, n=1 if {"prompts", "labels"} & set(asked) else len(ids), noise=noise,
             batch_size=batch,
         )  # fmt: skip
         refused = sum("safety" in i and not i["safety"]["allowed"] for i in made.record["images"])
@@ -192,11 +178,3 @@ def evaluations_of(pipe: Pipeline) -> int:
 def _dtype(pipe: Pipeline) -> str:
     found = (p.dtype for m in pipe.modules() for p in m.parameters() if p.is_floating_point())
     return str(next(found, torch.float32)).removeprefix("torch.")
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """torch says it by a type on a GPU, and by a sentence on a CPU."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    sentence = str(error).lower()
-    return "out of memory" in sentence or "can't allocate memory" in sentence
