@@ -151,7 +151,8 @@ def test_one_odd_argument_is_refused_by_the_check_if_by_the_constructor(kind, bl
 
 
 @pytest.mark.parametrize(
-    ("kind", "block"), [c for c in cases() if c[0] in ("network", "autoencoder") and c[1]["name"] not in ("clip", "identity")],
+    ("kind", "block"),
+    [c for c in cases() if c[0] in ("network", "autoencoder") and c[1]["name"] not in ("clip", "identity")],
     ids=lambda v: v if isinstance(v, str) else v["name"],
 )  # fmt: skip
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
