@@ -13,17 +13,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import zoo
 from tests.config.test_incompatible import BAD, GOOD
+from zoo.benchmark.suite import read_suite
 from zoo.cli.main import run
 from zoo.config import cards, presets
 from zoo.config.safe_yaml import read_mapping
 from zoo.errors import ZooError
+from zoo.evaluation.claims import claims
 from zoo.registry import KINDS, Entry, Registry, read_registry_file, registry, registry_file
+from zoo.training.recipe import read_recipe
 
 NEW = "qq-"  # in front of all, so that the order of names stays
 PIPELINES = presets.preset_names()
@@ -47,6 +52,8 @@ def rename(value: Any, kind: str | None = None) -> Any:
     for key, item in value.items():
         if key == "name" and kind is not None:
             found[key] = NEW + item
+        elif key == "data" and isinstance(item, Mapping) and "name" in item:  # of a recipe
+            found[key] = rename(item, "dataset")
         elif key in ("conditioners", "stages"):  # by names of their own
             inner = {n: rename(b, "conditioner") for n, b in item.items()} if key == "conditioners" else rename(item)
             found[key] = inner
@@ -204,3 +211,122 @@ def test_pictures_are_the_same(pipeline, changes, call, folders):
         others, other_record = draw()
     assert torch.equal(images, others)
     assert record == plain(other_record, folders)
+
+
+RECIPES = sorted((Path(zoo.__file__).parents[1] / "recipes" / "emoji").glob("*.yaml"))
+
+
+def renamed_recipe(raw: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """A recipe as it is and with the new names, under one file name."""
+    paths = []
+    for place, text in (("old", raw), ("new", rename(raw))):
+        (folder / place).mkdir(exist_ok=True)
+        paths.append(folder / place / "recipe.yaml")
+        paths[-1].write_text(yaml.safe_dump(text, sort_keys=False))
+    return paths[0], paths[1]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_checked_the_same(recipe, folders, tmp_path):
+    raw = dict(read_mapping(recipe))
+    slots = [key for key in ("schedule", "parameterization", "autoencoder", "conditioner", "low_res") if key in raw]
+    for change in ({}, *({key: None} for key in slots), {"low_res": "plain"}, {"time_input": "sigma"}):
+        changed = {**raw, **{k: v for k, v in change.items() if v is not None}}
+        for key in [k for k, v in change.items() if v is None]:
+            del changed[key]
+        old, new = renamed_recipe(changed, tmp_path)
+
+        def say(under_new: bool, old: Path = old, new: Path = new) -> str:
+            try:
+                found = read_recipe(new if under_new else old, registry())
+            except ZooError as error:
+                return str(error)
+            return json.dumps([found.trains, found.tells_time, found.reading, found.raw], sort_keys=True, default=str)
+
+        before, after = both(folders, say)
+        assert before == after
+
+
+def test_what_is_trained_is_the_same(folders, tmp_path):
+    network = {
+        "name": "unet", "in_channels": 1, "out_channels": 1, "width": 8, "mult": [1], "blocks": 1, "dims": 1,
+        "attention": "plain", "attention_levels": [], "context_width": None, "heads": 2, "groups": 4,
+    }  # fmt: skip
+    raw = {
+        "schema": "zoo.recipe/1", "name": "waves", "data": {"name": "sines", "size": 16, "count": 8},
+        "objective": {"name": "denoising", "condition_dropout": 0.0}, "network": network, "schedule": "cosine",
+        "parameterization": "v", "train": {"steps": 1, "batch_size": 2, "precision": "fp32", "save_every": 1},
+    }  # fmt: skip
+    paths = dict(zip((False, True), renamed_recipe(raw, tmp_path), strict=True))
+
+    def say(under_new: bool) -> str:
+        done = zoo.train(paths[under_new], folder=tmp_path / f"run {under_new}", device="cpu")
+        card = read_mapping(done.card)
+        kept = {k: v for k, v in card.items() if k not in ("provenance", "recipe")}
+        return json.dumps(kept, sort_keys=True, default=str)
+
+    before, after = both(folders, say)
+    assert before == after
+
+
+def test_a_bench_shows_the_same_rows(folders, tmp_path, capsys):
+    plain_suite: dict[str, Any] = {
+        "schema": "zoo.suite/1", "name": "both", "summary": "Two samplers.",
+        "matrix": {"model": ["latent-text2img", "class2img"], "sampler": ["ddim", "heun"], "steps": [2, 5]},
+    }  # fmt: skip
+    paths = {}
+    for under_new in (False, True):
+        (tmp_path / str(under_new)).mkdir()
+        paths[under_new] = tmp_path / str(under_new) / "both.yaml"
+        matrix = {
+            k: rename(v, "sampler") if k == "sampler" and under_new else v for k, v in plain_suite["matrix"].items()
+        }
+        paths[under_new].write_text(yaml.safe_dump({**plain_suite, "matrix": matrix}))
+
+    def say(under_new: bool) -> str:
+        rows = read_suite(paths[under_new]).rows
+        return "\n".join(json.dumps([row.asked.name, row.config, row.reason], sort_keys=True) for row in rows)
+
+    before, after = both(folders, say)
+    assert len(before.splitlines()) == 8
+    assert before.splitlines() == after.splitlines()
+
+
+def test_images_are_measured_the_same(folders, tmp_path, capsys):
+    sides = []
+    for side in (0, 1):
+        sides.append(tmp_path / f"side{side}")
+        sides[-1].mkdir()
+        for i in range(8):
+            drawn = np.random.default_rng(10 * side + i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(drawn).save(sides[-1] / f"{i}.png")
+
+    def say(under_new: bool) -> str:
+        words = ["evaluate", *map(str, sides), "--extractor", f"{NEW if under_new else ''}random", "--json"]
+        said = []
+        for metrics in ([], ["--metrics", ",".join((NEW if under_new else "") + m for m in ("kid", "prdc", "fid"))]):
+            assert run([*words, *metrics]) in (0, 1)
+            found = json.loads(capsys.readouterr().out)
+            said.append({k: v for k, v in found.items() if k not in ("seconds", "versions")})
+        return json.dumps(said, sort_keys=True)
+
+    before, after = both(folders, say)
+    assert before == after
+
+
+def test_published_values_are_of_the_same_metrics(folders):
+    def say(_: bool) -> str:
+        found = [
+            (c.name, c.metric, c.extractor) for name in zoo.names("weights") + PIPELINES for c in published_of(name)
+        ]
+        return json.dumps(found, sort_keys=True)
+
+    before, after = both(folders, say)
+    assert before == after
+
+
+def published_of(name: str) -> list[Any]:
+    try:
+        return claims(name)
+    except ZooError:  # nothing is published of it
+        return []

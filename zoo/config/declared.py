@@ -75,7 +75,7 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "names_extractor": "its name may be followed by an extractor's: `fd-dinov2`",
         "beside": "`zoo evaluate` measures it beside the default where no metric is named",
         "instead": "as `\"module:Class\"`, the metric that serves where its extractor's weights aren't there",
-        "fronts": "what its values go by, where that isn't its name",
+        "fronts": "what its values go by: the fronts of their keys",
         "seen_by": "for each of those, arguments of the extractor by which it is seen",
         "meaning": "what its values say, for the report",
     },

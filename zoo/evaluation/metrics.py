@@ -84,6 +84,7 @@ class FrechetDistance:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
     fewest: ClassVar[int] = 2
+    fronts: ClassVar[tuple[str, ...]] = ("fd",)
     default: ClassVar[bool] = True
     names_extractor: ClassVar[bool] = True
     statistics: ClassVar[bool] = True
@@ -146,6 +147,7 @@ class SpatialFID:
     of: ClassVar[str] = "inception-2015"
     fewest: ClassVar[int] = 2
     statistics: ClassVar[bool] = True
+    fronts: ClassVar[tuple[str, ...]] = ("sfid", "fd-spatial")
     instead: ClassVar[str] = "zoo.evaluation.metrics:FrechetDistance"
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
@@ -165,6 +167,7 @@ class KID:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
     fits: ClassVar[str] = "zoo.evaluation.arguments:kid"
+    fronts: ClassVar[tuple[str, ...]] = ("kid",)
     smaller: ClassVar[str] = "size"
     meaning: ClassVar[str] = "kernel distance of Inception's features to those of real pictures"
 
@@ -196,6 +199,7 @@ class InceptionScore:
     layers: ClassVar[tuple[str, ...]] = ("logits",)
     paired: ClassVar[bool] = False
     of: ClassVar[str] = "inception-2015"
+    fronts: ClassVar[tuple[str, ...]] = ("is",)
     instead: ClassVar[str] = "zoo.evaluation.metrics:PRDC"
 
     @property
@@ -249,6 +253,7 @@ class CMMD:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
     of: ClassVar[str] = "clip"
+    fronts: ClassVar[tuple[str, ...]] = ("cmmd",)
     fits: ClassVar[str] = "zoo.evaluation.arguments:cmmd"
 
     def __post_init__(self) -> None:
@@ -266,6 +271,7 @@ class PSNR:
 
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False  # the pairs are in the features
+    fronts: ClassVar[tuple[str, ...]] = ("psnr",)
     of: ClassVar[str] = "pairs"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -278,6 +284,7 @@ class SSIM:
 
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False
+    fronts: ClassVar[tuple[str, ...]] = ("ssim",)
     of: ClassVar[str] = "pairs"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -314,6 +321,7 @@ class CLIPScore:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False
     of: ClassVar[str] = "clip"
+    fronts: ClassVar[tuple[str, ...]] = ("clip-score",)
     captions: ClassVar[bool] = True
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -333,7 +341,7 @@ class Hits:
     of: ClassVar[str] = "clip"
     captions: ClassVar[bool] = True
     judged: ClassVar[bool] = True
-    fronts: ClassVar[tuple[str, ...]] = ("hit", "concept-at-1", "concept-at-5", "style")
+    fronts: ClassVar[tuple[str, ...]] = ("hit-score", "hit", "concept-at-1", "concept-at-5", "style")
     meaning: ClassVar[str] = "how often an independent network finds the caption's thing and style in the picture"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
