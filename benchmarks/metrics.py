@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import record
-from benchmarks.peers.metrics import pictures
+from benchmarks.peers.metrics import images
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.inception import WEIGHTS, Inception2015
 from zoo.evaluation.moments import Moments
@@ -131,7 +131,7 @@ def peer_features(network: torch.nn.Module, shown: Tensor) -> Tensor:
 @torch.no_grad()
 def apart(ours: Inception2015, network: Any) -> float:
     """The two networks on the very same numbers, so that neither resizing nor scaling differs."""
-    shown = pictures(2, 5, size=299)
+    shown = images(2, 5, size=299)
     network.resize_input = network.normalize_input = False
     theirs = network((shown.float() - 128.0) / 128.0)[0][:, :, 0, 0]
     network.resize_input = network.normalize_input = True
@@ -142,7 +142,7 @@ def inception(repeats: int, count: int, size: int, shift_count: int) -> dict[str
     """Speed of both precisions over pytorch-fid's float32, and what bfloat16 does to the distance."""
     (full, random), (half, _) = extractor("float32"), extractor("bfloat16")
     network = pytorch_fid(full)
-    shown = pictures(count, 0, size=size)
+    shown = images(count, 0, size=size)
     calls: dict[str, Callable[[], Any]] = {
         "float32": lambda: full.images(shown),
         "bfloat16": lambda: half.images(shown),
@@ -158,7 +158,7 @@ def inception(repeats: int, count: int, size: int, shift_count: int) -> dict[str
         for name, runs in seconds.items()
     ]  # fmt: skip
     # Of the second kind the contrast is lower, so that there is a distance to move.
-    kinds = pictures(shift_count, 1, size=64), (pictures(shift_count, 2, size=64) // 2 + 64)
+    kinds = images(shift_count, 1, size=64), (images(shift_count, 2, size=64) // 2 + 64)
     values = {e.name: frechet_distance(*(e.images(kind) for kind in kinds)) for e in (full, half)}
     exact, moved = values.values()
     return {

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.machine import code, host, installed
+from zoo.benchmark.machine import code, host
 from zoo.benchmark.record_form import SINGLE_RECORD
+from zoo.installation import installed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parent.parent

@@ -38,7 +38,7 @@ def installation() -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "zoo": {"version": __version__, "place": str(Path(__file__).resolve().parent)},
-        "versions": versions(),
+        "versions": installed(*PACKAGES),
         "devices": devices(),
         "caches": caches(),
         "plugins": plugins(),
@@ -46,12 +46,12 @@ def installation() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str | None]:
-    """Python's version and those of the packages that zoo uses or works with; None where one isn't installed."""
+def installed(*packages: str) -> dict[str, str | None]:
+    """Python's version and those of packages, from their metadata: nothing is imported; None where one is missing."""
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

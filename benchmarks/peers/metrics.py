@@ -12,18 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.peers.agreement import agreement, pair
 from benchmarks.peers.metric_libraries import CLEAN, PEERS, TF1, Library, failure, of_peer, of_zoo
 from zoo.benchmark import measure, record
+from zoo.benchmark.checks import smooth
 from zoo.benchmark.measure import Timed
 from zoo.benchmark.pipelines import flags
 from zoo.benchmark.suite import Row
-from zoo.data.draws import stream
 from zoo.evaluation.inception import WEIGHTS, Inception2015
 from zoo.evaluation.weight_file import Unavailable
 
@@ -52,11 +50,9 @@ def compare(run: Run, rows: list[Row]) -> None:
         run.save()
 
 
-def pictures(count: int, seed: int, *, size: int = 64) -> Tensor:
-    """Smooth random pictures, uint8 (count, 3, size, size), the same everywhere."""
-    drawn = torch.from_numpy(stream(seed, "benchmark pictures").standard_normal((count, 3, 8, 8)).astype(np.float32))
-    smooth = F.interpolate(drawn, (size, size), mode="bicubic").mul(60).add(128)
-    return smooth.clamp(0, 255).round().to(torch.uint8)
+def images(count: int, seed: int, *, size: int = 64) -> Tensor:
+    """Smooth random images, uint8 (count, 3, size, size), the same everywhere."""
+    return smooth(count, size, seed=seed, purpose="benchmark pictures")
 
 
 def _compare(run: Run, row: Row) -> None:
@@ -66,7 +62,7 @@ def _compare(run: Run, row: Row) -> None:
         extractor, random = Inception2015(precision=precision), False
     except Unavailable:
         extractor, random = Inception2015(precision=precision, seed=0), True
-    shown = [pictures(settings.count, settings.seed + i) for i in range(2)]
+    shown = [images(settings.count, settings.seed + i) for i in range(2)]
     shown[1] = shown[1] // 2 + 64  # of less contrast, so that there is a distance
     size = min(settings.count, 1000)
     libraries = {"zoo": of_zoo(extractor.to(asked.device), row, size, random)}

@@ -190,7 +190,7 @@ def _features(row: Row) -> Found:
     from zoo.evaluation.weight_file import Unavailable
     from zoo.registry import registry
 
-    name, images = row.asked.model, _smooth(8, 64)
+    name, images = row.asked.model, smooth(8, 64)
     # Inception's weights don't ship; the same network with random ones shows as much.
     seeded = name in registry().names("extractor") and "seed" in registry().entry("extractor", name).signature().names
     block: Any = {"name": name, "seed": 0} if seeded else name
@@ -207,11 +207,11 @@ def _features(row: Row) -> Found:
     }  # fmt: skip
 
 
-def _smooth(count: int, size: int) -> Tensor:
+def smooth(count: int, size: int, *, seed: int = 0, purpose: str = "check") -> Tensor:
     """Random smooth images, uint8 (count, 3, size, size), the same everywhere."""
-    drawn = torch.from_numpy(stream(0, "check").standard_normal((count, 3, 8, 8)).astype(np.float32))
-    smooth = torch.nn.functional.interpolate(drawn, (size, size), mode="bicubic")
-    return smooth.mul(60).add(128).clamp(0, 255).round().to(torch.uint8)
+    drawn = torch.from_numpy(stream(seed, purpose).standard_normal((count, 3, 8, 8)).astype(np.float32))
+    enlarged = torch.nn.functional.interpolate(drawn, (size, size), mode="bicubic")
+    return enlarged.mul(60).add(128).clamp(0, 255).round().to(torch.uint8)
 
 
 # -- training
@@ -283,7 +283,7 @@ def _write_data(folder: Path) -> None:
 
     folder.mkdir()
     rows = []
-    for i, image in enumerate(_smooth(24, 16)):
+    for i, image in enumerate(smooth(24, 16)):
         name = f"{i:02d}.png"
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / name)
         rows.append({"file_name": name, "text": f"image {i}", "split": "train" if i < 16 else "val"})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from zoo.installation import installed
 
 PACKAGES = ("numpy", "open_clip_torch", "timm")
 
@@ -105,17 +106,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def installed(*packages: str) -> dict[str, str | None]:
-    """Python's version and those of packages, from their metadata: nothing is imported; None where one is missing."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def versions(*packages: str) -> dict[str, Any]:
