@@ -9,6 +9,7 @@ import torch
 
 from zoo.assemble import component
 from zoo.benchmark.suite import folders, random_weights, read_suite, suite_names
+from zoo.config.presets import FOLDER
 from zoo.errors import ConfigError, UsageError, WeightsError
 
 SHIPPED = (
@@ -182,3 +183,13 @@ def test_rows_are_counted_before_they_are_written_out():
                "size": list(range(1, 400))}]  # fmt: skip
     with pytest.raises(ConfigError, match=r"asks for 15800799 rows"):
         read_suite(suite(matrix=matrix))
+
+
+def test_a_row_names_a_config_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((FOLDER / "class2img.yaml").read_text().replace("steps: 40", "steps: 7"))
+    suite = read_suite({"schema": "zoo.suite/1", "matrix": {"model": ["class2img", str(mine)]}})
+    steps = [row.config["stages"][0]["sampler"]["steps"] for row in suite.rows]
+    assert steps == [40, 7]
+    with pytest.raises(ConfigError, match="gone"):
+        read_suite({"schema": "zoo.suite/1", "matrix": {"model": str(tmp_path / "gone.yaml")}})

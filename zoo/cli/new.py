@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from string import Template
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ VALIDATION = 20  # every such row of data without splits is kept for validation
 FEWEST = 4  # images
 
 
-class Starter(str, Enum):
+class Starter(StrEnum):
     """What a starter recipe makes."""
 
     text2img = "text2img"
@@ -65,9 +65,8 @@ def new(
         typer.echo(str(place))
     for line in said:
         typer.echo(line, err=True)
-    typer.echo(
-        f'then: zoo train {values["file"]}\n      zoo generate "{values["prompt"]}" --model {values["draw"]}', err=True
-    )
+    typer.echo(f"then: zoo train {recipe.as_posix()}", err=True)
+    typer.echo(f'      zoo generate "{values["prompt"]}" --model {draw.as_posix()}', err=True)
 
 
 def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -96,11 +95,9 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
             write_atomically(folder / "metadata.before.jsonl", metadata.read_bytes())
             said.append(f"'{metadata}' had no splits and has them now; as it was: 'metadata.before.jsonl'")
         write_atomically(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    splits = {row.get("split") for row in rows}
-    if not {"train", "val"} <= splits:
-        raise UsageError(
-            f"'{metadata}' has no rows of split {' or '.join(sorted({'train', 'val'} - splits))}; add some"
-        )
+    lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
+    if lacking:
+        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some")
     return rows, said
 
 
@@ -135,7 +132,6 @@ def _beside(folder: Path) -> list[dict[str, Any]]:
             'with lines like {"file_name": "NAME.png", "text": "..."}'
         )
     if without:
-        raise UsageError(
-            f"{without} of {without + len(rows)} images in '{folder}' have no NAME.txt beside them; add it"
-        )
+        count = f"{without} of {without + len(rows)}"
+        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it")
     return rows
