@@ -11,6 +11,7 @@ from benchmarks import peers
 from zoo.assemble import component
 from zoo.benchmark.row_kinds import ROW_KINDS, RowKind
 from zoo.benchmark.suite import comparison_files, folders, random_weights, read_suite, suite_names
+from zoo.config.presets import FOLDER
 from zoo.errors import ConfigError, UsageError, WeightsError
 
 SHIPPED = (
@@ -227,3 +228,13 @@ def test_one_of_several_devices_and_parts_of_the_fast_path_can_be_named():
     row = {"model": "latent-text2img", "device": "cuda:1", "fast": {"graphs": True, "compile": False}}
     asked = read_suite(suite(matrix=[row])).rows[0].asked
     assert (asked.device, asked.fast) == ("cuda:1", {"graphs": True, "compile": False})
+
+
+def test_a_row_names_a_config_file(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((FOLDER / "class2img.yaml").read_text().replace("steps: 40", "steps: 7"))
+    suite = read_suite({"schema": "zoo.suite/1", "matrix": {"model": ["class2img", str(mine)]}})
+    steps = [row.config["stages"][0]["sampler"]["steps"] for row in suite.rows]
+    assert steps == [40, 7]
+    with pytest.raises(ConfigError, match="gone"):
+        read_suite({"schema": "zoo.suite/1", "matrix": {"model": str(tmp_path / "gone.yaml")}})

@@ -4,7 +4,7 @@ schema: zoo.suite/1
 kind: pipelines                     # or checks, or one that is given; a row may say its own
 summary: What it answers, in one sentence.
 settings: {warm_up: 1, repeats: 5}
-models: {sd15: {...}}               # configs written here, beside the presets
+models: {sd15: {...}}               # configs written here, beside the presets; or name a file, mine.yaml
 matrix:                             # every combination of the values of each block
   - {model: latent-text2img, sampler: [ddim, dpmpp-2m], steps: [10, 30], fast: [false, true]}
 include: [{model: sd15, batch: 16}] # rows besides
@@ -330,6 +330,8 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
         models = known_extractors()
     else:
         models = [RECIPE] if check == "training" else [*preset_names(), *configs]
+        own = columns.get("model")  # a config file, by its path
+        models += [own] if isinstance(own, str) and own.endswith(SUFFIXES) and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
     row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)

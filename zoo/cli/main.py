@@ -32,6 +32,7 @@ VERBS = {
     "diff": "zoo.cli.diff:diff",
     "replay": "zoo.cli.replay:replay",
     "plot": "zoo.cli.plot:plot",
+    "new": "zoo.cli.new:new",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
     "data": "zoo.cli.data:data",

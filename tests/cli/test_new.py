@@ -1,0 +1,91 @@
+"""`zoo new`: a folder of captioned images to a recipe that trains and a pipeline that draws."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.cli.main import run
+
+
+@pytest.fixture
+def flowers(tmp_path, monkeypatch):
+    """Eight images with a text file beside each, in a folder of a folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my flowers"
+    (folder / "inner").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for i in range(8):
+        place = folder / ("inner" if i % 2 else "") / f"{i}.png"
+        Image.fromarray(draw.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(place)
+        place.with_suffix(".txt").write_text(f'a {"red" if i % 2 else "blue"} tulip, number "{i}"\n')
+    return folder
+
+
+def test_a_folder_becomes_a_recipe_that_trains_and_draws(flowers, capsys):
+    assert run(["new", "text2img", str(flowers), "--size", "16", "--steps", "10"]) == 0
+    told = capsys.readouterr()
+    assert told.out.split() == ["my-flowers.yaml", "my-flowers-draw.yaml"]
+    assert "zoo train my-flowers.yaml" in told.err
+    quick = [f"--set=train.{key}={value}" for key, value in (("steps", 2), ("batch_size", 2), ("precision", "fp32"))]
+    assert run(["train", "my-flowers.yaml", *quick]) == 0
+    assert run(["generate", "a red tulip", "--model", "my-flowers-draw.yaml", "--steps", "2", "-o", "tulip.png"]) == 0
+    assert Image.open("tulip.png").size == (16, 16)
+    assert run(["generate", "a zebra", "--model", "my-flowers-draw.yaml"]) == 2
+    assert "zebra" in capsys.readouterr().err
+
+
+def test_data_with_its_own_metadata_is_left_as_it_is(flowers, capsys):
+    assert run(["new", "text2img", str(flowers)]) == 0
+    made = (flowers / "metadata.jsonl").read_bytes()
+    rows = [json.loads(line) for line in made.splitlines()]
+    assert sorted(row["split"] for row in rows) == ["train"] * 7 + ["val"]
+    assert run(["new", "text2img", str(flowers), "--name", "again"]) == 0
+    assert (flowers / "metadata.jsonl").read_bytes() == made
+    assert not (flowers / "metadata.before.jsonl").exists()
+
+
+def test_splits_are_added_and_the_old_file_is_kept(flowers):
+    rows = [{"file_name": f"{i}.png", "text": "tulip", "own": i} for i in range(0, 8, 2)]
+    before = "".join(json.dumps(row) + "\n" for row in rows)
+    (flowers / "metadata.jsonl").write_text(before)
+    assert run(["new", "text2img", str(flowers)]) == 0
+    assert (flowers / "metadata.before.jsonl").read_text() == before
+    after = [json.loads(line) for line in (flowers / "metadata.jsonl").read_text().splitlines()]
+    assert [row["own"] for row in after] == [0, 2, 4, 6]
+    assert after[-1]["split"] == "val"
+
+
+def test_what_is_there_is_not_overwritten(flowers, capsys):
+    assert run(["new", "text2img", str(flowers)]) == 0
+    assert run(["new", "text2img", str(flowers)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: [p.unlink() for p in f.rglob("*.txt")], "have no captions"),
+        (lambda f: (f / "0.txt").unlink(), "1 of 8 images"),
+        (lambda f: [p.unlink() for p in f.rglob("*.png")], "0 captioned images"),
+        (lambda f: (f / "metadata.jsonl").write_text("{"), "line 1 is not JSON"),
+        (lambda f: (f / "metadata.jsonl").write_text('{"text": "x"}\n'), "lacks file_name"),
+        (lambda f: (f / "metadata.jsonl").write_text('{"file_name": "a", "text": "x", "split": "test"}\n' * 5), "val"),
+    ],
+)
+def test_a_folder_that_will_not_do_is_one_sentence(flowers, capsys, damage, sentence):
+    damage(flowers)
+    assert run(["new", "text2img", str(flowers)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_wrong_options_are_refused(flowers, tmp_path, capsys):
+    assert run(["new", "text2img", str(tmp_path / "none")]) == 2
+    assert run(["new", "text2img", str(flowers), "--size", "30"]) == 2
+    assert run(["new", "text2img", str(flowers), "--name", "a/b"]) == 2
+    assert run(["new", "video", str(flowers)]) == 2
+    capsys.readouterr()
+    assert run(["new", "text2img", str(flowers), "-o", "sub/folder"]) == 0

@@ -1,0 +1,137 @@
+"""`zoo new`: a recipe of one's own to begin with."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from string import Template
+from typing import Annotated, Any
+
+import typer
+
+from zoo.errors import UsageError
+
+STARTERS = Path(__file__).resolve().parent.parent / "starters"
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+VALIDATION = 20  # every such row of data without splits is kept for validation
+FEWEST = 4  # images
+
+
+class Starter(StrEnum):
+    """What a starter recipe makes."""
+
+    text2img = "text2img"
+
+
+def new(
+    starter: Annotated[Starter, typer.Argument(help="What to make: text2img.")],
+    folder: Annotated[Path, typer.Argument(help="Images with captions: metadata.jsonl, or NAME.txt beside NAME.png.")],
+    name: Annotated[str | None, typer.Option(help="Of the weights; the folder's if not given.")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side, a multiple of 8.", min=8)] = 32,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=10)] = 5000,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the two files go.")] = Path(),
+) -> None:
+    """Write a recipe that trains on a folder of captioned images, and a pipeline that draws with what it makes."""
+    from zoo.config.safe_yaml import parse_yaml
+    from zoo.schema.files import write_atomically
+
+    if size % 8:
+        raise UsageError(f"--size {size}: give a multiple of 8")
+    rows, said = captioned(folder)
+    name = name or re.sub(r"[^\w.+-]+", "-", folder.resolve().name).strip("-._+") or "own"
+    if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name):
+        raise UsageError(f"--name '{name[:60]}': give a plain word, which names files")
+    recipe, draw = out / f"{name}.yaml", out / f"{name}-draw.yaml"
+    taken = [place for place in (recipe, draw) if place.exists()]
+    if taken:
+        raise UsageError(f"'{taken[0]}' is there already; choose another --name or --out")
+    texts = list(dict.fromkeys(row["text"] for row in rows))
+    train = [row for row in rows if row["split"] == "train"]
+    every = max(1, steps // 10)
+    values = {
+        "name": name, "file": recipe.as_posix(), "draw": draw.as_posix(), "size": size, "images": len(rows),
+        "path": json.dumps(folder.as_posix()), "prompts": json.dumps(texts[:: max(1, len(texts) // 8)][:8]),
+        "prompt": " ".join(re.sub(r'["\\$`!]', "", texts[0]).split()),
+        "steps": steps, "batch": min(32, len(train)), "warmup": min(200, steps // 10), "decay": steps // 2,
+        "every": every, "average": 0.999 if steps >= 5000 else round(max(0.5, 1.0 - 5.0 / steps), 4),
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    for place, template in ((recipe, "recipe"), (draw, "draw")):
+        text = Template((STARTERS / f"{starter.value}.{template}.yaml").read_text(encoding="utf-8")).substitute(values)
+        parse_yaml(text, source=str(place))
+        write_atomically(place, text.encode())
+        typer.echo(str(place))
+    for line in said:
+        typer.echo(line, err=True)
+    typer.echo(f"then: zoo train {recipe.as_posix()}", err=True)
+    typer.echo(f'      zoo generate "{values["prompt"]}" --model {draw.as_posix()}', err=True)
+
+
+def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of a folder's metadata.jsonl, which is written where there is none, with splits; and what was done.
+
+    Captions are those of metadata.jsonl, or of NAME.txt beside NAME.png. Raises UsageError where images have none.
+    """
+    from zoo.schema.files import write_atomically
+
+    if not folder.is_dir():
+        raise UsageError(f"'{folder}' is no folder; give one with images and their captions")
+    metadata = folder / "metadata.jsonl"
+    said = []
+    if metadata.exists():
+        rows = _read(metadata)
+    else:
+        rows = _beside(folder)
+        said.append(f"wrote '{metadata}' from the captions beside the images")
+    if len(rows) < FEWEST:
+        raise UsageError(f"'{folder}' has {len(rows)} captioned images; give at least {FEWEST}")
+    if not any(row.get("split") for row in rows):
+        rows = [{**row, "split": "val" if i % VALIDATION == VALIDATION - 1 else "train"} for i, row in enumerate(rows)]
+        if not any(row["split"] == "val" for row in rows):
+            rows[-1]["split"] = "val"
+        if metadata.exists():
+            write_atomically(folder / "metadata.before.jsonl", metadata.read_bytes())
+            said.append(f"'{metadata}' had no splits and has them now; as it was: 'metadata.before.jsonl'")
+        write_atomically(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
+    if lacking:
+        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some")
+    return rows, said
+
+
+def _read(metadata: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(metadata.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"'{metadata}', line {number} is not JSON ({error}); fix it") from error
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("file_name", "text")):
+            raise UsageError(f"'{metadata}', line {number} lacks file_name or text; add it")
+        rows.append(row)
+    return rows
+
+
+def _beside(folder: Path) -> list[dict[str, Any]]:
+    """Rows of images with a text file of the same name beside them."""
+    rows, without = [], 0
+    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and not p.name.startswith(".")):
+        caption = image.with_suffix(".txt")
+        if not caption.is_file():
+            without += 1
+            continue
+        text = " ".join(caption.read_text(encoding="utf-8-sig", errors="replace").split())
+        rows.append({"file_name": image.relative_to(folder).as_posix(), "text": text})
+    if without and not rows:
+        raise UsageError(
+            f"the {without} images in '{folder}' have no captions; write NAME.txt beside NAME.png, or a metadata.jsonl "
+            'with lines like {"file_name": "NAME.png", "text": "..."}'
+        )
+    if without:
+        count = f"{without} of {without + len(rows)}"
+        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it")
+    return rows
