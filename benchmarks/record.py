@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.benchmark.machine import code, host
 from zoo.benchmark.record_form import SINGLE_RECORD
-from zoo.installation import installed
+from zoo.schema.version import installed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parent.parent

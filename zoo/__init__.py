@@ -11,6 +11,8 @@ by the function that needs it.
 
 from __future__ import annotations
 
+from zoo.schema.version import __version__
+
 TYPE_CHECKING = False  # as typing's, whose import costs more than all of this module
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from zoo.pipeline import Pipeline
     from zoo.training.run import TrainedRun
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "build", "check", "describe", "load", "names", "register", "train"]
 
 

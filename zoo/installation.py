@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from zoo import __version__
 from zoo.config.cards import card_names, check_weight_file, read_card
 from zoo.config.describe import describe, listing
 from zoo.errors import ZooError
 from zoo.registry import Plugin, installed_plugins, registry
+from zoo.schema.version import __version__, installed
 
 SCHEMA = "zoo.installation/1"
 TRY_SECONDS = 60
@@ -44,19 +44,6 @@ def installation() -> dict[str, Any]:
         "plugins": plugins(),
         "broken": broken(),
     }
-
-
-def installed(*packages: str) -> dict[str, str | None]:
-    """Python's version and those of packages, from their metadata: nothing is imported; None where one is missing."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def devices() -> list[dict[str, Any]]:

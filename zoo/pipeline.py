@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import __version__
 from zoo.acceleration.accelerated import speed_up, step_cache_of
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.arrays import ArrayGeneration
@@ -30,6 +29,7 @@ from zoo.noise import SeededSamples
 from zoo.progress import mode, shown
 from zoo.request import Request, read_request, whole_number
 from zoo.safety import SafetyCheck
+from zoo.schema.version import __version__
 from zoo.stage import Stage
 from zoo.stage_run import StageRun, dtype_of
 from zoo.types import Conditioner, Guidance, NoiseSource, StepReport

@@ -139,7 +139,7 @@ def _unpack(kind: bytes, rest: bytes, path: Path) -> bytes:
 
 
 def _plain(text: str | bytes, source: str) -> dict[str, Any]:
-    from zoo.config.overrides import to_plain
+    from zoo.schema.plain import to_plain
 
     if len(text) > MAX_BYTES:
         raise UsageError(f"the record in '{source}' is larger than {MAX_BYTES} bytes, and zoo's are some kilobytes")

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zoo import __version__
 from zoo.arrays import ArrayGeneration
 from zoo.comparison.sides import as_it_ran, block
 from zoo.config.cards import read_card
@@ -34,6 +33,7 @@ from zoo.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.pipeline import Pipeline, Progress
 from zoo.record import check_whole, read_record
 from zoo.registry import registry
+from zoo.schema.version import __version__
 from zoo.stage import lay_out, small_sizes
 from zoo.types import NoiseSource
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from zoo.installation import installed
+from zoo.schema.version import installed
 
 PACKAGES = ("numpy", "open_clip_torch", "timm")
 
 
 def code() -> dict[str, Any]:
     """zoo's version, the commit of its checkout, and whether tracked files differ from it (records don't count)."""
-    from zoo import __version__
+    from zoo.schema.version import __version__
 
     root = Path(__file__).resolve().parent.parent.parent
 

@@ -24,15 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmark.row_kinds import PIPELINES, ROW_KINDS, RowKind
-from zoo.config.blocks import check_block, show
+from zoo.config.blocks import check_block
 from zoo.config.cards import check_schema
 from zoo.config.check import resolve
-from zoo.config.overrides import Overrides, apply_overrides, to_plain
+from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.presets import SUFFIXES, preset_names
 from zoo.config.safe_yaml import read_mapping
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.registry import registry
+from zoo.schema.plain import show, to_plain
 
 SUITE_SCHEMA = "zoo.suite/1"
 CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks

@@ -9,10 +9,11 @@ from typing import Any
 
 from zoo.config.cards import Cards
 from zoo.config.check import resolve
-from zoo.config.overrides import Overrides, at_call_scale, to_plain
+from zoo.config.overrides import Overrides, at_call_scale
 from zoo.errors import UsageError
 from zoo.record import check_record, check_whole, read_json, read_record
 from zoo.registry import Registry
+from zoo.schema.plain import to_plain
 
 Source = str | Path | Mapping[str, Any]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".npy")  # whose record is inside or beside them

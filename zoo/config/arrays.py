@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-from zoo.config.blocks import show
 from zoo.config.cards import Cards
 from zoo.config.parts import StageParts, whole
 from zoo.errors import ConfigError
 from zoo.registry import Registry
+from zoo.schema.plain import show
 
 AXES = (1, 2, 3)
 VALUES = [-1.0, 1.0]

@@ -15,6 +15,7 @@ from zoo.config.unknown import unknown
 from zoo.config.values import fits, is_scalar, wanted
 from zoo.errors import ConfigError, ZooError
 from zoo.registry import KINDS, Registry
+from zoo.schema.plain import show
 
 
 def check_block(block: Any, *, kind: str, where: str, registry: Registry) -> dict[str, Any]:
@@ -124,9 +125,3 @@ def _check_value(value: Any, parameter: Parameter, *, what: str, where: str, reg
     if not fits(value, parameter):
         raise ConfigError(f"{where} of {what} takes {wanted(parameter)}, not {show(value)}")
     return value
-
-
-def show(value: Any) -> str:
-    """A value as YAML would put it, shortened."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

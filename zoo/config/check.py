@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
-from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts, to_plain
+from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
 from zoo.config.presets import check_form, check_preset, read_preset
 from zoo.errors import ZooError
 from zoo.registry import Registry, registry
+from zoo.schema.plain import to_plain
 
 if TYPE_CHECKING:
     from zoo.types import StepTable

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from zoo.config.blocks import show
 from zoo.config.parts import Part, StageParts, whole
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError
+from zoo.schema.plain import show
 
 SOURCES = ("prompts", "labels", "image", "request")
 # How the conditioners of a field may join; a field with none has one.

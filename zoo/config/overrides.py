@@ -9,15 +9,14 @@ Nothing here changes what it is given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.config.blocks import show
-from zoo.config.safe_yaml import MAX_DEPTH, MAX_NODES, parse_value
+from zoo.config.safe_yaml import MAX_DEPTH, parse_value
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError, UsageError
 from zoo.registry import KINDS, Registry, registry
+from zoo.schema.plain import show, to_plain
 
 # A swap keeps what both components take where arguments are settings of a run. Those of networks, autoencoders,
 # conditioners and schedules describe what was trained, and mean nothing to another one.
@@ -26,33 +25,6 @@ _KEEPING = ("sampler", "grid", "guidance")
 _ANY_SAMPLERS = frozenset({"steps", "grid", "final"})
 SHORTCUTS = ("sampler", "steps", "guidance")
 Overrides = Mapping[str, Any] | Sequence[str] | None
-
-
-def to_plain(value: Any, where: str = "the config") -> Any:
-    """A deep copy made of dict, list, str, int, float, bool and None only; ConfigError where that can't be."""
-    return _to_plain(value, where, 0, [0])
-
-
-def _to_plain(value: Any, where: str, depth: int, count: list[int]) -> Any:
-    count[0] += 1
-    if depth > MAX_DEPTH or count[0] > MAX_NODES:
-        raise ConfigError(f"{where} is nested too deeply, holds itself or is too large; a config is small and plain")
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ConfigError(f"{where} is {value}; only finite numbers can stand in a config")
-        return float(value)
-    if isinstance(value, Mapping):
-        wrong = next((key for key in value if not isinstance(key, str) or not key), None)
-        if wrong is not None:
-            raise ConfigError(f"{where} has the key {show(wrong)}; keys are text")
-        return {key: _to_plain(item, f"{where}: {key}", depth + 1, count) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_plain(item, f"{where}: {i}", depth + 1, count) for i, item in enumerate(value)]
-    raise ConfigError(f"{where} is a {type(value).__name__}; configs hold text, numbers, true, false, null and lists")
 
 
 def merge(base: Any, changes: Any) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.arrays import check_extent, check_values, samples_themselves
-from zoo.config.blocks import check_block, show
+from zoo.config.blocks import check_block
 from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.conditions import check_listens
 from zoo.config.published import read_published
@@ -22,6 +22,7 @@ from zoo.config.sampling import refuse_noise
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError
 from zoo.registry import Registry
+from zoo.schema.plain import show
 
 PIPELINE_SCHEMA = "zoo.pipeline/1"
 FOLDER = Path(__file__).resolve().parent.parent / "presets"

@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.config.blocks import show
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError
+from zoo.schema.plain import show
 
 NEEDED = ("metric", "value", "n", "tolerance", "source")
 

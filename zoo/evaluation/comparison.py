@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo import __version__
 from zoo.device import requested
 from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.asked import Absent, Asked, Job, Plan, alone, plan
@@ -34,6 +33,7 @@ from zoo.evaluation.statistics_file import save_statistics as write_statistics
 from zoo.evaluation.together import Run, Watch
 from zoo.evaluation.truth import truth_of
 from zoo.registry import registry
+from zoo.schema.version import __version__
 
 SCHEMA = "zoo.evaluation/1"
 FEWEST_EXTRAPOLATED = 20  # pictures

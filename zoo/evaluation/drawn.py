@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo import __version__
 from zoo.conditioning import source_of
 from zoo.data.draws import stream
 from zoo.data.pictures import to_uint8
@@ -25,6 +24,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.evaluation.pictures import Pictures, RepeatedPictures
 from zoo.noise import AddressedNoise, Renumbered
 from zoo.pipeline import Pipeline
+from zoo.schema.version import __version__
 
 HALVINGS = 6  # of the batch, where memory runs out
 Row = Mapping[str, Any]

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo import __version__
 from zoo.config.cards import read_card
 from zoo.data import tar_index
 from zoo.data.web_dataset import shards_of
 from zoo.errors import ConfigError, UsageError
 from zoo.schema.files import sha256_of, write_atomically
+from zoo.schema.version import __version__
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
 
