@@ -9,20 +9,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 import zoo
 from tests.config.test_incompatible import NET, pixels
 from tests.conformance.installed import on_the_path, write_info
+from zoo.assemble import assemble
 from zoo.cli.main import run
 from zoo.comparison import compare
 from zoo.comparison.cost import cost_of
 from zoo.config.check import resolve
 from zoo.config.declared import DECLARED
+from zoo.config.published import measured_by
 from zoo.config.signature import read_signature
 from zoo.errors import ConfigError
-from zoo.registry import read_registry_file, registry, registry_file
+from zoo.evaluation.comparison import evaluate
+from zoo.registry import KINDS, read_registry_file, registry, registry_file
+from zoo.report.answer import _meaning
+from zoo.training.recipe import read_recipe
 
 WALKING = '''
 """A sampler, a schedule and a grid."""
@@ -105,7 +113,134 @@ class Away:
 class Heavy(Euler):
     """Euler's, in a module of torch."""
 '''
+RANGES = '''
+"""Which arguments can be."""
+from zoo.errors import ConfigError
+
+
+def even(*, width: int, depth: int = 2) -> None:
+    if width % 2 or depth < 1:
+        raise ConfigError(f"width is {width} and depth {depth}; give an even width and a depth from 1 up")
+'''
+HEAVY = '''
+"""One of each kind whose code needs torch."""
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from odd_parts import ranges
+from zoo.autoencoders.identity import Identity
+from zoo.conditioners.class_label import ClassLabel
+from zoo.config.declared import declares
+from zoo.data.sines import Sines
+from zoo.evaluation.random_network import RandomNetwork
+from zoo.guidance.measurement import Downsampled
+from zoo.low_res import Plain
+from zoo.parameterization import V
+from zoo.safety import MeanBrightness
+from zoo.step_cache import DeepFeatures
+from zoo.training.denoising import Denoising
+
+
+class Flat(nn.Module):
+    """One convolution."""
+
+    fits = "odd_parts.ranges:even"
+    reads = ()
+
+    def __init__(self, *, in_channels: int = 3, out_channels: int = 3, width: int = 4, depth: int = 2) -> None:
+        super().__init__()
+        ranges.even(width=width, depth=depth)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.layers = nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.Conv2d(width, out_channels, 1))
+
+    def forward(self, x, time):
+        return self.layers(x)
+
+
+@declares(fits="odd_parts.ranges:even", reads=())
+def build_flat(*, width: int = 4) -> nn.Module:
+    """A network that is made by a function."""
+    return Flat(width=width)
+
+
+class Mirror(Identity):
+    """The samples themselves, of pictures alone."""
+
+    default = False
+    pictures = True
+
+
+class Kinds(ClassLabel):
+    """Classes of its own."""
+
+
+class Velocity(V):
+    """v under another name."""
+
+
+class Smaller(Downsampled):
+    """Means of squares."""
+
+
+class Enlarged(Plain):
+    """A smaller picture without noise."""
+
+
+class Kept(DeepFeatures):
+    """A step cache."""
+
+    calls = ("remember",)
+
+
+class Waves(Sines):
+    """Waves by another name."""
+
+
+class Seeing(RandomNetwork):
+    """An extractor that serves what nobody else does."""
+
+    serves = ("texture",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How much more spread the features are than the reference's."""
+
+    layers: ClassVar[tuple[str, ...]] = ("pool",)
+    paired: ClassVar[bool] = True
+    of: ClassVar[str] = "texture"
+    names_extractor: ClassVar[bool] = True
+    fronts: ClassVar[tuple[str, ...]] = ("spread-of",)
+    fits: ClassVar[str] = "odd_parts.ranges:even"
+    meaning: ClassVar[str] = "how wide features lie"
+
+    width: int = 2
+
+    def __call__(self, generated, reference):
+        return {f"spread-of[{generated.extractor}]@{generated.count}": float(np.std(generated.array()))}
+
+
+class Bright(MeanBrightness):
+    """Brightness by another name."""
+
+
+class Learning(Denoising):
+    """Denoising that also wants a conditioner."""
+
+    needs = ("schedule", "parameterization", "conditioner")
+'''
 POINTS = {
+    "network.flat": "odd_parts.heavy:Flat", "network.made-flat": "odd_parts.heavy:build_flat",
+    "autoencoder.mirror": "odd_parts.heavy:Mirror", "conditioner.kinds": "odd_parts.heavy:Kinds",
+    "parameterization.velocity": "odd_parts.heavy:Velocity", "measurement.smaller": "odd_parts.heavy:Smaller",
+    "low_res.enlarged": "odd_parts.heavy:Enlarged", "step_cache.kept": "odd_parts.heavy:Kept",
+    "dataset.waves": "odd_parts.heavy:Waves", "extractor.seeing": "odd_parts.heavy:Seeing",
+    "metric.spread": "odd_parts.heavy:Spread", "safety.bright": "odd_parts.heavy:Bright",
+    "objective.learning": "odd_parts.heavy:Learning",
     "sampler.halves": "odd_parts.walking:Halves", "schedule.line": "odd_parts.walking:Line",
     "grid.squares": "odd_parts.walking:Squares", "guidance.away": "odd_parts.guiding:Away",
     "sampler.heavy": "odd_parts.guiding:Heavy",
@@ -121,6 +256,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (package / "__init__.py").touch()
     (package / "walking.py").write_text(WALKING)
     (package / "guiding.py").write_text(GUIDING)
+    (package / "ranges.py").write_text(RANGES)
+    (package / "heavy.py").write_text(HEAVY)
     write_info(site, name="odd-parts", version="1.0", points=POINTS)
     with on_the_path(site, monkeypatch, "odd_parts"):
         yield
@@ -216,3 +353,83 @@ def test_a_step_cache_is_held_against_the_methods_of_a_network():
     with pytest.raises(ConfigError, match=r"step_cache 'deep-features' cuts .*network 'song-unet'.* has no evaluate"):
         zoo.check(pixels(network=song, step_cache="deep-features"))
     zoo.check(pixels(network=NET, step_cache="deep-features"))
+
+
+def flat(**changes):
+    """Pixels by the plugin's network, autoencoder and parameterization."""
+    network = {"name": "flat", **changes.pop("network", {})}
+    return pixels("line", "velocity", network=network, autoencoder="mirror", time="t999", **changes)
+
+
+def test_there_is_one_of_every_kind(capsys):
+    assert {key.partition(".")[0] for key in POINTS} == set(KINDS)
+    for key in POINTS:
+        kind, _, name = key.partition(".")
+        assert run(["list", kind, name]) == 0
+        assert name in capsys.readouterr().out
+        assert run(["describe", f"{kind}/{name}"]) == 0
+        assert "plugin package 'odd-parts'" in capsys.readouterr().out
+
+
+def test_networks_and_what_stands_around_them_are_checked_and_drawn_with():
+    for config in (flat(), flat(network={"width": 8}), {**flat(), "safety": {"name": "bright", "low": 0.0}}):
+        zoo.check(config)
+        drawn = zoo.build(config, overrides={"stages.0.sampler.steps": 2, "stages.0.size": 8})(seed=1)
+        assert drawn.tensor.shape == (1, 3, 8, 8)
+    for network in ("flat", "made-flat"):
+        odd = pixels("line", "velocity", network={"name": network, "width": 3}, time="t999")
+        with pytest.raises(ConfigError, match=f"network '{network}': width is 3 .* even"):
+            zoo.check(odd)
+        with pytest.raises(ConfigError, match="width is 3"):
+            assemble(odd)
+    with pytest.raises(ConfigError, match=r"step_cache 'kept' cuts .* has no remember"):
+        zoo.check(flat(step_cache="kept"))
+    with pytest.raises(ConfigError, match="each once"):
+        zoo.check({**flat(listens=["kind"]), "conditioners": {"kind": {"name": "kinds", "names": ["a", "a"]}}})
+    smaller = [{"name": "posterior", "measurement": {"name": "smaller", "factor": 5}}]
+    with pytest.raises(ConfigError, match="5 times smaller"):
+        zoo.check(flat(guidance=smaller))
+    told = [d.text for d in compare(pixels(), {**flat()}).differences]
+    assert any("flat" in text for text in told)
+    assert any("mirror" in text for text in told)
+
+
+def test_objectives_and_datasets_are_read_by_what_they_declare(tmp_path):
+    path = tmp_path / "own.yaml"
+    block = {
+        "schema": "zoo.recipe/1", "name": "own", "data": {"name": "waves", "size": 16, "count": 4},
+        "objective": {"name": "learning"}, "network": {"name": "flat", "in_channels": 1, "out_channels": 1},
+        "schedule": "line", "parameterization": "velocity", "train": {"steps": 1, "batch_size": 1},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(block))
+    with pytest.raises(ConfigError, match="lacks the block 'conditioner', which objective 'learning' needs"):
+        read_recipe(path, registry())
+    conditioner = {"name": "kinds", "names": ["a"]}
+    path.write_text(yaml.safe_dump({**block, "conditioner": conditioner, "low_res": "enlarged"}))
+    found = read_recipe(path, registry())
+    assert found.trains == "network"
+    assert found.reading["parameterization"] == {"name": "velocity"}
+    assert found.reading["low_res"] == {"name": "enlarged"}
+    path.write_text(
+        yaml.safe_dump({**block, "conditioner": conditioner, "objective": {"name": "learning", "p2_k": 0.0}})
+    )
+    with pytest.raises(ConfigError, match=r"objective 'learning': objective\.p2_k is 0"):
+        read_recipe(path, registry())
+    path.write_text(yaml.safe_dump({**block, "data": {"name": "waves", "size": 16, "count": 0}}))
+    with pytest.raises(ConfigError, match="dataset 'waves': count is 0"):
+        read_recipe(path, registry())
+
+
+def test_metrics_find_the_extractor_that_serves_them(tmp_path):
+    for i in range(4):
+        drawn = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(drawn).save(tmp_path / f"{i}.png")
+    for metric in ("spread", "spread-seeing", {"name": "spread", "width": 4}):
+        found = evaluate(tmp_path, tmp_path, metrics=[metric])
+        (value,) = found.values
+        assert value.metric == "spread"
+        assert value.key.startswith("spread-of[random-0")
+    with pytest.raises(ConfigError, match="metric 'spread': width is 3"):
+        evaluate(tmp_path, tmp_path, metrics=[{"name": "spread", "width": 3}])
+    assert measured_by("spread-of") == "spread"
+    assert _meaning("spread-of") == "how wide features lie"

@@ -277,15 +277,26 @@ def _points() -> Iterator[Any]:
     """Every entry point of the group; a package whose metadata can't be read is passed over, whatever is in it."""
     from importlib.metadata import distributions
 
+    homes = [(home, _has_plugins(home)) for home in distributions()]
+    # Names stand in metadata, which are long to parse: only those are read that could hide a plugin or be one.
+    last = max((i for i, (_, has) in enumerate(homes) if has), default=-1)
     seen: set[str] = set()
-    for home in distributions():
+    for home, has in homes[: last + 1]:
         try:
-            name, points = _canonical(str(home.metadata["Name"])), list(home.entry_points)
+            name, points = _canonical(str(home.metadata["Name"])), list(home.entry_points) if has else []
         except Exception:
             continue
         if name not in seen:  # as it is imported: the first on the path
             seen.add(name)
             yield from (point for point in points if point.group == PLUGIN_GROUP)
+
+
+def _has_plugins(home: Any) -> bool:
+    """Whether a package's entry points name the group."""
+    try:
+        return PLUGIN_GROUP in (home.read_text("entry_points.txt") or "")
+    except Exception:
+        return False
 
 
 def _canonical(package: str) -> str:

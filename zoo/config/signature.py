@@ -22,6 +22,8 @@ from zoo.errors import ConfigError
 
 _FOLLOWED = 16  # links of a chain of base classes, re-exports or aliases
 _PLAIN_DOC = re.compile(r'^(?:class|def) (\w+)(?:\([^()\n]*\))?:\n    """([^"\\]+)"""', re.MULTILINE)
+_WHOLE = re.compile(r"0|[1-9][0-9]*", re.ASCII)
+_WORDS = {"None": None, "True": True, "False": False}
 # Bases outside the package that add no constructor arguments of their own.
 _BARE_BASES = {"object", "ABC", "Module", "Protocol", "Generic", "Enum"}
 
@@ -39,10 +41,18 @@ class Parameter:
 
     def literal(self) -> Any:
         """The default as a value, None where it is not a literal."""
-        try:
-            return ast.literal_eval(self.default or "None")
-        except (ValueError, SyntaxError):
-            return None
+        return _literal(self.default or "None")
+
+
+def _literal(text: str) -> Any:
+    if _WHOLE.fullmatch(text):  # nearly all defaults are of these, and compiling a text takes long
+        return int(text)
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
 
 
 @dataclass(frozen=True)
