@@ -16,8 +16,10 @@ from typing import Any
 from zoo.benchmark import machine
 from zoo.benchmark.suite import Row, Suite, random_weights
 from zoo.errors import UsageError
+from zoo.schema.files import read_plain
 
 SCHEMA = "zoo.suite-record/1"
+LARGEST = 64 * 2**20  # bytes of a record
 MEASURED = (
     "run",
     "precision",
@@ -124,8 +126,8 @@ def write(record: Mapping[str, Any], folder: Path) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """A record; UsageError for a file that is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_plain(path, LARGEST))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"'{path}' is no record of a benchmark ({error}); give one that `zoo bench` wrote") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise UsageError(f"'{path}' is no '{SCHEMA}'; give a record that `zoo bench` wrote")
@@ -141,6 +143,11 @@ def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
         except UsageError:
             continue
         same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
-        if not found["run"]["complete"] and found["suite"]["sha256"] == suite.sha256 and same:
+        run, of, rows = found.get("run"), found.get("suite"), found.get("rows")
+        if not (isinstance(run, dict) and isinstance(of, dict) and isinstance(rows, list)):
+            continue  # somebody changed it
+        if not all(isinstance(r, dict) and isinstance(r.get("id"), str) and "status" in r for r in rows):
+            continue
+        if not run.get("complete") and of.get("sha256") == suite.sha256 and same:
             return found
     return None

@@ -12,6 +12,7 @@ from zoo.report.fields import Fields
 from zoo.report.model import Record
 from zoo.report.plain_record import read_plain_record
 from zoo.report.suite_record import read_suite_record
+from zoo.schema.files import read_plain
 
 READERS = {"zoo.suite-record/1": read_suite_record, "zoo.benchmark/1": read_plain_record}
 LARGEST = 16 * 2**20  # bytes of one record
@@ -65,13 +66,15 @@ def _json(path: Path) -> Any:
         raise UsageError(f"'{path}' holds {name}, which is no JSON; write null and a reason")
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, LARGEST).decode("utf-8")
         # Each of these begins a value, which takes some sixty bytes and more once it is parsed.
         if sum(text.count(mark) for mark in "[{,") > MOST_VALUES:
             raise UsageError(f"'{path}' holds over {MOST_VALUES} values; give a benchmark record")
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except UsageError:
         raise
+    except OSError as error:
+        raise UsageError(f"'{path}' can't be read ({error.strerror}); give a benchmark record") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"'{path}' is no UTF-8 text; give a benchmark record") from error
     except (ValueError, RecursionError) as error:
