@@ -170,7 +170,7 @@ def test_a_config_in_a_record_names_registry_keys_only(one):
 
 def test_a_picture_that_is_cut_off_is_told(one):
     one.write_bytes(one.read_bytes()[:-400])
-    with pytest.raises(UsageError, match="read to its end"):
+    with pytest.raises(UsageError, match="it is cut short"):
         again(one)
 
 

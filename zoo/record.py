@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from zoo.errors import UsageError
 from zoo.schema import strict_json
+from zoo.schema.files import read_plain
 
 SCHEMA = "zoo.generation/1"
 RECORD_KEY = "zoo"  # the PNG text chunk that holds the record
@@ -49,9 +50,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """The mapping in a JSON file, under the limits of a record."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
+        content = read_plain(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
+        error = error if isinstance(error, OSError) else OSError(str(error))
         raise UsageError(f"'{path}' can't be read ({error.strerror or error}); give a JSON file") from error
     return _plain(content, str(path))
 

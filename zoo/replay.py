@@ -27,7 +27,7 @@ from zoo.data.arrays import read_npy
 from zoo.device import AUTO, resolve
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation, sheet
-from zoo.images.decode import LARGEST_PICTURE
+from zoo.images.decode import LARGEST_PICTURE, open_picture, read_file
 from zoo.images.given import hash_of, read_image, read_mask
 from zoo.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.pipeline import Pipeline, Progress
@@ -154,10 +154,10 @@ def _compare(
 def _pixels(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8."""
     try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > LARGEST_PICTURE:
-                raise UsageError(f"'{path}' has over {LARGEST_PICTURE} pixels, more than zoo's pictures")
-            return np.asarray(picture.convert("RGB"))
+        picture = open_picture(read_file(path, what="picture"), name=str(path))
+        if picture.width * picture.height > LARGEST_PICTURE:
+            raise UsageError(f"'{path}' has over {LARGEST_PICTURE} pixels, more than zoo's pictures")
+        return np.asarray(picture.convert("RGB"))
     except ZooError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -17,7 +17,7 @@ from tests.processes import context, started
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation
 from zoo.schema import files
-from zoo.schema.files import LOCK, atomic, locked, sha256_of, write_atomically, write_text
+from zoo.schema.files import LOCK, atomic, locked, read_plain, sha256_of, write_atomically, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -171,3 +171,39 @@ def test_a_lock_names_its_holder_while_it_is_held(tmp_path):
         with pytest.raises(UsageError, match=said), locked(tmp_path, mend="wait"):
             pass
     assert (tmp_path / LOCK).read_text() == ""
+
+
+def test_what_never_ends_or_never_begins_is_no_file_to_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "plain.json").write_bytes(b"{}")
+    assert read_plain(tmp_path / "plain.json", 100) == b"{}"
+    assert read_plain(tmp_path / "plain.json", 1) == b"{}"  # one more than the limit: there is more
+    for read in (lambda p: read_plain(p, 10), sha256_of):
+        for place in (tmp_path / "pipe.json", Path("/dev/zero"), tmp_path):
+            with pytest.raises(OSError, match=r"no regular file|directory"):
+                read(place)
+
+
+def readers():
+    """Whatever reads a JSON, a list or a checkpoint of somebody's."""
+    from zoo.report.reading import read_record
+
+    from zoo.benchmark.record import read as suite_record
+    from zoo.comparison.sides import read_side
+    from zoo.data.reserved import ReservedNames
+    from zoo.record import read_json
+    from zoo.registry import registry
+    from zoo.training import checkpoint
+
+    return {
+        "record": read_json, "report": read_record, "bench": suite_record,
+        "reserved": lambda p: ReservedNames([str(p)]),
+        "diff": lambda p: read_side(str(p), components=registry()), "checkpoint": lambda p: checkpoint.read(p.parent),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["record", "report", "bench", "reserved", "diff", "checkpoint"])
+def test_no_reader_waits_for_a_pipe(name, tmp_path):
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(ZooError, match=r"manifest\.json|regular file"):
+        readers()[name](tmp_path / "manifest.json")

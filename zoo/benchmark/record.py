@@ -137,6 +137,11 @@ def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
         except UsageError:
             continue
         same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
-        if not found["run"]["complete"] and found["suite"]["sha256"] == suite.sha256 and same:
+        run, of, rows = found.get("run"), found.get("suite"), found.get("rows")
+        if not (isinstance(run, dict) and isinstance(of, dict) and isinstance(rows, list)):
+            continue  # somebody changed it
+        if not all(isinstance(r, dict) and isinstance(r.get("id"), str) and "status" in r for r in rows):
+            continue
+        if not run.get("complete") and of.get("sha256") == suite.sha256 and same:
             return found
     return None

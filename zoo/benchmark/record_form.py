@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.schema import strict_json
+from zoo.schema.files import read_plain
 
 SUITE_RECORD, SINGLE_RECORD = "zoo.suite-record/1", "zoo.benchmark/1"
 LARGEST = 16 * 2**20  # bytes of one record
@@ -24,11 +25,11 @@ Form = Callable[[Any, str], Any] | Mapping[str, Any] | Sequence[Any]  # a kind; 
 def read_file(path: Path, schemas: Sequence[str] = (SUITE_RECORD, SINGLE_RECORD)) -> dict[str, Any]:
     """A record as it was written; UsageError names the file, and what is wrong with it."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise UsageError(f"'{path}' has {path.stat().st_size} bytes; a record has at most {LARGEST}")
-        text = path.read_bytes()
+        text = read_plain(path, LARGEST)
     except OSError as error:
         raise UsageError(f"'{path}' can't be read ({error.strerror or error}); give a benchmark record") from error
+    if len(text) > LARGEST:
+        raise UsageError(f"'{path}' has more bytes than a record, which has at most {LARGEST}; give a benchmark record")
     # Each of these begins a value, which takes some sixty bytes and more once it is parsed.
     if sum(text.count(mark) for mark in (b"[", b"{", b",")) > MOST_VALUES:
         raise UsageError(f"'{path}' holds over {MOST_VALUES} values; give a benchmark record")

@@ -121,7 +121,7 @@ class FolderSource:
                 self.rows.append(row)
                 if len(self.rows) > most:
                     raise UsageError(
-                        f"{METADATA} of '{path}' has over {most} rows and the zip {most // 4} files; is it the file?"
+                        f"{METADATA} of '{path}' has over {most} rows, far more than the zip has files; is it the file?"
                     )
 
     def _open_zip(self) -> zipfile.ZipFile:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from zoo.errors import ConfigError
+from zoo.schema.files import read_plain
 
 LONGEST = 6  # words of a name
+LARGEST = 64 * 2**20  # bytes of a list
 
 
 def normalised(text: str) -> str:
@@ -34,8 +35,11 @@ class ReservedNames:
         self._known: dict[str, bool] = {}
         for path in paths:
             try:
-                lines = Path(path).read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
+                content = read_plain(path, LARGEST)
+                if len(content) > LARGEST:
+                    raise ValueError(f"it has over {LARGEST} bytes")
+                lines = content.decode("utf-8").splitlines()
+            except (OSError, ValueError) as error:
                 raise ConfigError(
                     f"the list of reserved names '{path}' can't be read ({error}); fix its path"
                 ) from error

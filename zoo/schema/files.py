@@ -74,6 +74,18 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def read_plain(path: str | Path, limit: int) -> bytes:
+    """The bytes of a regular file, one over `limit` at most: whoever asks sees by it that there are more.
+
+    OSError for a pipe, which would be waited for, and for a device, which never ends.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb", closefd=True) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read(limit + 1)
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -85,7 +97,10 @@ def flush(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hex."""
-    with path.open("rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from zoo.errors import WeightsError
 from zoo.schema.files import flush as _flush
-from zoo.schema.files import sha256_of
+from zoo.schema.files import read_plain, sha256_of
 
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 16 * 2**20  # bytes
 SCHEMA = "zoo.checkpoint/2"
 FIRST_SCHEMA = "zoo.checkpoint/1"  # its manifest has no hash of its own
 
@@ -89,7 +90,7 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
+    text = read_plain(path, LARGEST_MANIFEST).decode("utf-8")
     manifest = json.loads(text)
     if manifest["schema"] == FIRST_SCHEMA and "sha256" not in manifest:
         return manifest

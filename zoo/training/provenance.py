@@ -17,11 +17,12 @@ from zoo.config.cards import read_card
 from zoo.data import tar_index
 from zoo.data.web_dataset import shards_of
 from zoo.errors import ConfigError, UsageError
-from zoo.schema.files import sha256_of, write_atomically
+from zoo.schema.files import read_plain, sha256_of, write_atomically
 from zoo.schema.version import __version__
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
 
+LARGEST_NOTE = 16 * 2**20  # bytes of a run.json
 PACKAGES = ("torch", "numpy", "safetensors", "open_clip_torch")
 
 
@@ -91,8 +92,8 @@ def write(
     before: list[Any] = []
     if step and path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8")).get("sittings", [])
-        except (ValueError, AttributeError):
+            before = json.loads(read_plain(path, LARGEST_NOTE)).get("sittings", [])
+        except (OSError, ValueError, AttributeError, RecursionError):
             before = []  # only a note: checkpoints don't depend on it
     facts = {
         "schema": "zoo.run/1",
@@ -111,8 +112,8 @@ def check_data(folder: Path, recipe: Recipe) -> None:
     """ConfigError where the run in a folder was trained on other data than the recipe's."""
     source = recipe.raw["data"].get("path")
     try:
-        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        before = json.loads(read_plain(folder / "run.json", LARGEST_NOTE))["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # only a note: checkpoints don't depend on it
     data = hash_of_data(source)
     if data is not None and data["sha256"] != before:
