@@ -133,6 +133,17 @@ def test_every_value_of_the_leaderboard_stands_under_its_own_column(tree, found)
                 assert cell.attributes.get("data-v") == (None if value is None else repr(value))
 
 
+def test_every_choice_of_a_filter_is_a_rows_own(any_tree):
+    for form in any_tree.all("form", class_="filters"):
+        if "data-filters" not in form.attributes:
+            continue
+        (board,) = any_tree.all("table", id=form.attributes["data-filters"] or "")
+        rows = board.all("tbody")[0].all("tr")
+        for select in form.all("select"):
+            own = {row.attributes.get(f"data-{select.attributes['data-facet']}") for row in rows}
+            assert {option.attributes["value"] for option in select.all("option")} == {"", *own}
+
+
 def test_the_best_of_a_column_is_marked_and_said(tree, found):
     group = groups(found)[0]
     marked = tree.all("table", id="board-0")[0].all("td", class_="best")
