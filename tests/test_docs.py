@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import json
@@ -27,6 +28,7 @@ from zoo.samplers.ddim import DDIM
 from zoo.schedules import CosineSchedule
 from zoo.training.recipe import KEYS as RECIPE_KEYS
 from zoo.training.recipe import read_recipe
+from zoo.training.settings import TrainSettings
 from zoo.types import Prediction
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -220,6 +222,47 @@ def test_the_sampler_that_the_documentation_adds_works(tmp_path, monkeypatch):
     for sampler in (module.Straight(steps=7), DDIM(steps=7)):
         drawn.append(sampler(denoise, sampler.plan(CosineSchedule()), x, noise=lambda *_: torch.zeros_like(x)))
     torch.testing.assert_close(drawn[0], drawn[1], atol=1e-10, rtol=1e-10)
+
+
+def test_every_key_of_training_is_explained():
+    """A row of the table for each, with its default."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \|([^|]*)\|", page.partition("## The engine")[2], re.MULTILINE))
+    for field in dataclasses.fields(TrainSettings):
+        assert field.name in rows, f"docs/training.md doesn't explain train.{field.name}"
+        said = rows[field.name].strip().strip("`")
+        default = None if field.default is dataclasses.MISSING else field.default
+        expected = {True: "true", False: "false"}[default] if isinstance(default, bool) else default
+        shown = list(expected) if isinstance(expected, tuple) else expected
+        assert said == ("" if shown is None else f"{shown:g}" if isinstance(shown, float) else str(shown)), field.name
+    block = page.partition("## The engine")[2].partition("## Objectives")[0]
+    keys = set(re.findall(r"^\| `(\w+)` \|", block, re.MULTILINE))
+    assert keys == {field.name for field in dataclasses.fields(TrainSettings)}
+
+
+def slug(heading: str) -> str:
+    """A heading's anchor, as GitHub and MkDocs make it."""
+    plain = re.sub(r"[`*_]|\[([^\]]*)\]\([^)]*\)", lambda m: m[1] or "", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    """Every anchor of a page."""
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_anchors_lead_to_headings(page):
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    lost = []
+    for file, anchor in re.findall(r"(?<!`)\[[^\]]*\]\(([^)#\s]*)#([^)\s]+)\)", text):
+        if file.startswith(("http:", "https:")):
+            continue
+        target = page if not file else page.parent / file
+        if target.suffix == ".md" and anchor not in anchors(target):
+            lost.append(f"{file}#{anchor}")
+    assert lost == []
 
 
 def test_every_verb_has_its_page():
