@@ -6,33 +6,32 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.errors import UsageError
 
+if TYPE_CHECKING:
+    from zoo.space import SampleSpace
+
 LONGEST_NAME = 255  # bytes, on any file system in use
 
 
-def _parse_size(size: str | None, *, array: bool) -> int | tuple[int, ...] | None:
+def _parse_size(size: str | None, space: SampleSpace) -> int | tuple[int, ...] | None:
     if size is None:
         return None
     parts = size.lower().split("x")
-    if not all(p.isdecimal() and p.isascii() and int(p) > 0 for p in parts) or (len(parts) > 2 and not array):
-        wanted = "the length of each axis, like 128 or 8x16x16"
-        wanted = wanted if array else "pixels a side, like 64, or HEIGHTxWIDTH, like 64x96"
+    wanted, most = space.size_words
+    if not all(p.isdecimal() and p.isascii() and int(p) > 0 for p in parts) or (most is not None and len(parts) > most):
         raise UsageError(f"--size {size}: give {wanted}")
     return int(parts[0]) if len(parts) == 1 else tuple(int(p) for p in parts)
 
 
-def _check_writable(output: str, count: int, *, grid: bool, array: bool) -> None:
+def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace) -> None:
     """Tell about an output that can't be written before the run, not after it."""
-    from zoo.arrays import array_targets
-    from zoo.generation import targets
-
     _check_names([Path(output)], output)
-    files = array_targets(output, grid=grid) if array else targets(output, count, grid=grid)
+    files = space.targets(output, count, grid=grid)
     _check_names(files, output)
     folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
@@ -94,10 +93,12 @@ def generate(
     # A wrong request is told at once, before torch is imported.
     resolved = resolve(model, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance})
     count = n * max(1, len(prompts or []), len(labels or []))
-    array = resolved.config["stages"][-1]["feeds"] == "array"
-    output = output or ("out.npy" if array else "out.png")
-    pixels = _parse_size(size, array=array)
-    _check_writable(output, count, grid=grid, array=array)
+    from zoo.space import space_of
+
+    space = space_of(resolved.config["stages"][-1])
+    output = output or space.default_file
+    lengths = _parse_size(size, space)
+    _check_writable(output, count, grid=grid, space=space)
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
         pipe = zoo.build(resolved, device=device, dtype=dtype)
@@ -105,7 +106,7 @@ def generate(
             pipe.compile()
         bar.describe("drawing")
         made = pipe(
-            prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=pixels, image=image,
+            prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=lengths, image=image,
             mask=mask, strength=strength, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
         )  # fmt: skip
     files = made.save(output, grid=grid)
