@@ -1,13 +1,23 @@
-"""The mark `gold`, and last lines that name every test that did not run."""
+"""The marks `gold` and `slow`, what tests cost, and last lines that name every test that did not run."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
-from tests import golden_sets
+from tests import costs, golden_sets
+
+LEFT_OUT = "slow, and neither named on the command line nor chosen by a mark; 'pytest --all' runs everything"
+_spent = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("zoo")
+    group.addoption("--all", action="store_true", help="run slow tests too")
+    group.addoption("--costs", type=Path, metavar="FILE", help="write what each test cost to FILE, and print a table")
 
 
 def _sets(item: pytest.Item) -> list[str]:
@@ -15,7 +25,7 @@ def _sets(item: pytest.Item) -> list[str]:
     return [name for mark in item.iter_markers("gold") for name in mark.args]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gold") and not _sets(item):
             raise pytest.UsageError(f"{item.nodeid}: the mark gold names no set; give it one as 'FAMILY/NAME'")
@@ -24,15 +34,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if absent := [name for name in _sets(item) if not golden_sets.found(name)]:
             item.user_properties.extend(("absent set", name) for name in absent)
             item.add_marker(pytest.mark.skip(reason=f"{', '.join(absent)}: not in {golden_sets.SHARED}"))
+        elif item.get_closest_marker("slow") and not _chosen(config):
+            item.add_marker(pytest.mark.skip(reason=LEFT_OUT))
+
+
+def _chosen(config: pytest.Config) -> bool:
+    """Whether whoever calls pytest wants slow tests: all, those of a mark, or a test by its name."""
+    return config.option.all or bool(config.option.markexpr) or any("::" in name for name in config.args)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.stash[_spent] = costs.spent()
     with golden_sets.marked(_sets(item)):
         return (yield)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    before, item.stash[_spent] = item.stash[_spent], costs.spent()
+    report.user_properties.append(("cpu seconds", item.stash[_spent] - before))
+    if item.get_closest_marker("slow"):
+        report.user_properties.append(("slow", True))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     absent: set[str] = set()
     gold, reasons = 0, Counter[str]()
     for report in terminalreporter.getreports("skipped"):
@@ -42,6 +70,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         else:
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             reasons[why.removeprefix("Skipped: ")] += 1
+    if config.option.costs is not None:
+        found = _costs(terminalreporter)
+        costs.write(found, config.option.costs)
+        for line in costs.table(found):
+            terminalreporter.write_line(line)
     if gold:
         terminalreporter.write_line(
             f"NOT RUN: {_tests(gold, 'gold test')}; {golden_sets.SHARED} (ZOO_GOLDEN, or ../shared/golden) does not "
@@ -49,6 +82,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
     for reason, count in reasons.items():
         terminalreporter.write_line(f"NOT RUN: {_tests(count, 'test')}; {reason}")
+
+
+def _costs(terminalreporter: pytest.TerminalReporter) -> list[costs.Cost]:
+    """Of every test of the run, its three phases together."""
+    seconds, slow, ran = defaultdict[str, float](float), set[str](), dict[str, bool]()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if not isinstance(report, pytest.TestReport):
+                continue
+            told = dict(report.user_properties)
+            seconds[report.nodeid] += float(told.get("cpu seconds", 0.0))
+            ran[report.nodeid] = ran.get(report.nodeid, False) or report.when == "call"
+            if told.get("slow"):
+                slow.add(report.nodeid)
+    return [costs.Cost(name, round(seconds[name], 3), name in slow, ran[name]) for name in seconds]
 
 
 def _tests(count: int, word: str) -> str:

@@ -231,10 +231,11 @@ def fresh(name, arguments, seed):
 def test_the_shipped_networks_make_a_cascade_with_classes_and_a_classifier(tmp_path, enlarger):
     """The one on U-Nets has a learned variance, which ancestral sampling uses."""
     arguments = ENLARGERS[enlarger]
+    variance = {"variance": "learned_range"} if enlarger == "unet" else {}
     base = card(tmp_path, "base", fresh("unet", SMALL_UNET, 1), "unet", denoiser={}, config=SMALL_UNET, size=8)
     up = card(
-        tmp_path, "up", fresh(enlarger, arguments, 2), enlarger, denoiser={"low_res": NOISY}, config=arguments,
-        low_res=8, size=16,
+        tmp_path, "up", fresh(enlarger, arguments, 2), enlarger, denoiser={"low_res": NOISY, **variance},
+        config=arguments, low_res=8, size=16,
     )  # fmt: skip
     judge = card(tmp_path, "judge", fresh("classifier", JUDGE, 3), "classifier", config=JUDGE, schedule="cosine")
     common = {"listens": ["label"], "autoencoder": "identity", "sampler": {"name": "ddpm", "steps": 3}}

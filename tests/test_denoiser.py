@@ -10,7 +10,7 @@ from torch import nn
 from tests.samplers.oracle import AngleSchedule
 from zoo.denoiser import TIME_INPUTS, Denoiser
 from zoo.errors import ConfigError, NumericError, UsageError
-from zoo.parameterization import X0, Eps, V
+from zoo.parameterization import EDM, X0, Eps, V
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.grid import Karras, Trailing
 from zoo.schedules import CosineSchedule, EDMSchedule, LinearSchedule, ScaledLinearSchedule
@@ -120,9 +120,23 @@ def test_learned_range_is_split_off():
         def forward(self, x, time, **fields):
             return torch.cat([torch.zeros_like(x), torch.full_like(x, 0.25)], 1)
 
-    prediction, x, step = call(make(Halves()))
+    prediction, x, step = call(make(Halves(), variance="learned_range"))
     assert torch.allclose(prediction.x0, x / step.alpha)
     assert torch.equal(prediction.variance_logit, torch.full_like(x, 0.25))
+    assert prediction.log_variance is None
+    # Another convention with the same tensors: the second half is the log-variance.
+    prediction, x, _ = call(make(Halves(), variance="learned"))
+    assert torch.equal(prediction.log_variance, torch.full_like(x, 0.25))
+    assert prediction.variance_logit is None
+
+
+def test_how_a_learned_variance_is_read_is_never_guessed():
+    with pytest.raises(ConfigError, match=r"gave 4 channels for samples of 2.*say variance learned_range"):
+        call(make(Recorder(out_channels=4)))
+    with pytest.raises(ConfigError, match="so no variance, and its variance is said to be 'learned'"):
+        call(make(variance="learned"))
+    with pytest.raises(ConfigError, match="unknown variance 'range'; choose one of learned_range, learned"):
+        make(variance="range")
 
 
 def test_a_wrong_number_of_channels_is_named():
@@ -217,6 +231,74 @@ def test_continuous_time_inputs():
     assert make(time_input="sigma").time_input(0.5) == pytest.approx(ratio)
     assert make(time_input="log-sigma-quarter").time_input(0.5) == pytest.approx(math.log(ratio) / 4)
     assert len({make(time_input=name).time_input(0.7301) for name in TIME_INPUTS}) == len(TIME_INPUTS) - 1
+
+
+class Shifts(nn.Module):
+    """Answers with its input, its time and a scalar that it reads."""
+
+    reads = ("vector", "strength")
+
+    def forward(self, x, time, *, vector, strength):
+        ones = (1,) * (x.ndim - 1)
+        return x * 0.5 + 1e-3 * time.view(-1, *ones) + (strength * vector[:, 0]).view(-1, *ones)
+
+
+@pytest.mark.parametrize("parameterization", [Eps(), X0(), V(), EDM()])
+def test_forward_is_what_a_sampler_is_told_and_a_sample_alone_what_it_is_among_others(parameterization):
+    denoiser = make(Shifts(), parameterization=parameterization, schedule=CosineSchedule())
+    cond = Condition(vector=torch.randn(3, 2), scalars={"strength": torch.tensor([0.1, 0.2, 0.3])})
+    x = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    table = DDIM().plan(denoiser.schedule, 4)
+    for step in table.steps:
+        bound, pure = denoiser.bind(cond, table)(x, step), denoiser(x, step, cond)
+        assert torch.equal(bound.x0, pure.x0)
+        assert torch.allclose(denoiser(x, step.t, cond).x0, pure.x0, rtol=1e-5, atol=1e-6)
+    each = [step.t for step in table.steps[1:]]
+    together = denoiser(x, each, cond)
+    for i, t in enumerate(each):
+        alone = denoiser(x[i : i + 1], t, cond.rows(slice(i, i + 1)))
+        assert torch.allclose(together.x0[i], alone.x0[0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(denoiser(x, each, cond).x0, together.x0)
+
+
+def test_what_stands_in_the_networks_place_is_handed_what_the_network_would_be():
+    seen = []
+
+    def evaluate(x, time, arguments):
+        seen.append((time, dict(arguments)))
+        return torch.zeros_like(x)
+
+    denoiser = make(Shifts(), parameterization=X0())
+    cond = Condition(vector=torch.ones(3, 2), scalars={"strength": torch.ones(3), "unread": torch.ones(3)})
+    made = denoiser(torch.ones(3, 2, 4, 4), 0.5, cond, evaluate=evaluate)
+    assert torch.equal(made.x0, torch.zeros(3, 2, 4, 4))
+    assert seen[0][0] == denoiser.time_input(0.5)
+    assert set(seen[0][1]) == {"vector", "strength"}
+
+
+def test_numbers_stay_wide_where_the_network_is_narrow():
+    cond = Condition(
+        vector=torch.ones(3, 2), level=torch.full((3,), 0.999), scalars={"size": torch.full((3,), 1023.0)}
+    )  # fmt: skip
+
+    class Reads(Recorder):
+        reads = ("vector", "level", "size")
+
+    denoiser = make(Reads(dtype=torch.bfloat16))
+    call(denoiser, cond)
+    fields = denoiser.network.seen[0][2]
+    assert fields["vector"].dtype == torch.bfloat16
+    assert fields["level"].dtype == fields["size"].dtype == torch.float32
+    assert fields["size"].tolist() == [1023.0] * 3
+
+
+def test_conditions_hold_scalars_by_name():
+    one = Condition(scalars={"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])})
+    assert one.rows(slice(1, 2)).scalars["b"].tolist() == [4.0]
+    assert set(one.merge(Condition(scalars={"c": torch.zeros(2)})).scalars) == {"a", "b", "c"}
+    assert Condition.stack([one, one]).scalars["a"].tolist() == [1.0, 2.0, 1.0, 2.0]
+    with pytest.raises(ValueError, match="different scalars"):
+        Condition.stack([one, Condition(scalars={"a": torch.zeros(2)})])
 
 
 def test_unknown_names_are_refused():

@@ -8,17 +8,20 @@ import pytest
 import torch
 
 import zoo
-import zoo.fast
+import zoo.acceleration.graphs
 from tests.tiny import LetterCounts, TinyNet, randomise, tiny_cascade, tiny_pipeline
+from zoo.acceleration.accelerated import cached, speed_up
+from zoo.acceleration.engine import Engine
+from zoo.acceleration.fast import Fast
+from zoo.acceleration.graphs import Graphed
+from zoo.acceleration.step_cache import DeepFeatures
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError, NumericError, UsageError
-from zoo.fast import Fast, Graphed
 from zoo.networks.efficient_unet import EfficientUNet
 from zoo.networks.unet import UNet
 from zoo.parameterization import V
 from zoo.samplers.ddim import DDIM
 from zoo.schedules import CosineSchedule
-from zoo.step_cache import DeepFeatures
 from zoo.types import Condition
 
 PROMPTS = ["red apple", "cat"]
@@ -72,7 +75,7 @@ def test_a_cascade_is_fast_too_whatever_its_networks_can():
 def test_what_a_network_is_told_besides_text_is_embedded_for_each_sample():
     denoiser = Denoiser(network=efficient(), schedule=CosineSchedule(), parameterization=V())
     slow = drawn(denoiser, everything())
-    denoiser.speed_up(Fast(precompute=True))
+    speed_up(denoiser, Fast(precompute=True))
     fast = drawn(denoiser, everything())
     assert (fast - slow).abs().max() < 1e-4
     other = drawn(denoiser, everything().merge(Condition(label=torch.tensor([0, 1]))))
@@ -104,9 +107,9 @@ def test_networks_and_decoder_are_compiled_where_that_is_asked_for(monkeypatch):
 
 def test_weights_that_moved_are_laid_out_and_recorded_anew():
     pipe = tiny_pipeline().compile(channels_last=True)
-    before = pipe.stages[0].denoiser.engine
+    before = pipe.stages[0].denoiser.acceleration.engine
     pipe.to(dtype=torch.bfloat16)
-    assert pipe.stages[0].denoiser.engine is not before
+    assert pipe.stages[0].denoiser.acceleration.engine is not before
     assert pipe("apple").record["fast"]["channels_last"]
 
 
@@ -129,9 +132,9 @@ def test_nan_of_a_fast_network_is_told():
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_network_that_is_not_told_what_it_reads_says_so(fast):
     denoiser = Denoiser(network=efficient(), schedule=CosineSchedule(), parameterization=V())
-    denoiser = denoiser if fast else denoiser.cached(DeepFeatures(blocks=1))
+    denoiser = denoiser if fast else cached(denoiser, DeepFeatures(blocks=1))
     if fast:
-        denoiser.speed_up(Fast(precompute=True))
+        speed_up(denoiser, Fast(precompute=True))
     said = everything()
     with pytest.raises(UsageError, match="reads 'label' and is given none"):
         drawn(denoiser, Condition(tokens=said.tokens, vector=said.vector, level=said.level))
@@ -177,23 +180,23 @@ def test_a_recording_reads_new_inputs_and_keeps_earlier_outputs():
 
 
 def test_a_recorded_pipeline_draws_the_same_call_after_call(monkeypatch):
-    monkeypatch.setattr(zoo.fast, "record_cuda_graph", replayed)
+    monkeypatch.setattr(zoo.acceleration.graphs, "record_cuda_graph", replayed)
     slow, pipe = tiny_pipeline(), tiny_pipeline()
     for stage in (slow.stages, pipe.stages):
         stage[0] = with_cache(stage[0], DeepFeatures(every=2))
-    pipe.stages[0].denoiser.speed_up(Fast(precompute=True, graphs=True))
+    speed_up(pipe.stages[0].denoiser, Fast(precompute=True, graphs=True))
     for prompts in (PROMPTS, ["dog", "sun"], PROMPTS):
         assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
 
 
 def test_a_network_is_compiled_and_then_recorded(monkeypatch):
-    monkeypatch.setattr(zoo.fast, "record_cuda_graph", replayed)
+    monkeypatch.setattr(zoo.acceleration.graphs, "record_cuda_graph", replayed)
     slow, pipe = tiny_pipeline(), tiny_pipeline()
     fast = Fast(precompute=True, channels_last=True, compile=True, graphs=True, backend="eager")
-    pipe.stages[0].denoiser.speed_up(fast)
+    speed_up(pipe.stages[0].denoiser, fast)
     for prompts in (PROMPTS, ["dog", "sun"]):
         assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
-    assert len(pipe.stages[0].denoiser.engine._parts.recordings) == 1
+    assert len(pipe.stages[0].denoiser.acceleration.engine._parts.recordings) == 1
     torch._dynamo.reset()
     assert fast.record()["backend"] == "eager"
     assert "backend" not in Fast(compile=True).record()
@@ -225,12 +228,12 @@ def test_only_what_is_asked_for_is_copied_out_of_a_recording(monkeypatch):
         outputs.append(len(made[0]))
         return made
 
-    monkeypatch.setattr(zoo.fast, "record_cuda_graph", recorder)
+    monkeypatch.setattr(zoo.acceleration.graphs, "record_cuda_graph", recorder)
     pipe = tiny_pipeline()
-    pipe.stages[0].denoiser.speed_up(Fast(precompute=True, graphs=True))
+    speed_up(pipe.stages[0].denoiser, Fast(precompute=True, graphs=True))
     pipe("apple")
     pipe.stages[0] = with_cache(pipe.stages[0], DeepFeatures(every=2))
-    pipe.stages[0].denoiser.speed_up(Fast(precompute=True, graphs=True))
+    speed_up(pipe.stages[0].denoiser, Fast(precompute=True, graphs=True))
     pipe("apple")
     assert outputs == [1, 2, 2]
 
@@ -244,7 +247,7 @@ def test_more_methods_than_torch_compiles_of_one_code_are_each_compiled():
 
     engines = []
     for number in range(torch._dynamo.config.recompile_limit + 2):
-        engines.append(zoo.fast.Engine(TinyWhole(number + 1), Fast(compile=True, backend=backend)))
+        engines.append(Engine(TinyWhole(number + 1), Fast(compile=True, backend=backend)))
         engines[-1].whole(torch.ones(1, number + 1), torch.ones(1), {})
     torch._dynamo.reset()
     assert len(calls) == len(engines)
@@ -260,7 +263,7 @@ class TinyWhole(torch.nn.Module):
 
 
 def with_cache(stage, cache):
-    return dataclasses.replace(stage, denoiser=stage.denoiser.cached(cache))
+    return dataclasses.replace(stage, denoiser=cached(stage.denoiser, cache))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
@@ -272,8 +275,8 @@ def test_a_cache_of_every_step_changes_no_bit(blocks):
 
 def test_a_cache_of_every_step_changes_no_bit_of_the_efficient_unet():
     plain = Denoiser(network=efficient(), schedule=CosineSchedule(), parameterization=V())
-    assert torch.equal(drawn(plain.cached(DeepFeatures(every=1, blocks=1)), everything()), drawn(plain, everything()))
-    shallow = drawn(plain.cached(DeepFeatures(every=2, blocks=1)), everything())
+    assert torch.equal(drawn(cached(plain, DeepFeatures(every=1, blocks=1)), everything()), drawn(plain, everything()))
+    shallow = drawn(cached(plain, DeepFeatures(every=2, blocks=1)), everything())
     assert 0 < (shallow - drawn(plain, everything())).abs().max() < 0.5
 
 
@@ -302,9 +305,9 @@ def test_a_call_starts_with_nothing_kept():
 def test_what_cant_be_cut_is_refused():
     tiny = Denoiser(network=TinyNet(), schedule=CosineSchedule(), parameterization=V())
     with pytest.raises(ConfigError, match="TinyNet is none"):
-        tiny.cached(DeepFeatures())
+        cached(tiny, DeepFeatures())
     with pytest.raises(ConfigError, match="set blocks to 1 to 3"):
-        tiny_pipeline().stages[0].denoiser.cached(DeepFeatures(blocks=4))
+        cached(tiny_pipeline().stages[0].denoiser, DeepFeatures(blocks=4))
     with pytest.raises(ConfigError, match="from 1 up"):
         DeepFeatures(every=0)
 

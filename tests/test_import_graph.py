@@ -21,14 +21,14 @@ PACKAGE = Path(zoo.__file__).parent
 # Read first to last, each module needs only those before it (and what stands beside it in its own package). What a
 # module imports inside a function, it needs to do its work and not to be understood; only `FORBIDDEN` speaks of that.
 LAYERS = (
-    ("zoo", "zoo.errors", "zoo.schema"),
+    ("zoo", "zoo.errors", "zoo.schema", "zoo.threads", "zoo.progress"),
     ("zoo.config", "zoo.registry"),
-    ("zoo.record",),
+    ("zoo.record", "zoo.words"),
     ("zoo.comparison",),
     ("zoo.types",),
     ("zoo.device", "zoo.philox", "zoo.philox_kernel", "zoo.noise", "zoo.schedules", "zoo.parameterization"),
-    ("zoo.fast", "zoo.step_cache"),
     ("zoo.denoiser", "zoo.low_res"),
+    ("zoo.acceleration",),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
     ("zoo.images", "zoo.safety", "zoo.generation", "zoo.arrays", "zoo.space"),
@@ -62,13 +62,14 @@ FORBIDDEN = (
     ("zoo.pipeline", "zoo.registry", "a pipeline is given its parts"),
     ("zoo.pipeline", "zoo.config", "a pipeline is given its parts"),
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
+    ("zoo.denoiser", "zoo.acceleration", "a denoiser is whole without whatever runs it quicker"),
 )
 TORCH_FREE = (
-    "zoo.schema",
-    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.comparison", "zoo.report", "zoo.cli",
-    "zoo.installation",
+    "zoo.schema", "zoo.threads", "zoo.progress",
+    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.words", "zoo.comparison", "zoo.report",
+    "zoo.cli", "zoo.installation",
     # What a check makes and plans with.
-    "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.step_cache",
+    "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.acceleration.step_cache",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers", "matplotlib"}
 

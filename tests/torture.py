@@ -4,15 +4,13 @@ The tests do it at a size that fits them (`tests/training/test_torture.py`); the
 
     python -m tests.torture
 
-prints one line a trial and exits with 1 where a pass mark is missed. Everything is done in forked processes, so a
-kill is a real SIGKILL, and in a temporary folder.
+prints one line a trial and exits with 1 where a pass mark is missed. Everything is done in processes of its own
+(`tests/processes.py`), so a kill is a real SIGKILL, and in a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import mmap
-import multiprocessing
 import os
 import random
 import shutil
@@ -21,12 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
 
+from tests.processes import context, started
 from tests.training.line import Line, settings, weights_of
 from zoo.errors import WeightsError
 from zoo.training import checkpoint
@@ -52,7 +52,7 @@ def hash_of(loop: Loop) -> str:
 
 
 def one_thread(trial: Callable[P, R]) -> Callable[P, R]:
-    """A trial with torch on one thread, as its forks are: other numbers of threads round differently."""
+    """A trial with torch on one thread, as its processes are: other numbers of threads round differently."""
 
     @wraps(trial)
     def tried(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,23 +64,6 @@ def one_thread(trial: Callable[P, R]) -> Callable[P, R]:
             torch.set_num_threads(before)
 
     return tried
-
-
-def forked(work: Callable[[], None]) -> multiprocessing.process.BaseProcess:
-    """Start `work` in a fork; its exit code is 0 where it came to its end."""
-
-    def one() -> None:
-        torch.set_num_threads(1)  # a fork has none of its parent's threads
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        try:
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-
-    process = multiprocessing.get_context("fork").Process(target=one)
-    process.start()
-    return process
 
 
 def kill_at(count: int, torn: float) -> Callable[[], int]:
@@ -115,6 +98,28 @@ def kill_at(count: int, torn: float) -> Callable[[], int]:
     return lambda: calls
 
 
+def save_all(where: Path, first: int = 0) -> Loop:
+    """Train and save `SAVES` times, from the checkpoint of step `first` on."""
+    loop = loop_in(where, keep=2)
+    if first:
+        loop.resume()
+    while loop.step < SAVES:
+        loop.train_step()
+        loop.save()
+    return loop
+
+
+def _counting(where: Path, count: Synchronized[int]) -> None:
+    calls = kill_at(-1, 0.0)
+    save_all(where)
+    count.value = calls()
+
+
+def _dying(where: Path, number: int, share: float) -> None:
+    kill_at(number, share)
+    save_all(where)
+
+
 @one_thread
 def kills_in_saves(folder: Path, torn: tuple[float, ...] = TORN, every: int = 1) -> tuple[int, int]:
     """Die at every call of three saves; (kills, mismatches).
@@ -129,33 +134,13 @@ def kills_in_saves(folder: Path, torn: tuple[float, ...] = TORN, every: int = 1)
         expected.append(hash_of(whole))
         whole.save()
 
-    def save_all(where: Path, first: int = 0) -> Loop:
-        loop = loop_in(where, keep=2)
-        if first:
-            loop.resume()
-        while loop.step < SAVES:
-            loop.train_step()
-            loop.save()
-        return loop
-
-    count = multiprocessing.get_context("fork").Value("i", 0)
-
-    def counting() -> None:
-        calls = kill_at(-1, 0.0)
-        save_all(folder / "count")
-        count.value = calls()
-
-    forked(counting).join()
+    count = context().Value("i", 0)
+    started(partial(_counting, folder / "count", count)).join()
     kills = mismatches = 0
     for number in range(1, count.value + 1, every):
         for share in torn:
             shutil.rmtree(kept, ignore_errors=True)
-
-            def dying(number: int = number, share: float = share) -> None:
-                kill_at(number, share)
-                save_all(kept)
-
-            process = forked(dying)
+            process = started(partial(_dying, kept, number, share))
             process.join()
             kills += process.exitcode == -signal.SIGKILL
             path, skipped = checkpoint.newest(kept / "checkpoints")
@@ -172,50 +157,51 @@ def kills_in_saves(folder: Path, torn: tuple[float, ...] = TORN, every: int = 1)
     return kills, mismatches
 
 
+def _run(where: Path, steps: int, saving: Synchronized[int]) -> None:
+    """Train to the end, from the newest checkpoint where one is; `saving` is 1 while it saves."""
+    save = checkpoint.save
+
+    def flagged(*args, **kwargs):
+        saving.value = 1
+        try:
+            return save(*args, **kwargs)
+        finally:
+            saving.value = 0
+
+    checkpoint.save = flagged
+    loop = loop_in(where, steps=steps)
+    if checkpoint.newest(where / "checkpoints")[0] is not None:
+        loop.resume()
+    loop.run()
+
+
 @one_thread
 def kills_in_training(folder: Path, kills: int, steps: int = STEPS, seed: int = 0) -> dict[str, int]:
     """Kill runs at random moments until `kills` were; each is resumed until it ends.
 
     Counts kills, those that fell inside a save, runs that ended, and those among them that ended in other weights.
     """
-    loop_in(folder / "warm", steps=1).run()  # what the first run imports is not to be counted
+    saving = context().Value("b", 0, lock=False)  # a process that dies would leave a lock shut
     whole = loop_in(folder / "whole", steps=steps)
-    begun = time.perf_counter()
     whole.run()
-    longest = 1.2 * (time.perf_counter() - begun)
     expected = hash_of(whole)
-    flag = mmap.mmap(-1, 1)  # shared with the forks: 1 while one saves
+    started(partial(_run, folder / "warm", 1, saving)).join()  # it begins the server
+    begun = time.perf_counter()
+    started(partial(_run, folder / "timed", steps, saving)).join()
+    longest = 1.2 * (time.perf_counter() - begun)
     chance = random.Random(seed)
     found = {"kills": 0, "inside_saves": 0, "runs": 0, "mismatches": 0}
-
-    def work(where: Path) -> None:
-        save = checkpoint.save
-
-        def flagged(*args, **kwargs):
-            flag[0] = 1
-            try:
-                return save(*args, **kwargs)
-            finally:
-                flag[0] = 0
-
-        checkpoint.save = flagged
-        loop = loop_in(where, steps=steps)
-        if checkpoint.newest(where / "checkpoints")[0] is not None:
-            loop.resume()
-        loop.run()
-
     run = folder / "run-0"
     while found["kills"] < kills or run.exists():
-        flag[0] = 0
-        process = forked(lambda run=run: work(run))
+        saving.value = 0
+        process = started(partial(_run, run, steps, saving))
         process.join(chance.uniform(0.0, longest) if found["kills"] < kills else None)
         if process.is_alive():
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.join()
         if process.exitcode == -signal.SIGKILL:
             found["kills"] += 1
-            found["inside_saves"] += flag[0]
+            found["inside_saves"] += saving.value
             continue
         ended = loop_in(run, steps=steps)
         if process.exitcode == 0:

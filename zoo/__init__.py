@@ -43,6 +43,9 @@ def build(
     from zoo.config.check import resolve
 
     resolved = resolve(config, overrides, shortcuts)  # what is wrong is told before torch is imported
+    from zoo.threads import prepare
+
+    prepare()
     from zoo.assemble import assemble
 
     return assemble(resolved, device=device, dtype=dtype)
@@ -64,6 +67,9 @@ def describe(name: str) -> Description:
 
 def load(name: str, *, device: Any = None, dtype: Any = None) -> Any:
     """The component of a weight card, with its weights."""
+    from zoo.threads import prepare
+
+    prepare()
     from zoo.assemble import load
 
     return load(name, device=device, dtype=dtype)
@@ -82,13 +88,23 @@ def train(
     """Train what a recipe says, in `folder` (runs/NAME); the weights and their card are in `folder/export` after."""
     from pathlib import Path
 
+    from zoo.threads import prepare
+
+    prepare()
     from zoo.assemble import train
+    from zoo.progress import mode, shown
 
     place = None if folder is None else Path(folder)
-    return train(
-        Path(recipe), folder=place, resume=resume, other_data=other_data, overrides=overrides, device=device,
-        callback=callback,
-    )  # fmt: skip
+    with shown("off" if callback is not None else mode()) as report:
+
+        def show(p: Any) -> None:
+            report.describe(f"loss {p.loss:.4f}")
+            report.update(p.step, p.steps)
+
+        return train(
+            Path(recipe), folder=place, resume=resume, other_data=other_data, overrides=overrides, device=device,
+            callback=callback or show,
+        )  # fmt: skip
 
 
 def names(kind: str | None = None, pattern: str = "*") -> list[str]:

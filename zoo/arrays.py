@@ -12,18 +12,20 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from zoo.errors import ConfigError, UsageError, ZooError
 from zoo.images.space import sheet
 from zoo.record import RECORD_KEY
 from zoo.schema.files import atomic
+from zoo.schema.names import array_targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHOWN = 16  # samples in a picture
 SLICES = 8  # of a volume
@@ -113,30 +115,26 @@ class Arrays:
         """A picture of the first samples: signals as lines, fields in grey, volumes as slices side by side."""
         return view(drawn, self.values)
 
-    def targets(self, path: str | Path, count: int, *, grid: bool = False) -> list[Path]:
+    def size_note(self, size: Any, who: str) -> str | None:
+        """Networks of arrays are measured at no other size than their own; nothing is known to say."""
+        return None
+
+    def targets(
+        self, path: str | Path, count: int, *, grid: bool = False, overwrite: bool = False
+    ) -> list[Path]:  # fmt: skip
         """The files that arrays would be saved to under `path`; see `save`."""
-        given, path = str(path), Path(path)
-        if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
-            return [path / f"samples.{ending}" for ending in ("npy", "json", "png")]
-        if path.suffix.lower() == ".png":
-            return [path]
-        if path.suffix.lower() != ".npy":
-            raise UsageError(
-                f"'{path}' ends in no format that arrays are written in; use .npy, .png for a picture of them, or a "
-                "folder"
-            )
-        return [path, path.with_suffix(".json"), *([path.with_suffix(".png")] if grid else [])]
+        return array_targets(path, grid=grid, overwrite=overwrite)
 
     def save(
-        self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False
+        self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False, overwrite: bool = False
     ) -> list[Path]:  # fmt: skip
         """Write all arrays as one file, and return the files.
 
         NAME.npy is a file of float32 (B, C, *spatial), with the record beside it in NAME.json and, with `grid`, a
         picture in NAME.png; NAME.png alone is the picture, with the record inside. Any other path is a folder, and gets
-        samples.npy, samples.json and samples.png.
+        samples.npy, samples.json and samples.png, or samples-1.npy, ... where those are there, unless `overwrite`.
         """
-        files = self.targets(path, len(drawn), grid=grid)
+        files = self.targets(path, len(drawn), grid=grid, overwrite=overwrite)
         array = np.ascontiguousarray(drawn.numpy(), dtype=np.float32)
         about = {
             "shape": list(array.shape), "dtype": str(array.dtype), "values": list(self.values),
@@ -220,7 +218,7 @@ def _signal(sample: Tensor) -> Image.Image:
 def _field(sample: Tensor, side: int = SIDE) -> Image.Image:
     """(C, H, W) in [0, 1] -> grey, or colour where there are three channels."""
     pixels = sample if sample.shape[0] == 3 else sample[:1].expand(3, -1, -1)
-    array = pixels.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    array = pixels.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     times = max(1, side // max(array.shape[:2]))
     return Image.fromarray(array).resize((array.shape[1] * times, array.shape[0] * times), Image.Resampling.NEAREST)
 

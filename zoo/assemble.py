@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.acceleration.accelerated import cached
 from zoo.checkpoints.files import load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
@@ -26,6 +27,7 @@ from zoo.space import space_of
 from zoo.training.recipe import read_recipe
 from zoo.training.run import Parts, TrainedRun
 from zoo.training.run import train as run_recipe
+from zoo.words import read_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -65,6 +67,7 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
         time_rounding=facts.get("time_rounding", "nearest"),
         low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,
         initial_scale=facts.get("initial_scale", "sigma_T"),
+        variance=facts.get("variance"),
     )
 
 
@@ -93,8 +96,11 @@ class _Parts:
             return part(kind, block)
         name = block["weights"]
         if name not in self.made:
-            self.made[name] = part(kind, block, self.cards.__getitem__)
-            self.hashes[name] = self.cards[name].sha256
+            card = self.cards[name]
+            self.made[name] = made = part(kind, block, self.cards.__getitem__)
+            self.hashes[name] = card.sha256
+            if card.words is not None and hasattr(made, "words"):
+                made.words = read_words(card.words)
         return self.made[name]
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:
@@ -138,7 +144,7 @@ def assemble(
             )
         network = parts.get("network", block["denoiser"])
         if block.get("step_cache"):
-            network = network.cached(component("step_cache", block["step_cache"]))
+            network = cached(network, component("step_cache", block["step_cache"]))
         stages.append(
             Stage(
                 name=block.get("name", f"stage {number}"),

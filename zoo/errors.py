@@ -17,6 +17,10 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+class RequestNote(UserWarning):
+    """What is unusual about a request that is carried out all the same: a warning, no error."""
+
+
 class ConfigError(UsageError):
     """A config, preset, card or recipe says something that can't be built."""
 

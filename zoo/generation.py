@@ -14,9 +14,10 @@ from torch import Tensor
 
 from zoo.images.space import IMAGES, sheet, to_pil
 from zoo.record import RECORD_KEY, read_record
+from zoo.schema.names import targets
 from zoo.space import SampleSpace
 
-__all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "to_pil"]
+__all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,15 +75,16 @@ class Generation:
         """All images in one; UsageError where arrays were drawn."""
         return sheet(self.images, columns=columns)
 
-    def targets(self, path: str | Path, *, grid: bool = False) -> list[Path]:
+    def targets(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """The files `save` would write."""
-        return self.space.targets(path, len(self), grid=grid)
+        return self.space.targets(path, len(self), grid=grid, overwrite=overwrite)
 
-    def save(self, path: str | Path, *, grid: bool = False) -> list[Path]:
+    def save(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """Write the samples with their record as their space does, and return the files; `grid` is all in one picture.
 
         Images go to a picture file each (NAME-0.png, ... for several), with the record inside a PNG; arrays into one
-        .npy with the record in a .json beside it. A path without a suffix is a folder. Each file appears whole or not
-        at all. Raises UsageError for an unknown suffix and ZooError where the disk refuses.
+        .npy with the record in a .json beside it. A path without a suffix is a folder. What is numbered goes on after
+        the files that are there; with `overwrite` it begins again. Each file appears whole or not at all. Raises
+        UsageError for an unknown suffix and ZooError where the disk refuses.
         """
-        return self.space.save(self.drawn, self.record, path, grid=grid)
+        return self.space.save(self.drawn, self.record, path, grid=grid, overwrite=overwrite)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import __version__
+from zoo.acceleration.accelerated import speed_up, step_cache_of
+from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.device import resolve
 from zoo.errors import NumericError, UsageError
-from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.generation import Generation
 from zoo.images.given import hash_of
 from zoo.noise import SeededSamples
@@ -93,7 +94,7 @@ class Pipeline:
         self, *, precompute: bool | None = None, channels_last: bool | None = None, compile: bool | None = None,
         graphs: bool | None = None, dtype: torch.dtype | None = None,
     ) -> Pipeline:  # fmt: skip
-        """Turn the fast path on (zoo.fast); returns this pipeline.
+        """Turn the fast path on (zoo.acceleration.fast); returns this pipeline.
 
         Pictures change by rounding alone. Each part can be switched; None is what helps on this device. `dtype` moves
         the networks to another precision first. The first call after is slower where something is compiled.
@@ -108,7 +109,7 @@ class Pipeline:
     def _speed_up(self, fast: Fast) -> None:
         self.fast = fast
         for stage in self.stages:
-            stage.denoiser.speed_up(fast)
+            speed_up(stage.denoiser, fast)
             lay_out_weights(stage.autoencoder, fast)
             compiled_decoder(stage.autoencoder, fast)
 
@@ -288,7 +289,7 @@ class Pipeline:
 
 def _shortened(run: StageRun) -> dict[str, int]:
     """How many evaluations are of the whole network, where a step cache shortens the others."""
-    cache = run.stage.denoiser.step_cache
+    cache = step_cache_of(run.stage.denoiser)
     return {} if cache is None else {"full_evaluations": cache.full_evaluations(run.table.evaluations)}
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -17,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.errors import UsageError
+from zoo.errors import RequestNote, UsageError
 from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
 from zoo.images.given import check_frames, opened, read_image, read_mask
@@ -74,6 +75,9 @@ def read_request(
     count = len(asked) * n
     sizes = lay_out(stages, size)
     smalls = small_sizes(stages, sizes)
+    note = stages[-1].space.size_note(sizes[-1], "this pipeline")
+    if note is not None:
+        warnings.warn(note, RequestNote, stacklevel=2)
     given = smalls[0] or sizes[0]
     if posterior is not None:
         shrinks = posterior.measurement.shrinks

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from zoo.arrays import Arrays
 from zoo.images.space import Images
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPACES = (Images, Arrays)
 
@@ -68,12 +70,18 @@ class SampleSpace(Protocol):
         """A picture of them for a look."""
         ...
 
-    def targets(self, path: str | Path, count: int, *, grid: bool = False) -> list[Path]:
+    def size_note(self, size: Any, who: str) -> str | None:
+        """What there is to say of another size than the network learned."""
+        ...
+
+    def targets(
+        self, path: str | Path, count: int, *, grid: bool = False, overwrite: bool = False
+    ) -> list[Path]:  # fmt: skip
         """The files that `save` writes `count` samples to."""
         ...
 
     def save(
-        self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False
+        self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False, overwrite: bool = False
     ) -> list[Path]:  # fmt: skip
         """Write samples with their record; returns the files."""
         ...

@@ -6,7 +6,7 @@ point of the schedule. Shape letters: B batch, C channels, H W pixels, h w laten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -18,48 +18,66 @@ if TYPE_CHECKING:  # plans are made, and checked, without torch
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a denoiser listens to besides x_t and t; every field is optional and has the batch first."""
+    """What a denoiser is conditioned on besides x_t and t; every field is optional and has the batch first."""
 
     tokens: Tensor | None = None  # (B, L, D) text states
     mask: Tensor | None = None  # (B, L) bool, True where a token counts
     vector: Tensor | None = None  # (B, D) pooled embedding
     label: Tensor | None = None  # (B,) int64 class
+    image: Tensor | None = None  # (B, D) or (B, L, D) embedding of an image, read apart from the text's
     concat: Tensor | None = None  # (B, C, H, W) joined to the network's input channels
     level: Tensor | None = None  # (B,) noise-augmentation level in [0, 1]
+    scalars: Mapping[str, Tensor] | None = None  # by name, each (B,): other numbers that a network reads
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Condition:
         present = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Condition(**{k: None if v is None else function(v) for k, v in present.items()})
+        return Condition(**{k: None if v is None else _each(function, v) for k, v in present.items()})
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Condition:
-        """Move every field; `dtype` touches floating-point fields only."""
-        return self._map(lambda v: v.to(device=device, dtype=dtype if v.is_floating_point() else None))
+        """Move every field; `dtype` touches floating-point fields only, and no level or scalar.
+
+        Those are embedded as time is: bfloat16 would read 999 as 1000.
+        """
+        moved = self._map(lambda v: v.to(device=device, dtype=dtype if v.is_floating_point() else None))
+        return moved.merge(Condition(level=self.level, scalars=self.scalars)._map(lambda v: v.to(device=device)))
 
     def rows(self, index: slice | Tensor) -> Condition:
         """The condition of some samples of the batch."""
         return self._map(lambda v: v[index])
 
     def merge(self, other: Condition) -> Condition:
-        """Both conditions' fields; a field present in both is taken from `other`."""
+        """Both conditions' fields; a field present in both is taken from `other`, scalars name by name."""
         present = {f.name: getattr(other, f.name) for f in fields(other)}
+        if self.scalars is not None and other.scalars is not None:
+            present["scalars"] = {**self.scalars, **other.scalars}
         return replace(self, **{k: v for k, v in present.items() if v is not None})
 
     @staticmethod
     def stack(parts: Sequence[Condition]) -> Condition:
         """Join along the batch, for one network call on several conditions.
 
-        Raises ValueError where one part has a field that another lacks.
+        Raises ValueError where one part has a field, or a scalar, that another lacks.
         """
         import torch
 
-        joined: dict[str, Tensor | None] = {}
+        joined: dict[str, Any] = {}
         for f in fields(Condition):
             values = [getattr(p, f.name) for p in parts]
             present = [v for v in values if v is not None]
             if present and len(present) != len(values):
                 raise ValueError(f"conditions can't be stacked: '{f.name}' is set in some and missing in others")
-            joined[f.name] = torch.cat(present) if present else None
+            if f.name != "scalars":
+                joined[f.name] = torch.cat(present) if present else None
+                continue
+            if any(scalars.keys() != present[0].keys() for scalars in present):
+                raise ValueError("conditions can't be stacked: they have different scalars")
+            names = present[0] if present else ()
+            joined["scalars"] = {name: torch.cat([s[name] for s in present]) for name in names} if present else None
         return Condition(**joined)
+
+
+def _each(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    return {name: function(v) for name, v in value.items()} if isinstance(value, Mapping) else function(value)
 
 
 class Prediction(NamedTuple):
@@ -69,6 +87,8 @@ class Prediction(NamedTuple):
     variance_logit: Tensor | None = None  # learned range, in [-1, 1] (Nichol & Dhariwal 2021, eq. 15)
     score: Tensor | None = None  # grad_x log p(y | x_t) of a classifier or a measurement
     x0_cond: Tensor | None = None  # the condition's own x0, where guidance has moved x0 away from it
+    log_variance: Tensor | None = None  # learned as such, of the step on the schedule's own points
+    output: Tensor | None = None  # the network's own, of which x0 is the reading: what a loss compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +144,8 @@ class Coefficients(NamedTuple):
 
 
 DenoiseFn: TypeAlias = "Callable[[Tensor, Step], Prediction]"
+# A network's answer to (x, time, arguments by name); time is a number for all samples, or (B,).
+Evaluate: TypeAlias = "Callable[[Tensor, float | Tensor, Mapping[str, Any]], Tensor]"
 
 
 class StepReport(NamedTuple):
@@ -218,6 +240,12 @@ class Autoencoder(Protocol):
     def decode(self, latents: Tensor) -> Tensor: ...
 
 
+class Acceleration(Protocol):
+    """Another way to evaluate a denoiser's network, begun anew for each run (zoo.acceleration)."""
+
+    def begin(self, denoiser: Any, table: StepTable) -> Evaluate: ...
+
+
 class LowRes(Protocol):
     """The small picture that a super-resolution network is conditioned on -> Condition (zoo.low_res)."""
 
@@ -229,10 +257,11 @@ class LowRes(Protocol):
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """prompts -> Condition; `null` is the condition the weights were trained to read as 'nothing asked'.
+    """What it is given, one a sample -> Condition; `null` is the condition the weights were trained to read as nothing.
 
-    One with the attribute `hears = "labels"` is given labels instead (zoo.conditioners.class_label).
+    Two class attributes, literals that are read from the source, say what it takes and gives (zoo.config.conditions):
+    `source`, one of `prompts` (the default), `labels`, `image` and `request`; and `fills`, the fields of a Condition.
     """
 
-    def __call__(self, prompts: Sequence[str]) -> Condition: ...
+    def __call__(self, given: Sequence[Any], /) -> Condition: ...
     def null(self, batch: int) -> Condition: ...

@@ -125,6 +125,9 @@ def test_averaged_weights_are_named_as_the_raw_ones():
     assert all(torch.equal(plain[n], wrapped[n]) for n in plain)
     with pytest.raises(WeightsError, match="take its 'model'"):
         averaged_tensors({"model": raw, "ema": {"shadow_params": averages[1:]}})
+    for other in ({"model": raw}, {"model": raw, "ema": None}, {"ema": {"shadow_params": averages}}, dict(weights)):
+        with pytest.raises(WeightsError, match="no averaged weights"):
+            averaged_tensors(other)
 
 
 def without(weights, *beginnings):
@@ -151,5 +154,10 @@ def test_what_cant_be_is_refused():
     vp = recorded(SKIP_VP)[1]
     with pytest.raises(WeightsError, match="say vp"):
         song_tensors_from_score_sde(vp, resolution=8, resample_filter=(1, 1), sde="ve")
+    for other in ("vesde", "vpsde", "subvp", "VP", "", None):
+        with pytest.raises(WeightsError, match=r"unknown sde .*; say vp, sub-vp or ve"):
+            song_tensors_from_score_sde(vp, resolution=8, resample_filter=(1, 1), sde=other)
+    both = [song_tensors_from_score_sde(vp, resolution=8, resample_filter=(1, 1), sde=sde) for sde in ("vp", "sub-vp")]
+    assert all(torch.equal(both[0][n], both[1][n]) for n in both[0])
     with pytest.raises(WeightsError, match="resolution is 9"):
         song_tensors_from_score_sde(vp, resolution=9, resample_filter=(1, 1), sde="vp")

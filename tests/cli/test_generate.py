@@ -20,7 +20,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-QUICK = ["--steps", "2"]
+LATENT = ["--model", "latent-text2img"]
+QUICK = ["--steps", "2", *LATENT]
 
 
 def test_a_prompt_becomes_a_picture_with_its_record(here, capsys):
@@ -100,7 +101,7 @@ def test_a_wrong_request_is_one_sentence_and_code_2_and_writes_nothing(here, cap
 
 def test_unknown_words_are_named(here, capsys):
     assert run(["generate", "red appple, 3d style"]) == 2
-    assert "'appple' (near: apple" in capsys.readouterr().err
+    assert "'appple' (did you mean apple" in capsys.readouterr().err
     assert list(here.iterdir()) == []
 
 
@@ -131,3 +132,111 @@ def test_a_name_that_is_too_long_is_told_before_the_run(name, tmp_path, capsys, 
     monkeypatch.setattr("zoo.build", None)  # nothing is loaded
     assert run(["generate", "red apple, 3d style", "-o", str(tmp_path / name)]) == 2
     assert "choose a shorter one" in capsys.readouterr().err
+
+
+# -- numbers that go on, earlier images, notes
+
+
+@pytest.fixture
+def drawn(here):
+    """Two images of a call, in files of their own."""
+    assert run(["generate", "sun", "moon", *QUICK, "--seed", "3", "-o", "folder/"]) == 0
+    return here / "folder"
+
+
+def test_a_second_run_into_a_folder_goes_on_and_overwrites_only_if_it_is_said(drawn):
+    first = (drawn / "0000.png").read_bytes()
+    assert run(["generate", "sun", *QUICK, "-o", "folder/"]) == 0
+    assert sorted(p.name for p in drawn.iterdir()) == ["0000.png", "0001.png", "0002.png"]
+    assert (drawn / "0000.png").read_bytes() == first
+    assert run(["generate", "sun", *QUICK, "-o", "folder/", "--overwrite"]) == 0
+    assert len(list(drawn.iterdir())) == 3
+    assert (drawn / "0000.png").read_bytes() != first
+
+
+def test_a_default_name_is_never_taken_twice(here):
+    for _ in range(3):
+        assert run(["generate", "sun", *QUICK]) == 0
+    assert sorted(p.name for p in here.iterdir()) == ["out-1.png", "out-2.png", "out.png"]
+
+
+def pixels(path):
+    return np.asarray(Image.open(path), dtype=int)
+
+
+def test_from_draws_an_image_again_but_for_what_is_given(drawn, here):
+    second = drawn / "0001.png"
+    assert run(["generate", "--from", str(second), "-o", "same.png"]) == 0
+    assert abs(pixels("same.png") - pixels(second)).max() <= 2  # another batch rounds otherwise
+    record = read_record("same.png")
+    assert (record["images"][0]["prompt"], record["images"][0]["seed"], record["images"][0]["sample"]) == ("moon", 3, 1)
+    assert run(["generate", "--from", str(second), "--steps", "3", "-o", "longer.png"]) == 0
+    assert read_record("longer.png")["config"]["stages"][0]["sampler"]["steps"] == 3
+    assert abs(pixels("longer.png") - pixels(second)).max() > 2
+    assert run(["generate", "pizza", "--from", str(second), "-o", "pizza.png"]) == 0
+    assert read_record("pizza.png")["images"][0]["prompt"] == "pizza"
+    assert run(["generate", "--from", str(second), "-n", "2", "--seed", "9", "-o", "more.png"]) == 0
+    assert read_record("more-1.png")["images"][0] == {"prompt": "moon", "negative": "", "sample": 1}
+
+
+def test_from_needs_all_that_the_image_was_made_of(drawn, here, capsys):
+    Image.new("RGB", (64, 64), (250, 240, 10)).save("in.png")
+    assert run(["generate", "sun", "--image", "in.png", "--strength", "0.5", *QUICK, "-o", "a.png"]) == 0
+    assert run(["generate", "--from", "a.png", "-o", "b.png"]) == 2
+    assert "--image" in capsys.readouterr().err
+    assert run(["generate", "--from", "a.png", "--image", "in.png", "-o", "b.png"]) == 0
+    assert abs(pixels("a.png") - pixels("b.png")).max() <= 2
+    assert run(["generate", "--from", "in.png"]) == 2  # an image without a record
+    assert run(["generate", "--from", "a.png", "--model", "class2img"]) == 2
+
+
+def test_an_image_is_a_model(drawn, here):
+    assert run(["generate", "sun", "--model", str(drawn / "0000.png"), "-o", "sun.png"]) == 0
+    assert read_record("sun.png")["config"] == read_record(drawn / "0000.png")["config"]
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (["apples, 3d style", *QUICK], "'apples' is read as 'apple'"),
+        (["\N{SLICE OF PIZZA}", *QUICK], "is read as 'pizza'"),
+        (["pizza, photo style", *QUICK], "'photo style' is no style"),
+        (["cat on a pizza", *QUICK], "puts words together"),
+        (QUICK, "no prompt was given"),
+        (["sun", *QUICK, "--size", "32"], "learned images of 64x64"),
+    ],
+)
+def test_what_is_unusual_is_drawn_with_a_note(here, capsys, words, note):
+    assert run(["generate", *words]) == 0
+    told = capsys.readouterr()
+    assert note in told.err
+    assert "Warning" not in told.err
+    assert told.out.strip() == "out.png"
+
+
+def test_nothing_is_said_of_what_the_model_learned(here, capsys):
+    assert run(["generate", "red apple, 3d style", *QUICK]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_default_is_the_pipeline_that_draws_best():
+    import zoo
+    from zoo.cli.generate import DEFAULT_MODEL
+    from zoo.config.presets import read_preset
+
+    scores = {
+        name: value["value"]
+        for name in zoo.names("pipeline")
+        for value in read_preset(name)[0].get("published") or []
+        if value["metric"] == "hit-score"
+    }
+    assert len(scores) > 1
+    assert max(scores, key=scores.__getitem__) == DEFAULT_MODEL
+
+
+def test_words_are_refused_before_torch_is_loaded(here):
+    code = (
+        "import sys; from zoo.cli.main import run; assert run(['generate', 'appel']) == 2; "
+        "assert run(['prompts', 'apple']) == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -8,7 +8,7 @@ import zoo
 from tests.config import toys
 from zoo.errors import ConfigError, UsageError, ZooError
 
-NET = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "context_width": None}
+NET = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "heads": 4, "context_width": None}
 LEARNED = {**NET, "out_channels": 6}
 ZERO = {"name": "zero-terminal-snr", "schedule": "linear"}
 TABLE = {"name": "tabulated", "table": [0.1, 0.2, 0.5, 1.0]}
@@ -19,9 +19,14 @@ HELD = {"name": "posterior", "measurement": "masked"}
 LIMITED = {"name": "limited-interval", "low": 0.1}
 
 
-def pixels(schedule="linear", parameterization="v", *, network=NET, sampler="ddim", guidance=(), time=None, **changes):
+def pixels(
+    schedule="linear", parameterization="v", *, network=NET, sampler="ddim", guidance=(), time=None, variance=None,
+    **changes,
+):  # fmt: skip
     """A pipeline of one pixel stage without weights."""
     denoiser = {"network": network, "schedule": schedule, "parameterization": parameterization}
+    if variance is not None:
+        denoiser["variance"] = variance
     if time is not None:
         denoiser["time_input"] = time
     stage = {"name": "base", "size": 64, "denoiser": denoiser, "sampler": sampler, "guidance": list(guidance)}
@@ -51,9 +56,13 @@ BAD = {
         pixels(ZERO, guidance=[FREE, {**TAME, "space": "eps"}]), "'rescale' in the space eps.*'zero-terminal-snr'"
     ),
     "learned variance set": (
-        pixels(network=LEARNED, sampler={"name": "ddpm", "variance": "fixed_large"}),
+        pixels(network=LEARNED, sampler={"name": "ddpm", "variance": "fixed_large"}, variance="learned"),
         "'ddpm' is set to variance 'fixed_large' and network 'unet'.* gives 6 channels for samples of 3.*take variance",
     ),
+    "learned variance unsaid": (
+        pixels(network=LEARNED, sampler="ddpm"), "half of them a learned variance, .* say variance: learned_range",
+    ),
+    "no variance, said": (pixels(variance="learned"), "so no variance, and its denoiser block says .* 'learned'; take"),
     "counted grid": (pixels(sampler=grid("leading"), **FLOW), "'ddim' with grid 'leading' on .*'flow'.* counts.*; use"),
     "linspace": (pixels("vp-sde", sampler=grid("linspace"), time="t999"), "'linspace' .*'vp-sde'"),
     "sections": (pixels("edm", sampler=grid("sections", sections="5,5"), time="sigma"), "'sections' .*'edm'"),
@@ -131,7 +140,8 @@ GOOD = {
     "Karras below pure noise": pixels(ZERO, sampler=grid("karras", sigma_max=80.0)),
     "sections": pixels(sampler=grid("sections", sections="10,8,6", steps=24)),
     "noise where there is a place": pixels(sampler={"name": "euler-ancestral", "eta": 0.5}),
-    "learned variance": pixels(network=LEARNED, sampler="ddpm"),
+    "learned range": pixels(network=LEARNED, sampler="ddpm", variance="learned_range"),
+    "learned variance": pixels(network=LEARNED, sampler="ddpm", variance="learned"),
     "RePaint": pixels(sampler={"name": "repaint", "steps": 50, "sampler": ddim(eta=1.0), "jump": 5}),
     "limited, rescaled, thresholded": pixels(
         guidance=[{**LIMITED, "guidance": FREE}, {**TAME, "strength": 0.5}, "dynamic-threshold"]
@@ -160,6 +170,8 @@ def test_posterior_guidance_measures_pixels_of_the_first_stage():
 def card(folder, name, out_channels, schedule="linear", **contract):
     config = {k: v for k, v in {**NET, "out_channels": out_channels}.items() if k != "name"}
     denoiser = {"schedule": schedule, "parameterization": "v"}
+    if out_channels == 6:
+        denoiser["variance"] = "learned_range"
     return {"weights": toys.write_card(
         folder, name, "network", "unet", config=config, denoiser=denoiser, contract=contract
     )}  # fmt: skip

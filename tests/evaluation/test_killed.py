@@ -1,10 +1,11 @@
-"""An evaluation that is killed (SIGKILL, in a fork) at a draw or at a rename goes on and ends with the same bits."""
+"""An evaluation that is killed (SIGKILL) at a draw or at a rename goes on and ends with the same bits."""
 
 import json
 import os
 import random
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.torture import forked, one_thread
+from tests.processes import started
+from tests.torture import one_thread
 from zoo.evaluation import evaluate
 from zoo.evaluation import features as shards_module
 from zoo.evaluation.pictures import ArrayPictures, DrawnPictures
@@ -43,33 +45,39 @@ def values(source, folder):
     return [(v.key, v.value, v.error) for v in found.values]
 
 
+def at_draw(number, folder):
+    """Evaluate, and die at a draw."""
+    shards_module.SHARD = SHARD
+    values(drawn([], dies_at=number), folder)
+
+
+def at_draw_in_parts(number, folder):
+    shards_module.PART = 0.0  # seconds: after every batch
+    values(drawn([], dies_at=number), folder)
+
+
+def at_rename(number, folder):
+    """Evaluate, and die at a rename."""
+    shards_module.SHARD = SHARD
+    rename, done = Path.replace, []
+
+    def replace(self, target):
+        done.append(target)
+        if len(done) > number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(self, target)
+
+    Path.replace = replace  # type: ignore[method-assign]
+    values(drawn([]), folder)
+
+
 @one_thread
 def test_kill_9_at_draws_and_renames_loses_no_finished_shard_and_counts_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", SHARD)
     whole = values(drawn([]), None)
-    rename = Path.replace
-
-    def dying_rename(number):
-        done = []
-
-        def replace(self, target):
-            done.append(target)
-            if len(done) > number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return rename(self, target)
-
-        return replace
-
-    def at_draw(number):
-        values(drawn([], dies_at=number), tmp_path)
-
-    def at_rename(number):
-        Path.replace = dying_rename(number)  # type: ignore[method-assign]
-        values(drawn([]), tmp_path)
-
     finished = []
     for work, number, more in ((at_draw, 1, 0), (at_draw, 3, 1), (at_rename, 0, 0), (at_rename, 1, 1), (at_draw, 2, 1)):
-        process = forked(lambda work=work, number=number: work(number))
+        process = started(partial(work, number, tmp_path))
         process.join()
         assert process.exitcode == -signal.SIGKILL
         before, finished = finished, sorted(f.name for f in tmp_path.rglob("*.npz"))
@@ -89,7 +97,7 @@ def test_kill_9_within_a_long_shard_loses_what_was_not_yet_written_in_between_an
     whole = values(drawn([]), None)
     batches = [list(range(i, min(i + BATCH, COUNT))) for i in range(0, COUNT, BATCH)]  # one shard holds them all
     for number in (4, 3, 0):  # draws before each of them dies
-        process = forked(lambda number=number: values(drawn([], dies_at=number), tmp_path))
+        process = started(partial(at_draw_in_parts, number, tmp_path))
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert len(list(tmp_path.rglob("*.part"))) == 1
@@ -100,22 +108,27 @@ def test_kill_9_within_a_long_shard_loses_what_was_not_yet_written_in_between_an
     assert not list(tmp_path.rglob("*.part"))
 
 
+def pictures():
+    return ArrayPictures(np.stack([(picture(i).numpy() * 255).astype(np.uint8) for i in range(COUNT)]))
+
+
+def to_its_end(where):
+    """Evaluate, and leave the values in a file beside the folder."""
+    shards_module.SHARD = SHARD
+    (where.parent / f"{where.name}.json").write_text(json.dumps(values(pictures(), where)))
+
+
 def killed_at_random(folder, kills, seed=0):
     """Kill evaluations at random moments, `kills` times; (runs that ended, those of them with other values)."""
     chance = random.Random(seed)
-    source = ArrayPictures(np.stack([(picture(i).numpy() * 255).astype(np.uint8) for i in range(COUNT)]))
-    whole, done, ended, wrong = values(source, None), 0, 0, 0
-
-    def work(where):
-        (where.parent / f"{where.name}.json").write_text(json.dumps(values(source, where)))
-
+    whole, done, ended, wrong = values(pictures(), None), 0, 0, 0
+    started(partial(to_its_end, folder / "warm")).join()
     begun = perf_counter()
-    process = forked(lambda: work(folder / "warm"))
-    process.join()
+    started(partial(to_its_end, folder / "timed")).join()
     longest = perf_counter() - begun
     where = folder / "run-0"
     while done < kills or not ended or where.exists():
-        process = forked(lambda where=where: work(where))
+        process = started(partial(to_its_end, where))
         process.join(chance.uniform(0.0, longest) if done < kills else None)
         if process.is_alive():
             process.kill()

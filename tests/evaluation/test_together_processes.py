@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-import socket
+from functools import partial
 
 import numpy as np
 import pytest
 
+from tests.processes import ended, worlds
 from tests.tiny import tiny_cascade
-from tests.torture import forked, one_thread
+from tests.torture import one_thread
 from zoo.evaluation import evaluate
 from zoo.evaluation import features as shards_module
 from zoo.evaluation.drawn import PipelinePictures
@@ -41,25 +42,43 @@ def measured(folder, *, batch=8, before=lambda ids: None):
     return None if found is None else {v.key: [v.value, v.error] for v in found.values}
 
 
-def start(world, work):
-    """`work(rank)` in as many processes, with the environment that torchrun gives."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def start(world, work, *arguments):
+    """`work(rank, *arguments)` in as many processes, with the environment that torchrun gives; their exit codes."""
+    return ended(worlds([partial(work, rank, *arguments) for rank in range(world)]), 60)
 
-    def here(rank):
-        os.environ |= {
-            "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }  # fmt: skip
-        work(rank)
 
-    processes = [forked(lambda rank=rank: here(rank)) for rank in range(world)]
-    for process in processes:
-        process.join(60)
-        if process.is_alive():
-            process.kill()
-    return [process.exitcode for process in processes]
+def measuring(rank, folder, batch, place):
+    """Measure; the first process leaves what it found at `place`."""
+    shards_module.SHARD = SHARD
+    found = measured(folder, batch=batch)
+    assert (found is None) == (rank > 0)
+    if found is not None:
+        place.write_text(json.dumps(found))
+
+
+def dying(rank, folder):
+    """Measure; the second process dies at its second shard."""
+    shards_module.SHARD = SHARD
+
+    def before(ids):
+        (folder / f"{rank}-{ids[0]}.first").touch()
+        if rank == 1 and ids[0] >= 2 * SHARD:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    measured(folder / "features", before=before)
+
+
+def counting(rank, folder):
+    """Measure, and note down every id that is drawn."""
+    shards_module.SHARD = SHARD
+
+    def before(ids):
+        with (folder / f"{rank}.asked").open("a") as file:
+            file.write("".join(f"{i}\n" for i in ids))
+
+    found = measured(folder / "features", before=before)
+    if found is not None:
+        (folder / "found.json").write_text(json.dumps(found))
 
 
 @one_thread
@@ -68,14 +87,7 @@ def test_values_are_one_for_any_number_of_processes_and_any_batch(tmp_path, smal
     alone = measured(None)
     for batch in (1, 3, 8):
         folder = tmp_path / str(batch)
-
-        def work(rank, folder=folder, batch=batch):
-            found = measured(folder, batch=batch)
-            assert (found is None) == (rank > 0)
-            if found is not None:
-                (tmp_path / f"{batch}.json").write_text(json.dumps(found))
-
-        assert start(world, work) == [0] * world
+        assert start(world, measuring, folder, batch, tmp_path / f"{batch}.json") == [0] * world
         assert len({f.parent for f in folder.rglob("*.npz")}) == 2  # a folder a side, whoever filled it
         found = json.loads((tmp_path / f"{batch}.json").read_text())
         assert found.keys() == alone.keys()
@@ -87,31 +99,12 @@ def test_values_are_one_for_any_number_of_processes_and_any_batch(tmp_path, smal
 @one_thread
 def test_a_process_that_is_killed_ends_the_run_and_the_next_one_draws_what_is_missing_once(tmp_path, small_shards):
     whole = measured(None)
-
-    def dying(rank):
-        def before(ids):
-            (tmp_path / f"{rank}-{ids[0]}.first").touch()
-            if rank == 1 and ids[0] >= 2 * SHARD:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        measured(tmp_path / "features", before=before)
-
-    codes = start(2, dying)
+    codes = start(2, dying, tmp_path)
     assert codes[1] == -signal.SIGKILL
     assert codes[0] not in (0, None)  # it is told, and doesn't wait for ever
     done = {int(f.name[:9]) for f in (tmp_path / "features").rglob("*.npz") if f.stat().st_size}
     assert 5 in done
-
-    def work(rank):
-        def before(ids):
-            with (tmp_path / f"{rank}.asked").open("a") as file:
-                file.write("".join(f"{i}\n" for i in ids))
-
-        found = measured(tmp_path / "features", before=before)
-        if found is not None:
-            (tmp_path / "found.json").write_text(json.dumps(found))
-
-    assert start(2, work) == [0, 0]
+    assert start(2, counting, tmp_path) == [0, 0]
     asked = sorted(int(i) for f in tmp_path.glob("*.asked") for i in f.read_text().split())
     missing = [i for start in range(0, COUNT, SHARD) if start not in done for i in range(start, start + SHARD)]
     assert asked == [i for i in missing if i < COUNT]

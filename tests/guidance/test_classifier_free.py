@@ -43,10 +43,10 @@ def labels(value, count=3):
     return Condition(label=torch.full((count,), value))
 
 
-def guided(scale, *, parameterization=None, cond=None, null=None, **keywords):
+def guided(scale, *, parameterization=None, cond=None, null=None, variance=None, **keywords):
     parameterization = V() if parameterization is None else parameterization
     network = Listener(parameterization, **keywords)
-    denoiser = Denoiser(network=network, schedule=SCHEDULE, parameterization=parameterization)
+    denoiser = Denoiser(network=network, schedule=SCHEDULE, parameterization=parameterization, variance=variance)
     cond = labels(1) if cond is None else cond
     wrapped = ClassifierFree(scale=scale).wrap(
         denoiser.bind(cond, TABLE),
@@ -103,8 +103,10 @@ def test_what_isnt_said_in_words_is_in_both_halves():
 
 
 def test_the_variance_is_the_conditions():
-    prediction = guided(4.0, extra=1)[0](X, TABLE.steps[2])
+    prediction = guided(4.0, extra=1, variance="learned_range")[0](X, TABLE.steps[2])
     assert torch.equal(prediction.variance_logit, torch.ones_like(X))
+    prediction = guided(4.0, extra=1, variance="learned")[0](X, TABLE.steps[2])
+    assert torch.equal(prediction.log_variance, torch.ones_like(X))
 
 
 def test_guidance_without_a_null_condition_is_refused():

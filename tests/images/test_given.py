@@ -80,6 +80,78 @@ def test_numbers_of_an_unknown_range_are_refused(tmp_path):
         read(Image.fromarray(np.array([[0, 255]], np.float32)))
 
 
+def png_of_16_bits(value: int, colours: int = 3) -> bytes:
+    """Pillow writes no colours of 16 bits."""
+    kind = {2: 4, 3: 2, 4: 6}[colours]
+    rows = b"".join(b"\0" + struct.pack(">H", value) * colours * 8 for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, kind, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+            + chunk(b"IEND", b""))  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: Image.fromarray(np.array([[0, 255]], np.int32)), lambda: np.array([[0, 200], [1, 2]], np.uint16),
+        lambda: Image.fromarray(np.array([[0, 1]], np.uint16)),
+        lambda: saved(Image.fromarray(np.array([[0, 255]], np.uint16))), lambda: png_of_16_bits(255),
+        lambda: png_of_16_bits(3, 2), lambda: png_of_16_bits(200, 4),
+        lambda: saved(Image.fromarray(np.array([[0, 255]], np.int32)), "TIFF"),
+    ],
+)  # fmt: skip
+def test_eight_bits_kept_in_sixteen_are_refused_and_not_read_as_black(read, given):
+    words = {"count": 1} if read is read_image else {}
+    with pytest.raises(UsageError, match="convert it to 8 bits"):
+        read(given(), size=(8, 8), **words)
+
+
+def test_black_in_sixteen_bits_is_black_and_colours_are_scaled():
+    assert float(read_image(Image.fromarray(np.zeros((8, 8), np.uint16)), size=(8, 8), count=1).max()) == -1.0
+    found = read_image(png_of_16_bits(32896), size=(8, 8), count=1)
+    assert found[0, :, 0, 0].tolist() == pytest.approx([128 / 127.5 - 1] * 3, abs=1e-6)
+
+
+class Whole:
+    """Gives all there is, and knows no other way."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self) -> bytes:
+        return self.data
+
+
+def test_a_file_that_knows_only_to_be_read_whole_is_read():
+    assert read(Whole(saved(base()))) == RIGHT
+    with pytest.raises(UsageError, match="more bytes than are read"):
+        read(Whole(bytes(64 * 2**20 + 1)))
+
+
+class Large(Image.Image):
+    """Says a size, and holds no pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size, self._mode = (20000, 20000), "RGB"
+
+    def load(self):
+        raise AssertionError("pixels of an image over the limit were made")
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_open_images_and_arrays_over_the_limit_are_refused_before_their_pixels_are_made(read):
+    words = {"count": 1} if read is read_image else {}
+    for given in (Large(), np.broadcast_to(np.zeros((), np.uint8), (20000, 20000, 3))):
+        with pytest.raises(UsageError, match="over 64000000 pixels"):
+            read(given, size=SIZE, **words)
+
+
+def test_an_open_image_that_another_program_would_draw_is_refused():
+    with pytest.raises(UsageError, match="is EPS, which other programs draw"):
+        read(Image.open(io.BytesIO(EPS)))
+
+
 def saved(image: Image.Image, kind: str = "PNG", **words) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **words)

@@ -270,7 +270,7 @@ def test_it_starts_as_next_to_nothing_and_learns_all_but_what_it_is_never_told()
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"encoder": "residula"}, "encoder is 'residula'; choose one of standard, residual, skip"),
+        ({"encoder": "residula"}, "encoder is 'residula'; choose standard, residual or skip"),
         ({"decoder": "residual"}, "decoder is 'residual'"),
         ({"embedding": "sines"}, "embedding is 'sines'"),
         ({"resample_filter": (1, 2, 1)}, "even number of taps"),

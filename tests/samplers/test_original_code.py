@@ -4,6 +4,7 @@ The config.json of each recording says which commit, which settings, and the for
 """
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.grid import Leading, Linspace
 from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
-from zoo.types import Condition
+from zoo.types import Condition, Prediction
 
 
 def recorded(name):
@@ -94,6 +95,7 @@ def openai_run(name, *, sampler=None, clip=None):
         schedule=schedule,
         parameterization=X0() if case["mean_type"] == "START_X" else Eps(),
         time_input="index1000" if case["rescale_timesteps"] else "index",
+        variance="learned_range" if case["var_type"] == "LEARNED_RANGE" else None,
     )
     table = sampler.plan(schedule, len(indices))
     denoise = denoiser.bind(Condition(), table)
@@ -138,6 +140,23 @@ def test_openai_learned_range_is_missed_by_another_variance(monkeypatch):
     name = "p_learned_range_10_8_6"
     monkeypatch.setitem(OPENAI_CASES, name, {**OPENAI_CASES[name], "var_type": "FIXED_LARGE"})
     assert relative(excerpt(openai_run(name)[0]), OPENAI[f"{name}/sample"]) > 1e-4
+
+
+def test_a_learned_log_variance_is_taken_as_it_is_and_not_as_a_place_in_the_range():
+    schedule = LinearSchedule()
+    table = DDPM(variance="fixed_large").plan(schedule, 5)
+    x, noise = OPENAI["x_T"], given_noise(OPENAI["noise"])
+
+    def told(**second):
+        def denoise(x, step):
+            large = torch.full_like(x, math.log(step.coefficients[2])) if step.coefficients[2] else torch.zeros_like(x)
+            return Prediction(x0=0.5 * x, **dict.fromkeys(second, large))
+
+        return DDPM()(denoise, table, x, noise=noise)
+
+    fixed = DDPM()(lambda x, step: Prediction(x0=0.5 * x), table, x, noise=noise)
+    assert relative(told(log_variance=True), fixed) < 1e-12
+    assert relative(told(variance_logit=True), fixed) > 1e-2
 
 
 def test_openai_4000_step_models_are_handed_rescaled_indices():

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import stat
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from tests.processes import context, started
 from zoo.errors import UsageError, ZooError
 from zoo.generation import Generation
 from zoo.schema import files
@@ -100,7 +101,6 @@ def made(seed: int, side: int) -> Generation:
 
 
 def _saver(place: Path, seed: int, side: int, times: int, refused) -> None:
-    torch.set_num_threads(1)
     one = made(seed, side)
     for _ in range(times):
         try:
@@ -110,12 +110,9 @@ def _saver(place: Path, seed: int, side: int, times: int, refused) -> None:
 
 
 def test_of_several_writers_of_one_name_the_last_wins_and_no_reader_sees_half(tmp_path):
-    context = multiprocessing.get_context("fork")
-    place, refused = tmp_path / "a.png", context.Value("i", 0)
+    place, refused = tmp_path / "a.png", context().Value("i", 0)
     made(0, 64).save(place)
-    writers = [context.Process(target=_saver, args=(place, i, 160 + 40 * i, 12, refused)) for i in range(3)]
-    for writer in writers:
-        writer.start()
+    writers = [started(partial(_saver, place, i, 160 + 40 * i, 12, refused)) for i in range(3)]
     seen = set()
     while any(writer.is_alive() for writer in writers):
         with Image.open(place) as image:
@@ -127,19 +124,17 @@ def test_of_several_writers_of_one_name_the_last_wins_and_no_reader_sees_half(tm
     assert names(tmp_path) == ["a.png"]
 
 
+def _hanging(place: Path, ready) -> None:
+    with atomic(place) as file:
+        file.write(b"half")
+        file.flush()
+        ready.set()
+        time.sleep(60)
+
+
 def test_what_a_killed_writer_left_is_taken_away_and_a_living_ones_is_not(tmp_path, monkeypatch):
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-
-    def killed():
-        with atomic(tmp_path / "a") as file:
-            file.write(b"half")
-            file.flush()
-            ready.set()
-            time.sleep(60)
-
-    writer = context.Process(target=killed)
-    writer.start()
+    ready = context().Event()
+    writer = started(partial(_hanging, tmp_path / "a", ready))
     ready.wait()
     assert len(names(tmp_path)) == 1
     monkeypatch.setattr(files, "FRESH", -1.0)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests.processes import ended, worlds
 from zoo.training.loop import Loop, TrainSettings
 from zoo.training.objective import Batch
 
@@ -77,35 +73,9 @@ def largest_difference(first: Mapping[str, Tensor], second: Mapping[str, Tensor]
     return max(float((first[k] - second[k]).abs().max()) for k in first)
 
 
-def together(world: int, work: Callable[[], None], folder: Path) -> list[tuple[int, str]]:
-    """Run `work` in `world` forked processes as torchrun would; each one's exit code and what it raised, in words."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def together(world: int, work: Callable[[], object], folder: Path) -> list[tuple[int | None, str]]:
+    """Run `work` in `world` processes as torchrun would; each one's exit code and what it raised, in words."""
     folder.mkdir(parents=True, exist_ok=True)
     said = [folder / f"rank-{rank}.txt" for rank in range(world)]
-
-    def one(rank: int) -> None:
-        torch.set_num_threads(1)  # a forked process has none of its parent's threads
-        os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }  # fmt: skip
-        sys.stderr = said[rank].open("w")
-        try:
-            work()
-        except BaseException as error:
-            said[rank].write_text(f"{type(error).__name__}: {error}")
-            traceback.print_exc(file=sys.stdout)
-            os._exit(1)
-        os._exit(0)
-
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=one, args=(rank,)) for rank in range(world)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        if process.is_alive():
-            process.kill()
-    return [(p.exitcode or 0, s.read_text() if s.exists() else "") for p, s in zip(processes, said, strict=True)]
+    codes = ended(worlds([work] * world, said))
+    return [(code, place.read_text() if place.exists() else "") for code, place in zip(codes, said, strict=True)]

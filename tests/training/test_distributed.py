@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def scalars(folder: Path) -> dict[tuple[str, str], float]:
 
 @pytest.mark.parametrize("changes", [{"parallel": "ddp"}, {"parallel": "fsdp"}, {"parallel": "ddp", "accumulate": 2}])
 def test_two_processes_end_in_one_process_s_weights(alone, tmp_path, changes):
-    assert together(2, lambda: train(tmp_path / "run", **changes), tmp_path / "log") == [(0, ""), (0, "")]
+    assert together(2, partial(train, tmp_path / "run", **changes), tmp_path / "log") == [(0, ""), (0, "")]
     difference = largest_difference(
         load_file(alone / "weights.safetensors"), load_file(tmp_path / "run" / "weights.safetensors")
     )
@@ -112,39 +113,36 @@ class Rivals(Line):
         return {"loss": told.mean()}
 
 
+def train_rivals(folder: Path) -> None:
+    with started(settings(), CPU) as devices:
+        Loop(Rivals(), settings(), folder, identity="rivals", devices=devices).run()
+
+
 def test_an_adversary_too_ends_where_it_does_in_one_process(tmp_path):
-    def work(folder: Path) -> Callable[[], None]:
-        def inside() -> None:
-            with started(settings(), CPU) as devices:
-                Loop(Rivals(), settings(), folder, identity="rivals", devices=devices).run()
-
-        return inside
-
-    assert together(1, work(tmp_path / "one"), tmp_path / "log") == [(0, "")]
-    assert together(2, work(tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
+    assert together(1, partial(train_rivals, tmp_path / "one"), tmp_path / "log") == [(0, "")]
+    assert together(2, partial(train_rivals, tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
     one, two = (checkpoint.read(tmp_path / f / "checkpoints/step-00000020")[0] for f in ("one", "two"))
     for name in ("network", "adversary"):
         assert largest_difference(one[name], two[name]) < 1e-5
 
 
+class Steep(Line):
+    def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+        # Only the second process's samples overflow the loss scale.
+        return {"loss": (1.0 + 20.0 * (batch.places >= 2).mean()) * super().loss(network, batch)["loss"]}
+
+
+def train_steep(folder: Path) -> None:
+    plan = settings(precision="fp16", steps=8)
+    with started(plan, CPU) as devices:
+        loop = Loop(Steep(precision=torch.float16), plan, folder, identity="steep", devices=devices)
+        loop.run()
+        assert 0 < loop.skipped < 8
+        assert len(set(devices.gather(loop.skipped))) == 1
+
+
 def test_fp16_skips_the_same_steps_in_every_process(tmp_path):
-    class Steep(Line):
-        def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
-            # Only the second process's samples overflow the loss scale.
-            return {"loss": (1.0 + 20.0 * (batch.places >= 2).mean()) * super().loss(network, batch)["loss"]}
-
-    def work(folder: Path) -> Callable[[], None]:
-        def inside() -> None:
-            plan = settings(precision="fp16", steps=8)
-            with started(plan, CPU) as devices:
-                loop = Loop(Steep(precision=torch.float16), plan, folder, identity="steep", devices=devices)
-                loop.run()
-                assert 0 < loop.skipped < 8
-                assert len(set(devices.gather(loop.skipped))) == 1
-
-        return inside
-
-    assert together(2, work(tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
+    assert together(2, partial(train_steep, tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
 
 
 def test_accumulation_is_the_whole_batch_in_parts(alone, tmp_path):
@@ -156,15 +154,9 @@ def test_accumulation_is_the_whole_batch_in_parts(alone, tmp_path):
 @pytest.mark.parametrize("ways", [("fsdp", None), (None, "fsdp"), ("ddp", "fsdp")])
 def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path, ways):
     for steps, way in zip((10, 20), ways, strict=True):
-        changes = {"resume": steps == 20, "steps": 20}
-        plan = {**changes, "parallel": way} if way else changes
-
-        def work(plan=plan, steps=steps):
-            if steps == 10:
-                stop_at(10, tmp_path / "run", **{k: v for k, v in plan.items() if k != "resume"})
-            else:
-                train(tmp_path / "run", **plan)
-
+        changes = {"steps": 20, **({"parallel": way} if way else {})}
+        part = partial(stop_at, 10) if steps == 10 else partial(train, resume=True)
+        work = partial(part, tmp_path / "run", **changes)
         assert together(2 if way else 1, work, tmp_path / "log") == [(0, "")] * (2 if way else 1)
     difference = largest_difference(
         load_file(alone / "weights.safetensors"), load_file(tmp_path / "run" / "weights.safetensors")
@@ -181,30 +173,33 @@ def stop_at(step: int, folder: Path, **changes) -> None:
         loop.save()
 
 
+def train_watched(folder: Path) -> None:
+    """Train; fails where a process other than the first writes a checkpoint."""
+    write = checkpoint.save
+
+    def watched(*args, **kwargs):
+        assert os.environ["RANK"] == "0"
+        return write(*args, **kwargs)
+
+    checkpoint.save = watched
+    train(folder, steps=5, patience=3)
+
+
 def test_only_the_first_process_writes(tmp_path):
-    def work():
-        write = checkpoint.save
-
-        def told(*args, **kwargs):
-            assert os.environ["RANK"] == "0"
-            return write(*args, **kwargs)
-
-        checkpoint.save = told
-        train(tmp_path / "run", steps=5, patience=3)
-
-    assert together(2, work, tmp_path / "log") == [(0, ""), (0, "")]
+    assert together(2, partial(train_watched, tmp_path / "run"), tmp_path / "log") == [(0, ""), (0, "")]
     assert json.loads((tmp_path / "run/checkpoints/step-00000005/manifest.json").read_text())["state"]["world"] == 2
 
 
-def test_a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
-    def work():
-        plan = settings()
-        with started(plan, CPU) as devices:
-            objective = make()
-            objective.poison = 4 * 3 + 3  # the last sample of step 3: the second process has it
-            Loop(objective, plan, tmp_path / "run", identity="blocks", devices=devices).run()
+def train_poisoned(folder: Path) -> None:
+    plan = settings()
+    with started(plan, CPU) as devices:
+        objective = make()
+        objective.poison = 4 * 3 + 3  # the last sample of step 3: the second process has it
+        Loop(objective, plan, folder, identity="blocks", devices=devices).run()
 
-    for code, said in together(2, work, tmp_path / "log"):
+
+def test_a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
+    for code, said in together(2, partial(train_poisoned, tmp_path / "run"), tmp_path / "log"):
         assert code == 1
         assert "NumericError: the loss of step 3" in said
         assert "the loss itself overflows" in said
@@ -280,33 +275,34 @@ def recipe(tmp_path):
     return tmp_path / "toy.yaml"
 
 
+def command(*arguments: str) -> None:
+    code = run(["train", *arguments])
+    assert code == 0, f"exit code {code}"
+
+
 def test_the_command_runs_under_torchrun(recipe, tmp_path):
-    def command(folder: str, *more: str) -> Callable[[], None]:
-        def work() -> None:
-            code = run(["train", str(recipe), "--run", str(tmp_path / folder), *more])
-            assert code == 0, f"exit code {code}"
+    def trained(folder: str, *more: str) -> partial[None]:
+        return partial(command, str(recipe), "--run", str(tmp_path / folder), *more)
 
-        return work
-
-    assert [code for code, _ in together(1, command("one"), tmp_path / "log")] == [0]
-    assert [code for code, _ in together(2, command("two"), tmp_path / "log")] == [0, 0]
+    assert [code for code, _ in together(1, trained("one"), tmp_path / "log")] == [0]
+    assert [code for code, _ in together(2, trained("two"), tmp_path / "log")] == [0, 0]
     for name in ("toy", "toy-ema0.99"):
         ours, theirs = (load_file(tmp_path / f / "export" / f"{name}.safetensors") for f in ("two", "one"))
         assert largest_difference(ours, theirs) < 2e-3  # half precision
     (sitting,) = json.loads((tmp_path / "two/run.json").read_text())["sittings"]
     assert (sitting["world"], sitting["parallel"], sitting["from_step"]) == (2, "ddp", 0)
 
-    more = command("two", "--resume", "--set", "train.steps=8")
+    more = trained("two", "--resume", "--set", "train.steps=8")
     assert [code for code, _ in together(1, more, tmp_path / "log")] == [0]
     facts = json.loads((tmp_path / "two/run.json").read_text())
     assert [(s["world"], s["from_step"]) for s in facts["sittings"]] == [(2, 0), (1, 6)]
     first = json.loads((tmp_path / "one/run.json").read_text())
     assert first["first_weights"] == facts["first_weights"]
-    assert first["data"] == facts["data"] == hash_of_data(tmp_path / "data")
+    assert first["data"] == facts["data"] == hash_of_data(str(tmp_path / "data"))
     (tmp_path / "data" / "metadata.jsonl").write_text("")
-    assert hash_of_data(tmp_path / "data") != facts["data"]
+    assert hash_of_data(str(tmp_path / "data")) != facts["data"]
 
-    for code, said in together(3, command("three"), tmp_path / "log"):
+    for code, said in together(3, trained("three"), tmp_path / "log"):
         assert code == 1
         assert "exit code 2" in said
     assert not (tmp_path / "three").exists()

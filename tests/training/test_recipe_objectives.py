@@ -82,6 +82,7 @@ def test_a_run_of_every_objective_ends_in_weights_and_what_has_state_resumes_bit
     assert card["kind"] == ("autoencoder" if name == "vq-gan" else "network")
     if name == "hybrid-importance":
         assert card["contract"]["out_channels"] == 6
+        assert card["denoiser"]["variance"] == "learned_range"
         assert card["metrics"]["validation_bits_per_dimension"] > 0
         assert (tmp_path / "whole/checkpoints/step-00000003/objective.safetensors").exists()
     if name == "labelled-upscale":

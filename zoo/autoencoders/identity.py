@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from zoo.autoencoders import arguments
+
 
 class Identity(nn.Module):
     """No autoencoder: diffusion on the pixels themselves. images (B, C, H, W) in [-1, 1] are their own latents.
@@ -11,11 +13,13 @@ class Identity(nn.Module):
     Arrays (B, C, *spatial) are, too.
     """
 
+    fits = "zoo.autoencoders.arguments:identity"
     default = True
     factor = 1
 
     def __init__(self, *, channels: int = 3) -> None:
         super().__init__()
+        arguments.identity(channels=channels)
         self.channels = channels
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.autoencoders import arguments
+
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     """GroupNorm with the autoencoder family's eps of 1e-6."""
@@ -194,6 +196,7 @@ class AutoencoderKL(nn.Module):
         groups: groups of every norm.
     """
 
+    fits = "zoo.autoencoders.arguments:kl"
     pictures = True
 
     def __init__(
@@ -202,6 +205,10 @@ class AutoencoderKL(nn.Module):
         scale: float = 1.0, shift: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
+        arguments.kl(
+            channels=channels, z_channels=z_channels, width=width, mult=mult, blocks=blocks,
+            attention_levels=attention_levels, groups=groups, image_channels=image_channels, scale=scale, shift=shift,
+        )  # fmt: skip
         self.channels, self.factor = channels, 2 ** (len(mult) - 1)
         self.scale, self.shift = scale, shift
         self.encoder = Encoder(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo.autoencoders import arguments
 from zoo.autoencoders.kl import Decoder, Encoder
 
 
@@ -56,6 +57,7 @@ class AutoencoderVQ(nn.Module):
         codes: entries of the codebook, each of `channels` numbers. The others are the KL autoencoder's.
     """
 
+    fits = "zoo.autoencoders.arguments:vq"
     pictures = True
 
     def __init__(
@@ -64,6 +66,10 @@ class AutoencoderVQ(nn.Module):
         image_channels: int = 3, scale: float = 1.0, shift: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
+        arguments.vq(
+            channels=channels, z_channels=z_channels, codes=codes, width=width, mult=mult, blocks=blocks,
+            attention_levels=attention_levels, groups=groups, image_channels=image_channels, scale=scale, shift=shift,
+        )  # fmt: skip
         self.channels, self.factor, self.codes = channels, 2 ** (len(mult) - 1), codes
         self.scale, self.shift = scale, shift
         self.encoder = Encoder(

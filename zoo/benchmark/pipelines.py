@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import zoo
+from zoo.acceleration.accelerated import step_cache_of
 from zoo.benchmark.measure import Operations, Timed, out_of_memory, warm_up
 from zoo.benchmark.profile import Profile, in_measured_calls
 from zoo.benchmark.suite import Asked, Row, Settings, random_weights
@@ -156,7 +157,7 @@ class Counted:
 
 def count_operations(pipe: Pipeline, asked: Asked, settings: Settings) -> Counted | str:
     """The operations of an image, counted at one step; or why they can't be."""
-    if any(stage.denoiser.step_cache is not None for stage in pipe.stages):
+    if any(step_cache_of(stage.denoiser) is not None for stage in pipe.stages):
         return CACHED
     called = words(pipe, 1, settings.prompts, asked.size)
     try:

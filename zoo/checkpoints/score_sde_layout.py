@@ -2,13 +2,14 @@
 
 Its modules are numbered in the order they run, `all_modules.N`, attention apart from its block, with q, k and v in
 three matrices. What tensors don't show is asked for: the size in training, the filter (`1 1`, or `1 3 3 1` where the
-original's config says `fir: true`) and which SDE.
+original's config says `fir: true`), which SDE (`vp`, `sub-vp` or `ve`, the config's `training.sde`), and whether a
+checkpoint's averaged weights are meant or the plain ones.
 
 What comes out gives eps, under `parameterization: eps`:
 
 | sde | trained on | schedule | time_input |
 |---|---|---|---|
-| `vp`, also sub-VP | data in [-1, 1] | vp-sde, sub-vp | t999 |
+| `vp`, `sub-vp` | data in [-1, 1] | vp-sde, sub-vp | t999 |
 | `ve`, continuous | data in [0, 1], so sigma is half of ours | ve, both sigmas doubled | log-sigma-quarter |
 
 For `ve` weights take up what differs: the original gives -eps / sigma, and is told ln(sigma) where ours is told
@@ -20,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from zoo.errors import WeightsError
 from zoo.networks.song_unet import square
 
 Module = dict[str, Tensor]
+SDE = Literal["vp", "sub-vp", "ve"]
 _RES_BLOCK = {
     "GroupNorm_0": "norm0",
     "Conv_0": "conv0",
@@ -50,19 +52,31 @@ _SHORTCUT = {"Conv_2.weight", "Conv_2.bias"}
 
 
 def averaged_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The averaged weights of a score SDE checkpoint, which it keeps in a row, under the names of the raw ones."""
-    raw = checkpoint["model"]
+    """The averaged weights of a score SDE checkpoint, which it keeps in a row, under the names of the raw ones.
+
+    The plain ones are `checkpoint["model"]`. WeightsError where there is no average, or one of another model.
+    """
+    raw, averages = checkpoint.get("model"), (checkpoint.get("ema") or {}).get("shadow_params")
+    if not isinstance(raw, Mapping) or not isinstance(averages, Sequence):
+        raise WeightsError(
+            "this checkpoint has no averaged weights ('model' and 'ema' with its 'shadow_params'); take the plain ones "
+            "of its 'model', and say that you did"
+        )
     learned = [n for n in raw if not n.endswith(("sigmas", "all_modules.0.W"))]
-    averages = checkpoint["ema"]["shadow_params"]
     if [tuple(raw[n].shape) for n in learned] != [tuple(t.shape) for t in averages]:
         raise WeightsError("this checkpoint's averaged weights aren't those of its model; take its 'model' instead")
     return {**raw, **dict(zip(learned, averages, strict=True))}
 
 
 def song_tensors_from_score_sde(
-    state: Mapping[str, Tensor], *, resolution: int, resample_filter: Sequence[float], sde: Literal["vp", "ve"]
+    state: Mapping[str, Tensor], *, resolution: int, resample_filter: Sequence[float], sde: SDE
 ) -> dict[str, Tensor]:
     """The tensors of an NCSNpp under the names of a `song-unet`, which then gives eps (see the module)."""
+    if sde not in get_args(SDE):
+        raise WeightsError(
+            f"unknown sde '{sde}', and the tensors of every SDE look alike; say vp, sub-vp or ve, as the config that "
+            "these were trained with does (training.sde: vpsde, subvpsde or vesde)"
+        )
     reader = _Reader(_modules(state), taps=resample_filter)
     levels, blocks = reader.shape()
     if resolution % 2 ** (levels - 1):
@@ -94,7 +108,7 @@ def song_tensors_from_score_sde(
             reader.layer(f"dec.{side}_aux_conv")
     if reader.next is not None:
         raise WeightsError(f"a {reader.next} is left over, which isn't NCSNpp's; name the layout that these are of")
-    return reader.out if sde == "vp" else _told_of_eps(reader.out)
+    return _told_of_eps(reader.out) if sde == "ve" else reader.out
 
 
 class _Reader:

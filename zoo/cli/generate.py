@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.cli.threads import Threads
+from zoo.errors import RequestNote, UsageError
 
 if TYPE_CHECKING:
     from zoo.space import SampleSpace
 
+DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
 LONGEST_NAME = 255  # bytes, on any file system in use
 
 
@@ -28,10 +31,10 @@ def _parse_size(size: str | None, space: SampleSpace) -> int | tuple[int, ...] |
     return int(parts[0]) if len(parts) == 1 else tuple(int(p) for p in parts)
 
 
-def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace) -> None:
+def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, overwrite: bool) -> None:
     """Tell about an output that can't be written before the run, not after it."""
     _check_names([Path(output)], output)
-    files = space.targets(output, count, grid=grid)
+    files = space.targets(output, count, grid=grid, overwrite=overwrite)
     _check_names(files, output)
     folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
@@ -56,9 +59,14 @@ def generate(
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="CLASS", help="A class to draw, by name or number.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = "latent-text2img",
-    n: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt or class.")] = 1,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(help=f"A pipeline's name, a config file or an image of zoo's; {DEFAULT_MODEL}.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="IMAGE", help="Draw an image of zoo's again, but for what is given.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Images a prompt or class; 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same images; 0.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
@@ -76,40 +84,59 @@ def generate(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="A picture file, an .npy of arrays, or a folder; out.png or out.npy."),
+        typer.Option("-o", "--output", help="An image file, an .npy of arrays, or a folder; out.png or out.npy."),
     ] = None,
-    grid: Annotated[bool, typer.Option("--grid", help="All pictures in one.")] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a network call.", min=1)] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="All images in one.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Number files from the beginning, over those that are there.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Images a network call.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="The fast path; pictures change by rounding.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="The fast path; images change by rounding.")] = False,
+    threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
 ) -> None:
-    """Draw pictures from prompts, classes or pictures."""
+    """Draw images from prompts, classes or images."""
     import zoo
+    from zoo.cli.earlier import again, with_noise
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
-
-    # A wrong request is told at once, before torch is imported.
-    resolved = resolve(model, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance})
-    count = n * max(1, len(prompts or []), len(labels or []))
+    from zoo.schema.names import free
     from zoo.space import space_of
 
+    call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
+    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
+    chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    chosen = {k: v for k, v in chosen.items() if v is not None}
+    config: Any = model or DEFAULT_MODEL
+    if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
+        config = Path(config)
+    if start is not None:
+        if model is not None:
+            raise UsageError("--from brings the image's own model; leave --model out, or --from")
+        config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
+    resolved = resolve(config, overrides, chosen)  # a wrong request is told at once, before torch is imported
+    count = _check_words(resolved.config, call, quiet=as_json)
     space = space_of(resolved.config["stages"][-1])
-    output = output or space.default_file
+    output = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
-    _check_writable(output, count, grid=grid, space=space)
-    with step_bar(quiet=as_json) as bar:
+    note = space.size_note(lengths, f"'{resolved.config['name']}'")
+    if note is not None and not as_json:
+        typer.echo(f"note: {note}", err=True)
+    _check_writable(output, count, grid=grid, space=space, overwrite=overwrite)
+    with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
         bar.describe("loading")
         pipe = zoo.build(resolved, device=device, dtype=dtype)
         if fast:
             pipe.compile()
         bar.describe("drawing")
+        call = with_noise(call)
         made = pipe(
-            prompts or None, labels=labels or None, negative=negative, n=n, seed=seed, size=lengths, image=image,
-            mask=mask, strength=strength, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+            **call, size=lengths, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
         )  # fmt: skip
-    files = made.save(output, grid=grid)
+    files = made.save(output, grid=grid, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "record": made.record}))
         return
@@ -118,3 +145,21 @@ def generate(
         typer.echo(str(file))
     if refused:
         typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)
+
+
+def _check_words(config: Mapping[str, Any], call: Mapping[str, Any], *, quiet: bool) -> int:
+    """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
+    from zoo.words import refuse_unknown, words_of
+
+    prompts, negative = call["prompts"] or [], call["negative"]
+    unwanted = [negative] if isinstance(negative, str) else negative or []
+    for words in words_of(config):
+        readings = [words.read(prompt) for prompt in dict.fromkeys([*prompts, *unwanted])]
+        refuse_unknown(readings)
+        notes = [note for reading in readings for note in reading.notes]
+        if not any(prompt.strip() for prompt in prompts):
+            notes.append("no prompt was given, so anything may come; `zoo prompts` lists what the model knows")
+        for note in dict.fromkeys(notes):
+            if not quiet:
+                typer.echo(f"note: {note}", err=True)
+    return call["n"] * max(1, len(prompts), len(call["labels"] or []))

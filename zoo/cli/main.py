@@ -20,10 +20,12 @@ import typer
 
 from zoo import __version__
 from zoo.errors import ZooError
+from zoo.threads import prepare
 
 # Every verb, one file each: its function. What is slow to import is imported inside them.
 VERBS = {
     "generate": "zoo.cli.generate:generate",
+    "prompts": "zoo.cli.prompts:prompts",
     "list": "zoo.cli.list:list_names",
     "describe": "zoo.cli.describe:describe",
     "check": "zoo.cli.check:check",
@@ -132,6 +134,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # an ascii terminal, and names that are no UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    prepare()  # before a verb imports torch
     sys.exit(run(sys.argv[1:]))
 
 

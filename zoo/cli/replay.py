@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Annotated
 
 import typer
 
-from zoo.errors import ZooError
+from zoo.cli.threads import Threads
+from zoo.errors import RequestNote, ZooError
 
 
 def replay(
@@ -18,6 +20,7 @@ def replay(
         float, typer.Option(min=0.0, help="The largest difference that still passes, in steps of 255.")
     ] = 2.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, auto, ...; the recorded one if not given.")] = None,
+    threads: Threads = None,
     output: Annotated[str | None, typer.Option("-o", "--output", help="Save what was drawn again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -30,7 +33,8 @@ def replay(
         record = check_whole(read_record(picture), source=picture)  # told before torch is imported
         from zoo.replay import replay as run
 
-        with step_bar(quiet=as_json) as bar:
+        with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RequestNote)  # whoever drew it was told
             bar.describe("drawing again")
             found = run(
                 picture, record=record, image=image, mask=mask, tolerance=tolerance, device=device,

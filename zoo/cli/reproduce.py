@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.threads import Threads
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,6 +30,7 @@ def reproduce(
     features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep features here.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures drawn at once.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
+    threads: Threads = None,
     dtype: Annotated[str | None, typer.Option(help="Of the drawing: float32, bfloat16, float16.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -21,4 +21,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, no_wrap=i < len(columns) - 1)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    # Only the last column may wrap. Where the others alone don't fit, each row is a list of its cells.
+    if len(columns) > 3 and console.measure(table).minimum > console.width:
+        for row in rows:
+            for name, cell in zip(columns, row, strict=True):
+                console.print(Text.assemble((f"{name:<{max(map(len, columns))}}  ", "bold"), cell), soft_wrap=False)
+            console.print()
+        return
+    console.print(table)

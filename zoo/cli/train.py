@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.threads import Threads
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, like recipes/emoji/latent-64.yaml.")],
@@ -26,6 +28,7 @@ def train(
         float | None, typer.Option(help="Train for this time: the run sets its steps, and its schedule ends with it.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
+    threads: Threads = None,
 ) -> None:
     """Train what a recipe says, and write the weights with their card.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.types import StepTable
 
 # What a denoiser hands its network, as the constructor has it.
-_DENOISER = {"time_input": "index", "time_rounding": "nearest", "initial_scale": "sigma_T"}
+_DENOISER = {"time_input": "index", "time_rounding": "nearest", "initial_scale": "sigma_T", "variance": None}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 
+from zoo.conditioners import arguments
 from zoo.config.unknown import unknown
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import UsageError
 from zoo.types import Condition
 
 
@@ -23,12 +24,12 @@ class ClassLabel:
         null_class: whether the network has a row for 'nothing asked', numbered after the last class.
     """
 
+    fits = "zoo.conditioners.arguments:class_label"
     hears = "labels"
 
     def __init__(self, *, names: Sequence[str], null_class: bool = True) -> None:
         self.names, self.null_class = tuple(names), null_class
-        if not self.names or len(set(self.names)) != len(self.names):
-            raise ConfigError("conditioner 'class-label' needs one name or more, each once; mend names")
+        arguments.class_label(names=self.names)
 
     def number(self, label: int | str | None) -> int:
         """The number of a label; None is the null class. UsageError for an unknown one, with the nearest name."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from zoo.errors import ConfigError
+from zoo.conditioners import arguments
+from zoo.config.declared import declares
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
 
 
+@declares(fits="zoo.conditioners.arguments:clip")
 def build_clip(
     *, embed_dim: int, image_size: int, image_width: int | Sequence[int], image_layers: Sequence[int], text_width: int,
     text_heads: int, text_layers: int, context_length: int,
@@ -34,11 +36,11 @@ def build_clip(
     from zoo.conditioners.vocabulary import VOCABULARY
     from zoo.networks.residual import ResidualTower
 
-    if image_blocks not in ("bottleneck", "basic"):
-        raise ConfigError(f"image_blocks is '{image_blocks}'; use 'bottleneck' or 'basic'")
-    if isinstance(image_width, int) != (image_blocks == "bottleneck"):
-        wanted = "one number, that of the stem" if image_blocks == "bottleneck" else "a list, one number a stage"
-        raise ConfigError(f"image_width is {image_width}; for {image_blocks} blocks give {wanted}")
+    arguments.clip(
+        embed_dim=embed_dim, image_size=image_size, image_width=image_width, image_layers=image_layers,
+        text_width=text_width, text_heads=text_heads, text_layers=text_layers, context_length=context_length,
+        image_blocks=image_blocks,
+    )  # fmt: skip
     basic = image_blocks == "basic"
     clip = CLIP(
         embed_dim=embed_dim,

@@ -7,15 +7,17 @@ padding token.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from zoo.conditioners import vocabulary
-from zoo.errors import WeightsError
+from zoo.conditioners import arguments, vocabulary
+from zoo.errors import RequestNote, WeightsError
 from zoo.types import Condition
+from zoo.words import Words, refuse_unknown
 
 
 class ClipText(nn.Module):
@@ -32,12 +34,18 @@ class ClipText(nn.Module):
         compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
     """
 
+    fits = "zoo.conditioners.arguments:clip_text"
+
     def __init__(
         self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77, embed_dim: int = 768,
         activation: Literal["gelu", "quick-gelu"] = "quick-gelu", layer: int = 1, final_norm: bool = True,
         pad: Literal["zero", "end"] = "end", compact: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        arguments.clip_text(
+            width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim,
+            activation=activation, layer=layer, pad=pad,
+        )  # fmt: skip
         from open_clip.transformer import QuickGELU, TextTransformer  # slow to import: only when one is built
 
         tower = TextTransformer(
@@ -59,6 +67,7 @@ class ClipText(nn.Module):
         self.width, self.heads, self.layers, self.embed_dim, self.compact = width, heads, layers, embed_dim, compact
         self.activation, self.pad = activation, pad
         self.known: frozenset[int] | None = None
+        self.words: Words | None = None  # of the data, where the card of a pipeline's weights has them
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A weight file's tensors -> this module's: a compact token table (`token_ids`) restored to the full one."""
@@ -84,7 +93,22 @@ class ClipText(nn.Module):
         return result
 
     def check(self, prompts: Sequence[str]) -> None:
-        """Raise UsageError for prompts that are too long or have unknown words, before anything is computed."""
+        """Raise UsageError for prompts that are too long or have unknown words, before anything is computed.
+
+        What is unusual about a prompt that is drawn all the same is a warning, a `RequestNote`.
+        """
+        if self.words is not None:
+            readings = [self.words.read(prompt) for prompt in prompts]
+            refuse_unknown(readings)
+            for note in dict.fromkeys(note for reading in readings for note in reading.notes):
+                warnings.warn(note, RequestNote, stacklevel=2)
+        self._check_tokens(self.read(prompts))
+
+    def read(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts in words of the data: emoji characters by their names, plurals as one."""
+        return list(prompts) if self.words is None else [self.words.read(prompt).text for prompt in prompts]
+
+    def _check_tokens(self, prompts: Sequence[str]) -> None:
         vocabulary.tokenize(prompts, context_length=self.context_length, pad=0)
         if self.known is not None:
             vocabulary.refuse_unknown_words(prompts, self.known)
@@ -113,7 +137,8 @@ class ClipText(nn.Module):
 
     def forward(self, prompts: Sequence[str]) -> Condition:
         """Raises UsageError for prompts this model can't read."""
-        self.check(prompts)
+        prompts = self.read(prompts)
+        self._check_tokens(prompts)
         tokens, pooled = self.states(self.tokenize(prompts))
         return Condition(tokens=tokens, vector=pooled)
 

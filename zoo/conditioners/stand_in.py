@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo.conditioners import arguments
 from zoo.types import Condition
 
 
@@ -17,7 +18,10 @@ class StandIn:
     prompts -> Condition(tokens (B, length, context_width), vector (B, vector_width)). Equal prompts get equal tokens.
     """
 
+    fits = "zoo.conditioners.arguments:stand_in"
+
     def __init__(self, *, context_width: int | None = 768, length: int = 77, vector_width: int | None = None) -> None:
+        arguments.stand_in(context_width=context_width, length=length, vector_width=vector_width)
         self.context_width, self.length, self.vector_width = context_width, length, vector_width
 
     def __call__(self, prompts: Sequence[str]) -> Condition:

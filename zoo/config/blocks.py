@@ -7,12 +7,13 @@ that kind, so blocks nest: `sampler: {name: ddim, grid: {name: karras, rho: 5}}`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from zoo.config.signature import Parameter, Signature
 from zoo.config.unknown import unknown
 from zoo.config.values import fits, is_scalar, wanted
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ZooError
 from zoo.registry import KINDS, Registry
 
 
@@ -33,7 +34,48 @@ def check_block(block: Any, *, kind: str, where: str, registry: Registry) -> dic
         raise ConfigError(f"{where}: {error}") from error
     arguments = {key: value for key, value in block.items() if key != "name"}
     checked = check_arguments(arguments, signature, what=f"{kind} '{name}'", where=where, registry=registry)
+    check_fit(checked, signature, what=f"{kind} '{name}'", where=where)
     return {"name": name, **checked}
+
+
+def check_fit(arguments: Mapping[str, Any], signature: Signature, *, what: str, where: str) -> None:
+    """Ask the function that a component names in `fits` whether it can be made with these arguments and its defaults.
+
+    ConfigError with that function's own sentence where it refuses them.
+    """
+    target = signature.constants.get("fits")
+    if not isinstance(target, str):
+        return
+    module, _, attr = target.partition(":")
+    try:
+        function = getattr(import_module(module), attr)
+    except Exception as error:  # a plugin's module may raise anything
+        raise ConfigError(
+            f"{where}: {what} names '{target}' in fits, which can't be imported ({type(error).__name__}: {error}); "
+            "mend or uninstall that package"
+        ) from error
+    # A default that is no literal (math.inf) is left to the function's own.
+    known = {p.name: p.literal() for p in signature.parameters}
+    given = {name: value for name, value in known.items() if value is not None or _is_none(signature, name)}
+    given |= arguments
+    try:
+        function(**{name: given[name] for name in parameters_of(function) if name in given})
+    except ZooError as error:
+        raise ConfigError(f"{where}: {what}: {error}") from error
+
+
+def _is_none(signature: Signature, name: str) -> bool:
+    return any(p.name == name and p.default == "None" for p in signature.parameters)
+
+
+def parameters_of(function: Any) -> tuple[str, ...]:
+    """The names of a function's parameters."""
+    code = getattr(function, "__code__", None)
+    if code is None:  # no plain function
+        from inspect import signature
+
+        return tuple(signature(function).parameters)
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def check_arguments(

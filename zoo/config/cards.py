@@ -23,8 +23,8 @@ from zoo.registry import KINDS, Registry
 CARD_SCHEMA = "zoo.card/1"
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 KEYS = (
-    "schema", "name", "kind", "component", "summary", "config", "denoiser", "contract", "file", "licence",
-    "attribution", "data", "recipe", "metrics", "published", "provenance",
+    "schema", "name", "kind", "component", "summary", "config", "denoiser", "contract", "file", "words",
+    "licence", "attribution", "data", "recipe", "metrics", "published", "provenance",
 )  # fmt: skip
 # What the constructor of a denoiser takes besides its network belongs to the weights.
 DENOISER = "zoo.denoiser:Denoiser"
@@ -54,6 +54,11 @@ class Card:
     def file(self) -> Path:
         """The weight file."""
         return self.path.parent / self.raw["file"]["name"]
+
+    @property
+    def words(self) -> Path | None:
+        """The file of the words that the weights' data used (zoo.words), where there is one."""
+        return self.path.parent / self.raw["words"] if "words" in self.raw else None
 
     @property
     def bytes(self) -> int:
@@ -113,6 +118,8 @@ def read_card(name: str) -> Card:
     if denoiser is not None and (kind != "network" or not isinstance(denoiser, Mapping)):
         raise ConfigError(f"card '{path}' has a denoiser that is no network's block; only networks have one")
     _check_file_block(raw["file"], path)
+    if "words" in raw and not _is_bare(raw["words"]):
+        raise ConfigError(f"card '{path}' names the words {raw['words']!r}; give a bare file name in the card's folder")
     read_published(raw.get("published"), f"card '{path}'")
     return Card(
         name=path.stem, path=path, kind=kind, component=raw["component"], summary=str(raw.get("summary") or ""),
@@ -180,9 +187,15 @@ def check_schema(raw: Mapping[str, Any], expected: str, source: str) -> None:
     raise ConfigError(f"'{source}' has schema {str(found)[:60]!r} where '{expected}' is read; give a file of that kind")
 
 
+def _is_bare(name: Any) -> bool:
+    """Whether a value is a file name that can't leave its folder."""
+    bare = isinstance(name, str) and PurePath(name).name == name and name not in ("", "..")
+    return bare and "\\" not in name and "\0" not in name
+
+
 def _check_file_block(block: Mapping[str, Any], path: Path) -> None:
     name, size, digest = block.get("name"), block.get("bytes"), block.get("sha256")
-    if not isinstance(name, str) or PurePath(name).name != name or "\\" in name or "\0" in name or name in ("", ".."):
+    if not _is_bare(name):
         raise ConfigError(f"card '{path}' names the weight file {name!r}; give a bare file name in the card's folder")
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise ConfigError(f"card '{path}' has file.bytes {size!r}; write the size of '{name}' in bytes")

@@ -183,6 +183,7 @@ def _check_variance(parts: StageParts) -> None:
         return
     learned = given == 2 * channels
     gives = f"{parts.network.label} gives {given} channels for samples of {channels}"
+    read = parts.denoiser.get("variance")
     if learned and says == "fixed":
         raise ConfigError(
             f"stage '{parts.name}': {gives}, half of them a learned variance, and the contract of its card says "
@@ -192,6 +193,16 @@ def _check_variance(parts: StageParts) -> None:
         raise ConfigError(
             f"stage '{parts.name}': {gives}, so no variance, and the contract of its card says variance 'learned'; "
             "mend the card, or take weights that give twice as many"
+        )
+    if learned and read is None:
+        raise ConfigError(
+            f"stage '{parts.name}': {gives}, half of them a learned variance, and nothing says how it is to be read; "
+            "say variance: learned_range (improved DDPM, ADM, DiT) or learned (the log-variance itself) in the "
+            "denoiser block of the card or the stage"
+        )
+    if not learned and read is not None:
+        raise ConfigError(
+            f"stage '{parts.name}': {gives}, so no variance, and its denoiser block says variance '{read}'; take it out"
         )
     sampler = parts.stage["sampler"]
     inner = sampler.get("sampler")

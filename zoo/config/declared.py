@@ -6,7 +6,16 @@ other kinds, whose code needs torch, it reads these facts; one that a component 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What a component of any kind may say.
+EVERY: Mapping[str, str] = {
+    "fits": '`"module:function"` without torch, which is given the arguments it names and refuses those that can\'t be',
+    "default": "it fills a slot of its kind where nothing is named",
+}
 
 DECLARED: Mapping[str, Mapping[str, str]] = {
     "guidance": {
@@ -28,10 +37,20 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
     },
     "low_res": {"noises": "whether it noises the smaller picture and tells the network how much"},
     "autoencoder": {
-        "default": "it fills the slot of a stage that names none",
         "pictures": "it works on pictures, and not on arrays of other axes",
         "factor": "pixels a side for one latent",
     },
     "conditioner": {"hears": '`"labels"`, if it is given those and no prompts'},
     "step_cache": {"calls": "the methods of a network that it works with"},
 }
+
+
+def declares(**facts: Any) -> Callable[[F], F]:
+    """A component that is a function says literal facts by this decorator, as a class does by its attributes."""
+
+    def said(function: F) -> F:
+        for name, value in facts.items():
+            setattr(function, name, value)
+        return function
+
+    return said

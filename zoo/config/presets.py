@@ -33,6 +33,7 @@ TAKES = ("noise", "latent", "image")
 FEEDS = ("image", "latent", "low_res", "embedding", "array")
 LARGEST_SIDE = 2**14  # pixels
 SUFFIXES = (".yaml", ".yml", ".json")
+DRAWN = (".png", ".npy")  # what zoo drew: the record in it has the config
 # A digit in front would be read as a stage's index in `stages.0.sampler.steps`.
 _STAGE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -51,7 +52,7 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
     elif isinstance(config, (str, Path)):
         path = _find(config)
         source, name = str(path), path.stem
-        written = read_mapping(path)
+        written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
     else:
         raise ConfigError(f"a config is a name, a Path or a mapping, not {type(config).__name__}")
     check_schema(written, PIPELINE_SCHEMA, source)
@@ -79,8 +80,15 @@ def presets_with(weights: str) -> list[str]:
     return [name for name in preset_names() if weights in weights_of(read_preset(name)[0])]
 
 
+def _recorded(path: Path) -> Mapping[str, Any]:
+    """The config in the record of what zoo drew."""
+    from zoo.record import check_whole, read_record
+
+    return check_whole(read_record(path), source=str(path))["config"]
+
+
 def _find(config: str | Path) -> Path:
-    if isinstance(config, Path) or config.endswith(SUFFIXES):
+    if isinstance(config, Path) or config.lower().endswith((*SUFFIXES, *DRAWN)):
         return Path(config)
     names = preset_names()
     if config not in names:

@@ -185,7 +185,7 @@ def read_signature(target: str | Any) -> Signature:
         parameters, is_open = _read_arguments(node.args, home, method=False)
         return Signature(
             summary=summary(ast.get_docstring(node) or home.doc), parameters=parameters, open=is_open,
-            file=str(home.path), line=node.lineno,
+            file=str(home.path), line=node.lineno, constants=_read_decorators(node),
         )  # fmt: skip
     return Signature(summary=summary(home.doc), open=True, file=str(home.path), line=node.lineno)
 
@@ -302,6 +302,18 @@ def _read_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
             continue
 
 
+def _read_decorators(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
+    """What a function says of itself by `@declares(...)` (zoo.config.declared)."""
+    found: dict[str, Any] = {}
+    for decorator in node.decorator_list:
+        for keyword in decorator.keywords if isinstance(decorator, ast.Call) and _last(decorator) == "declares" else ():
+            try:
+                found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+            except ValueError:
+                continue
+    return found
+
+
 def _read_arguments(arguments: ast.arguments, home: Module, *, method: bool) -> tuple[tuple[Parameter, ...], bool]:
     ordered = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [None] * (len(ordered) - len(arguments.defaults))
@@ -339,7 +351,7 @@ def _read_object(target: Any) -> Signature:
         default = None if p.default is empty else repr(p.default)
         parameters.append(Parameter(p.name, p.default is empty, default, annotation, node))
     literal = (bool, int, float, str, tuple, list, dict)
-    classes = reversed(target.__mro__) if isinstance(target, type) else ()
+    classes = reversed(target.__mro__) if isinstance(target, type) else (target,) if hasattr(target, "__dict__") else ()
     constants = {k: v for c in classes for k, v in vars(c).items() if isinstance(v, literal) and not k.startswith("__")}
     return Signature(
         summary=text, parameters=tuple(parameters), open=any(p.kind is p.VAR_KEYWORD for p in found),

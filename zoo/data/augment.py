@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data import arguments
 from zoo.errors import ConfigError, UsageError
 
 # What a mirror changes and words say.
@@ -73,12 +74,9 @@ class Augment:
     flip_unless: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.flip <= 1.0:
-            raise ConfigError(f"flip is {self.flip}; it is a share from 0 to 1")
+        arguments.augmented(flip=self.flip, flip_unless=self.flip_unless)
         if self.crop is not None and self.crop < 1:
             raise ConfigError(f"crop is {self.crop}; it must be 1 pixel or more")
-        if isinstance(self.flip_unless, str) or not all(isinstance(u, str) and u.strip() for u in self.flip_unless):
-            raise ConfigError("flip_unless takes a list of words or `column=value`")
 
     @property
     def does_nothing(self) -> bool:

@@ -87,6 +87,8 @@ def check(
         _listen(row, seen, unknown_words)
         if progress is not None:
             progress(index + 1, len(source.rows))
+    if not source.rows and not source.broken:
+        seen.add("no rows", "there is nothing to train on")
     _doubles(source.rows, seen)
     return Report(
         path=path,

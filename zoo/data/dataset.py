@@ -6,7 +6,9 @@ and read by place, so that the order of training is a function of (seed, step) a
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +17,13 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from zoo.data import arguments
 from zoo.data.augment import Augment, centre
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import UsageError
 from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
 
 Row = dict[str, Any]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 THREADS = 16  # that decode
 UNCROPPED = 4 * 2**30  # bytes of pictures kept to be cropped from
 
@@ -80,20 +84,15 @@ class Dataset(Protocol):
 class PictureDataset:
     """Pictures of one size from a source. See `Dataset`; subclasses say how the source is opened."""
 
+    fits = "zoo.data.arguments:pictures"
+
     def __init__(
         self, source: Source, *, split: str | None, size: int, resize: int | None, crop: Literal["centre", "random"],
         flip: float, flip_unless: Sequence[str], smallest: int | None, on_bad: Literal["error", "skip"],
     ) -> None:  # fmt: skip
-        if size < 1:
-            raise ConfigError(f"size is {size}; it must be 1 pixel or more")
-        if resize is not None and resize < size:
-            raise ConfigError(
-                f"resize is {resize}, smaller than the size {size} cropped from it; make it {size} or more"
-            )
-        if crop not in ("centre", "random"):
-            raise ConfigError(f"crop is '{crop}'; use 'centre' or 'random'")
-        if on_bad not in ("error", "skip"):
-            raise ConfigError(f"on_bad is '{on_bad}'; use 'error' or 'skip'")
+        arguments.pictures(
+            size=size, resize=resize, crop=crop, flip=flip, flip_unless=flip_unless, smallest=smallest, on_bad=on_bad
+        )
         self.source, self.split, self.size, self.resize, self.smallest = source, split, size, resize or size, smallest
         self.augment = Augment(crop=size if crop == "random" else None, flip=flip, flip_unless=tuple(flip_unless))
         self.skipped: list[Skipped] = list(source.broken)
@@ -160,7 +159,7 @@ class PictureDataset:
 
     def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """All pictures, uint8 (N, 3, size, size)."""
-        out = np.empty((len(self), 3, self.size, self.size), dtype=np.uint8)
+        out = room_for((len(self), 3, self.size, self.size))
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:  # decoding lets go of the interpreter
             for i, image in enumerate(threads.map(self.image, range(len(self)))):
                 out[i] = image
@@ -187,6 +186,37 @@ class PictureDataset:
         """What decides `images()` besides the rows: data, split, size, and the resize where there is one."""
         resized = f" {self.resize}" if self.resize != self.size else ""
         return f"{self.size} {self.split} {self.source.fingerprint()}{resized}"
+
+
+def trouble_of(row: Any) -> str | None:
+    """What of a row's columns is of another kind than everything reads them as; None where nothing is."""
+    for column, kinds, said in (
+        ("split", str, "text"), ("name", str, "text"), ("concept", str, "text"), ("also", str, "text"),
+        ("keywords", (str, list), "a list of words"), ("captions", list, "a list of captions"),
+    ):  # fmt: skip
+        value = row.get(column)
+        if value is None:
+            continue
+        parts = value if isinstance(value, list) else [value]
+        if not isinstance(value, kinds) or not all(isinstance(part, str) for part in parts):
+            return f"has the {column} {str(value)[:40]!r}, which is no {said}"
+    for column in ("file_name", "text"):
+        value = row.get(column)
+        if isinstance(value, str) and ("\0" in value or (not value.isascii() and _SURROGATE.search(value))):
+            return f"has a {column} that is no text (a NUL, or half of a character)"
+    return None
+
+
+def room_for(shape: tuple[int, ...]) -> np.ndarray:
+    """An array for images, uint8 of this shape; UsageError where it would be larger than the machine's memory."""
+    needed = math.prod(shape)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > there:
+        raise UsageError(
+            f"{shape[0]} images of {shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB and this machine has "
+            f"{there / 2**30:.0f}; use fewer rows or a smaller size"
+        )
+    return np.empty(shape, dtype=np.uint8)
 
 
 def reason_of(error: Exception) -> str:

@@ -10,18 +10,20 @@ import codecs
 import hashlib
 import json
 import lzma
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
-from zoo.data.dataset import PictureDataset, Row, Skipped
+from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
 from zoo.errors import UsageError
 from zoo.images.decode import LARGEST_FILE, read_file, read_member
 
 METADATA = "metadata.jsonl"
 LONGEST_LINE = 2**20  # bytes of a row's line: as JSON it is parsed into some fifty times as much memory
+MOST_VALUES = 20_000  # in a row: commas and brackets of its line, each of which may become an object
 MOST_BROKEN, MOST_EMPTY = 10_000, 100_000  # lines that are no row: 25 kB of a zip unfold to millions of them
 # What reading a damaged zip raises, besides OSError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
@@ -61,8 +63,8 @@ def lines_of(file: IO[bytes], where: str) -> Iterator[bytes | None]:
     read = 0
     try:
         while line := file.readline(LONGEST_LINE + 1):
-            if read == 0 and line[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise UsageError(f"{where} is UTF-16; save it as UTF-8")
+            if read == 0 and (encoding := _encoding(line)) is not None:
+                raise UsageError(f"{where} is {encoding}; save it as UTF-8")
             line = line.removeprefix(codecs.BOM_UTF8) if read == 0 else line
             read += len(line)
             if long := len(line) > LONGEST_LINE and not line.endswith(b"\n"):
@@ -74,6 +76,16 @@ def lines_of(file: IO[bytes], where: str) -> Iterator[bytes | None]:
             yield None if long else line
     except (*_DAMAGE, OSError) as error:
         raise UsageError(f"{where} can't be read: {error}") from error
+
+
+def _encoding(first: bytes) -> str | None:
+    """The encoding that a first line begins in, where that isn't UTF-8: told by its mark, or by its zeros."""
+    for mark, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
+                       (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):  # fmt: skip
+        if first.startswith(mark):
+            return name
+    zeros = first[:4].count(0)
+    return None if zeros == 0 else "UTF-32" if zeros == 3 else "UTF-16"
 
 
 class FolderSource:
@@ -88,6 +100,8 @@ class FolderSource:
         self._zip = None if self.root.is_dir() else self._open_zip()
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
+        # A zip of a few kB unfolds to millions of rows; a good one has an image of each.
+        most = sys.maxsize if self._zip is None else max(MOST_BROKEN, 4 * len(self._zip.infolist()))
         for number, row in self._lines():
             if len(self.broken) >= MOST_BROKEN:
                 raise UsageError(
@@ -99,8 +113,16 @@ class FolderSource:
                 name = str(row.get("file_name")) if isinstance(row, dict) else f"line {number}"
                 sentence = f"{METADATA} line {number} of '{path}' lacks a 'file_name' or a 'text'"
                 self.broken.append(Skipped(name, "missing caption", sentence))
+            elif (trouble := trouble_of(row)) is not None:
+                name = row["file_name"]
+                sentence = f"{METADATA} line {number} of '{path}' {trouble}; mend it"
+                self.broken.append(Skipped(name, "odd column", sentence))
             else:
                 self.rows.append(row)
+                if len(self.rows) > most:
+                    raise UsageError(
+                        f"{METADATA} of '{path}' has over {most} rows and the zip {most // 4} files; is it the file?"
+                    )
 
     def _open_zip(self) -> zipfile.ZipFile:
         try:
@@ -124,6 +146,10 @@ class FolderSource:
                         raise UsageError(
                             f"{METADATA} of '{self.root}' has over {MOST_EMPTY} empty lines; take them out"
                         )
+                    continue
+                if line.count(b",") + line.count(b"[") + line.count(b"{") > MOST_VALUES:
+                    sentence = f"{where} has over {MOST_VALUES} values and a row a few; look for what it is"
+                    yield number, Skipped(f"line {number}", "too long", sentence)
                     continue
                 try:
                     yield number, json.loads(line.decode("utf-8"))

@@ -21,6 +21,8 @@ def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int
     source = FolderSource(path)
     if source.broken:
         raise UsageError(source.broken[0].sentence)
+    if not source.rows:
+        raise UsageError(f"'{path}' has no rows to pack; give data with some")
     out.mkdir(parents=True, exist_ok=True)
     shards = []
     for first in range(0, len(source.rows), rows):

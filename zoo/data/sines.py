@@ -13,11 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zoo.data import arguments
 from zoo.data.dataset import Row
 from zoo.data.draws import stream
-from zoo.errors import ConfigError
-
-MOST_VALUES = 2**30  # of all rows: 4 GiB
 
 
 class Sines:
@@ -29,6 +27,7 @@ class Sines:
         split: `train` or `val`. seed: of the draws.
     """
 
+    fits = "zoo.data.arguments:sines"
     values = (-1.0, 1.0)
 
     def __init__(
@@ -36,20 +35,7 @@ class Sines:
         amplitude: float = 0.5, split: str | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         self.size = (size,) if isinstance(size, int) else tuple(size)
-        if not 1 <= len(self.size) <= 3 or any(length < 2 for length in self.size):
-            raise ConfigError(f"size is {size}; give samples along one to three axes, each 2 or more")
-        if count < 1 or count * math.prod(self.size) > MOST_VALUES:
-            raise ConfigError(
-                f"count is {count}; give 1 or more, and at most {MOST_VALUES // math.prod(self.size)} of this size: "
-                "all are made at once"
-            )
-        if not 0.0 < low <= high or high > min(self.size) / 2:
-            raise ConfigError(
-                f"low and high are {low:g} and {high:g}; give cycles above 0, at most {min(self.size) // 2} for so few "
-                "samples"
-            )
-        if not 0.0 < amplitude <= 1.0:
-            raise ConfigError(f"amplitude is {amplitude:g}; it is the least of any wave, above 0 and at most 1")
+        arguments.sines(size=size, count=count, low=low, high=high, amplitude=amplitude, split=split, seed=seed)
         self.low, self.high, self.amplitude, self.split, self.seed = low, high, amplitude, split, seed
         rows = max(1, count // 10) if split == "val" else count
         self.rows: list[Row] = [{"file_name": f"wave {i}", "text": ""} for i in range(rows)]

@@ -18,12 +18,13 @@ import numpy as np
 from zoo.data.augment import Augment, is_one_of
 from zoo.data.captions import concepts_of_keywords, wordings
 from zoo.data.colours import COLOURS, WORDS, Dominant, difference, dominant, name_of, recoloured
-from zoo.data.dataset import Dataset, Row, Skipped
+from zoo.data.dataset import Dataset, Row, Skipped, room_for
 from zoo.data.draws import stream
 from zoo.data.reserved import ReservedNames, normalised
 from zoo.errors import ConfigError
 
 MIRRORED = "mirrored"
+MOST = 1000  # variants of a row
 DISTANT = 35.0  # in CIELAB, from which another colour is another
 
 
@@ -53,9 +54,17 @@ class Variants:
         hold_out: float = 0.0, dominance: float = 0.45, synonyms: bool = False,
         reserved: Sequence[str] = (), seed: int = 0,
     ) -> None:  # fmt: skip
-        if count < 1:
-            raise ConfigError(f"variants.count is {count}; give at least 1, the image as it is")
-        shares = {"recolour": recolour, "name_colour": name_colour, "hold_out": hold_out, "dominance": dominance}
+        if not 1 <= count <= MOST:
+            raise ConfigError(f"variants.count is {count}; give 1, the image as it is, to {MOST}")
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"variants.seed is {seed}; give a whole number from 0 to 2**64 - 1")
+        shares = {
+            "mirror": mirror,
+            "recolour": recolour,
+            "name_colour": name_colour,
+            "hold_out": hold_out,
+            "dominance": dominance,
+        }
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
                 raise ConfigError(f"variants.{name} is {share}; it is a share from 0 to 1")
@@ -153,7 +162,7 @@ class Variants:
 
     def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """All images, uint8 (N, 3, size, size); each of the data's is decoded once."""
-        out = np.empty((len(self), 3, self.size, self.size), dtype=np.uint8)
+        out = room_for((len(self), 3, self.size, self.size))
         for i in range(len(self.data)):
             image = self.data.image(i)
             for place in range(i * self.count, (i + 1) * self.count):

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.data import tar_index
-from zoo.data.dataset import PictureDataset, Row, Skipped
+from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
+from zoo.data.image_folder import MOST_VALUES
 from zoo.data.tar_index import Member
 from zoo.errors import UsageError
 from zoo.images.decode import LARGEST_FILE
@@ -159,18 +160,23 @@ class ShardSource:
                 raise UsageError(f"the sample '{name}' has a .{extension} of over {LARGEST_CAPTION} bytes; shorten it")
             data = tar_index.read(shard, files[extension])
             try:
-                text = data.decode("utf-8")
+                text = data.decode("utf-8-sig")
+                if extension == "json" and data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+                    raise ValueError(f"it has over {MOST_VALUES} values")
                 value = {"text": text.strip()} if extension == "txt" else json.loads(text)
             except (ValueError, RecursionError) as error:
                 raise UsageError(f"the .{extension} of the sample '{name}' can't be read: {error}") from error
             if not isinstance(value, dict):
                 raise UsageError(f"the .json of the sample '{name}' is no object")
             row |= value
-        row.setdefault("text", row.get("caption"))
+        if row.get("text") is None:
+            row["text"] = row.get("caption")
         if not isinstance(row["text"], str):
             raise UsageError(
                 f"the sample '{name}' of '{self.where}' lacks a caption; add a .txt or a `text` in its .json"
             )
+        if (trouble := trouble_of(row)) is not None:
+            raise UsageError(f"the sample '{name}' of '{self.where}' {trouble}; mend it")
         return row
 
     def read(self, index: int) -> bytes:

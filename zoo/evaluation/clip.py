@@ -21,6 +21,8 @@ class Clip(nn.Module):
     Arguments as `zoo.conditioners.clip.build_clip`; the token table is always compact.
     """
 
+    fits = "zoo.conditioners.arguments:clip"
+
     def __init__(
         self, *, embed_dim: int, image_size: int, image_width: int | Sequence[int], image_layers: Sequence[int],
         text_width: int, text_heads: int, text_layers: int, context_length: int,

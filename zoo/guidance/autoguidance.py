@@ -17,6 +17,7 @@ from torch import Tensor
 
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
+from zoo.guidance import arguments
 from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 
@@ -28,10 +29,14 @@ class Autoguidance:
     by its weights.
     """
 
+    fits = "zoo.guidance.arguments:scaled"
     compares = True
 
     denoiser: Denoiser
     scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        arguments.scaled(scale=self.scale)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import NumericError, UsageError
+from zoo.guidance import arguments
 from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 
@@ -29,12 +30,16 @@ class Classifier:
     nowhere.
     """
 
+    fits = "zoo.guidance.arguments:scaled"
     needs = ("labels",)
     neutral: ClassVar[Mapping[str, float]] = {"scale": 0.0}
     pictures = True
 
     classifier: nn.Module
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        arguments.scaled(scale=self.scale)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zoo.denoiser import BoundDenoiser
 from zoo.errors import ConfigError, UsageError
+from zoo.guidance import arguments
 from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 
@@ -25,6 +26,7 @@ from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 class ClassifierFree:
     """Guide with both conditions in one batch: a step costs one network call on 2 B rows, or B where scale is 1."""
 
+    fits = "zoo.guidance.arguments:scaled"
     first = "which it would drop, as it asks the network itself"
     once = "the second would drop the first"
     compares = True
@@ -33,6 +35,9 @@ class ClassifierFree:
     call_scale = "scale"
 
     scale: float = 4.0
+
+    def __post_init__(self) -> None:
+        arguments.scaled(scale=self.scale)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
@@ -57,12 +62,11 @@ class ClassifierFree:
         both = denoiser.bind(Condition.stack([cond, null]), table)
 
         def guided(x: Tensor, step: Step) -> Prediction:
-            x0, logit, score, *_ = both(torch.cat([x, x]), step)
-            x0_cond, x0_null = x0.chunk(2)
+            found = both(torch.cat([x, x]), step)
+            x0_cond, x0_null = found.x0.chunk(2)
             # The variance is the condition's, as in GLIDE.
-            logit = None if logit is None else logit.chunk(2)[0]
-            score = None if score is None else score.chunk(2)[0]
-            x0 = torch.lerp(x0_null, x0_cond, self.scale)
-            return Prediction(x0=x0, variance_logit=logit, score=score, x0_cond=x0_cond)
+            fields = {name: getattr(found, name) for name in ("variance_logit", "log_variance", "score")}
+            kept = {name: value.chunk(2)[0] for name, value in fields.items() if value is not None}
+            return Prediction(x0=torch.lerp(x0_null, x0_cond, self.scale), x0_cond=x0_cond, **kept)
 
         return guided

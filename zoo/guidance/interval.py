@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.errors import ConfigError
+from zoo.guidance import arguments
 from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 
 
@@ -24,13 +24,14 @@ class LimitedInterval:
         guidance: what is limited, for instance classifier-free guidance; this stands where that would in the list.
     """
 
+    fits = "zoo.guidance.arguments:interval"
+
     guidance: Guidance
     low: float = 0.0
     high: float = inf
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.low < self.high:
-            raise ConfigError(f"an interval of sigma / alpha needs 0 <= low < high, not {self.low} and {self.high}")
+        arguments.interval(low=self.low, high=self.high)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable

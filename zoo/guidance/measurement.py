@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import UsageError
+from zoo.guidance import arguments
 
 Shape = tuple[int, int, int]  # (C, H, W)
 
@@ -86,13 +87,14 @@ class _Keep:
 class Downsampled:
     """The mean of each square of factor x factor pixels: super-resolution."""
 
+    fits = "zoo.guidance.arguments:downsampled"
+
     factor: int = 4
     hears_mask = False
     needs_noise = False
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ConfigError(f"measurement 'downsampled' needs a factor from 1 up, not {self.factor}; usual is 4")
+        arguments.downsampled(factor=self.factor)
 
     @property
     def shrinks(self) -> int:
@@ -125,13 +127,14 @@ class _Mean:
 class Blurred:
     """A Gaussian blur with edges mirrored: deblurring; `deviation` is the kernel's, in pixels."""
 
+    fits = "zoo.guidance.arguments:blurred"
+
     deviation: float = 2.0
     hears_mask = False
     needs_noise = True  # what the kernel takes away altogether can't be divided back
 
     def __post_init__(self) -> None:
-        if not self.deviation > 0.0:
-            raise ConfigError(f"measurement 'blurred' needs a deviation above 0, not {self.deviation}; give pixels")
+        arguments.blurred(deviation=self.deviation)
 
     @property
     def shrinks(self) -> int:

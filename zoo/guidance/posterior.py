@@ -20,16 +20,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, NumericError, UsageError
+from zoo.guidance import arguments
+from zoo.guidance.arguments import Method
 from zoo.guidance.measurement import Measurement, Operator
 from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 
-Method = Literal["pigdm", "dps"]
 # Above this sigma / alpha x_t holds next to nothing of the sample, and J, which is as small, would be multiplied by
 # sigma^2 / alpha with all the network's errors.
 LOUDEST = 100.0
@@ -45,6 +46,7 @@ class Posterior:
         deviation: the data's standard deviation; the paper's is 1.
     """
 
+    fits = "zoo.guidance.arguments:posterior"
     once = "there is one measured picture"
     needs = ("image",)
     pictures = True
@@ -57,13 +59,7 @@ class Posterior:
     deviation: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ConfigError(f"unknown method '{self.method}' of posterior guidance; choose pigdm or dps")
-        if self.noise < 0.0 or not self.deviation > 0.0:
-            raise ConfigError(
-                f"posterior guidance needs noise of 0 or more and a deviation above 0, not {self.noise} and "
-                f"{self.deviation}; mend them"
-            )
+        arguments.posterior(method=self.method, noise=self.noise, scale=self.scale, deviation=self.deviation)
         if self.noise == 0.0 and self.measurement.needs_noise and self.method == "pigdm":
             raise ConfigError(
                 f"posterior guidance can't invert {self.measurement} exactly; say the measurement's noise, like 0.02"

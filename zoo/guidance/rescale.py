@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError
+from zoo.guidance import arguments
 from zoo.parameterization import X0, Eps, V
 from zoo.types import Condition, DenoiseFn, Parameterization, Prediction, Step, StepTable
 
@@ -35,6 +36,7 @@ class Rescale:
     scale of 1, outside a limited interval) it changes nothing. A strength of 0 is none, 1 all of it.
     """
 
+    fits = "zoo.guidance.arguments:rescale"
     once = "the second would undo the first"
     after_compares = "has nothing to rescale"
     undefined_at_zero: ClassVar[Mapping[str, str]] = {"space": "eps"}
@@ -44,10 +46,7 @@ class Rescale:
     strength: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            raise ConfigError(f"unknown space '{self.space}' to rescale in; choose one of {', '.join(SPACES)}")
-        if not 0.0 <= self.strength <= 1.0:
-            raise ConfigError(f"rescaling has a strength in [0, 1], not {self.strength}; the paper's is 0.7")
+        arguments.rescale(space=self.space, strength=self.strength)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError
+from zoo.guidance import arguments
 from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 
@@ -23,14 +23,14 @@ from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 class StaticThreshold:
     """Clamp x0 to [low, high]. For pixels; latents have no such range."""
 
+    fits = "zoo.guidance.arguments:static_threshold"
     bounds_x0 = True
 
     low: float = -1.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ConfigError(f"a threshold needs low < high, not {self.low} and {self.high}")
+        arguments.static_threshold(low=self.low, high=self.high)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
@@ -48,13 +48,13 @@ class StaticThreshold:
 class DynamicThreshold:
     """Clamp x0 to its own percentile of |x0| and scale it back into [-1, 1]. For pixels; latents have no such range."""
 
+    fits = "zoo.guidance.arguments:dynamic_threshold"
     bounds_x0 = True
 
     percentile: float = 0.995
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.percentile <= 1.0:
-            raise ConfigError(f"a percentile lies in (0, 1], not at {self.percentile}; Imagen's are around 0.995")
+        arguments.dynamic_threshold(percentile=self.percentile)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable

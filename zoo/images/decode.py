@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -23,6 +23,7 @@ from zoo.errors import UsageError
 
 LARGEST_FILE = 64 * 2**20  # bytes of one image or of the metadata
 LARGEST_PICTURE = 64 * 10**6  # pixels
+STARTS_PROGRAMS = ("EPS", "WMF", "EMF")  # formats whose pixels Pillow has another program make
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 PNG = b"\x89PNG\r\n\x1a\n"
 TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -80,9 +81,9 @@ def open_picture(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the limit below is ours
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            if picture.width * picture.height > LARGEST_PICTURE:
-                raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller")
+            check_size(picture, said)
             picture.load()
+            _check_depth(picture, data, said)
             picture = ImageOps.exif_transpose(picture)
     except UsageError:
         raise
@@ -93,6 +94,24 @@ def open_picture(
     except Exception as error:  # a decoder given hostile bytes may raise anything
         raise UsageError(f"{said} is not a picture: {error}; give one of {', '.join(FORMATS)}") from error
     return picture if deep == "keep" else eight_bits(picture, said)
+
+
+def check_size(picture: Image.Image, said: str) -> None:
+    """UsageError for more pixels than are read; none need have been made yet."""
+    if picture.width * picture.height > LARGEST_PICTURE:
+        raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller")
+
+
+def _check_depth(picture: Image.Image, data: bytes, said: str) -> None:
+    """UsageError for colours of 16 bits of which Pillow keeps the upper 8, where those hold nothing and others may."""
+    if picture.format == "PNG":
+        depths: tuple[int, ...] = (data[24],)
+    else:
+        depths = tuple(getattr(picture, "tag_v2", {}).get(258, ()))  # TIFF's BitsPerSample
+    if picture.mode in ("RGB", *TRANSPARENT) and 16 in depths:
+        extrema: tuple[Any, ...] = picture.getextrema()
+        if all(high == 0 for _, high in extrema):
+            raise UsageError(f"{said} is black in the upper half of its 16 bits a channel; convert it to 8 bits")
 
 
 def check_chunks(data: bytes) -> None:
@@ -117,14 +136,13 @@ def check_chunks(data: bytes) -> None:
 def eight_bits(picture: Image.Image, said: str) -> Image.Image:
     """An image of at most 8 bits a channel: 16 bits and floats by their range, which of 32 bits nobody knows."""
     if picture.mode.startswith("I;16"):
-        values = np.asarray(picture, dtype=np.uint16)
-        return Image.fromarray(np.round(values / 257.0).astype(np.uint8))
+        return Image.fromarray(_from_16_bits(np.asarray(picture, dtype=np.uint16), said))
     if picture.mode == "I":
         values = np.asarray(picture)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
             raise UsageError(f"{said} has whole numbers from {low} to {high} for pixels; convert it to 8 or 16 bits")
-        return Image.fromarray(np.round(values / 257.0).astype(np.uint8))
+        return Image.fromarray(_from_16_bits(values, said))
     if picture.mode == "F":
         return Image.fromarray(bytes_of(np.asarray(picture), said))
     return picture
@@ -137,13 +155,24 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * 255
     if values.dtype == np.uint16:
-        return np.round(values / 257.0).astype(np.uint8)
+        return _from_16_bits(values, said)
     if values.dtype.kind == "f":
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         if low >= 0.0 and high <= 1.0:  # this way round also refuses NaN
             return np.round(values.astype(np.float64) * 255.0).astype(np.uint8)
         raise UsageError(f"{said} has values from {low:.4g} to {high:.4g}; give floats in [0, 1] or uint8")
     raise UsageError(f"{said} has pixels of {values.dtype}; give uint8, uint16, bool, or floats in [0, 1]")
+
+
+def _from_16_bits(values: np.ndarray, said: str) -> np.ndarray:
+    """Whole numbers up to 65535 as uint8; UsageError where they may as well be 8 bits, which would come out black."""
+    high = int(values.max()) if values.size else 0
+    if 0 < high <= 255:
+        raise UsageError(
+            f"{said} has values of at most {high} in 16 bits or more: scaled by 65535 they are black, and as 8 bits "
+            "they are not; convert it to 8 bits, or multiply by 257"
+        )
+    return np.round(values / 257.0).astype(np.uint8)
 
 
 def on_white(picture: Image.Image) -> Image.Image:

@@ -18,7 +18,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from zoo.errors import UsageError
-from zoo.images.decode import LARGEST_FILE, bytes_of, eight_bits, on_white, open_picture, read_file
+from zoo.images.decode import (
+    LARGEST_FILE,
+    LARGEST_PICTURE,
+    STARTS_PROGRAMS,
+    bytes_of,
+    check_size,
+    eight_bits,
+    on_white,
+    open_picture,
+    read_file,
+)
 
 KINDS = "a path, bytes, an open file, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4)"
 HALF = 127  # a mask's values above it are white
@@ -145,6 +155,9 @@ def _from_pil(source: Image.Image, what: str) -> Image.Image:
     """An image of the caller's, which may be decoded only now."""
     if 0 in source.size:
         raise UsageError(f"the {what} has {source.width} x {source.height} pixels; give one with some")
+    check_size(source, f"the {what}")
+    if source.format in STARTS_PROGRAMS:
+        raise UsageError(f"the {what} is {source.format}, which other programs draw; give its convert('RGB')")
     try:
         source.load()
         upright = ImageOps.exif_transpose(source)
@@ -155,10 +168,13 @@ def _from_pil(source: Image.Image, what: str) -> Image.Image:
 
 def _all_of(source: Any, name: str) -> bytes:
     """The bytes of an open file from where it stands, some over `LARGEST_FILE` at most; a read may give fewer."""
-    data = bytearray()
-    while len(data) <= LARGEST_FILE:
+    data, whole = bytearray(), False
+    while len(data) <= LARGEST_FILE and not whole:
         try:
-            part = source.read(LARGEST_FILE + 1 - len(data))
+            try:
+                part = source.read(LARGEST_FILE + 1 - len(data))
+            except TypeError:  # one whose read takes no size gives all there is
+                part, whole = source.read(), True
         except Exception as error:  # closed, open for writing, or a connection that is gone
             raise UsageError(f"{name} can't be read: {error}; open it with 'rb'") from error
         if not isinstance(part, (bytes, bytearray)):
@@ -194,6 +210,8 @@ def _from_array(values: np.ndarray, what: str) -> Image.Image:
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)) or 0 in values.shape:
         more = "; (3, H, W) is a tensor's order: give torch.from_numpy(array)" if values.shape[:1] == (3,) else ""
         raise UsageError(f"the {what} array has shape {values.shape}; give (H, W), (H, W, 3) or (H, W, 4){more}")
+    if values.shape[0] * values.shape[1] > LARGEST_PICTURE:
+        raise UsageError(f"the {what} array has over {LARGEST_PICTURE} pixels; make it smaller")
     return Image.fromarray(np.ascontiguousarray(bytes_of(values, f"the {what} array")))
 
 

@@ -6,26 +6,27 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from zoo.errors import UsageError, ZooError
 from zoo.images.decode import LARGEST_PICTURE
 from zoo.record import RECORD_KEY
 from zoo.schema.files import atomic
+from zoo.schema.names import targets
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+if TYPE_CHECKING:
+    from torch import Tensor
+
 GAP = 4  # white pixels between the pictures of a sheet
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> PIL, rounded to nearest."""
-    return Image.fromarray(tensor.mul(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(tensor.mul(255).round_().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = GAP) -> Image.Image:
@@ -113,28 +114,32 @@ class Images:
         """All of them in one."""
         return sheet([to_pil(image) for image in drawn])
 
-    def targets(self, path: str | Path, count: int, *, grid: bool = False) -> list[Path]:
+    def size_note(self, size: Any, who: str) -> str | None:
+        """What there is to say of another size than the network learned; `who` is what has learned."""
+        usual, wanted = (
+            s if isinstance(s, tuple) else (s, s) for s in (self.size, self.size if size is None else size)
+        )
+        if wanted == usual:
+            return None
+        said, asked = ("x".join(str(s) for s in one) for one in (usual, wanted))
+        return f"{who} learned images of {said}; at {asked} things may come out in pieces or several times"
+
+    def targets(
+        self, path: str | Path, count: int, *, grid: bool = False, overwrite: bool = False
+    ) -> list[Path]:  # fmt: skip
         """The files that `count` images would be saved to under `path`; see `save`."""
-        given, path = str(path), Path(path)
-        if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
-            return [path / "grid.png"] if grid else [path / f"{i:04d}.png" for i in range(count)]
-        if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(
-                f"'{path}' ends in no picture format zoo writes; use one of {', '.join(SUFFIXES)} or a folder"
-            )
-        if grid or count == 1:
-            return [path]
-        return [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(count)]
+        return targets(path, count, grid=grid, overwrite=overwrite)
 
     def save(
-        self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False
+        self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False, overwrite: bool = False
     ) -> list[Path]:  # fmt: skip
         """Write the images, each with its record inside if it is a PNG, and return the files.
 
         A path that ends in a picture's suffix is a file: one image (or the sheet, with `grid`) goes there, several
-        become NAME-0.png, NAME-1.png, ... Any other path is a folder, made where missing.
+        become NAME-0.png, NAME-1.png, ... Any other path is a folder, made where missing, with 0000.png, 0001.png, ...
+        Numbers go on after those that are there; with `overwrite` they begin again.
         """
-        files = self.targets(path, len(drawn), grid=grid)
+        files = self.targets(path, len(drawn), grid=grid, overwrite=overwrite)
         pictures = [self.view(drawn)] if grid else [to_pil(image) for image in drawn]
         shared = {k: v for k, v in record.items() if k != "images"}
         entries = record.get("images", [])

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import UsageError
 from zoo.networks.transformer import Context, SpatialTransformer
 
 Resample = Literal["down", "up"]
@@ -203,62 +203,6 @@ def call(block: nn.Module, *inputs: Context, recompute: bool) -> Tensor:
     if recompute and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)  # type: ignore[return-value]
     return block(*inputs)
-
-
-def heads_of(channels: int, *, heads: int | None, head_width: int | None, network: str) -> int:
-    """The number of heads at so many channels, whichever of the two was given."""
-    if (heads is None) == (head_width is None):
-        raise ConfigError(
-            f"network '{network}': give either heads or head_width; the tensors don't show which is meant"
-        )
-    said, number = ("heads", heads) if heads is not None else ("head_width", head_width)
-    assert number is not None  # one of the two was given
-    if number < 1 or channels % number:
-        raise ConfigError(
-            f"network '{network}': {said} is {number}, which doesn't divide the {channels} channels of a level with "
-            "attention; choose a divisor"
-        )
-    return number if heads is not None else channels // number
-
-
-def check_shape(
-    network: str, *, width: int, mult: Sequence[float], groups: int, levels: Mapping[str, Sequence[int]],
-    classes: int | None, null_class: bool, numbers: Mapping[str, int], fractions: bool = False,
-) -> None:  # fmt: skip
-    """ConfigError where the arguments that all these networks share can't be built, by name.
-
-    fractions: mult may name parts of the width, such as ADM's 0.5 at 512x512.
-    """
-    for name, number in {"width": width, "groups": groups, **numbers}.items():
-        if number < 1:
-            raise ConfigError(f"network '{network}': {name} is {number}; give at least 1")
-    if not mult or (not fractions and any(m < 1 or m != int(m) for m in mult)):
-        raise ConfigError(f"network '{network}': mult is {list(mult)}; give a whole number from 1 up for each level")
-    if width % 2:
-        raise ConfigError(f"network '{network}': width {width} is odd; time is embedded in cosines and as many sines")
-    if width % groups:
-        raise ConfigError(
-            f"network '{network}': width {width} can't be normalised in {groups} groups; give a width that is a "
-            f"multiple of {groups}, or groups: {math.gcd(width, groups)}"
-        )
-    if any(m * width < groups or (m * width) % groups for m in mult):
-        raise ConfigError(
-            f"network '{network}': mult is {list(mult)}; width {width} times each is to be normalised in {groups} "
-            "groups, so give numbers that make multiples of that"
-        )
-    for name, chosen in levels.items():
-        for level in chosen:
-            if not 0 <= level < len(mult):
-                raise ConfigError(
-                    f"network '{network}': {name} names level {level}; with {len(mult)} in mult they are 0 (the "
-                    f"finest) to {len(mult) - 1}"
-                )
-    if classes is not None and classes < 1:
-        raise ConfigError(f"network '{network}': classes is {classes}; give at least 1, or null for no classes")
-    if numbers.get("dims", 2) > 3:
-        raise ConfigError(f"network '{network}': dims is {numbers['dims']}; samples have 1, 2 or 3 spatial dimensions")
-    if null_class and classes is None:
-        raise ConfigError(f"network '{network}': null_class is true and classes null; say how many classes there are")
 
 
 def check_told(network: str, reads: Sequence[str], given: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError, UsageError
+from zoo.errors import UsageError
+from zoo.networks import arguments
 from zoo.networks.blocks import (
     AttentionBlock,
     Block,
@@ -21,10 +22,8 @@ from zoo.networks.blocks import (
     ResBlock,
     attend,
     call,
-    check_shape,
     convolution,
     embedding_layers,
-    heads_of,
     timestep_embedding,
     zeroed,
 )
@@ -58,6 +57,7 @@ class NoiseAwareClassifier(nn.Module):
         pool: `attention`, or the `mean` over positions, which takes any size.
     """
 
+    fits = "zoo.networks.arguments:classifier"
     reads = ()  # the class is what it says
 
     def __init__(
@@ -68,26 +68,14 @@ class NoiseAwareClassifier(nn.Module):
         conv_resample: bool = True, groups: int = 32, dims: int = 2, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_shape(
-            "classifier", width=width, mult=mult, groups=groups, fractions=True, classes=classes, null_class=False,
-            levels={"attention_levels": attention_levels},
-            numbers={
-                "in_channels": in_channels, "blocks": blocks, "size": size, "dims": dims,
-                "stem_width": width if stem_width is None else stem_width,
-            },
+        arguments.classifier(
+            classes=classes, size=size, in_channels=in_channels, width=width, mult=mult, stem_width=stem_width,
+            blocks=blocks, attention_levels=attention_levels, heads=heads, head_width=head_width, qkv_order=qkv_order,
+            pool=pool, groups=groups, dims=dims, dropout=dropout,
         )  # fmt: skip
         stem = width if stem_width is None else stem_width
-        if pool not in ("attention", "mean"):
-            raise ConfigError(f"network 'classifier': pool is '{pool}'; choose attention or mean")
-        if qkv_order not in ("legacy", "new"):
-            raise ConfigError(f"network 'classifier': qkv_order is '{qkv_order}'; choose legacy or new")
         self.in_channels, self.width, self.classes, self.size, self.pool = in_channels, width, classes, size, pool
         self.size_multiple, self.dims = 2 ** (len(mult) - 1), dims
-        if size % self.size_multiple:
-            raise ConfigError(
-                f"network 'classifier': size {size} can't be halved {len(mult) - 1} times; give a multiple of "
-                f"{self.size_multiple}, or fewer levels in mult"
-            )
         self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
         emb_channels = 4 * width
 
@@ -98,7 +86,7 @@ class NoiseAwareClassifier(nn.Module):
             )  # fmt: skip
 
         def counted(channels: int) -> int:
-            return heads_of(channels, heads=heads, head_width=head_width, network="classifier")
+            return arguments.heads_of(channels, heads=heads, head_width=head_width)
 
         def attention(channels: int) -> AttentionBlock:
             return AttentionBlock(channels, heads=counted(channels), order=qkv_order, groups=groups)

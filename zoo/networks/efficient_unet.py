@@ -19,16 +19,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError
+from zoo.networks import arguments
 from zoo.networks.blocks import (
     AttentionBlock,
     ResBlock,
     Upsample,
     call,
-    check_shape,
     check_told,
     embedding_layers,
-    heads_of,
     timestep_embedding,
     zeroed,
 )
@@ -97,6 +95,7 @@ class EfficientUNet(nn.Module):
         scale_shift: time scales and shifts norms. groups: groups of every norm.
     """
 
+    fits = "zoo.networks.arguments:efficient_unet"
     dims = 2  # pictures alone
 
     def __init__(
@@ -107,20 +106,12 @@ class EfficientUNet(nn.Module):
         groups: int = 32, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_shape(
-            "efficient-unet", width=width, mult=mult, groups=groups, classes=classes, null_class=null_class,
-            levels={"attention_levels": attention_levels, "text_levels": text_levels},
-            numbers={"in_channels": in_channels, "out_channels": out_channels},
+        arguments.efficient_unet(
+            in_channels=in_channels, out_channels=out_channels, width=width, mult=mult, blocks=blocks,
+            attention_levels=attention_levels, text_levels=text_levels, head_width=head_width,
+            context_width=context_width, vector_width=vector_width, classes=classes, null_class=null_class,
+            groups=groups, dropout=dropout,
         )  # fmt: skip
-        if len(blocks) != len(mult) or min(blocks) < 1:
-            raise ConfigError(
-                f"network 'efficient-unet': blocks is {list(blocks)}; give a number from 1 up for each of the "
-                f"{len(mult)} levels of mult"
-            )
-        if bool(text_levels) != (context_width is not None):
-            raise ConfigError(
-                "network 'efficient-unet': text_levels and context_width go together; give both, or neither"
-            )
         self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
         self.size_multiple = 2 ** len(mult)
         self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
@@ -134,7 +125,7 @@ class EfficientUNet(nn.Module):
 
             heads, attention, text = 0, None, None
             if number in attention_levels or number in text_levels:
-                heads = heads_of(channels, heads=None, head_width=head_width, network="efficient-unet")
+                heads = arguments.heads_of(channels, heads=None, head_width=head_width)
             if number in attention_levels:
                 attention = AttentionBlock(channels, heads=heads, groups=groups)
             if number in text_levels and context_width is not None:

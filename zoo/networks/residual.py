@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError
+from zoo.networks import arguments
 
 
 class BasicBlock(nn.Module):
@@ -51,11 +51,7 @@ class ResidualTower(nn.Module):
     def __init__(self, *, widths: Sequence[int], layers: Sequence[int], embed_dim: int, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        if len(widths) != len(layers) or not widths or min(*widths, *layers) < 1 or widths[0] % 2:
-            raise ConfigError(
-                f"a residual tower of widths {list(widths)} and layers {list(layers)} can't be built; give as many "
-                "widths as layers, each 1 or more, the first width even"
-            )
+        arguments.residual_tower(widths=widths, layers=layers, embed_dim=embed_dim)
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0] // 2, 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0] // 2), nn.ReLU(),
             nn.Conv2d(widths[0] // 2, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(),

@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError
-from zoo.networks.blocks import Resample, call, check_shape, check_told, heads_of, sines_first_embedding
+from zoo.networks import arguments
+from zoo.networks.blocks import Resample, call, check_told, sines_first_embedding
 
 NAME = "song-unet"
 HALF_SCALE = math.sqrt(0.5)
@@ -118,13 +118,7 @@ def resampled(x: Tensor, filter: Tensor, way: Resample, *, margin: int) -> Tenso
 
 def group_norm(channels: int, *, eps: float) -> nn.GroupNorm:
     """Groups of four channels or more, at most 32 of them."""
-    groups = min(32, channels // 4)
-    if groups < 1 or channels % groups:
-        raise ConfigError(
-            f"network '{NAME}': {channels} channels can't be normalised in {groups} groups; give a width that is a "
-            "multiple of 4, and from 128 up of 32"
-        )
-    return nn.GroupNorm(groups, channels, eps=eps)
+    return nn.GroupNorm(arguments.song_groups(channels), channels, eps=eps)
 
 
 class SongBlock(nn.Module):
@@ -193,6 +187,8 @@ class SongUNet(nn.Module):
             none, so their weights are kept and not asked.
     """
 
+    fits = "zoo.networks.arguments:song_unet"
+
     def __init__(
         self, *, in_channels: int = 3, out_channels: int = 3, width: int = 128, mult: Sequence[int] = (2, 2, 2),
         blocks: int = 4, resolution: int = 32, attention_levels: Sequence[int] = (1,), heads: int = 1,
@@ -203,33 +199,14 @@ class SongUNet(nn.Module):
         classes: int | None = None, null_class: bool = False, augment_width: int | None = None, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_shape(
-            NAME, width=width, mult=mult, groups=1, classes=classes, null_class=null_class,
-            levels={"attention_levels": attention_levels},
-            numbers={
-                "in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "heads": heads,
-                "noise_mult": noise_mult, "emb_mult": emb_mult,
-                "augment_width": 1 if augment_width is None else augment_width,
-            },
+        arguments.song_unet(
+            in_channels=in_channels, out_channels=out_channels, width=width, mult=mult, blocks=blocks,
+            resolution=resolution, attention_levels=attention_levels, heads=heads, embedding=embedding,
+            noise_mult=noise_mult, emb_mult=emb_mult, encoder=encoder, decoder=decoder,
+            resample_filter=resample_filter, skip_scale=skip_scale, norm_eps=norm_eps, classes=classes,
+            null_class=null_class, augment_width=augment_width, dropout=dropout,
         )  # fmt: skip
-        for argument, value, known in (
-            ("embedding", embedding, ("positional", "fourier")),
-            ("encoder", encoder, ("standard", "residual", "skip")),
-            ("decoder", decoder, ("standard", "skip")),
-        ):
-            if value not in known:
-                raise ConfigError(f"network '{NAME}': {argument} is '{value}'; choose one of {', '.join(known)}")
         taps = list(resample_filter)
-        if not taps or len(taps) % 2 or sum(taps) <= 0:
-            raise ConfigError(
-                f"network '{NAME}': resample_filter is {taps}; give an even number of taps, such as [1, 1] or "
-                "[1, 3, 3, 1], with a sum above 0"
-            )
-        if resolution < 2 ** (len(mult) - 1) or resolution % 2 ** (len(mult) - 1):
-            raise ConfigError(
-                f"network '{NAME}': resolution is {resolution}, which {len(mult)} levels can't halve; give a multiple "
-                f"of {2 ** (len(mult) - 1)}"
-            )
         self.in_channels, self.out_channels, self.classes = in_channels, out_channels, classes
         self.width, self.blocks, self.null_class = width, blocks, null_class
         self.encoder, self.decoder = encoder, decoder
@@ -242,7 +219,7 @@ class SongUNet(nn.Module):
         def block(
             inside: int, outside: int, *, attention: bool = False, way: Literal["down", "up"] | None = None
         ) -> SongBlock:
-            count = heads_of(outside, heads=heads, head_width=None, network=NAME) if attention else None
+            count = arguments.heads_of(outside, heads=heads, head_width=None) if attention else None
             return SongBlock(
                 inside, outside, emb_channels=emb_channels, taps=taps, heads=count, way=way, scale=skip_scale,
                 eps=norm_eps, dropout=dropout,

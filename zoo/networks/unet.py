@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from zoo.errors import ConfigError
+from zoo.networks import arguments
 from zoo.networks.blocks import (
     AttentionBlock,
     Block,
@@ -38,11 +38,9 @@ from zoo.networks.blocks import (
     ResBlock,
     Upsample,
     call,
-    check_shape,
     check_told,
     convolution,
     embedding_layers,
-    heads_of,
     sines_first_embedding,
     timestep_embedding,
     zeroed,
@@ -86,6 +84,8 @@ class UNet(nn.Module):
             learned is the same, at 1 / patch ** 2 of the work (Hoogeboom et al. 2023, section 3.3).
     """
 
+    fits = "zoo.networks.arguments:unet"
+
     def __init__(
         self, *, in_channels: int = 4, out_channels: int = 4, width: int = 320, mult: Sequence[float] = (1, 2, 4, 4),
         stem_width: int | None = None, blocks: int = 2, attention_levels: Sequence[int] = (0, 1, 2),
@@ -100,40 +100,16 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_shape(
-            "unet", width=width, mult=mult, groups=groups, fractions=True, classes=classes, null_class=null_class,
-            levels={"attention_levels": attention_levels, "cross_only_levels": cross_only_levels},
-            numbers={
-                "in_channels": in_channels, "out_channels": out_channels, "blocks": blocks,
-                **{f"depth {d}": d for d in ((depth,) if isinstance(depth, int) else depth)},
-                "patch": patch, "dims": dims, "stem_width": width if stem_width is None else stem_width,
-            },
+        arguments.unet(
+            in_channels=in_channels, out_channels=out_channels, width=width, mult=mult, stem_width=stem_width,
+            blocks=blocks, attention_levels=attention_levels, attention=attention, heads=heads, head_width=head_width,
+            heads_up=heads_up, qkv_order=qkv_order, depth=depth, context_width=context_width,
+            cross_only_levels=cross_only_levels, projection=projection, groups=groups,
+            middle_attention=middle_attention, norm_eps=norm_eps, downsample_padding=downsample_padding,
+            time_features=time_features, classes=classes, null_class=null_class, vector_width=vector_width,
+            patch=patch, dims=dims, dropout=dropout,
         )  # fmt: skip
         depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
-        if len(depths) != len(mult):
-            raise ConfigError(
-                f"network 'unet': depth is {depths}; give one number, or one for each of {len(mult)} levels"
-            )
-        if attention not in ("transformer", "plain"):
-            raise ConfigError(f"network 'unet': attention is '{attention}'; choose transformer or plain")
-        if qkv_order not in ("legacy", "new"):
-            raise ConfigError(f"network 'unet': qkv_order is '{qkv_order}'; choose legacy or new")
-        if attention == "plain" and context_width is not None:
-            raise ConfigError("network 'unet': plain attention reads no text; write context_width: null")
-        if attention == "transformer" and context_width is None:
-            raise ConfigError("network 'unet': a transformer reads text; give context_width, or attention: plain")
-        if downsample_padding not in ("both", "end"):
-            raise ConfigError(f"network 'unet': downsample_padding is '{downsample_padding}'; choose both or end")
-        if time_features not in ("cosines-first", "sines-first"):
-            raise ConfigError(
-                f"network 'unet': time_features is '{time_features}'; choose cosines-first or sines-first"
-            )
-        if patch > 1 and dims != 2:
-            raise ConfigError(f"network 'unet': patches are of pictures, and dims is {dims}; take patch: 1")
-        if classes is not None and vector_width is not None:
-            raise ConfigError("network 'unet': classes and vector_width take one place; give one of them")
-        if heads_up is not None and (attention != "plain" or heads is None):
-            raise ConfigError("network 'unet': heads_up goes with attention: plain and heads; take it out")
         self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
         self.patch, self.size_multiple = patch, patch * 2 ** (len(mult) - 1)
         self.dims, self.time_features, self.downsample_padding = dims, time_features, downsample_padding
@@ -159,7 +135,7 @@ class UNet(nn.Module):
 
         def attend(channels: int, level: int, *, up: bool = False, cross_only: bool = False) -> nn.Module:
             asked = heads_up if up and heads_up is not None else heads
-            count = heads_of(channels, heads=asked, head_width=head_width, network="unet")
+            count = arguments.heads_of(channels, heads=asked, head_width=head_width)
             if context_width is None:
                 return AttentionBlock(channels, heads=count, order=qkv_order, groups=groups, eps=norm_eps)
             return SpatialTransformer(

@@ -6,7 +6,8 @@ Each step draws from q(x_s | x_t, x0) with the network's x0 put in (eq. 6 and 7)
     beta = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2,    small variance = beta sigma_s^2 / sigma_t^2
 
 The true posterior has the small variance where the data is one point, beta where it is white noise (section 3.2). A
-network may have learned where between, logarithmically (Nichol & Dhariwal 2021, eq. 15); then that is used. A
+network may have learned where between, logarithmically (Nichol & Dhariwal 2021, eq. 15), or the log-variance itself,
+which it knows for the schedule's own neighbours; then that is used, on any grid, as OpenAI's code does. A
 classifier's gradient moves the mean by variance * grad log p(y | x_t) (Dhariwal & Nichol 2021, algorithm 1).
 No noise follows a step to sigma = 0: it gives x0.
 """
@@ -81,17 +82,21 @@ class DDPM:
         x = wide(x)
         for step, a in zip(table.steps, state_factors(table, x), strict=True):
             _, b, fixed, log_small, log_beta = step.coefficients
-            x0, logit, score, *_ = denoise(x, step)
+            found = denoise(x, step)
+            x0, logit, score, learned = found.x0, found.variance_logit, found.score, found.log_variance
             x_next = x.mul(a).add_(x0, alpha=b)
             noisy = step.sigma_next > 0.0 and step.t_next < step.t
-            if logit is None:
+            if logit is None and learned is None:
                 if score is not None:
                     x_next.add_(score, alpha=fixed)
                 if noisy:
                     x_next.add_(noise(step.index), alpha=sqrt(fixed))
             else:
-                # logit in [-1, 1] goes from the small variance to beta.
-                log_variance = logit.mul(0.5 * (log_beta - log_small)).add_(0.5 * (log_beta + log_small))
+                if logit is None:
+                    assert learned is not None
+                    log_variance = learned.clone()  # halved in place below
+                else:  # in [-1, 1], it goes from the small variance to beta
+                    log_variance = logit.mul(0.5 * (log_beta - log_small)).add_(0.5 * (log_beta + log_small))
                 if score is not None:
                     x_next.add_(log_variance.exp() * score)
                 if noisy:

@@ -94,11 +94,10 @@ class Classifier:
         return {"loss": torch.stack(losses).mean(), "top1": torch.stack(rights).mean(), **scalars}
 
     def _ask(self, network: Denoiser, x0: Tensor, eps: Tensor, t: Any) -> Tensor:
-        alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1).to(self.device) for a in network.schedule(t))
-        time = torch.tensor([network.time_input(float(value)) for value in t], device=self.device)
-        x_t = (alpha * x0 + sigma * eps).contiguous(memory_format=torch.channels_last)
+        at = network.at(t, like=x0).move(lambda value: value.to(self.device))
+        x_t = (at.alpha * x0 + at.sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return network.network(x_t, time).float()
+            return network.network(x_t, at.time).float()
 
     def sheet(self, network: nn.Module) -> Tensor | None:
         """A classifier draws nothing."""

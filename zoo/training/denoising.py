@@ -38,7 +38,7 @@ from zoo.training.times import Importance, Times, draw_of
 from zoo.training.told import check_hears, told_of
 from zoo.training.tower import export_tower, trainable
 from zoo.training.weighting import Weighting
-from zoo.types import Autoencoder, Condition
+from zoo.types import Autoencoder, Evaluate
 
 LOSSES = ("simple", "hybrid", "vlb")
 SHOWN = 16  # samples of a sheet
@@ -136,6 +136,13 @@ class Denoising:
             raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}")
         if not 0.0 <= dropout <= 1.0:
             raise ConfigError(f"objective.condition_dropout is {dropout}; give a share from 0 to 1")
+        multiple = getattr(network.network, "size_multiple", 1)
+        wrong = next((length for length in self.shape[1:] if length % multiple), None)
+        if wrong is not None:
+            raise ConfigError(
+                f"the network takes sizes that are multiples of {multiple} and the data's are {wrong}; change "
+                "data.size, or have fewer levels in network.mult"
+            )
         channels = self.shape[0]
         given = getattr(network.network, "out_channels", None)
         self.learned = given == 2 * channels
@@ -150,6 +157,13 @@ class Denoising:
                 f"objective.loss '{loss}' learns the variance, which needs {2 * channels} channels; set "
                 f"network.out_channels to {2 * channels}"
             )
+        if loss != "simple":  # this is what the bound trains, and how the weights are read from now on
+            if network.variance == "learned":
+                raise ConfigError(
+                    f"objective.loss '{loss}' trains a variance in a range and the denoiser says variance 'learned'; "
+                    "say learned_range"
+                )
+            network.variance = "learned_range"
         # The discretised decoder is one of 8-bit pictures.
         bounded = isinstance(network.schedule, variational.DiscreteSchedule) and network.schedule.steps > 1
         if loss != "simple":
@@ -215,31 +229,25 @@ class Denoising:
         x0 = self._x0(batch)
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
         t, importance = self.times(batch)
-        ones = (1,) * (x0.ndim - 1)
         # What depends on t alone is worked out on the host, where a value can be looked at without waiting.
-        alpha, sigma = (torch.from_numpy(a).float().view(-1, *ones) for a in network.schedule(t))
-        c_skip, c_out, c_in = network.parameterization(alpha, sigma)
-        c_out_squared = torch.as_tensor(c_out).square()
+        at = network.at(t, like=x0)
+        c_out_squared = torch.as_tensor(at.c_out).square()
         weight = weighting.weights(
-            self.weighting, (alpha / sigma).square(), c_out_squared, min_snr=self.min_snr, p2_gamma=self.p2_gamma,
-            p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
+            self.weighting, (at.alpha / at.sigma).square(), c_out_squared, min_snr=self.min_snr,
+            p2_gamma=self.p2_gamma, p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
         )  # fmt: skip
-        alpha, sigma, c_skip, c_out, c_in, c_out_squared, weight = (
-            put(value, self.device) if isinstance(value, Tensor) else value
-            for value in (alpha, sigma, c_skip, c_out, c_in, c_out_squared, weight)
-        )
-        x_t = alpha * x0 + sigma * eps
+        at = at.move(lambda value: put(value, self.device))
+        c_out_squared, weight = put(c_out_squared, self.device), put(weight, self.device)
+        x_t = at.alpha * x0 + at.sigma * eps
         cond = self._told(network)(batch)
         if self.small is not None:
             cond = cond.merge(self.small(batch, x0))
-        output = self._ask(network, x_t, c_in, t, cond)
-        logit = None
-        if self.learned:
-            output, logit = output.chunk(2, dim=1)
-        error = (output - network.parameterization.target(x0, eps, alpha, sigma)).square()
+        said = network(x_t, at, cond, evaluate=self._evaluate(network))
+        output: Any = said.output
+        error = (output - network.parameterization.target(x0, eps, at.alpha, at.sigma)).square()
         scalars = {"output": error.mean(), "x0": (c_out_squared * error).mean()}
         weighted = weight * error
-        bound = self._bound(network, batch, t, x0=x0, x_t=x_t, x0_hat=c_skip * x_t + c_out * output, logit=logit)
+        bound = self._bound(network, batch, t, x0=x0, x_t=x_t, x0_hat=said.x0, logit=said.variance_logit)
         if bound is not None and not batch.training:
             prior = variational.prior(variational.discrete(network.schedule), x0)
             scalars["bits_per_dimension"] = (bound + prior).mean()
@@ -267,23 +275,19 @@ class Denoising:
         x0_hat = x0_hat.detach() if self.kind == "hybrid" else x0_hat
         return schedule.T * variational.term(schedule, t, x0=x0, x_t=x_t, x0_hat=x0_hat, logit=logit)
 
-    def _ask(self, network: Denoiser, x_t: Tensor, c_in: Any, t: np.ndarray, cond: Condition) -> Tensor:
-        """The network's output in float32."""
-        time = put(torch.tensor([network.time_input(float(value)) for value in t]), self.device)
-        x_in = x_t if isinstance(c_in, float) and c_in == 1.0 else x_t * c_in
-        x_in = x_in if cond.concat is None else torch.cat([x_in, cond.concat], dim=1)
-        named = {
-            "context": cond.tokens, "mask": cond.mask, "vector": cond.vector, "label": cond.label, "level": cond.level,
-        }  # fmt: skip
-        reads = getattr(network.network, "reads", named)
-        fields = {k: v for k, v in named.items() if v is not None and k in reads}
-        # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
-        with (
-            torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
-            sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
-        ):
-            x_in = x_in.contiguous(memory_format=torch.channels_last) if x_in.ndim == 4 else x_in
-            return network.network(x_in, time, **fields).float()
+    def _evaluate(self, network: Denoiser) -> Evaluate:
+        """The network under autocast, as it trains quickest."""
+
+        def evaluate(x: Tensor, time: float | Tensor, arguments: Mapping[str, Any]) -> Tensor:
+            # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
+            with (
+                torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
+                sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
+            ):
+                x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+                return network.network(x, time, **arguments)
+
+        return evaluate
 
     # -- what was learned
 

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from zoo import __version__
 from zoo.config.cards import read_card
-from zoo.errors import ConfigError
+from zoo.data import tar_index
+from zoo.data.web_dataset import shards_of
+from zoo.errors import ConfigError, UsageError
 from zoo.schema.files import sha256_of, write_atomically
 from zoo.training.distributed import Devices
 from zoo.training.recipe import Recipe
@@ -33,8 +35,26 @@ def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def hash_of_data(path: Path) -> dict[str, Any]:
-    """A file's SHA-256; of a folder one over the contents of its .jsonl files and the names and sizes of all."""
+def hash_of_data(source: Any) -> dict[str, Any] | None:
+    """A file's SHA-256; of a folder one over the contents of its .jsonl files and the names and sizes of all.
+
+    Of shards by a pattern one over the hashes of their headers, all splits'. None where there is no such data.
+    """
+    if not isinstance(source, str):
+        return None
+    path = Path(source)
+    if not path.exists() and "{" in source:
+        digest, count = hashlib.sha256(), 0
+        try:
+            for split in ("train", "val") if "{split}" in source else ("",):
+                for shard in shards_of(source.replace("{split}", split)):
+                    digest.update(f"{shard.name} {shard.stat().st_size} {tar_index.index(shard)[1]}\n".encode())
+                    count += 1
+        except (UsageError, OSError):
+            return None  # what opens them says what is wrong
+        return {"sha256": digest.hexdigest(), "of": f"names, sizes and headers of {count} shards"}
+    if not path.exists():
+        return None
     if path.is_file():
         return {"sha256": sha256_of(path), "of": "the file"}
     digest = hashlib.sha256()
@@ -56,8 +76,7 @@ def write(
             installed[package] = version(package)
         except PackageNotFoundError:
             installed[package] = None
-    source = recipe.raw["data"].get("path")
-    data = hash_of_data(Path(source)) if isinstance(source, str) and Path(source).exists() else None
+    data = hash_of_data(recipe.raw["data"].get("path"))
     sitting = {
         "from_step": step,
         "data": data,
@@ -95,7 +114,8 @@ def check_data(folder: Path, recipe: Recipe) -> None:
         before = json.loads((folder / "run.json").read_text(encoding="utf-8"))["data"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # only a note: checkpoints don't depend on it
-    if isinstance(source, str) and Path(source).exists() and hash_of_data(Path(source))["sha256"] != before:
+    data = hash_of_data(source)
+    if data is not None and data["sha256"] != before:
         raise ConfigError(
             f"'{folder}' was trained on other data than '{source}' (its hash differs); go on with the data that it "
             "began with, or say --other-data"

@@ -12,7 +12,7 @@ import torch
 
 from zoo.data.arrays import ArrayDataset
 from zoo.data.variants import Variants
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, UsageError
 from zoo.schema.files import locked
 from zoo.training import export, provenance
 from zoo.training.average import Average
@@ -21,6 +21,8 @@ from zoo.training.loop import Loop, Progress
 from zoo.training.objective import CPU
 from zoo.training.recipe import Recipe
 from zoo.training.settings import TrainSettings
+
+FOLDERS = ("checkpoints", "cache", "best", "samples", "tensorboard", "export")  # that a run makes in its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ def train(
     settings = settings_of(recipe)
     with ExitStack() as held:
         devices = held.enter_context(started(settings, device))
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         if devices.rank == 0:
             held.enter_context(locked(folder, mend="wait for it, or choose another folder with --run"))
         begun = any((folder / "checkpoints").glob("step-*"))
@@ -134,6 +136,19 @@ def train(
                 others += write_weights(recipe, loop, card.parent, validation, average=average, name=card.stem)[1:]
         devices.gather(None)  # the weights are there when any process returns
     return TrainedRun(card=cards[0], validation=validation, notes=notes, others=others)
+
+
+def _make(folder: Path) -> None:
+    """Make a run's folder; UsageError where it, or a folder that the run will write in, can't be one."""
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"'{place}' is a file, and a run needs a folder there; choose another with --run")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # one of its parents is a file, or closed to us
+        raise UsageError(
+            f"the run's folder '{folder}' can't be made ({error.strerror or error}); choose another with --run"
+        ) from error
 
 
 def write_weights(
@@ -174,6 +189,8 @@ def write_weights(
     if raw["objective"]["name"] == "denoising":
         keys = ("schedule", "parameterization", "time_input", "time_rounding", "low_res")
         card["denoiser"] = {"time_input": "index", **{k: raw[k] for k in keys if k in raw}}
+        if loop.objective.network.variance is not None:
+            card["denoiser"]["variance"] = loop.objective.network.variance
     if raw["objective"]["name"] == "classifier":  # no denoiser, but it knows x_t of one schedule
         told = {"schedule": raw["schedule"], "time_input": raw.get("time_input", "index")}
         card["contract"] = {**card["contract"], **told}

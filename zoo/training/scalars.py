@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from zoo.schema.files import write_atomically
+from zoo.schema.files import atomic, write_atomically
 
 HEADER = "step,name,value"
 
@@ -23,15 +23,13 @@ class Scalars:
     def __init__(self, folder: Path, step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        new = not (folder / "scalars.csv").exists()
-        if not new:
-            lines = (folder / "scalars.csv").read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [ln for ln in lines[1:] if ln.partition(",")[0].isdigit() and int(ln.partition(",")[0]) <= step]
-            write_atomically(folder / "scalars.csv", "".join(f"{ln}\n" for ln in [HEADER, *kept]).encode())
-        self._file = (folder / "scalars.csv").open("a", newline="", encoding="utf-8")
+        place = folder / "scalars.csv"
+        lines = place.read_text(encoding="utf-8", errors="replace").splitlines() if place.is_file() else []
+        kept = [ln for ln in lines[1:] if ln.partition(",")[0].isdigit() and int(ln.partition(",")[0]) <= step]
+        # Also where it is new: a link to nowhere would be followed out of the folder.
+        write_atomically(place, "".join(f"{ln}\n" for ln in [HEADER, *kept]).encode())
+        self._file = place.open("a", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file, lineterminator="\n")
-        if new:
-            self._csv.writerow(HEADER.split(","))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # an extra, not a need: the CSV has it all
@@ -50,7 +48,8 @@ class Scalars:
     def picture(self, step: int, sheet: Tensor) -> None:
         """A sheet, uint8 (3, H, W), as samples/step-N.png."""
         (self.folder / "samples").mkdir(exist_ok=True)
-        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(self.folder / "samples" / f"step-{step:08d}.png")
+        with atomic(self.folder / "samples" / f"step-{step:08d}.png") as file:
+            Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file, "PNG")
         if self._board is not None:
             self._board.add_image("samples", sheet, step)
 

@@ -78,8 +78,10 @@ def save(loop: Loop) -> Path:
     remembered = getattr(loop.objective, "state", None)
     if remembered is not None:
         tensors["objective"] = remembered()
+    # Of a run that fits a time, what was asked for: what it has made of that by now is no change of the next sitting's.
+    settings = loop.settings if loop.fitting is None else loop.fitting.recipe
     state = {
-        "identity": loop.identity, "settings": asdict(loop.settings), "seconds": loop.seconds,
+        "identity": loop.identity, "settings": asdict(settings), "seconds": loop.seconds,
         "skipped": loop.skipped, "stopping": loop.stopping.state(), "scaler": loop.scaler.state_dict(),
         "world": loop.devices.world, **({"fitting": loop.fitting.state()} if loop.fitting is not None else {}),
     }  # fmt: skip
@@ -93,7 +95,11 @@ def resume(loop: Loop) -> list[str]:
     """Put a loop where its newest checkpoint that verifies was written; returns what was skipped, in words."""
     path, skipped = checkpoint.newest(loop.folder / "checkpoints")
     if path is None:
-        raise ConfigError(f"nothing to resume: '{loop.folder / 'checkpoints'}' has no checkpoint that verifies")
+        count = "the one checkpoint" if len(skipped) == 1 else f"all {len(skipped)} checkpoints"
+        raise WeightsError(
+            f"nothing to resume: {count} in '{loop.folder / 'checkpoints'}' can't be read (of the newest: "
+            f"{skipped[0].partition(';')[0]}); restore one, or start anew in another folder with --run"
+        )
     tensors, state, step = checkpoint.read(path)
     _check(loop, path, tensors, state)
     if len(set(loop.devices.gather(step))) > 1:
@@ -111,7 +117,10 @@ def resume(loop: Loop) -> list[str]:
     remember = getattr(loop.objective, "load_state", None)
     if remember is not None:
         remember(tensors["objective"])
-    skipped = [*skipped, *_changed(state["settings"], asdict(loop.settings))]
+    skipped = [
+        *skipped,
+        *_changed(state["settings"], asdict(loop.settings if loop.fitting is None else loop.fitting.recipe)),
+    ]
     loop.step, loop.seconds, loop.skipped = step, float(state["seconds"]), int(state.get("skipped", 0))
     if loop.fitting is not None and "fitting" in state:
         loop.fitting.load_state(state["fitting"])

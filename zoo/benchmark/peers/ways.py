@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.acceleration.accelerated import speed_up
+from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.benchmark import record
 from zoo.benchmark.peers import networks
 from zoo.benchmark.peers.fresh import bytes_of
 from zoo.benchmark.peers.loops import Loop, Scene, StepClock, diffusers_decode, diffusers_loop, zoo_decode, zoo_loop
 from zoo.benchmark.suite import PARTS, Row
-from zoo.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.stage import Stage
 
 ZOO, EAGER = "zoo", "zoo eager"  # as the row says, and without the fast path
@@ -107,7 +108,7 @@ def _quick(stage: Stage, part: str, fast: Fast) -> Stage:
     """The stage with a copy of what the part runs, under the fast path (what `Pipeline.compile` does to all of it)."""
     if part == "loop":
         denoiser = copy.deepcopy(stage.denoiser)
-        denoiser.speed_up(fast)
+        speed_up(denoiser, fast)
         return dataclasses.replace(stage, denoiser=denoiser)
     autoencoder = copy.deepcopy(stage.autoencoder)
     lay_out_weights(autoencoder, fast)

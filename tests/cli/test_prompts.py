@@ -1,0 +1,46 @@
+"""`zoo prompts`: what a model can be asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from zoo.cli.main import run
+
+
+def test_names_with_a_word_are_listed(capsys):
+    assert run(["prompts", "wolf"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split("\t")[0] == "wolf"
+
+
+def test_without_a_word_all_are_listed_for_a_program(capsys):
+    assert run(["prompts", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "3d" in found["styles"]
+    assert len(found["names"]) > 1000
+    assert run(["prompts"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(found["names"])
+
+
+def test_people_get_an_overview(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(["prompts"]) == 0
+    shown = capsys.readouterr().out
+    assert "food-drink" in shown
+    assert "'3d style'" in shown
+    assert len(shown.splitlines()) < 20
+
+
+def test_classes_are_listed_where_a_model_has_them(capsys):
+    assert run(["prompts", "--model", "class2img"]) == 0
+    assert "food-drink" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(["appel"], "did you mean apple"), (["--model", "upscale-2x"], "no list"), (["--model", "nothing"], "nothing")],
+)
+def test_what_is_not_there_is_one_sentence(capsys, words, sentence):
+    assert run(["prompts", *words]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""How prompts are read by the words of a model's data."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo.conditioners.vocabulary import encode
+from zoo.errors import RequestNote, UsageError, WeightsError
+from zoo.words import Name, Words, read_words, refuse_unknown, words_of
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "zoo" / "weights" / "emoji-words.json"
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return read_words(FILE)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("apples, 3d style", "apple, 3d style"),
+        ("wolves", "wolf"),
+        ("cherry", "cherry"),
+        ("berries", "berries"),  # as the data says it
+        ("mice", "mouse"),
+        ("boxes", "box"),
+        ("scissor", "scissors"),
+        ("\N{RED APPLE}", "red apple"),
+        ("\N{RED APPLE}, 3d style", "red apple, 3d style"),
+        ("red apple \N{RED APPLE}, 3d style", "red apple, 3d style"),
+        ("\N{HEAVY BLACK HEART}\ufe0f", "red heart"),
+        ("\N{HEAVY BLACK HEART}", "red heart"),
+        ("\N{ADULT}\u200d\N{ROCKET}", "astronaut"),  # a sequence, not an adult and a rocket
+    ],
+)
+def test_a_prompt_is_read_in_words_of_the_data(words, prompt, text):
+    reading = words.read(prompt)
+    assert reading.text == text
+    assert reading.unknown is None
+    assert bool(reading.notes) == (text != prompt)
+
+
+def test_every_caption_is_read_as_it_stands(words):
+    """So nothing that was measured with them changes."""
+    for name in words.names:
+        for style in words.styles:
+            for caption in (
+                f"{name.name}, {style} style",
+                f"{style} style, {name.name}",
+                f"a {name.name} in {style} style",
+            ):
+                reading = words.read(caption)
+                assert (reading.text, reading.notes, reading.unknown) == (caption, (), None)
+
+
+def test_what_is_unusual_is_noted(words):
+    assert "no style" in words.read("pizza, photo style").notes[0]
+    assert "no style" in words.read("pizza in old style").notes[0]
+    assert "puts words together" in words.read("a cat on a pizza").notes[0]
+    assert words.read("blue banana, noto style").notes == ()  # colours go with everything
+    assert words.read("").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "hint"),
+    [
+        ("appel", "did you mean apple"),
+        ("automobil", "did you mean automobile"),
+        ("apple, watercolor style", "styles are 3d"),
+    ],
+)
+def test_unknown_words_come_with_words_of_the_data(words, prompt, hint):
+    with pytest.raises(UsageError, match=hint):
+        refuse_unknown([words.read(prompt)])
+
+
+def test_suggestions_are_words_of_the_data_and_no_pieces(words):
+    pieces = [near for word in ("pple", "zoooo", "tre", "hous") for near in words.near(word)]
+    assert pieces
+    assert set(pieces) <= words.known
+
+
+def test_names_are_found_by_word_emoji_and_keyword(words):
+    assert words.find("wolf")[0].name == "wolf"
+    assert words.find("\N{WOLF FACE}")[0].name == "wolf"
+    assert "automobile" in [name.name for name in words.find("car")]
+    assert words.find("qqqq") == []
+
+
+def test_the_file_is_what_the_data_says():
+    spec = importlib.util.spec_from_file_location("words_of_the_recipe", ROOT / "recipes" / "emoji" / "words.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.words(json.loads(FILE.read_text(encoding="utf-8"))["styles"]) == FILE.read_text(encoding="utf-8")
+
+
+def test_the_weights_know_every_word_of_the_file(words):
+    known = zoo.load("emoji-clip").known
+    assert [word for word in words.known if not known.issuperset(encode(word))] == []
+
+
+def test_python_callers_are_told_too():
+    pipe = zoo.build("latent-text2img", steps=1)
+    with pytest.raises(UsageError, match="did you mean apple"):
+        pipe("appel")
+    with pytest.warns(RequestNote, match="'apples' is read as 'apple'"):
+        said = pipe("apples, 3d style")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = pipe("apple, 3d style")
+    assert said.tensor.equal(plain.tensor)
+    assert said.record["images"][0]["prompt"] == "apples, 3d style"  # as it was asked
+    with pytest.warns(RequestNote, match="learned images of 64x64; at 32x32"):
+        pipe("apple, 3d style", size=32)
+
+
+def test_words_that_training_adds_are_not_refused():
+    """Only a pipeline reads prompts by the words; a conditioner that is trained on has the captions as they are."""
+    assert zoo.load("emoji-clip").words is None
+    assert [len(w.names) for w in words_of(zoo.check("latent-text2img"))] == [1544]
+    assert words_of(zoo.check("class2img")) == []
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"schema": "zoo.words/2"}', '{"schema": "zoo.words/1", "styles": []}'])
+def test_a_damaged_file_is_one_sentence(tmp_path, damage):
+    (tmp_path / "words.json").write_text(damage)
+    with pytest.raises(WeightsError, match=r"words\.json"):
+        read_words(tmp_path / "words.json")
+    with pytest.raises(WeightsError, match="can't be read"):
+        read_words(tmp_path / "none.json")
+
+
+def test_words_with_no_names_refuse_everything():
+    assert Words((), ("3d",)).read("apple").unknown == {"apple": ""}
+    assert Words((Name("apple", "", "food", ()),), ("3d",)).read("apple").unknown is None

@@ -1,0 +1,86 @@
+"""The fast path: what makes a run quicker and changes its pictures by rounding alone; off by default.
+
+| part | what it does | on where nothing is said |
+|---|---|---|
+| `precompute` | time embeddings of all steps at once, keys and values of the text once a run | everywhere |
+| `channels_last` | convolutions see pixels' channels side by side in memory | cpu, cuda |
+| `compile` | networks and decoder through torch.compile, which fuses norms and activations | cuda |
+| `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch is waited for | cuda |
+
+Guided and unguided samples go through the network in one batch with or without it (`zoo.guidance.classifier_free`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fast:
+    """Which parts of the fast path are on; `backend` is torch.compile's, `eager` to trace and generate no code."""
+
+    precompute: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    graphs: bool = False
+    backend: str = "inductor"
+
+    def record(self) -> dict[str, Any]:
+        """As a record says it; the backend where it is not torch's own."""
+        said = asdict(self)
+        return {k: v for k, v in said.items() if k != "backend" or (self.compile and v != "inductor")}
+
+
+def choose(
+    device: torch.device, *, precompute: bool | None, channels_last: bool | None, compile: bool | None,
+    graphs: bool | None,
+) -> Fast:  # fmt: skip
+    """What was asked for; None is what helps on the device (see the module)."""
+    cuda = device.type == "cuda"
+    if graphs and not cuda:
+        raise UsageError(f"CUDA graphs need a cuda device and the pipeline is on {device}; leave graphs out")
+
+    def said(value: bool | None, otherwise: bool) -> bool:
+        return otherwise if value is None else bool(value)
+
+    return Fast(
+        precompute=said(precompute, True), channels_last=said(channels_last, cuda or device.type == "cpu"),
+        compile=said(compile, cuda), graphs=said(graphs, cuda),
+    )  # fmt: skip
+
+
+def compiled(method: Any, backend: str) -> Any:
+    """A bound method through torch.compile, for the shapes that it meets.
+
+    torch counts compilations by code object and from the eighth on runs uncompiled, with no more than a warning. So
+    each method is given a code object of its own: the stages of a cascade, or the pipelines of a benchmark, would
+    otherwise use up each other's.
+    """
+    plain = method.__func__
+    own = FunctionType(
+        plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__
+    )
+    own.__kwdefaults__ = plain.__kwdefaults__
+    return torch.compile(MethodType(own, method.__self__), dynamic=False, backend=backend)
+
+
+def lay_out_weights(module: Any, fast: Fast) -> None:
+    """The weights of a module in the memory format asked for."""
+    # torch has this memory format for pictures' filters only, and refuses volumes' instead of passing them over.
+    if fast.channels_last and isinstance(module, nn.Module) and all(p.ndim < 5 for p in module.parameters()):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def compiled_decoder(autoencoder: Any, fast: Fast) -> None:
+    """An autoencoder's decode through torch.compile, where that is on and it has a network."""
+    if not isinstance(autoencoder, nn.Module) or next(autoencoder.parameters(), None) is None:
+        return
+    plain = type(autoencoder).decode.__get__(autoencoder)  # type: ignore[attr-defined]
+    autoencoder.decode = compiled(plain, fast.backend) if fast.compile else plain  # type: ignore[assignment]

@@ -1,0 +1,43 @@
+"""Which arguments the autoencoders can be built with: what their constructors ask first, and `zoo check` without torch.
+
+Each function raises ConfigError for arguments that can't be built, or whose latents would be none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from zoo.errors import ConfigError
+from zoo.networks.arguments import MOST_BLOCKS, counts, levels_of
+
+
+def kl(
+    *, channels: int, z_channels: int, width: int, mult: Sequence[int], blocks: int, attention_levels: Sequence[int],
+    groups: int, image_channels: int, scale: float, shift: float,
+) -> None:  # fmt: skip
+    """Of `zoo.autoencoders.kl:AutoencoderKL`."""
+    levels_of(width=width, mult=mult, groups=groups, levels={"attention_levels": attention_levels})
+    counts({"channels": channels, "z_channels": z_channels, "image_channels": image_channels})
+    counts({"blocks": blocks}, most=MOST_BLOCKS)
+    if scale == 0.0 or not math.isfinite(scale):
+        raise ConfigError(f"scale is {scale:g}, by which latents are multiplied and divided; give another number")
+    if not math.isfinite(shift):
+        raise ConfigError(f"shift is {shift:g}, which latents are shifted by; give a number, usually 0")
+
+
+def vq(
+    *, channels: int, z_channels: int, codes: int, width: int, mult: Sequence[int], blocks: int,
+    attention_levels: Sequence[int], groups: int, image_channels: int, scale: float, shift: float,
+) -> None:  # fmt: skip
+    """Of `zoo.autoencoders.vq:AutoencoderVQ`."""
+    counts({"codes": codes})
+    kl(
+        channels=channels, z_channels=z_channels, width=width, mult=mult, blocks=blocks,
+        attention_levels=attention_levels, groups=groups, image_channels=image_channels, scale=scale, shift=shift,
+    )  # fmt: skip
+
+
+def identity(*, channels: int) -> None:
+    """Of `zoo.autoencoders.identity:Identity`."""
+    counts({"channels": channels})

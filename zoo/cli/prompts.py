@@ -1,0 +1,61 @@
+"""`zoo prompts`: what a model can be asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli.generate import DEFAULT_MODEL
+
+
+def prompts(
+    word: Annotated[str | None, typer.Argument(help="Names with this word or emoji; an overview if not given.")] = None,
+    model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = DEFAULT_MODEL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of them as JSON.")] = False,
+) -> None:
+    """Show what a model knows: the names that its pictures have, and its styles."""
+    import zoo
+    from zoo.errors import UsageError
+    from zoo.words import words_of
+
+    resolved = zoo.check(model)
+    known = words_of(resolved)
+    if not known:
+        labels = _labels(resolved)
+        if not labels:
+            raise UsageError(f"'{model}' has no list of what it knows; `zoo describe {model}` says what it takes")
+        typer.echo(json.dumps({"labels": labels}) if as_json else "\n".join(labels))
+        return
+    words = known[0]
+    found = words.find(word) if word else list(words.names)
+    if as_json:
+        names = [{"name": n.name, "emoji": n.emoji, "group": n.group, "keywords": n.keywords} for n in found]
+        typer.echo(json.dumps({"styles": words.styles, "names": names}, ensure_ascii=False))
+        return
+    if word and not found:
+        near = words.near(word)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"'{model}' knows nothing called '{word}'{meant}")
+    if word or not sys.stdout.isatty():
+        from zoo.cli.table import print_table
+
+        print_table(("prompt", "emoji", "group"), [(n.name, n.emoji, n.group) for n in found])
+    else:
+        for group, members in groupby(sorted(found, key=lambda n: n.group), key=lambda n: n.group):
+            listed = [n.name for n in members]
+            typer.echo(f"{group} ({len(listed)}): {', '.join(listed[:: max(1, len(listed) // 8)][:8])}, ...")
+        typer.echo(f"\n{len(found)} names; `zoo prompts WORD` shows those with a word, `zoo prompts | less` all")
+    if sys.stdout.isatty():
+        typer.echo("styles: " + ", ".join(f"'{style} style'" for style in words.styles))
+        typer.echo(f'as in: zoo generate "{found[0].name}, {words.styles[0]} style"')
+
+
+def _labels(config: Mapping[str, Any]) -> list[str]:
+    """The names of the classes, where a conditioner has them."""
+    blocks = [b for b in (config.get("conditioners") or {}).values() if isinstance(b, Mapping)]
+    return [str(name) for block in blocks for name in block.get("names") or ()]

@@ -1,0 +1,77 @@
+"""Which arguments the conditioners can be made with: what their constructors ask first, and `zoo check` without torch.
+
+Each function raises ConfigError for arguments that can't be built or read nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zoo.errors import ConfigError
+from zoo.networks.arguments import MOST_BLOCKS, choose, counts, residual_tower
+
+ENDS = 2  # tokens of every prompt: where it starts and where it ends
+STAGES = 4  # of a ResNet of bottleneck blocks
+HEAD = 64  # channels of a head, in open_clip's ResNets
+SHRINKS = 32  # times a side of the image, until it reaches their attention pool
+
+
+def class_label(*, names: Sequence[str]) -> None:
+    """Of `zoo.conditioners.class_label:ClassLabel`."""
+    if not names or len(set(names)) != len(names):
+        raise ConfigError("classes need one name or more, each once; fix names")
+
+
+def stand_in(*, context_width: int | None, length: int, vector_width: int | None) -> None:
+    """Of `zoo.conditioners.stand_in:StandIn`."""
+    counts({"context_width": context_width, "length": length, "vector_width": vector_width})
+    if context_width is None and vector_width is None:
+        raise ConfigError("context_width and vector_width are both null, so it says nothing; give one of them")
+
+
+def clip_text(
+    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int, activation: str, layer: int, pad: str
+) -> None:
+    """Of `zoo.conditioners.clip_text:ClipText`."""
+    text_tower(width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim)
+    choose("activation", activation, ("gelu", "quick-gelu"))
+    choose("pad", pad, ("zero", "end"))
+    if not 1 <= layer <= layers:
+        raise ConfigError(f"layer is {layer}, counted from the end of {layers}; give 1 to {layers}")
+
+
+def text_tower(*, width: int, heads: int, layers: int, context_length: int, embed_dim: int, prefix: str = "") -> None:
+    """The transformer of a CLIP's captions; `prefix` is of its arguments' names."""
+    counts({f"{prefix}width": width, f"{prefix}heads": heads, "context_length": context_length, "embed_dim": embed_dim})
+    counts({f"{prefix}layers": layers}, most=MOST_BLOCKS)
+    if width % heads:
+        raise ConfigError(f"{prefix}width {width} isn't divided by {prefix}heads {heads}; choose a divisor")
+    if context_length < ENDS:
+        raise ConfigError(f"context_length is {context_length}, less than start and end take; give {ENDS} or more")
+
+
+def clip(
+    *, embed_dim: int, image_size: int, image_width: int | Sequence[int], image_layers: Sequence[int], text_width: int,
+    text_heads: int, text_layers: int, context_length: int, image_blocks: str,
+) -> None:  # fmt: skip
+    """Of `zoo.conditioners.clip:build_clip` and `zoo.evaluation.clip:Clip`."""
+    choose("image_blocks", image_blocks, ("bottleneck", "basic"))
+    text_tower(
+        width=text_width, heads=text_heads, layers=text_layers, context_length=context_length, embed_dim=embed_dim,
+        prefix="text_",
+    )  # fmt: skip
+    counts({"image_size": image_size})
+    counts({f"image_layers of stage {i}": number for i, number in enumerate(image_layers)}, most=MOST_BLOCKS)
+    if isinstance(image_width, int) != (image_blocks == "bottleneck"):
+        wanted = "one number, that of the stem" if image_blocks == "bottleneck" else "a list, one number a stage"
+        raise ConfigError(f"image_width is {image_width}; for {image_blocks} blocks give {wanted}")
+    if not isinstance(image_width, int):
+        residual_tower(widths=image_width, layers=image_layers, embed_dim=embed_dim)
+        return
+    counts({"image_width": image_width})
+    if len(image_layers) != STAGES:
+        raise ConfigError(f"image_layers is {list(image_layers)}; bottleneck blocks have {STAGES} stages")
+    if image_width % 2 or (image_width * SHRINKS) % max(1, image_width * SHRINKS // HEAD):
+        raise ConfigError(f"image_width is {image_width}; bottleneck blocks need an even one")
+    if image_size % SHRINKS:
+        raise ConfigError(f"image_size is {image_size}; bottleneck blocks need a multiple of {SHRINKS}")

@@ -1,0 +1,266 @@
+"""Which arguments the networks can be built with: what their constructors ask first, and `zoo check` without torch.
+
+Each function is given a network's arguments by name and raises ConfigError for those that can't be built, or would
+give nothing but errors and NaN; a network names its function in `fits`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from zoo.errors import ConfigError
+
+MOST = 2**20  # of any count of channels: more is no network but a slip of the keyboard
+MOST_BLOCKS = 1000
+MOST_LEVELS = 16
+
+
+def choose(name: str, value: object, known: Sequence[str]) -> None:
+    """ConfigError unless a word is one of those there are."""
+    if value not in known:
+        raise ConfigError(f"{name} is '{value}'; choose {', '.join(known[:-1])} or {known[-1]}")
+
+
+def in_range(name: str, value: float, low: float, high: float) -> None:
+    """ConfigError unless low <= value <= high; not a number is neither."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value:g}; give a number from {low:g} to {high:g}")
+
+
+def above_zero(name: str, value: float) -> None:
+    """ConfigError unless a number is positive and finite."""
+    if not 0.0 < value < math.inf:
+        raise ConfigError(f"{name} is {value:g}; give a number above 0")
+
+
+def counts(numbers: Mapping[str, int | None], *, most: int = MOST) -> None:
+    """ConfigError unless each is 1 or more; None stands for nothing."""
+    for name, number in numbers.items():
+        if number is not None and not 1 <= number <= most:
+            raise ConfigError(f"{name} is {number}; give 1 to {most}")
+
+
+def levels_of(
+    *, width: int, mult: Sequence[float], groups: int, levels: Mapping[str, Sequence[int]], fractions: bool = False
+) -> None:
+    """ConfigError where levels of `width * mult` channels can't be, or be normalised, or aren't those that are named.
+
+    fractions: mult may name parts of the width, such as ADM's 0.5 at 512x512.
+    """
+    counts({"width": width, "groups": groups})
+    whole = all(math.isfinite(m) and m >= (0 if fractions else 1) and (fractions or m == int(m)) for m in mult)
+    if not 1 <= len(mult) <= MOST_LEVELS or not whole or any(m * width > MOST for m in mult):
+        numbers = "number above 0" if fractions else "whole number from 1 up"
+        raise ConfigError(
+            f"mult is {list(mult)}; give a {numbers} for each level, at most {MOST_LEVELS} levels of {MOST} channels"
+        )
+    if width % groups:
+        raise ConfigError(
+            f"width {width} can't be normalised in {groups} groups; give a width that is a multiple of {groups}, or "
+            f"groups: {math.gcd(width, groups)}"
+        )
+    if any(m * width < groups or (m * width) % groups for m in mult):
+        raise ConfigError(
+            f"mult is {list(mult)}; width {width} times each is to be normalised in {groups} groups, so give numbers "
+            "that make multiples of that"
+        )
+    for name, chosen in levels.items():
+        for level in chosen:
+            if not 0 <= level < len(mult):
+                raise ConfigError(
+                    f"{name} names level {level}; with {len(mult)} in mult they are 0 (the finest) to {len(mult) - 1}"
+                )
+
+
+def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int:
+    """The number of attention heads at so many channels, whichever of the two was given."""
+    if (heads is None) == (head_width is None):
+        raise ConfigError("give either heads or head_width; the tensors don't show which is meant")
+    said, number = ("heads", heads) if heads is not None else ("head_width", head_width)
+    assert number is not None  # one of the two was given
+    if number < 1 or channels % number:
+        raise ConfigError(
+            f"{said} is {number}, which doesn't divide the {channels} channels of a level with attention; choose a "
+            "divisor"
+        )
+    return number if heads is not None else channels // number
+
+
+def _timed(*, width: int, classes: int | None, null_class: bool, dropout: float) -> None:
+    """What networks share that are told the time, and a class."""
+    counts({"classes": classes})
+    if width % 2:
+        raise ConfigError(f"width {width} is odd; time is embedded in cosines and as many sines")
+    if null_class and classes is None:
+        raise ConfigError("null_class is true and classes null; say how many classes there are")
+    in_range("dropout", dropout, 0.0, 1.0)
+
+
+def _stem(stem_width: int | None, groups: int) -> None:
+    counts({"stem_width": stem_width})
+    if stem_width is not None and stem_width % groups:
+        raise ConfigError(
+            f"stem_width {stem_width} can't be normalised in {groups} groups; give a multiple of {groups}"
+        )
+
+
+def unet(
+    *, in_channels: int, out_channels: int, width: int, mult: Sequence[float], stem_width: int | None, blocks: int,
+    attention_levels: Sequence[int], attention: str, heads: int | None, head_width: int | None, heads_up: int | None,
+    qkv_order: str, depth: int | Sequence[int], context_width: int | None, cross_only_levels: Sequence[int],
+    projection: str, groups: int, middle_attention: bool, norm_eps: float, downsample_padding: str, time_features: str,
+    classes: int | None, null_class: bool, vector_width: int | None, patch: int, dims: int, dropout: float,
+) -> None:  # fmt: skip
+    """Of `zoo.networks.unet:UNet`."""
+    depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
+    levels_of(
+        width=width, mult=mult, groups=groups, fractions=True,
+        levels={"attention_levels": attention_levels, "cross_only_levels": cross_only_levels},
+    )  # fmt: skip
+    _timed(width=width, classes=classes, null_class=null_class, dropout=dropout)
+    _stem(stem_width, groups)
+    counts({
+        "in_channels": in_channels, "out_channels": out_channels, "context_width": context_width,
+        "vector_width": vector_width,
+    })  # fmt: skip
+    counts({"blocks": blocks, "patch": patch, **{f"depth {d}": d for d in depths}}, most=MOST_BLOCKS)
+    counts({"dims": dims}, most=3)  # sound, images, volumes
+    above_zero("norm_eps", norm_eps)
+    if len(depths) != len(mult):
+        raise ConfigError(f"depth is {depths}; give one number, or one for each of {len(mult)} levels")
+    choose("attention", attention, ("transformer", "plain"))
+    choose("qkv_order", qkv_order, ("legacy", "new"))
+    choose("projection", projection, ("conv", "linear"))
+    choose("downsample_padding", downsample_padding, ("both", "end"))
+    choose("time_features", time_features, ("cosines-first", "sines-first"))
+    if attention == "plain" and context_width is not None:
+        raise ConfigError("plain attention reads no text; write context_width: null")
+    if attention == "transformer" and context_width is None:
+        raise ConfigError("a transformer reads text; give context_width, or attention: plain")
+    if patch > 1 and dims != 2:
+        raise ConfigError(f"patches are of images, and dims is {dims}; take patch: 1")
+    if classes is not None and vector_width is not None:
+        raise ConfigError("classes and vector_width take one place; give one of them")
+    if heads_up is not None and (attention != "plain" or heads is None):
+        raise ConfigError("heads_up goes with attention: plain and heads; take it out")
+    for level in {*attention_levels, *([len(mult) - 1] if middle_attention else [])}:
+        heads_of(int(mult[level] * width), heads=heads, head_width=head_width)
+    for level in attention_levels if heads_up is not None else ():
+        heads_of(int(mult[level] * width), heads=heads_up, head_width=None)
+
+
+def efficient_unet(
+    *, in_channels: int, out_channels: int, width: int, mult: Sequence[int], blocks: Sequence[int],
+    attention_levels: Sequence[int], text_levels: Sequence[int], head_width: int, context_width: int | None,
+    vector_width: int | None, classes: int | None, null_class: bool, groups: int, dropout: float,
+) -> None:  # fmt: skip
+    """Of `zoo.networks.efficient_unet:EfficientUNet`."""
+    levels_of(
+        width=width, mult=mult, groups=groups,
+        levels={"attention_levels": attention_levels, "text_levels": text_levels},
+    )  # fmt: skip
+    _timed(width=width, classes=classes, null_class=null_class, dropout=dropout)
+    counts({
+        "in_channels": in_channels, "out_channels": out_channels, "context_width": context_width,
+        "vector_width": vector_width,
+    })  # fmt: skip
+    if len(blocks) != len(mult):
+        raise ConfigError(f"blocks is {list(blocks)}; give a number for each of the {len(mult)} levels of mult")
+    counts({f"blocks of level {level}": number for level, number in enumerate(blocks)}, most=MOST_BLOCKS)
+    if bool(text_levels) != (context_width is not None):
+        raise ConfigError("text_levels and context_width go together; give both, or neither")
+    for level in {*attention_levels, *text_levels}:
+        heads_of(mult[level] * width, heads=None, head_width=head_width)
+
+
+def song_unet(
+    *, in_channels: int, out_channels: int, width: int, mult: Sequence[int], blocks: int, resolution: int,
+    attention_levels: Sequence[int], heads: int, embedding: str, noise_mult: int, emb_mult: int, encoder: str,
+    decoder: str, resample_filter: Sequence[float], skip_scale: float, norm_eps: float, classes: int | None,
+    null_class: bool, augment_width: int | None, dropout: float,
+) -> None:  # fmt: skip
+    """Of `zoo.networks.song_unet:SongUNet`."""
+    levels_of(width=width, mult=mult, groups=1, levels={"attention_levels": attention_levels})
+    _timed(width=width, classes=classes, null_class=null_class, dropout=dropout)
+    counts({"in_channels": in_channels, "out_channels": out_channels, "augment_width": augment_width})
+    counts({"noise_mult": noise_mult, "emb_mult": emb_mult, "blocks": blocks}, most=MOST_BLOCKS)
+    above_zero("norm_eps", norm_eps)
+    above_zero("skip_scale", skip_scale)
+    choose("embedding", embedding, ("positional", "fourier"))
+    choose("encoder", encoder, ("standard", "residual", "skip"))
+    choose("decoder", decoder, ("standard", "skip"))
+    taps = list(resample_filter)
+    if not taps or len(taps) % 2 or not 0.0 < sum(taps) < math.inf:
+        raise ConfigError(
+            f"resample_filter is {taps}; give an even number of taps, like [1, 1] or [1, 3, 3, 1], with a sum above 0"
+        )
+    halved = 2 ** (len(mult) - 1)
+    if resolution < halved or resolution % halved:
+        raise ConfigError(
+            f"resolution is {resolution}, which {len(mult)} levels can't halve; give a multiple of {halved}"
+        )
+    for channels in sorted(_song_channels(width, mult, blocks)):
+        song_groups(channels)
+    for level in {*attention_levels, len(mult) - 1}:
+        heads_of(mult[level] * width, heads=heads, head_width=None)
+
+
+def _song_channels(width: int, mult: Sequence[int], blocks: int) -> set[int]:
+    """Of how many channels its norms are."""
+    skips, channels = [], width
+    for m in mult:
+        skips.append(channels)
+        skips += [m * width] * blocks
+        channels = m * width
+    found = set(skips)
+    for m in reversed(mult):
+        for _ in range(blocks + 1):
+            found.add(channels + skips.pop())
+            channels = m * width
+    return found
+
+
+def song_groups(channels: int) -> int:
+    """Groups of four channels or more, at most 32 of them."""
+    groups = min(32, channels // 4)
+    if groups < 1 or channels % groups:
+        raise ConfigError(
+            f"{channels} channels can't be normalised in {groups} groups; give a width that is a multiple of 4, and "
+            "from 128 up of 32"
+        )
+    return groups
+
+
+def classifier(
+    *, classes: int, size: int, in_channels: int, width: int, mult: Sequence[float], stem_width: int | None,
+    blocks: int, attention_levels: Sequence[int], heads: int | None, head_width: int | None, qkv_order: str, pool: str,
+    groups: int, dims: int, dropout: float,
+) -> None:  # fmt: skip
+    """Of `zoo.networks.classifier:NoiseAwareClassifier`."""
+    levels_of(width=width, mult=mult, groups=groups, fractions=True, levels={"attention_levels": attention_levels})
+    _timed(width=width, classes=classes, null_class=False, dropout=dropout)
+    _stem(stem_width, groups)
+    counts({"in_channels": in_channels, "size": size})
+    counts({"blocks": blocks}, most=MOST_BLOCKS)
+    counts({"dims": dims}, most=3)
+    choose("pool", pool, ("attention", "mean"))
+    choose("qkv_order", qkv_order, ("legacy", "new"))
+    halved = 2 ** (len(mult) - 1)
+    if size % halved:
+        raise ConfigError(
+            f"size {size} can't be halved {len(mult) - 1} times; give a multiple of {halved}, or fewer levels in mult"
+        )
+    for level in {*attention_levels, len(mult) - 1}:  # in the middle, too
+        heads_of(int(mult[level] * width), heads=heads, head_width=head_width)
+
+
+def residual_tower(*, widths: Sequence[int], layers: Sequence[int], embed_dim: int) -> None:
+    """Of `zoo.networks.residual:ResidualTower`."""
+    counts({"embed_dim": embed_dim, **{f"width of stage {i}": width for i, width in enumerate(widths)}})
+    counts({f"layers of stage {i}": number for i, number in enumerate(layers)}, most=MOST_BLOCKS)
+    if len(widths) != len(layers) or not widths or widths[0] % 2:
+        raise ConfigError(
+            f"a residual tower of widths {list(widths)} and layers {list(layers)} can't be built; give as many widths "
+            "as layers, the first width even"
+        )

@@ -1,0 +1,66 @@
+"""The names of files that images and arrays are saved to: what zoo numbers itself never takes a name that is there.
+
+A file that was named is replaced, as any program's output is. In a folder, and where several images are numbered after
+a name, the numbers go on after those that are there; with `overwrite` they begin again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from zoo.errors import UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def targets(path: str | Path, count: int, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
+    """The files that `count` images would be saved to under `path`; see `Generation.save`."""
+    given, path = str(path), Path(path)
+    if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
+        if grid:
+            return [free(path / "grid.png", overwrite=overwrite)]
+        first = 0 if overwrite else _after(path, re.compile(r"(\d{4,})\.png"))
+        return [path / f"{first + i:04d}.png" for i in range(count)]
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"'{path}' ends in no picture format zoo writes; use one of {', '.join(SUFFIXES)} or a folder")
+    if grid or count == 1:
+        return [path]
+    pattern = re.compile(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}")
+    first = 0 if overwrite else _after(path.parent, pattern)
+    return [path.with_name(f"{path.stem}-{first + i}{path.suffix}") for i in range(count)]
+
+
+def array_targets(path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
+    """The files that arrays would be saved to under `path`; see `zoo.arrays.Arrays.save`."""
+    given, path = str(path), Path(path)
+    if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
+        first = free(path / "samples.npy", overwrite=overwrite)
+        return [first.with_suffix(f".{ending}") for ending in ("npy", "json", "png")]
+    if path.suffix.lower() == ".png":
+        return [path]
+    if path.suffix.lower() != ".npy":
+        raise UsageError(
+            f"'{path}' ends in no format that arrays are written in; use .npy, .png for a picture of them, or a folder"
+        )
+    return [path, path.with_suffix(".json"), *([path.with_suffix(".png")] if grid else [])]
+
+
+def free(path: Path, *, overwrite: bool = False) -> Path:
+    """`path`, or NAME-1, NAME-2, ... after the last that is there, unless nothing is there or it may be overwritten."""
+    if overwrite or not path.exists():
+        return path
+    after = _after(path.parent, re.compile(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}"))
+    return path.with_name(f"{path.stem}-{max(1, after)}{path.suffix}")
+
+
+def _after(folder: Path, pattern: re.Pattern[str]) -> int:
+    """The number after the highest that a file of the folder has."""
+    return max((n + 1 for n in _numbers(folder, pattern)), default=0)
+
+
+def _numbers(folder: Path, pattern: re.Pattern[str]) -> Iterable[int]:
+    if not folder.is_dir():
+        return []
+    return [int(match[1]) for file in folder.iterdir() if (match := pattern.fullmatch(file.name))]
