@@ -9,11 +9,11 @@
 | blind | on 50 generated images, a reader who sees no caption and the judge's hit agree in at least 80 % |
 | apart | its seed and network are no conditioner's, and no preset, recipe or loss of zoo names it |
 
-    python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --blind blind/
+    python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --blind blind/ blind-second/
     python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --evaluator runs/x/export/x.yaml --name x
 
-The record is `results/judge-NAME.json`. `blind/` is what `benchmarks.blind` drew, with the reader's answers; without it
-that check is left out, and the record says so.
+The record is `results/judge-NAME.json`. `blind/` and `blind-second/` are what `benchmarks.blind` drew, with the answers
+of their readers; without them that check is left out, and the record says so.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from benchmarks import blind, other_hand, record
 from benchmarks.scoring import Scorer
 from zoo.config.cards import Card, card_names, read_card
 from zoo.config.safe_yaml import read_yaml
+from zoo.data.captions import style_of
 from zoo.data.distort import FROM_YIQ, TO_YIQ, blurred
 from zoo.data.draws import stream
 from zoo.data.pictures import from_uint8, to_uint8
@@ -121,35 +122,49 @@ def falls(found: Sequence[tuple[float, Sequence[float]]]) -> bool:
     return all(value <= before[1][1] for before, (value, _) in steps) and found[-1][1][1] < found[0][1][0]
 
 
+def same(reader: Sequence[bool], judge: Sequence[bool]) -> dict[str, Any]:
+    """How often two verdicts on the same images agree, with interval, kappa (Cohen 1960), and the four counts."""
+    alike = np.array([[a == b] for a, b in zip(reader, judge, strict=True)], dtype=float)
+    rate, (r, j) = float(alike.mean()), (float(np.mean(reader)), float(np.mean(judge)))
+    by_chance = r * j + (1 - r) * (1 - j)
+    both = sum(a and b for a, b in zip(reader, judge, strict=True))
+    return {
+        "agreement": round(rate, 4), "interval": [round(x, 4) for x in bootstrap_intervals(alike)[0]],
+        "kappa": round((rate - by_chance) / (1 - by_chance), 4) if by_chance < 1 else None,
+        "both": both, "reader_only": sum(reader) - both, "judge_only": sum(judge) - both,
+        "neither": len(alike) - sum(reader) - sum(judge) + both,
+    }  # fmt: skip
+
+
 def agreement(judge: Judge, folder: Path, scorer: Scorer) -> dict[str, Any]:
-    """The judge's hits on the blind images against the reader's names."""
+    """The judge's hits on the blind images against the reader's: of names and, where it was asked for, of a style."""
     key, answers = json.loads((folder / "key.json").read_text()), blind.read_answers(folder)
     if missing := [n for n in range(1, len(key) + 1) if not answers.get(n)]:
         raise SystemExit(f"error: '{folder}/answers.csv' has no answer for {missing}; look at the sheets first")
+    styles = blind.read_styles(folder)
+    if styles is not None and (unknown := [n for n in range(1, len(key) + 1) if styles.get(n) not in judge.styles]):
+        raise SystemExit(f"error: '{folder}/answers.csv' has none of the styles for {unknown}; use those of styles.png")
     rows = [scorer.split.rows[entry["row"]] for entry in key]
     images = blind.read_images(folder, [entry["size"] for entry in key])
     embeddings = torch.cat([judge.clip.images(image[None]) for image in images])
-    hit, _, at_5, _ = judge.verdicts(embeddings, rows)
-    nearest, _ = judge.judge(embeddings)
-    read = [blind.names_the_concept(answers[n], row, scorer.every) for n, row in enumerate(rows, 1)]
-    same = np.array([[r == bool(h), r == bool(c)] for r, h, c in zip(read, hit, at_5, strict=True)], dtype=float)
-    intervals = bootstrap_intervals(same)
+    hit, _, at_5, right_style = (verdict.tolist() for verdict in judge.verdicts(embeddings, rows))
+    nearest, style = judge.judge(embeddings)
+    names_it = blind.names_the_concept if styles is None else blind.picks_the_concept
+    read = [names_it(answers[n], row, scorer.every) for n, row in enumerate(rows, 1)]
+    seen = None if styles is None else [styles[n] == style_of(row) for n, row in enumerate(rows, 1)]
+    hits = read if seen is None else [a and b for a, b in zip(read, seen, strict=True)]
+    found = same(hits, hit)
     return {
-        "count": len(rows), "agreement": round(float(same[:, 0].mean()), 4),
-        "interval": [round(x, 4) for x in intervals[0]],
-        "agreement_without_style": round(float(same[:, 1].mean()), 4),
-        "both": sum(r and bool(h) for r, h in zip(read, hit, strict=True)),
-        "reader_only": sum(r and not bool(h) for r, h in zip(read, hit, strict=True)),
-        "judge_only": sum(not r and bool(h) for r, h in zip(read, hit, strict=True)),
-        "neither": sum(not r and not bool(h) for r, h in zip(read, hit, strict=True)),
-        "holds": bool(same[:, 0].mean() >= WANTED),
+        "count": len(rows), **found, "holds": found["agreement"] >= WANTED, "of_concepts": same(read, at_5),
+        **({} if seen is None else {"of_styles": same(seen, right_style)}),
         "images": [
             {
                 "number": n, "pipeline": entry["pipeline"], "caption": row["text"], "reader": answers[n],
-                "judge": [judge.concepts[int(i)] for i in places], "reader_names_it": r, "hit": bool(h),
-                "concept_at_5": bool(c),
+                "judge": [judge.concepts[int(i)] for i in nearest[n - 1]], "reader_names_it": read[n - 1],
+                "hit": hit[n - 1], "concept_at_5": at_5[n - 1], "judge_style": judge.styles[int(style[n - 1])],
+                **({} if styles is None else {"reader_style": styles[n], "reader_hit": hits[n - 1]}),
             }
-            for n, (entry, row, places, r, h, c) in enumerate(zip(key, rows, nearest, read, hit, at_5, strict=True), 1)
+            for n, (entry, row) in enumerate(zip(key, rows, strict=True), 1)
         ],
     }  # fmt: skip
 
@@ -215,7 +230,10 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Scorer]:
             "holds": large_floor["hit"] < large_ceiling["hit"] and floor["hit"] < ceiling["hit"],
         }  # fmt: skip
     values["apart"] = apart(scorer.card)
-    values["blind"] = None if options.blind is None else agreement(judge, options.blind, scorer)
+    values["blind"] = values["blind_with_style"] = None
+    for folder in options.blind:
+        part = "blind" if blind.read_styles(folder) is None else "blind_with_style"
+        values[part] = agreement(judge, folder, scorer)
     values["bytes"] = scorer.card.bytes
     return values, scorer
 
@@ -226,7 +244,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="the emoji, a folder or zip with metadata.jsonl")
     parser.add_argument("--packages", type=Path, default=Path("packages"), help="folder of the npm tarballs")
     parser.add_argument("--evaluator", default="emoji-evaluator", help="weights of kind extractor, by name or card")
-    parser.add_argument("--blind", type=Path, help="the folder of benchmarks.blind, with answers")
+    parser.add_argument("--blind", type=Path, nargs="+", default=[], help="folders of benchmarks.blind, with answers")
     parser.add_argument("--name", help="of the record, judge-NAME; the evaluator's if not given")
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
@@ -247,9 +265,10 @@ def main() -> None:
                 f"style {ceiling['style']:.3f})"
             )
     print(f"apart: {values['apart']}")
-    if values["blind"] is not None:
-        told = values["blind"]
-        print(f"blind: agreement {told['agreement']:.3f} {told['interval']}; both {told['both']}, reader only "
+    for part in ("blind", "blind_with_style"):
+        if (told := values[part]) is None:
+            continue
+        print(f"{part}: agreement {told['agreement']:.3f} {told['interval']}; both {told['both']}, reader only "
               f"{told['reader_only']}, judge only {told['judge_only']}, neither {told['neither']}")  # fmt: skip
     if not options.no_record:
         card = scorer.card

@@ -29,10 +29,10 @@ def _floor(values: dict[str, Any], split: str, size: str) -> str:
     return f"{share(low['hit'], low['interval'])}; {share(high['hit'], high['interval'])}"
 
 
-def _blind(values: dict[str, Any]) -> str:
-    each = values["blind"]
+def _blind(values: dict[str, Any], part: str) -> str:
+    each = values.get(part)
     if each is None:
-        return ""
+        return "-"
     parts = ("both", "reader_only", "judge_only", "neither")
     counted = ", ".join(f"{name.replace('_only', ' alone')} {each[name]}" for name in parts)
     return f"{share(each['agreement'], each['interval'])}: {counted}"
@@ -43,7 +43,7 @@ def _other(values: dict[str, Any], at: str, interval: str) -> str:
 
 
 def _named(values: dict[str, Any]) -> list[str]:
-    """What the blind reader could name, by pipeline."""
+    """What the first blind reader could name, by pipeline."""
     images = (values["blind"] or {"images": []})["images"]
     made = []
     for pipeline in sorted({image["pipeline"] for image in images}):
@@ -64,7 +64,8 @@ def judge(results: Path) -> str:
         ("floor; ceiling, hits of `test`", lambda v: _floor(v, "test", "")),
         ("the same at 64 pixels", lambda v: _floor(v, "test", "_64")),
         ("floor; ceiling, hits of `val`", lambda v: _floor(v, "val", "")),
-        ("agreement with a blind reader", _blind),
+        ("agreement with a blind reader, who names in own words", lambda v: _blind(v, "blind")),
+        ("the same, with one who picks from the list, and a style", lambda v: _blind(v, "blind_with_style")),
     ]
     for images, said in (("val", "hits of `val`"), ("other_hand", "another hand: concept@5")):
         rows += [(f"{said}, in %, under {n}", lambda v, i=images, n=n: _levels(v, i, n)) for n in KINDS]

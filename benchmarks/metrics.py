@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import record
-from zoo.benchmark.metrics import pictures
+from benchmarks.peers.metrics import pictures
 from zoo.evaluation.frechet import frechet_distance
 from zoo.evaluation.inception import WEIGHTS, Inception2015
 from zoo.evaluation.moments import Moments

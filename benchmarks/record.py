@@ -1,4 +1,4 @@
-"""What every benchmark writes: one JSON record a run, with what was measured, where and with what.
+"""What every benchmark writes: one JSON record a run (`zoo.benchmark.record_form`), with where and with what.
 
 Tables are views of these records (`benchmarks/tables.py`); no number is typed by hand.
 """
@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import datetime
 import json
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.machine import code, host
+from zoo.benchmark.machine import code, host, installed
+from zoo.benchmark.record_form import SINGLE_RECORD
 
-SCHEMA = "zoo.benchmark/1"
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parent.parent
 
@@ -24,17 +22,6 @@ ROOT = RESULTS.parent.parent
 def median_of(runs: Sequence[float], digits: int = 4) -> dict[str, Any]:
     """A measured quantity: its median and every run."""
     return {"median": round(statistics.median(runs), digits), "runs": [round(r, digits) for r in runs]}
-
-
-def versions(*packages: str) -> dict[str, str | None]:
-    """Python's version and those of some packages, from their metadata: nothing is imported."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 def make(
@@ -48,12 +35,12 @@ def make(
 ) -> dict[str, Any]:
     """A record; `values` holds what was measured with all runs, `weights` the SHA-256 of each weight file."""
     return {
-        "schema": SCHEMA,
+        "schema": SINGLE_RECORD,
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **{key: found for key, found in code().items() if key != "zoo"},
         "machine": {**host(), "threads": threads},
-        "versions": versions(*packages),
+        "versions": installed(*packages),
         "weights": dict(weights or {}),
         "settings": dict(settings),
         "values": dict(values),

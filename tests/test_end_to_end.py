@@ -72,6 +72,7 @@ def test_img2img_and_inpainting_on_the_shipped_model(pipe, apple):
     assert (half.tensor[0] - image)[:, :, 32:].abs().mean() > 0.02
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("steps", [20, 25])
 def test_diffusers_draws_the_same_pictures_from_an_export(pipe, tmp_path, steps):
     from diffusers import StableDiffusionPipeline

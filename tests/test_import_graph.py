@@ -31,8 +31,8 @@ LAYERS = (
     ("zoo.acceleration",),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
-    ("zoo.images", "zoo.safety", "zoo.generation", "zoo.arrays", "zoo.space"),
-    ("zoo.stage", "zoo.request", "zoo.stage_run", "zoo.pipeline"),
+    ("zoo.images", "zoo.safety", "zoo.display", "zoo.generation", "zoo.arrays", "zoo.space"),
+    ("zoo.stage", "zoo.request", "zoo.conditioning", "zoo.stage_run", "zoo.pipeline"),
     ("zoo.data",),
     (
         "zoo.checkpoints",
@@ -42,10 +42,10 @@ LAYERS = (
         "zoo.installation",
         "zoo.replay",
         "zoo.plots",
-        "zoo.report",
     ),
     ("zoo.assemble",),
     ("zoo.benchmark",),
+    ("zoo.report",),
     ("zoo.cli",),
     ("zoo.__main__",),
 )
@@ -67,7 +67,7 @@ FORBIDDEN = (
 TORCH_FREE = (
     "zoo.schema", "zoo.threads", "zoo.progress",
     "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.words", "zoo.comparison", "zoo.report",
-    "zoo.cli", "zoo.installation",
+    "zoo.benchmark.record_form", "zoo.cli", "zoo.installation",
     # What a check makes and plans with.
     "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.acceleration.step_cache",
 )  # fmt: skip

@@ -45,6 +45,7 @@ def test_points_are_the_cumulative_products_of_the_betas(schedule):
         assert running == pytest.approx(alpha_bar, rel=1e-12)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(
     ("schedule", "settings"),
     [
@@ -146,6 +147,7 @@ def test_schedules_are_values():
         CosineSchedule().betas[0] = 0.0
 
 
+@pytest.mark.peer
 def test_zero_terminal_snr_is_that_of_diffusers():
     settings = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     theirs = DDPMScheduler(rescale_betas_zero_snr=True, **settings).alphas_cumprod.numpy()

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from zoo.display import images_html
 from zoo.errors import ConfigError, UsageError, ZooError
 from zoo.images.space import sheet
 from zoo.record import RECORD_KEY
@@ -114,6 +115,14 @@ class Arrays:
     def view(self, drawn: Tensor) -> Image.Image:
         """A picture of the first samples: signals as lines, fields in grey, volumes as slices side by side."""
         return view(drawn, self.values)
+
+    def said(self, drawn: Tensor) -> str:
+        """Their shape and values."""
+        return f"arrays={tuple(drawn.shape)}, values={self.values}"
+
+    def html(self, drawn: Tensor, record: Mapping[str, Any]) -> str:
+        """The view, with what it is."""
+        return images_html([self.view(drawn)], [self.said(drawn)])
 
     def size_note(self, size: Any, who: str) -> str | None:
         """Networks of arrays are measured at no other size than their own; nothing is known to say."""

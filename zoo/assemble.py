@@ -15,7 +15,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.checkpoints.files import load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
-from zoo.config.blocks import make
+from zoo.config.blocks import is_block, make
 from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.denoiser import Denoiser
@@ -59,10 +59,11 @@ def _tensors(card: Card) -> dict[str, Tensor]:
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
     """A network with what it was trained for: schedule, parameterization, how t and a smaller picture reach it."""
+    reading = facts["parameterization"]
     return Denoiser(
         network=network,
         schedule=component("schedule", facts["schedule"]),
-        parameterization=component("parameterization", facts["parameterization"]),
+        parameterization=component("parameterization", reading) if is_block(reading) else reading,
         time_input=facts.get("time_input", "index"),
         time_rounding=facts.get("time_rounding", "nearest"),
         low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,
@@ -124,6 +125,10 @@ def _small_size(card: Card | None) -> int | None:
     return small if isinstance(small, int) and not isinstance(small, bool) else None
 
 
+def _listens(said: Any) -> tuple[str, ...] | dict[str, Any]:
+    return dict(said) if isinstance(said, Mapping) else tuple(said or ())
+
+
 def assemble(
     resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Pipeline:
@@ -152,7 +157,7 @@ def assemble(
                 autoencoder=parts.get("autoencoder", block.get("autoencoder") or registry().default("autoencoder")),
                 sampler=component("sampler", block["sampler"]),
                 guidance=tuple(parts.guidance(g) for g in block.get("guidance") or ()),
-                listens=tuple(block.get("listens") or ()),
+                listens=_listens(block.get("listens")),
                 takes=block.get("takes", "noise"),
                 feeds=block.get("feeds", "image"),
                 space=space_of(block),

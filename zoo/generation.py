@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from zoo.display import png
 from zoo.images.space import IMAGES, sheet, to_pil
 from zoo.record import RECORD_KEY, read_record
 from zoo.schema.names import targets
@@ -69,7 +70,15 @@ class Generation:
         return len(self.drawn)
 
     def __repr__(self) -> str:
-        return f"Generation({self.space.word}={tuple(self.drawn.shape)}, values={self.values})"
+        return f"Generation({self.space.said(self.drawn)})"
+
+    def _repr_png_(self) -> bytes:
+        """The view, for what shows PNG alone."""
+        return png(self.view)
+
+    def _repr_html_(self) -> str:
+        """For a notebook: images with their prompts, or the view of arrays."""
+        return self.space.html(self.drawn, self.record)
 
     def sheet(self, columns: int | None = None) -> Image.Image:
         """All images in one; UsageError where arrays were drawn."""

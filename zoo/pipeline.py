@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from zoo import __version__
 from zoo.acceleration.accelerated import speed_up, step_cache_of
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
+from zoo.conditioning import Conditioning
 from zoo.device import resolve
+from zoo.display import table_html
 from zoo.errors import NumericError, UsageError
 from zoo.generation import Generation
 from zoo.images.given import hash_of
 from zoo.noise import SeededSamples
+from zoo.progress import mode, shown
 from zoo.request import Request, read_request, whole_number
 from zoo.safety import SafetyCheck
 from zoo.stage import Stage
@@ -65,6 +68,24 @@ class Pipeline:
     def __post_init__(self) -> None:
         for stage in self.stages:
             stage.space.check_pipeline(stage.name, stages=len(self.stages), safety=self.safety, guidance=stage.guidance)
+
+    def __repr__(self) -> str:
+        name = (self.record.get("config") or {}).get("name", "")
+        return (
+            f"Pipeline({name or 'put together by hand'}: {' -> '.join(s.name for s in self.stages)} on {self.device})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The stages, for a notebook."""
+        rows = [
+            (s.name, "x".join(map(str, s.lengths(None))), type(s.denoiser.network).__name__,
+             type(s.denoiser.schedule).__name__, type(s.denoiser.parameterization).__name__,
+             f"{type(s.sampler).__name__}, {getattr(s.sampler, 'steps', '-')} steps",
+             ", ".join(type(g).__name__ for g in s.guidance) or "-")
+            for s in self.stages
+        ]  # fmt: skip
+        columns = ("stage", "size", "network", "schedule", "parameterization", "sampler", "guidance")
+        return table_html(columns, rows, repr(self))
 
     def modules(self) -> list[nn.Module]:
         """Every network of the pipeline, once."""
@@ -171,10 +192,18 @@ class Pipeline:
             strength: how far back the picture is noised, in (0, 1]; 0.6 by default, 1 with a mask.
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
             stages: run only so many. batch_size: samples a network call; None means all at once.
-            callback: receives a `Progress` after each step.
+            callback: receives a `Progress` after each step. Without one, a terminal or a notebook shows a bar.
 
         Raises UsageError for a request this pipeline can't do, before any network runs, and NumericError for NaN.
         """
+        if callback is None and (how := mode()) != "off":
+            with shown(how) as bar:
+                bar.describe("drawing")
+                return self(
+                    prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
+                    guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, stages=stages,
+                    batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+                )  # fmt: skip
         begun = time.perf_counter()
         run = list(self.stages)[: self._count(stages)]
         request = read_request(
@@ -227,6 +256,7 @@ class Pipeline:
 
     def _runs(self, stages: Sequence[Stage], request: Request) -> list[StageRun]:
         runs: list[StageRun] = []
+        conditioning = Conditioning(self.conditioners, stages, request, self.device)
         for number, stage in enumerate(stages):
             high, low = stage.interval
             if number == 0 and request.image is not None:
@@ -236,7 +266,7 @@ class Pipeline:
             table = stage.sampler.plan(stage.denoiser.schedule, request.steps, interval=(high, low))
             runs.append(StageRun(
                 stage=stage, table=table, number=number, address=self.first + number, before=runs[-1] if runs else None,
-                conditioners=self.conditioners, request=request, device=self.device,
+                conditioning=conditioning, request=request, device=self.device,
             ))  # fmt: skip
         return runs
 

@@ -7,13 +7,13 @@ and form are held against limits before anything is made of them. A record names
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from zoo.errors import UsageError
+from zoo.schema import strict_json
 
 SCHEMA = "zoo.generation/1"
 RECORD_KEY = "zoo"  # the PNG text chunk that holds the record
@@ -144,22 +144,9 @@ def _plain(text: str | bytes, source: str) -> dict[str, Any]:
     if len(text) > MAX_BYTES:
         raise UsageError(f"the record in '{source}' is larger than {MAX_BYTES} bytes, and zoo's are some kilobytes")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
-    except RecursionError as error:
-        raise UsageError(f"the record in '{source}' is nested too deeply; it is not one that zoo writes") from error
-    except ValueError as error:  # also what is no UTF-8, and numbers of thousands of digits
-        raise UsageError(f"the record in '{source}' is not JSON ({str(error)[:120]})") from error
+        value = strict_json.parse(text)
+    except ValueError as error:  # numbers of thousands of digits too
+        raise UsageError(f"the record in '{source}' is not JSON: {str(error)[:120]}; restore the file") from error
     if not isinstance(value, dict):
         raise UsageError(f"the record in '{source}' holds no mapping; it is not one that zoo writes")
     return to_plain(value, f"the record in '{source}'")
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no finite number")
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found

@@ -165,6 +165,14 @@ class Registry:
                 continue
         return found
 
+    def name_of(self, kind: str, target: str | Any) -> str:
+        """The name of a component, by its class or "module:attr"; UsageError where none is it."""
+        wanted = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+        for name in self.names(kind):
+            if self.entry(kind, name).target in (target, wanted):
+                return name
+        raise UsageError(f"no {kind} is '{wanted}'; register it, so that a card can name it")
+
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""
         return self.entry(kind, name).load()

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo.conditioning import source_of, sources
 from zoo.errors import RequestNote, UsageError
 from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
@@ -48,6 +49,7 @@ class Request:
     mask: Tensor | None = None
     strength: float = 1.0
     measured: bool = False  # the image is what posterior guidance holds samples to, not where the run starts
+    shown: bool = False  # the image is what a conditioner is given, not where the run starts
 
 
 def read_request(
@@ -64,7 +66,11 @@ def read_request(
         raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
     stages[0].space.check_call(stages[0].name, image=image, mask=mask, strength=strength)
     posterior = posterior_of(stages[0].guidance)
-    if posterior is None:
+    viewer = next((n for s in stages for n in s.conditioners if source_of(conditioners[n]) == "image"), None)
+    if viewer is not None:
+        _check_shown(viewer, stages[0], image=image, mask=mask, strength=strength)
+        strength = 1.0
+    elif posterior is None:
         strength = _read_strength(stages, image, mask, strength)
     else:
         strength = _read_measured(stages[0], posterior, image, mask, strength)
@@ -96,7 +102,7 @@ def read_request(
         prompts=[p for p in asked for _ in range(n)], negative=[p for p in unwanted for _ in range(n)],
         labels=[c for c in classes for _ in range(n)], samples=list(range(count)),
         size=None if size is None else sizes[-1], sizes=sizes, smalls=smalls, steps=steps, guidance=guidance,
-        source=source, strength=strength, measured=posterior is not None,
+        source=source, strength=strength, measured=posterior is not None, shown=viewer is not None,
         image=None if image is None else read_image(image, size=pixels(given), count=count, each=n),
         mask=None if mask is None else read_mask(mask, size=pixels(given)),
     )  # fmt: skip
@@ -134,21 +140,16 @@ def _plain(seed: Any) -> Any:
     return int(seed) if isinstance(seed, Integral) and not isinstance(seed, bool) else seed
 
 
-def hears(conditioner: Conditioner) -> str:
-    """What a conditioner is given: "prompts" or "labels"."""
-    return getattr(conditioner, "hears", "prompts")
-
-
 def _read_words(
     conditioners: Mapping[str, Conditioner], prompts: Any, negative: Any, labels: Any
 ) -> tuple[list[str], list[str], list[int | str | None]]:
     """Prompts, negative prompts and labels, as many of each."""
-    heard = {hears(c) for c in conditioners.values()}
-    if labels is not None and "labels" not in heard:
+    taken = sources(conditioners)
+    if labels is not None and "labels" not in taken:
         raise UsageError("no conditioner of this pipeline takes labels; ask with prompts")
     if prompts is not None and not conditioners:
         raise UsageError("this pipeline has no conditioner and can't be asked with prompts; call it without any")
-    if prompts is not None and "prompts" not in heard:
+    if prompts is not None and "prompts" not in taken:
         raise UsageError("no conditioner of this pipeline takes prompts; ask with labels")
     asked = [""] if prompts is None else [prompts] if isinstance(prompts, str) else list(prompts)
     if not asked or not all(isinstance(p, str) for p in asked):
@@ -167,9 +168,20 @@ def _read_words(
     unwanted = unwanted * count if len(unwanted) == 1 else unwanted
     for conditioner in conditioners.values():
         if hasattr(conditioner, "check"):
-            words = [*asked, *unwanted] if hears(conditioner) == "prompts" else classes
+            words = {"prompts": [*asked, *unwanted], "labels": classes}.get(source_of(conditioner), [])
             conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
     return asked, unwanted, classes
+
+
+def _check_shown(viewer: str, stage: Stage, *, image: Any, mask: Any, strength: float | None) -> None:
+    """UsageError for an image that a conditioner is given and that is something else, too."""
+    if image is None:
+        raise UsageError(f"conditioner '{viewer}' is given an image and there is none; give an image")
+    if mask is not None or strength is not None:
+        what = "mask" if mask is not None else "strength"
+        raise UsageError(f"the image is what conditioner '{viewer}' is given, and no start; leave the {what} out")
+    if posterior_of(stage.guidance) is not None:
+        raise UsageError(f"the image is what conditioner '{viewer}' is given; run stage '{stage.name}' without it")
 
 
 def _read_measured(stage: Stage, posterior: Posterior, image: Any, mask: Any, strength: float | None) -> float:

@@ -70,6 +70,14 @@ class SampleSpace(Protocol):
         """A picture of them for a look."""
         ...
 
+    def said(self, drawn: Tensor) -> str:
+        """What they are, in a few words."""
+        ...
+
+    def html(self, drawn: Tensor, record: Mapping[str, Any]) -> str:
+        """They as a notebook shows them."""
+        ...
+
     def size_note(self, size: Any, who: str) -> str | None:
         """What there is to say of another size than the network learned."""
         ...

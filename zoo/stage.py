@@ -6,9 +6,11 @@ What a stage draws is in its sample space (zoo.space): images, or arrays, which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from zoo.config.conditions import conditioners_of
 from zoo.denoiser import Denoiser
 from zoo.errors import UsageError
 from zoo.images.space import IMAGES
@@ -23,8 +25,8 @@ class Stage:
     """A denoiser with its guidance, sampler and autoencoder, at one resolution.
 
     `takes` says what it starts from (noise, or the latent or the image of the stage before), `feeds` what it hands on;
-    `listens` names its conditioners; `space` says what its samples are, and how large; `interval` is the part of t that
-    it runs over, (high, low).
+    `listens` names its conditioners, or says field by field which of them fill it (zoo.config.conditions); `space` says
+    what its samples are, and how large; `interval` is the part of t it runs over, (high, low).
     Of a super-resolution stage, `small_size` is pixels a side of the smaller picture (that of the stage before, if not
     given) and `augmentation` the level in [0, 1] to which that is noised (none, if not given).
     """
@@ -34,13 +36,18 @@ class Stage:
     autoencoder: Autoencoder
     sampler: Sampler
     guidance: tuple[Guidance, ...] = ()
-    listens: tuple[str, ...] = ()
+    listens: tuple[str, ...] | Mapping[str, Any] = ()
     takes: str = "noise"
     feeds: str = "image"
     space: SampleSpace = IMAGES
     interval: tuple[float, float] = (1.0, 0.0)
     small_size: int | None = None
     augmentation: float | None = None
+
+    @property
+    def conditioners(self) -> tuple[str, ...]:
+        """The names of the conditioners that it listens to, each once."""
+        return conditioners_of(self.listens)
 
     @property
     def enlarges(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.conditioning import Conditioning
 from zoo.errors import UsageError
 from zoo.guidance.interval import at_scale
 from zoo.guidance.mask import Mask
@@ -17,10 +18,9 @@ from zoo.guidance.posterior import with_picture
 from zoo.images.given import latent_mask
 from zoo.low_res import GaussianAugmentation
 from zoo.noise import bound
-from zoo.request import Request, hears
-from zoo.samplers.repaint import RePaint
+from zoo.request import Request
 from zoo.stage import Stage, pixels
-from zoo.types import Condition, Conditioner, StepReport, StepTable
+from zoo.types import Condition, StepReport, StepTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class StageRun:
     number: int
     address: int
     before: StageRun | None
-    conditioners: Mapping[str, Conditioner]
+    conditioning: Conditioning
     request: Request
     device: torch.device
 
@@ -43,7 +43,7 @@ class StageRun:
         size = request.sizes[self.number]
         factor = stage.autoencoder.factor
         shape = (stage.autoencoder.channels, *(length // factor for length in size))
-        cond, null = self._conditions(part)
+        cond, null = self.conditioning(self.number, part)
         if stage.enlarges:
             cond = cond.merge(self._low_res(part, given))
 
@@ -58,7 +58,7 @@ class StageRun:
             picture = request.image[part].to(device)
             of_picture = (shape[0], shape[1], shape[2])
             guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
-        elif self.number == 0 and request.image is not None and not stage.enlarges:
+        elif self.number == 0 and request.image is not None and not request.shown and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
             x = begin.alpha * known + begin.sigma * eps
@@ -82,31 +82,8 @@ class StageRun:
         for wrapper in guidance:
             denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
         steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
-        after_step = mask.renoised(steps) if mask is not None and isinstance(stage.sampler, RePaint) else None
+        after_step = mask.renoised(steps) if mask is not None and getattr(stage.sampler, "inpaints", False) else None
         return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
-
-    def _conditions(self, part: slice) -> tuple[Condition, Condition | None]:
-        """What was asked for, and nothing (or the negative prompts); None where the weights know no nothing."""
-        cond, null = Condition(), Condition()
-        everyone, request = True, self.request
-        negative = request.negative[part]
-        for name in self.stage.listens:
-            conditioner = self.conditioners[name]
-            by_label = hears(conditioner) == "labels"
-            cond = cond.merge(self._hear(conditioner, request.labels[part] if by_label else request.prompts[part]))
-            if any(negative) and not by_label:
-                null = null.merge(self._hear(conditioner, negative))
-            elif getattr(conditioner, "null_class", True):
-                null = null.merge(conditioner.null(len(negative)).to(self.device))
-            else:
-                everyone = False
-        return cond, null if everyone else None
-
-    def _hear(self, conditioner: Conditioner, words: Sequence[Any]) -> Condition:
-        """The condition of each word; equal ones are worked out once."""
-        distinct = list(dict.fromkeys(words))
-        place = torch.tensor([distinct.index(word) for word in words], device=self.device)
-        return conditioner(distinct).to(self.device).rows(place)
 
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:
         """The smaller picture as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""

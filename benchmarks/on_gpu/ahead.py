@@ -1,7 +1,7 @@
 """Compile ahead what the phase `speed` will compile, while another phase runs: `python -m benchmarks.on_gpu.ahead`.
 
 The networks and the code are the suite's own, in its order. DIR holds torch's caches, with which the phase itself must
-be started (`zoo.benchmark.peers.ahead.environment`), and `compile.json`: how long each took with empty ones.
+be started (`benchmarks.peers.ahead.environment`), and `compile.json`: how long each took with empty ones.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="the suite of small networks")
     given = parser.parse_args(words)
     # Before torch's compiler is imported, which reads them once.
-    from zoo.benchmark.peers.ahead import environment
+    from benchmarks.peers.ahead import environment
 
     for name, value in environment(given.cache).items():
         os.environ.setdefault(name, value)
-    from zoo.benchmark.peers.ahead import write
-    from zoo.benchmark.peers.compilations import compilations
+    from benchmarks.peers import ROW_KINDS
+    from benchmarks.peers.ahead import write
+    from benchmarks.peers.compilations import compilations
     from zoo.benchmark.suite import read_suite
 
-    suite = read_suite(speed.suite(device=given.device, tiny=given.tiny))
+    suite = read_suite(speed.suite(device=given.device, tiny=given.tiny), kinds=ROW_KINDS)
 
     def report(text: str) -> None:
         print(text, flush=True)

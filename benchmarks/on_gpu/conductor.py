@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.on_gpu.phase import SUITES, suite_of
+from benchmarks.peers import ROW_KINDS
+from benchmarks.peers.ahead import environment
 from zoo.benchmark import record
 from zoo.benchmark.suite import read_suite
 from zoo.errors import UsageError
@@ -88,7 +90,7 @@ class Conductor:
             phase.reason = f"{max(seconds, 0):.0f} s are left for it and it needs {LEAST:.0f}; give more --minutes"
             say(name, phase.reason)
             return phase
-        # On a CPU nothing that takes long is compiled (zoo.benchmark.peers), and two cores have enough to do.
+        # On a CPU nothing that takes long is compiled (benchmarks.peers), and two cores have enough to do.
         wanted = name == "correct" and "speed" in self.phases and not self.device.startswith("cpu")
         ahead = self._ahead(seconds) if wanted else None
         phase.reason = self._process(name, folder, seconds)
@@ -111,7 +113,7 @@ class Conductor:
             return False
         say(name, f"{', '.join(doing['names'])}: {reason}")
         there = {row["id"].partition("-")[0] for row in found["rows"]}
-        rows = read_suite(suite_of(name, device=self.device, tiny=self.tiny)).rows
+        rows = read_suite(suite_of(name, device=self.device, tiny=self.tiny), kinds=ROW_KINDS).rows
         blamed = [row for row in rows if row.id in doing["rows"] and row.id not in there]
         found["rows"] += [record.row_of(row, "failed", reason) for row in blamed]
         found["run"]["doing"] = None
@@ -172,14 +174,9 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 def started(words: Sequence[str], *, cache: Path) -> subprocess.Popen[str]:
     """A process in a group of its own; what it compiles is kept in `cache` for the others."""
-    place = cache.resolve()
-    kept = {
-        "TORCHINDUCTOR_CACHE_DIR": str(place / "inductor"), "TRITON_CACHE_DIR": str(place / "triton"),
-        "TORCHINDUCTOR_FX_GRAPH_CACHE": "1", "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
     return subprocess.Popen(
         list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        start_new_session=True, env={**os.environ, **kept},
+        start_new_session=True, env={**os.environ, **environment(cache), "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ PARTS = ("precompute", "channels_last", "graphs", "compile")
 TEXT, CLASSES = "latent-text2img", "class2img"
 SHIPPED = (TEXT, "cascade-text2img", CLASSES, "upscale-2x", "latent-sr-text2img", "pixel-ddpm-32")
 CLASSIFIER = {"name": "classifier", "scale": 2.0, "classifier": {"weights": "emoji-classifier-32"}}
-INPAINTS = ("repaint",)  # samplers of masked images alone
 STEPS = 4  # of every sampler
 TINY: dict[str, Any] = {
     "schema": "zoo.pipeline/1", "summary": "A U-Net of some thousand parameters, random.",
@@ -32,6 +31,7 @@ TINY: dict[str, Any] = {
 def suite(*, device: str, tiny: bool) -> dict[str, Any]:
     """The phase as a suite of `zoo bench`; `tiny` has the same rows with a network and steps for two CPU cores."""
     text = "tiny-random" if tiny else TEXT
+    inpaints = registry().saying("sampler", "inpaints")  # masked images alone
     own = {"steps": 1} if tiny else {}
     rows: list[dict[str, Any]] = [
         {"model": model, "check": "images", "batch": 1 if tiny else 2, **own} for model in SHIPPED
@@ -43,7 +43,7 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
     ]  # fmt: skip
     rows += [row for row in parts if not row["fast"]["compile"]]
     rows += [
-        {"model": text, "check": "inpaint" if name in INPAINTS else "images", "sampler": name, "steps": STEPS}
+        {"model": text, "check": "inpaint" if name in inpaints else "images", "sampler": name, "steps": STEPS}
         for name in registry().names("sampler")
     ]
     rows += [{"model": RECIPE, "check": "training"}, {"model": text, "check": "memory", "batch": 4096, "steps": 1}]

@@ -41,6 +41,7 @@ def join(phases: Sequence[Phase]) -> dict[str, Any] | None:
         whole["pairs"] += made["pairs"]
         whole["peaks"] |= made["peaks"]
         whole["noise"] |= made["noise"]
+        whole["versions"] |= made.get("versions", {})
         settings = (made["suite"] or {}).get("settings")
         whole["phases"].append({
             "name": phase.name, "seconds": phase.seconds, "reason": phase.reason, "settings": settings,

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import ROW_KINDS
 from zoo.benchmark.run import run_suite
 from zoo.benchmark.suite import read_suite
 
@@ -40,9 +41,10 @@ def main() -> None:
     def report(text: str, done: int, total: int) -> None:
         print(f"{done}/{total} {text}", flush=True)
 
+    suite = read_suite(suite_of(asked.phase, device=asked.device, tiny=asked.tiny), kinds=ROW_KINDS)
     run_suite(
-        read_suite(suite_of(asked.phase, device=asked.device, tiny=asked.tiny)), folder=asked.out, data=data,
-        split=asked.split, resume=True, retry=False, seconds=asked.seconds, after=after, report=report,
+        suite, folder=asked.out, data=data, split=asked.split, resume=True, retry=False, seconds=asked.seconds,
+        after=after, report=report,
     )  # fmt: skip
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 import zoo
 from benchmarks.on_gpu.courses import Course
 from zoo.benchmark import record
+from zoo.conditioning import source_of
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
 from zoo.data.draws import stream
 from zoo.data.image_folder import FolderSource
-from zoo.evaluation.drawn import hears
 from zoo.evaluation.hit_score import Judge
 from zoo.evaluation.keys import metric_key
 
@@ -52,7 +52,7 @@ class Scorer:
         """Quality as a record has it, and the first images, uint8 (n, 3, H, W)."""
         pipe = zoo.build(config, device=self.device)
         pipe = pipe.stage(0) if len(config["stages"]) > 1 else pipe
-        prompts = any(hears(c) == "prompts" for c in pipe.conditioners.values())
+        prompts = any(source_of(c) == "prompts" for c in pipe.conditioners.values())
         texts = [str(row["text"]) for row in self.rows]
         words: dict[str, Any] = {"prompts": texts} if prompts else {"n": SHOWN}
         drawn = pipe(**words, seed=SEED, batch_size=len(texts) if self.device.type == "cuda" else 8).tensor

@@ -53,11 +53,13 @@ def differences(ours, theirs, *, dtype=torch.float64):
     )
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("name", CONFIGS)
 def test_autoencoder_is_diffusers_autoencoder_with_the_same_weights(name):
     assert max(differences(*pair(name))) < AGREES
 
 
+@pytest.mark.peer
 def test_autoencoder_is_diffusers_autoencoder_to_1e_5_in_float32():
     assert max(differences(*pair("shipped-like", dtype=torch.float32), dtype=torch.float32)) < 1e-5
 
@@ -100,6 +102,7 @@ def shift(model, monkeypatch):
 FLIPS = (norm_eps, downsample_padding, upsample_mode, unscaled_attention, activation, scale, shift)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("flip", FLIPS, ids=lambda f: f.__name__)
 def test_comparison_fails_when_one_switch_is_flipped(flip, monkeypatch):
     ours, theirs = pair("sd-like")

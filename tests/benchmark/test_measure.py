@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.peers.agreement import agreement, pair
 from zoo.benchmark import machine, measure
 from zoo.benchmark.measure import Operations, Power, Timed
-from zoo.benchmark.peers import agreement, pair
 from zoo.errors import UsageError
 
 

@@ -7,12 +7,14 @@ import re
 import pytest
 import torch
 
+from benchmarks import peers
 from zoo.assemble import component
-from zoo.benchmark.suite import folders, random_weights, read_suite, suite_names
+from zoo.benchmark.row_kinds import ROW_KINDS, RowKind
+from zoo.benchmark.suite import comparison_files, folders, random_weights, read_suite, suite_names
 from zoo.errors import ConfigError, UsageError, WeightsError
 
 SHIPPED = (
-    "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped", "vs-diffusers", "vs-metrics",
+    "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped",
 )  # fmt: skip
 
 
@@ -35,6 +37,28 @@ def test_a_shipped_suite_can_be_read_and_says_what_it_answers(name):
     read = read_suite(name)
     assert read.summary.endswith(".")
     assert len({row.id for row in read.rows}) == len(read.rows) > 0
+
+
+def test_a_comparison_with_other_libraries_is_no_suite_of_zoos_and_the_error_says_who_runs_it():
+    assert [path.stem for path in comparison_files()] == ["vs-diffusers", "vs-metrics"]
+    for asked in ("vs-diffusers", "vs-nobody", suite(kind="diffusers")):
+        with pytest.raises(UsageError, match=re.escape("`python -m benchmarks.peers SUITE`")):
+            read_suite(asked)
+
+
+@pytest.mark.parametrize("file", comparison_files(), ids=lambda path: path.stem)
+def test_a_comparison_is_read_by_those_who_bring_its_kinds(file):
+    read = read_suite(file, kinds=peers.ROW_KINDS)
+    assert read.summary.endswith(".")
+    assert len({row.id for row in read.rows}) == len(read.rows) > 0
+
+
+def test_a_kind_of_rows_is_given_and_says_what_its_rows_may_name():
+    given = {**ROW_KINDS, "sorting": RowKind(measure="nobody:there", models=("bubble", "quick"))}
+    (row,) = read_suite(suite(kind="sorting", matrix=[{"model": "bubble"}]), kinds=given).rows
+    assert (row.kind, row.measured, row.config) == ("sorting", given["sorting"], None)
+    with pytest.raises(ConfigError, match="bubble"):
+        read_suite(suite(kind="sorting", matrix=[{"model": "latent-text2img"}]), kinds=given)
 
 
 def test_every_preset_is_in_the_sweep_of_what_ships():
@@ -118,6 +142,21 @@ def test_settings_change_the_hash_of_a_suite_and_not_of_its_rows():
         ({"matrix": [{"model": "latent-text2img", "device": "cdua"}]}, "did you mean 'cuda'"),
         ({"matrix": [{"model": "latent-text2img", "fast": {"graph": True}}]}, "did you mean 'graphs'"),
         ({"matrix": [{"model": "latent-text2img", "fast": 2}]}, "true, false or its parts"),
+        ({"matrix": [{"model": "latent-text2img", "fast": {"graphs": 1}}]}, r"fast\.graphs is 1; write true or false"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cuda:x"}]}, "unknown device 'cuda:x'"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cuda:0:1"}]}, "unknown device 'cuda:0:1'"),
+        ({"matrix": [{"model": "latent-text2img", "device": "cuda:"}]}, "unknown device 'cuda:'"),
+        ({"matrix": [{"model": "latent-text2img", "device": 3}]}, "unknown device"),
+        ({"matrix": [{"model": "latent-text2img", "precision": "float32:1"}]}, "unknown precision 'float32:1'"),
+        ({"matrix": [{"model": "latent-text2img", "seconds": float("inf")}]}, "seconds is inf"),
+        ({"matrix": [{"model": "latent-text2img", "seconds": float("nan")}]}, "seconds is nan"),
+        ({"settings": {"warm_up": 10**9}}, "warm_up is 1000000000; write a whole number from 0 to 1000"),
+        ({"settings": {"repeats": 10**9}}, "repeats is 1000000000"),
+        ({"settings": {"seed": 2**64}}, "seed is 18446744073709551616"),
+        ({"settings": {"quality": {"samples": 10**9}}}, "samples is 1000000000"),
+        ({"settings": {"quality": {"hit": 1}}}, "hit is 1; write true or false"),
+        ({"settings": {"quality": {"extractor": None}}}, "extractor is null; write a name"),
+        ({"settings": {"quality": {"reference": 5}}}, "reference is 5; write a name"),
         ({"matrix": [{"model": "latent-text2img", "step_cache": "deep-feature"}]}, "did you mean 'deep-features'"),
         ({"matrix": [{"model": "latent-text2img", "batch": 0}]}, "batch is 0"),
         ({"matrix": [{"model": "latent-text2img", "steps": 5000}]}, "at most 1000 steps"),
@@ -182,3 +221,9 @@ def test_rows_are_counted_before_they_are_written_out():
                "size": list(range(1, 400))}]  # fmt: skip
     with pytest.raises(ConfigError, match=r"asks for 15800799 rows"):
         read_suite(suite(matrix=matrix))
+
+
+def test_one_of_several_devices_and_parts_of_the_fast_path_can_be_named():
+    row = {"model": "latent-text2img", "device": "cuda:1", "fast": {"graphs": True, "compile": False}}
+    asked = read_suite(suite(matrix=[row])).rows[0].asked
+    assert (asked.device, asked.fast) == ("cuda:1", {"graphs": True, "compile": False})

@@ -186,6 +186,45 @@ def test_generic_words_name_nothing():
     assert blind.names_the_concept(["confused"], row, [row])
 
 
+def test_what_is_picked_from_the_list_is_a_name_of_the_concept_and_no_word_of_it():
+    rows = [{"name": f"{who} kneeling", "concept": "kneeling"} for who in ("man", "person", "woman")]
+    rows.append({"name": "cityscape at dusk", "concept": "cityscape at dusk"})
+    assert blind.listed(rows) == {"cityscape at dusk": "cityscape at dusk", "kneeling": "person kneeling"}
+    assert blind.picks_the_concept(["x", "Man kneeling"], rows[2], rows)
+    assert blind.picks_the_concept(["kneeling"], rows[2], rows)
+    assert not blind.picks_the_concept(["cityscape"], rows[3], rows)
+
+
+def test_a_reader_who_is_asked_for_a_style_hits_with_it_alone(data, evaluator, tmp_path):
+    validation = scoring.Scorer(str(data), split="val", count=100, evaluator=evaluator)
+    rows = [validation.split.rows[i] for i in validation.rows[:4]]
+    images = [validation.split.image(i) for i in validation.rows[:4]]
+    Image.fromarray(np.concatenate(images, axis=2).transpose(1, 2, 0)).save(tmp_path / "images.png")
+    key = [{"pipeline": "toy", "row": i, "size": 128} for i in validation.rows[:4]]
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    own = [row["text"].rpartition(", ")[2] for row in rows]
+    other = next(s for s in validation.judge.styles if s != own[3])
+    lines = [
+        f"{n},{row['name']},{style}" for n, (row, style) in enumerate(zip(rows, [*own[:3], other], strict=True), 1)
+    ]
+    (tmp_path / "answers.csv").write_text("number,names,style\n" + "\n".join(lines))
+    found = judge.agreement(validation.judge, tmp_path, validation)
+    assert [image["reader_hit"] for image in found["images"]] == [True, True, True, False]
+    assert found["both"] + found["reader_only"] == 3
+    assert found["of_concepts"]["both"] + found["of_concepts"]["reader_only"] == 4
+    assert found["of_styles"]["both"] + found["of_styles"]["reader_only"] == 3
+    (tmp_path / "answers.csv").write_text("number,names,style\n" + "\n".join(lines[:3]) + "\n4,x,cubist\n")
+    with pytest.raises(SystemExit, match=r"none of the styles for \[4\]"):
+        judge.agreement(validation.judge, tmp_path, validation)
+
+
+def test_agreement_is_held_against_chance():
+    told = judge.same([True, True, False, False], [True, False, True, False])
+    assert (told["both"], told["reader_only"], told["judge_only"], told["neither"]) == (1, 1, 1, 1)
+    assert (told["agreement"], told["kappa"]) == (0.5, 0.0)
+    assert judge.same([True, False], [True, False])["kappa"] == 1.0
+
+
 def test_a_judge_falls_where_each_level_is_no_better_and_the_last_clearly_worse():
     def levels(*values):
         return [(v, (v - 0.05, v + 0.05)) for v in values]
@@ -224,7 +263,7 @@ def test_a_reader_and_a_judge_are_compared(data, evaluator, tmp_path):
     assert found["count"] == found["both"] + found["reader_only"] == 4
     assert found["agreement"] == found["both"] / 4
     seen = [image["concept_at_5"] for image in found["images"]]
-    assert found["agreement_without_style"] == sum(seen) / 4
+    assert found["of_concepts"]["agreement"] == sum(seen) / 4
     (tmp_path / "answers.csv").write_text("number,names\n1,x\n2,\n3,x\n4,x\n")
     with pytest.raises(SystemExit, match="no answer for"):
         judge.agreement(validation.judge, tmp_path, validation)

@@ -105,6 +105,7 @@ SYSTEMS = {
 }  # fmt: skip
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_exported_pipeline_draws_the_same_pictures_within_one_grey_level(name, tmp_path):
     pipeline = make(**SYSTEMS[name])
@@ -120,6 +121,7 @@ def edit(folder, name, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
@@ -155,6 +157,7 @@ def exported(tmp_path_factory):
     return pipeline, folder, ours(pipeline, PROMPTS, steps=10, guidance=3.0)
 
 
+@pytest.mark.peer
 def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
     pipeline, folder, _ = exported
     loaded, report = CLIPTextModel.from_pretrained(folder / "text_encoder", output_loading_info=True)
@@ -170,6 +173,7 @@ def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
     assert pipe.vae_scale_factor * pipe.unet.config.sample_size == pipeline.stages[0].size
 
 
+@pytest.mark.peer
 def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
     pipeline, folder, _ = exported
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -178,6 +182,7 @@ def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
     assert torch.equal(found, pipeline.conditioners["text"].tokenize(prompts))
 
 
+@pytest.mark.peer
 def test_exported_schedule_has_the_same_betas():
     for schedule in (
         CosineSchedule(), LinearSchedule(), ScaledLinearSchedule(beta_end=0.01), CosineSchedule(steps=500),

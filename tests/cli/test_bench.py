@@ -41,8 +41,10 @@ def here(tmp_path, monkeypatch):
 
 def test_suites_are_listed(capsys):
     assert run(["bench", "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert "quick" in [line.split("\t")[0] for line in lines]
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert {"quick", "vs-diffusers"} <= {line.split("\t")[0] for line in lines}
+    assert "benchmarks/peers/suites" in told.err
     assert run(["bench", "--list", "--json"]) == 0
     assert {"name", "kind", "rows", "summary"} == set(json.loads(capsys.readouterr().out)[0])
 

@@ -240,3 +240,9 @@ def test_words_are_refused_before_torch_is_loaded(here):
         "assert run(['prompts', 'apple']) == 0; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_dash_is_no_folder(here, capsys):
+    assert run(["generate", "sun", *QUICK, "-o", "-"]) == 2
+    assert "'-' names no file" in capsys.readouterr().err
+    assert not list(here.iterdir())

@@ -38,6 +38,7 @@ def transformers_states(ours):
     return theirs(ours.tokenize(PROMPTS)).last_hidden_state
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("choice", CHOICES, ids=["sd1", "sd2", "zoo"])
 @torch.no_grad()
 def test_token_states_are_those_of_transformers(choice):
@@ -56,6 +57,7 @@ def without_causal_mask(ours):
     return ours
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(
     "flip",
     [
@@ -72,6 +74,7 @@ def test_comparison_fails_when_one_switch_is_flipped(flip):
     assert relative(flip(ours)(PROMPTS).tokens, expected) > DIFFERS
 
 
+@pytest.mark.peer
 @torch.no_grad()
 def test_pooled_vector_is_open_clips():
     clip = randomise(
@@ -90,6 +93,7 @@ def test_pooled_vector_is_open_clips():
     assert relative(other(PROMPTS).vector, expected) > DIFFERS
 
 
+@pytest.mark.peer
 def test_tokens_are_open_clips():
     ours, theirs = ClipText(**SMALL, pad="zero"), open_clip_tokenizer.SimpleTokenizer()
     prompts = [*PROMPTS, "It's 3 Cafés & more...", "日本 🍎", "end ends"]

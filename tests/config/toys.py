@@ -43,7 +43,7 @@ class Clean:
 
 
 class Labels:
-    hears = "labels"
+    source = "labels"
 
     def __init__(self, *, names: list[str], null_class: bool = True):
         pass

@@ -13,6 +13,7 @@ from zoo.errors import ConfigError
 ALL = {
     "rotation": 25, "shear": 12, "zoom": 0.35, "stretch": 0.3, "shift": 0.1, "perspective": 0.5, "mirror": 0.5,
     "colour": 0.8, "hue": 0.15, "shrink": 0.5, "shrink_to": 16, "blur": 0.5, "noise": 0.5, "cutout": 0.5,
+    "wander": 0.7, "mottle": 0.5, "sharpen": 0.5,
 }  # fmt: skip
 
 
@@ -54,6 +55,12 @@ def test_each_part_changes_images_alone(name):
     plain = {"grey": {"colour": 1.0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "grey": 1.0}}
     block = plain.get(name, {name: {"rotation": 90, "shear": 40, "zoom": 1.0, "shift": 0.3}.get(name, 0.99)})
     assert not torch.allclose(distorted(block, x, size=40), from_uint8(x), atol=0.05)
+
+
+def test_white_stays_white_however_the_hand_wanders():
+    white = torch.full((4, 3, 40, 40), 255, dtype=torch.uint8)
+    block = {"wander": 1.0, "wander_by": 0.1, "mottle": 1.0, "sharpen": 1.0}
+    assert torch.allclose(distorted(block, white, size=40), torch.ones(4, 3, 40, 40), atol=1e-5)
 
 
 def test_the_outside_is_white():

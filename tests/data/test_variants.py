@@ -154,7 +154,7 @@ def test_colour_names_held_out_are_the_same_whatever_the_seed(data):
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"count": 0}, "count is 0"), ({"recolour": 1.5}, "recolour is 1.5"), ({"mirror": -1.0}, "flip is -1.0")],
+    [({"count": 0}, "count is 0"), ({"recolour": 1.5}, "recolour is 1.5"), ({"mirror": -1.0}, "mirror is -1.0")],
 )
 def test_what_cannot_be_meant_is_refused(data, settings, sentence):
     with pytest.raises(ConfigError, match=sentence):

@@ -158,6 +158,7 @@ def small_dinov2(monkeypatch):
     return network
 
 
+@pytest.mark.peer
 def test_dinov2_is_its_authors_with_their_way_to_resample_positions(tmp_path, small_dinov2):
     from transformers import Dinov2Config, Dinov2Model
 
@@ -236,6 +237,7 @@ TINY = {
 }
 
 
+@pytest.mark.peer
 def test_a_clip_of_open_clip_gives_unit_embeddings_of_pictures_and_captions(tmp_path, monkeypatch):
     torch.manual_seed(0)
     model = open_clip.CLIP(8, open_clip.CLIPVisionCfg(**TINY["vision_cfg"]), open_clip.CLIPTextCfg(**TINY["text_cfg"]))

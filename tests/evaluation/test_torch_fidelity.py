@@ -29,6 +29,7 @@ def features(count, seed, width=24):
     return torch.from_numpy(rng.gamma(1.0 + 0.2 * seed, 0.5, (count, width)) @ mixing).float()
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("size", [(32, 32), (40, 56), (299, 299), (301, 640), (1, 7)])
 def test_the_tf1_resize_is_bit_exact(size):
     x = pictures(1, size)
@@ -53,6 +54,7 @@ def networks(tmp_path_factory):
     return ours, theirs
 
 
+@pytest.mark.peer
 def test_features_of_the_same_pictures_agree(networks):
     ours, theirs = networks
     shown = pictures(2)
@@ -70,6 +72,7 @@ def test_features_of_the_same_pictures_agree(networks):
     torch.testing.assert_close(ours.images(shown[1:], batch=1), found["pool"][1:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.peer
 def test_fid_agrees_from_pictures_to_value(networks):
     ours, theirs = networks
     shown = pictures(4, size=(24, 24), seed=1)
@@ -81,6 +84,7 @@ def test_fid_agrees_from_pictures_to_value(networks):
     assert frechet_distance(own[:2], own[2:]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("count", [16, 200])
 def test_the_frechet_distance_of_features_agrees(count):
     x, y = features(count, 1), features(count + 30, 2)
@@ -89,6 +93,7 @@ def test_the_frechet_distance_of_features_agrees(count):
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.peer
 def test_the_kernel_distance_agrees_in_mean_and_deviation():
     x, y = features(150, 1), features(120, 3)
     theirs = kid_features_to_metric(
@@ -100,6 +105,7 @@ def test_the_kernel_distance_agrees_in_mean_and_deviation():
     assert found.deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-9)
 
 
+@pytest.mark.peer
 def test_the_inception_score_agrees_in_mean_and_deviation():
     logits = features(203, 1) * 2
     theirs = isc_features_to_metric(logits, 10, True, 2020)
@@ -108,6 +114,7 @@ def test_the_inception_score_agrees_in_mean_and_deviation():
     assert found.deviation == pytest.approx(theirs["inception_score_std"], rel=1e-9)
 
 
+@pytest.mark.peer
 def test_precision_and_recall_agree():
     x, y = features(300, 1), features(250, 2)
     theirs = prc_features_to_metric(x, y, prc_neighborhood=3, prc_batch_size=100, save_cpu_ram=False, verbose=False)

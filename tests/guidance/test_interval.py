@@ -48,10 +48,11 @@ def test_an_empty_interval_is_refused():
 
 
 UNCONDITIONAL = {
-    "network": {"name": "unet", "in_channels": 4, "out_channels": 4, "attention": "plain", "context_width": None},
-    "schedule": "cosine",
-    "parameterization": "v",
-}
+    "network": {
+        "name": "unet", "in_channels": 4, "out_channels": 4, "attention": "plain", "heads": 4, "context_width": None,
+    },
+    "schedule": "cosine", "parameterization": "v",
+}  # fmt: skip
 BLOCK = {"name": "limited-interval", "guidance": {"name": "classifier-free", "scale": 3.0}, "low": 0.3}
 
 

@@ -41,6 +41,7 @@ def dynamic(x0, percentile):
     return wrapped(x0, TABLE.steps[0])
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("percentile", [0.5, 0.9, 0.995, 1.0])
 def test_dynamic_thresholding_is_that_of_diffusers(percentile):
     from diffusers import DDPMScheduler

@@ -26,6 +26,7 @@ def pair(*, scale_shift, resample, inside=8, outside=16):
     return ours, theirs.eval()
 
 
+@pytest.mark.peer
 @torch.no_grad()
 @pytest.mark.parametrize("scale_shift", [False, True])
 @pytest.mark.parametrize("resample", [None, "down", "up"])

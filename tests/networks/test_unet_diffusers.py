@@ -56,16 +56,19 @@ def difference(ours, theirs, *, dtype=torch.float64):
     return relative(ours(x, time, context=context), expected)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unet_is_diffusers_unet_with_the_same_weights(name):
     ours, theirs = pair(name)
     assert difference(ours, theirs) < AGREES
 
 
+@pytest.mark.peer
 def test_unet_is_diffusers_unet_to_1e_5_in_float32():
     assert difference(*pair("sd1-like", dtype=torch.float32), dtype=torch.float32) < 1e-5
 
 
+@pytest.mark.peer
 @torch.no_grad()
 def test_a_mask_hides_tokens_as_in_diffusers():
     ours, theirs = pair("shipped-like")
@@ -159,6 +162,7 @@ FLIPS = (
 )  # fmt: skip
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("name", ["sd1-like", "sd2-like"])
 @pytest.mark.parametrize("flip", FLIPS, ids=lambda f: f.__name__)
 def test_comparison_fails_when_one_switch_is_flipped(name, flip, monkeypatch):

@@ -17,7 +17,7 @@ from zoo.report import page, read_records
 from zoo.report.choice import choices
 from zoo.report.groups import groups
 from zoo.report.model import Cell
-from zoo.report.noise import apart, faster, margins, unbeaten
+from zoo.report.standing import apart, faster, margins, unbeaten
 
 HIT, FD = "hit[emoji-evaluator@cfa563d6,test]@64", "fd[emoji-evaluator@cfa563d6]@64"
 

@@ -1,12 +1,18 @@
 """Every registered sampler, by being listed: what zoo.conformance asks of any, and that ours start where noise is."""
 
+import math
+
 import pytest
 import torch
 
+import zoo
 from tests.samplers.oracle import start
 from zoo.conformance import examine
 from zoo.conformance.samplers import SCHEDULES, SHAPE, draw
+from zoo.errors import UsageError, ZooError
 from zoo.registry import read_registry_file, registry_file
+from zoo.samplers.langevin import AnnealedLangevin
+from zoo.schedules import LinearSchedule
 
 ENTRIES = {e.name: e for e in read_registry_file(registry_file()) if e.kind == "sampler"}
 SMALL = {"annealed-langevin": {"repeats": 2}, "repaint": {"jump": 2, "resamples": 2}}
@@ -45,3 +51,36 @@ def test_a_run_is_counted_kept_and_finite_in_two_steps(name):
         assert drawn.evaluations == len(drawn.table) == len(drawn.reports)
         assert bool(torch.isfinite(drawn.end).all())
         assert torch.equal(drawn.reports[0].x_t, start(drawn.table, (3, *SHAPE))) or drawn.table.begin is not None
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        ({"name": "predictor-corrector", "snr": 1e9}, "snr above 0 to 10, not 5 and 1000000000"),
+        ({"name": "predictor-corrector", "snr": 0.0}, "snr above 0 to 10"),
+        ({"name": "predictor-corrector", "snr": 1e300}, "snr .*takes a number, not 1e"),
+        ({"name": "dpmpp-2m-sde", "eta": 1e9}, "eta is 1000000000"),
+        ({"name": "edm", "s_noise": 1e9}, "s_noise is 1000000000"),
+        ({"name": "edm", "s_churn": -1.0}, "s_churn is -1"), ({"name": "edm", "s_min": -1.0}, "s_min is -1"),
+        ({"name": "edm", "s_min": math.inf}, "s_min is inf"),
+        ({"name": "annealed-langevin", "repeats": 10**9}, "evaluations"),
+        ({"name": "ddim", "grid": {"name": "leading", "offset": 10**9}}, "offset is 1000000000 on 1000 points"),
+        ({"name": "ddim", "grid": {"name": "karras", "rho": 1e9}}, "rho above 0 and to 10000"),
+    ],
+)  # fmt: skip
+def test_settings_that_no_run_can_mean_are_refused_by_a_check(sampler, said):
+    network = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "context_width": None}
+    denoiser = {"network": network, "schedule": "linear", "parameterization": "v"}
+    sampler = {**sampler, **({"steps": 5} if sampler["name"] != "predictor-corrector" else {"corrections": 5})}
+    stage = {"name": "base", "size": 64, "denoiser": denoiser, "sampler": sampler}
+    with pytest.raises(ZooError, match=said):
+        zoo.check({"schema": "zoo.pipeline/1", "stages": [stage]})
+
+
+def test_a_run_of_too_many_evaluations_is_refused_before_any_row_of_it_is_made(monkeypatch):
+    def made(*_, **__):
+        raise AssertionError("a row was made")
+
+    monkeypatch.setattr("zoo.samplers.linear.Rows.look", made)
+    with pytest.raises(UsageError, match="evaluations"):
+        AnnealedLangevin(repeats=10**6).plan(LinearSchedule(), 10)

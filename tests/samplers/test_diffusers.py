@@ -71,6 +71,7 @@ DDIM_GRIDS = {
 }
 
 
+@pytest.mark.peer
 @each_type
 @each_schedule
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
@@ -83,6 +84,7 @@ def test_ddim_agrees(grid, eta, schedule, prediction):
     assert relative(zoo_run(DDIM(eta=eta, grid=ours_grid), ours, 20, prediction=prediction), expected) < CLOSE
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_ddim_agrees_where_x0_is_clipped(eta):
     schedule = LinearSchedule()
@@ -92,6 +94,7 @@ def test_ddim_agrees_where_x0_is_clipped(eta):
     assert relative(zoo_run(DDIM(eta=eta), schedule, 20), expected) > 1e-2
 
 
+@pytest.mark.peer
 def test_ddim_agrees_at_every_point_on_linspace():
     schedule = LinearSchedule()
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="linspace", **LINEAR)
@@ -99,6 +102,7 @@ def test_ddim_agrees_at_every_point_on_linspace():
     assert relative(zoo_run(DDIM(grid=Linspace()), schedule, 1000), expected) < CLOSE
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("offset", [0, 1])
 def test_ddim_agrees_where_it_ends_at_the_first_point(offset):
     schedule = ScaledLinearSchedule()
@@ -129,6 +133,7 @@ def stable_diffusion_ddim():
     return drive(scheduler, 20, schedule=ScaledLinearSchedule(), eta=0.5)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("switch", [None, *WRONG_SWITCH])
 def test_one_switch_flipped_is_seen(switch):
     error = relative(
@@ -137,6 +142,7 @@ def test_one_switch_flipped_is_seen(switch):
     assert error < CLOSE if switch is None else error > 10 * CLOSE
 
 
+@pytest.mark.peer
 def test_another_schedule_is_seen():
     assert relative(zoo_run(DDIM(**RIGHT), LinearSchedule(), 20), stable_diffusion_ddim()) > 10 * CLOSE
 
@@ -147,6 +153,7 @@ def generator_noise(steps):
     return torch.stack([torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(steps)])
 
 
+@pytest.mark.peer
 @each_type
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("grid", ["leading", "trailing", "linspace"])
@@ -167,6 +174,7 @@ def test_ddpm_agrees(grid, variance, prediction):
         assert relative(zoo_run(DDPM(variance=other, grid=ours), schedule, steps, noise=noise), expected) > 10 * CLOSE
 
 
+@pytest.mark.peer
 def test_ddpm_agrees_where_x0_is_clipped():
     schedule = LinearSchedule()
     scheduler = DDPMScheduler(clip_sample=True, clip_sample_range=0.5, timestep_spacing="linspace", **LINEAR)
@@ -186,6 +194,7 @@ def dpm_scheduler(**keywords):
     return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_type="midpoint", **keywords)
 
 
+@pytest.mark.peer
 @each_type
 @each_schedule
 @pytest.mark.parametrize("steps", [10, 20])
@@ -198,6 +207,7 @@ def test_dpmpp_2m_agrees(grid, steps, schedule, prediction):
     assert relative(got, expected) < CLOSE
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("grid", DPM_GRIDS)
 def test_ddim_is_the_first_order_solver(grid):
     schedule = LinearSchedule()
@@ -207,6 +217,7 @@ def test_ddim_is_the_first_order_solver(grid):
     assert relative(zoo_run(DPMpp2M(grid=ours_grid), schedule, 20, noise=no_noise), expected) > 10 * CLOSE
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("grid", DPM_GRIDS)
 def test_a_wrong_grid_is_seen(grid):
     schedule = LinearSchedule()
@@ -216,6 +227,7 @@ def test_a_wrong_grid_is_seen(grid):
         assert relative(got, expected) > 10 * CLOSE
 
 
+@pytest.mark.peer
 @each_schedule
 @pytest.mark.parametrize("steps", [8, 20])
 def test_dpmpp_2m_agrees_on_karras_sigmas(steps, schedule):
@@ -231,6 +243,7 @@ def test_dpmpp_2m_agrees_on_karras_sigmas(steps, schedule):
     assert relative(zoo_run(DPMpp2M(grid=Karras(rho=6.0)), ours, steps, noise=no_noise), x) > CLOSE
 
 
+@pytest.mark.peer
 def test_dpmpp_2m_agrees_on_the_cosine_schedule():
     # In float32 diffusers' last points are a few 1e-5 off; v doesn't divide by alpha there.
     schedule = CosineSchedule()
@@ -239,6 +252,7 @@ def test_dpmpp_2m_agrees_on_the_cosine_schedule():
     assert relative(zoo_run(DPMpp2M(), schedule, 20, prediction="v_prediction", noise=no_noise), expected) < CLOSE
 
 
+@pytest.mark.peer
 def test_the_oracle_is_asked_what_the_scheduler_asks():
     scheduler = DDIMScheduler(timestep_spacing="leading", steps_offset=1, **SCALED)
     scheduler.set_timesteps(20)
@@ -250,6 +264,7 @@ def test_the_oracle_is_asked_what_the_scheduler_asks():
     assert [time for _, time in denoise.denoiser.network.calls] == [float(t) for t in scheduler.timesteps]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(("steps", "jump", "resamples"), [(250, 10, 10), (50, 7, 3), (20, 30, 4)])
 def test_repaint_walks_up_and_down_where_diffusers_does(steps, jump, resamples):
     scheduler = RePaintScheduler()

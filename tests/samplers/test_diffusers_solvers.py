@@ -67,6 +67,7 @@ def drive_by_sigma(scheduler, schedule, generator):
     return y
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", BY_SIGMA)
 def test_solvers_from_k_diffusion_agree(name, schedule):
@@ -89,6 +90,7 @@ def pndm(prediction):
     return zoo_run(sampler, schedule, STEPS, prediction=prediction, noise=no_noise), theirs
 
 
+@pytest.mark.peer
 def test_plms_agrees():
     ours, theirs = pndm("epsilon")
     assert relative(ours, theirs) < CLOSE
@@ -96,6 +98,7 @@ def test_plms_agrees():
     assert relative(clean, theirs) > CLOSE
 
 
+@pytest.mark.peer
 def test_plms_draws_the_same_from_v_as_from_eps_where_diffusers_does_not():
     # diffusers' PNDM adds up what the network says, whatever that is; Adams and Bashforth's weights are for eps.
     ours, theirs = pndm("v_prediction")
@@ -104,6 +107,7 @@ def test_plms_draws_the_same_from_v_as_from_eps_where_diffusers_does_not():
     assert relative(theirs, theirs_by_eps) > 1e-2
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("solver", ["midpoint", "heun"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_dpmpp_2m_sde_agrees(schedule, solver):
@@ -117,6 +121,7 @@ def test_dpmpp_2m_sde_agrees(schedule, solver):
     assert relative(zoo_run(DPMpp2MSDE(solver=other), ours, STEPS), expected) > CLOSE
 
 
+@pytest.mark.peer
 def test_rectified_flow_agrees():
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(STEPS)
@@ -130,6 +135,7 @@ def test_rectified_flow_agrees():
     assert relative(end, x) < CLOSE
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(
     ("make", "sampler", "other"),
     [(EDMEulerScheduler, Euler(), DPMpp2M()), (EDMDPMSolverMultistepScheduler, DPMpp2M(), Euler())],
@@ -161,6 +167,7 @@ SINGLE_STEP = {
 }
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("name", SINGLE_STEP)
 def test_single_step_solvers_agree(name):
     sampler, order, said = SINGLE_STEP[name]

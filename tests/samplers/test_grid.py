@@ -47,6 +47,7 @@ def indices(grid, schedule, steps):
     return index.astype(int).tolist()
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 10, 20, 25, 30, 50, 77, 100, 333, 499, 500, 600, 999])
 @pytest.mark.parametrize(
     ("grid", "spacing"),
@@ -64,6 +65,7 @@ def test_nodes_are_diffusers_timesteps(grid, spacing, steps):
     assert indices(grid, LinearSchedule(), steps) == scheduler.timesteps.tolist()[:steps]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("steps", [1, 2, 10, 25, 30, 99, 499])
 @pytest.mark.parametrize(
     ("grid", "spacing"),
@@ -79,6 +81,7 @@ def test_nodes_without_the_cleanest_are_diffusers_multistep_timesteps(grid, spac
     assert indices(grid, LinearSchedule(), steps) == scheduler.timesteps.tolist()[:steps]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("steps", [1, 8, 25])
 def test_karras_sigmas_are_diffusers(steps):
     scheduler = DPMSolverMultistepScheduler(use_karras_sigmas=True, beta_schedule="linear", beta_start=1e-4)

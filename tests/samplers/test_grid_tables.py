@@ -9,6 +9,7 @@ from zoo.samplers.grid_tables import TABLES, Table
 from zoo.schedules import VESchedule
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(
     ("name", "theirs"), [("ays-sd1", "StableDiffusionSigmas"), ("ays-sdxl", "StableDiffusionXLSigmas")]
 )

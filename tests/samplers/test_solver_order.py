@@ -72,6 +72,7 @@ def test_lms_is_of_higher_order_than_two(exact):
     assert math.log2(errors[0] / errors[1]) > 1.8
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unipc_agrees_with_diffusers(order):
     scheduler = UniPCMultistepScheduler(solver_order=order, timestep_spacing="trailing", **LINEAR)

@@ -122,6 +122,18 @@ def test_a_finished_run_that_is_given_more_time_uses_it(tmp_path):
     assert resumed.settings.rate(resumed.step - 1) < 0.05 * resumed.settings.learning_rate
 
 
+def test_a_finished_run_that_is_resumed_as_it_was_tells_of_no_change(tmp_path):
+    """What a run made of warm-up and decay to fit its time is nothing that the next sitting changed."""
+    first, _ = run(tmp_path, Clock())
+    assert first.settings.warmup_steps != first.fitting.recipe.warmup_steps or first.settings.decay_steps > 20
+    same = Loop(Line(), first.fitting.recipe, tmp_path, identity="line", clock=Clock())
+    assert same.resume() == []
+    other = replace(first.fitting.recipe, warmup_steps=3)
+    assert Loop(Line(), other, tmp_path, identity="line", clock=Clock()).resume() == [
+        "train.warmup_steps is 3 from here on and was 4"
+    ]
+
+
 def test_the_same_clock_gives_the_same_weights(tmp_path):
     runs = [run(tmp_path / str(i), Clock())[0] for i in range(2)]
     assert equal(*map(weights_of, runs))

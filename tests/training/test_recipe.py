@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 import zoo
 from zoo.cli.main import run
 from zoo.config.cards import read_card
+from zoo.data.pack import pack
 from zoo.errors import ConfigError, UsageError
 from zoo.registry import registry
+from zoo.training.provenance import hash_of_data
 from zoo.training.recipe import read_recipe
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "black": (20, 20, 20)}
@@ -387,3 +389,76 @@ def test_other_data_is_refused_when_resuming_and_each_sitting_keeps_its_facts(sh
     first, second = json.loads(Path("here/run.json").read_text())["sittings"]
     assert first["data"]["sha256"] != second["data"]["sha256"]
     assert (first["train"]["steps"], second["train"]["weight_decay"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize("name", ["here", "here/checkpoints", "here/export", "here/samples", "here/inner/run"])
+def test_a_file_where_a_run_needs_a_folder_is_told_before_it(name, shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = Path("here/inner" if name == "here/inner/run" else name)
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    folder = name if name == "here/inner/run" else "here"
+    assert run(["train", str(shop / "ae.yaml"), "--set", "train.steps=1", "--run", folder]) == 2
+    said = capsys.readouterr().err
+    assert "choose another with --run" in said
+    assert place.read_text() == "mine"
+    with pytest.raises(UsageError):
+        zoo.train(shop / "ae.yaml", folder=Path(folder), resume=True)
+
+
+def test_a_folder_whose_checkpoints_are_all_damaged_is_told_so(shop, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", str(shop / "ae.yaml"), "--set", "train.steps=4", "--run", "here"]
+    assert run(words) == 0
+    files = sorted(Path("here/checkpoints").glob("step-*/network.safetensors"))
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    capsys.readouterr()
+    assert run([*words, "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert f"all {len(files)} checkpoints in 'here/checkpoints' can't be read" in said
+    assert f"'{files[-1]}' is damaged" in said
+    assert "restore one, or start anew in another folder" in said
+
+
+def test_what_a_run_writes_follows_no_link_out_of_its_folder(shop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("here/scalars.csv", "here/samples/step-00000001.png"):
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        Path(name).symlink_to(tmp_path / f"outside-{Path(name).name}")
+    assert run(["train", str(shop / "ae.yaml"), "--set", "train.steps=1", "--run", "here"]) == 0
+    assert not list(tmp_path.glob("outside-*"))
+    assert Path("here/scalars.csv").read_text().startswith("step,name,value\n1,")
+
+
+def test_other_shards_by_a_pattern_are_other_data(shop, tmp_path):
+    own = Path(yaml.safe_load((shop / "ae.yaml").read_text())["data"]["path"])
+    for name in ("one", "two"):
+        pack(str(own), tmp_path / name, rows=20)
+    both = [hash_of_data(str(tmp_path / name / "{000000..000001}.tar")) for name in ("one", "two")]
+    assert both[0] is not None
+    assert both[0] == both[1]
+    rows = (own / "metadata.jsonl").read_text().splitlines()
+    shutil.copytree(own, tmp_path / "other")
+    (tmp_path / "other" / "metadata.jsonl").write_text("\n".join(rows[:-1]))
+    pack(str(tmp_path / "other"), tmp_path / "three", rows=20)
+    assert hash_of_data(str(tmp_path / "three" / "{000000..000001}.tar")) != both[0]
+    assert hash_of_data(str(tmp_path / "three" / "{000000..000009}.tar")) is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"data.size": 33}, "multiples of 4 and the data's is 33"),
+        ({"data.size": 20}, "multiples of 2 and the data's are 5"),
+        ({"data.size": 10**12}, "size is 10"),
+        ({"data.smallest": 0}, "smallest is 0"),
+        ({"data.resize": 2**70}, "takes a whole number or null, not 1180"),
+        ({"train.learning_rate": 2**70}, "takes a number, not 1180"),
+        ({"data.size": 2**64}, "takes a whole number"),
+    ],
+)
+def test_numbers_of_a_recipes_data_are_refused_before_anything_is_trained(setting, said, shop, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        zoo.train(shop / "latent.yaml", folder=tmp_path / "here", overrides=setting)
+    assert not (tmp_path / "here" / "run.json").exists()

@@ -10,7 +10,7 @@ from PIL import Image
 import zoo
 from zoo.errors import ConfigError
 from zoo.registry import registry
-from zoo.training.recipe import READS, TRAINS, read_recipe
+from zoo.training.recipe import SLOTS, read_recipe
 
 UNET = {
     "name": "unet", "in_channels": 3, "out_channels": 3, "width": 8, "mult": [1, 2], "blocks": 1,
@@ -138,4 +138,7 @@ def test_a_denoiser_needs_its_schedule(folder, tmp_path):
 
 
 def test_every_shipped_objective_says_what_it_trains_and_reads():
-    assert set(registry().names("objective")) == set(TRAINS) == set(READS)
+    for name in registry().names("objective"):
+        facts = registry().entry("objective", name).signature().constants
+        assert facts["trains"] in SLOTS, name
+        assert set(facts.get("needs", ())) <= set(facts["reads"]) <= set(SLOTS), name

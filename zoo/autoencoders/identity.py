@@ -15,6 +15,7 @@ class Identity(nn.Module):
 
     fits = "zoo.autoencoders.arguments:identity"
     default = True
+    weightless = True
     factor = 1
 
     def __init__(self, *, channels: int = 3) -> None:

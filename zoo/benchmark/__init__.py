@@ -3,13 +3,14 @@
 | module | what it knows |
 |---|---|
 | `suite` | `zoo.suite/1`: a YAML file -> rows, checked without torch |
-| `record` | `zoo.suite-record/1`: the form of a run's record, writing it so that a killed run loses no finished row |
+| `record_form` | what a record is, and the one reader of its files |
+| `record` | a run's record, written so that a killed run loses no finished row |
 | `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |
 | `measure` | rounds of timed calls; memory, energy, operations |
 | `profile` | where the seconds of a call go |
 | `estimate` | how long a suite takes, from one step of each kind of row |
-| `pipelines`, `peers`, `metrics` | what a row of each kind of suite calls |
-| `metric_libraries` | what other libraries of metrics are called with |
+| `row_kinds` | kinds of rows, and what measures each |
+| `pipelines`, `checks` | what a row of each kind calls |
 | `quality` | distances and hit scores of the same configuration |
 | `run` | a suite from its first row to its last |
 """

@@ -192,7 +192,8 @@ def _features(row: Row) -> Found:
 
     name, images = row.asked.model, _smooth(8, 64)
     # Inception's weights don't ship; the same network with random ones shows as much.
-    block: Any = {"name": name, "seed": 0} if name == "inception-2015" else name
+    seeded = name in registry().names("extractor") and "seed" in registry().entry("extractor", name).signature().names
+    block: Any = {"name": name, "seed": 0} if seeded else name
     try:
         on_cpu, there = (build(block, registry(), torch.device(d)) for d in ("cpu", row.asked.device))
     except (Unavailable, ZooError) as error:

@@ -10,16 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-PACKAGES = (
-    "numpy",
-    "open_clip_torch",
-    "timm",
-    "diffusers",
-    "transformers",
-    "torch-fidelity",
-    "torchmetrics",
-    "clean-fid",
-)
+PACKAGES = ("numpy", "open_clip_torch", "timm")
 
 
 def code() -> dict[str, Any]:
@@ -116,20 +107,24 @@ def _number(text: str) -> float | None:
         return None
 
 
-def versions() -> dict[str, Any]:
-    """Python, torch with its CUDA and cuDNN, and what a row may have used; None where it isn't installed."""
-    import torch
-
-    found: dict[str, Any] = {
-        "python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None,
-    }  # fmt: skip
-    for package in PACKAGES:
+def installed(*packages: str) -> dict[str, str | None]:
+    """Python's version and those of packages, from their metadata: nothing is imported; None where one is missing."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
     return found
+
+
+def versions(*packages: str) -> dict[str, Any]:
+    """Python, torch with its CUDA and cuDNN, and what a row may have used, the given packages too."""
+    import torch
+
+    cudnn = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    found = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn}
+    return installed() | found | installed(*PACKAGES, *packages)
 
 
 def peak(device: str, precision: str, *, seconds: float = 0.4) -> dict[str, Any]:

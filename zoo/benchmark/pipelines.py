@@ -15,9 +15,9 @@ from zoo.acceleration.accelerated import step_cache_of
 from zoo.benchmark.measure import Operations, Timed, out_of_memory, warm_up
 from zoo.benchmark.profile import Profile, in_measured_calls
 from zoo.benchmark.suite import Asked, Row, Settings, random_weights
+from zoo.conditioning import source_of
 from zoo.errors import ZooError
 from zoo.pipeline import Pipeline
-from zoo.request import hears
 from zoo.stage import lay_out, small_sizes
 
 PROFILED = 3  # calls that are timed by part where the measured ones can't be
@@ -122,7 +122,7 @@ class Builder:
 def words(pipe: Pipeline, batch: int, prompts: Sequence[str], size: int | None, *, start: int = 0) -> dict[str, Any]:
     """What a pipeline is called with, for so many pictures: prompts in turn, classes in turn, a picture to enlarge."""
     said: dict[str, Any] = {} if size is None else {"size": size}
-    heard = {hears(c): c for c in pipe.conditioners.values()}
+    heard = {source_of(c): c for c in pipe.conditioners.values()}
     if "prompts" in heard:
         said["prompts"] = [prompts[(start + i) % len(prompts)] for i in range(batch)]
     if "labels" in heard:
@@ -231,7 +231,7 @@ def describe(built: Built, timed: Timed) -> dict[str, Any]:
         }
         for stage in record["stages"]
     ]  # fmt: skip
-    heard = [hears(c) for c in built.pipe.conditioners.values()]
+    heard = [source_of(c) for c in built.pipe.conditioners.values()]
     return {
         "weights": dict(record["weights"]),
         "run": {

@@ -17,8 +17,8 @@ from typing import Any
 from torch import nn
 
 from zoo.benchmark.machine import synchronise
+from zoo.conditioning import source_of
 from zoo.pipeline import Pipeline, Progress
-from zoo.request import hears
 
 AROUND = ("text", "labels", "encoding", "decoding", "rest")  # parts that are no stage
 MEASURED, APART = "the measured calls", "calls of their own, after the rounds"
@@ -110,7 +110,7 @@ def _watched(pipe: Pipeline, clock: _Clock) -> Iterator[None]:
     """A pipeline whose conditioners and autoencoders tell the clock; undone after a call, since rows share them."""
     wanted: list[tuple[Any, str, str]] = []
     for conditioner in pipe.conditioners.values():
-        part = "text" if hears(conditioner) == "prompts" else "labels"
+        part = "text" if source_of(conditioner) == "prompts" else "labels"
         wanted += [(conditioner, "forward", part), (conditioner, "null", part)]
     for stage in pipe.stages:
         wanted += [(stage.autoencoder, "encode", "encoding"), (stage.autoencoder, "decode", "decoding")]

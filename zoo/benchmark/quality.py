@@ -20,6 +20,7 @@ import zoo
 from zoo.benchmark.measure import out_of_memory
 from zoo.benchmark.pipelines import Built
 from zoo.benchmark.suite import Quality, known_extractors
+from zoo.conditioning import source_of
 from zoo.config.cards import card_names, read_card
 from zoo.config.unknown import unknown
 from zoo.data.draws import stream
@@ -35,7 +36,6 @@ from zoo.evaluation.measurement import measure
 from zoo.evaluation.pictures import ArrayPictures
 from zoo.noise import AddressedNoise, Renumbered
 from zoo.registry import registry
-from zoo.request import hears
 
 SHEET = 8  # images of a sample sheet
 THREADS = 16  # at most, that decode images
@@ -96,7 +96,7 @@ class Judges:
 
     def _can_hit(self, built: Built, chosen: Sequence[Mapping[str, Any]]) -> bool:
         concepts = {row.get("concept") for row in self.every.rows} - {None}
-        prompts = any(hears(c) == "prompts" for c in built.pipe.conditioners.values())
+        prompts = any(source_of(c) == "prompts" for c in built.pipe.conditioners.values())
         return prompts and self.asked.hit and isinstance(self._clip(), Clip) and len(concepts) >= 5 and bool(chosen)
 
     def _own_hits(self, built: Built) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _words(built: Built, chosen: Sequence[Mapping[str, Any]]) -> tuple[Words, st
     if "labels" not in first:
         return words, "captions of the split" if "prompts" in first else "none"
     # Classes as often as the data has them: drawn evenly, the distance would measure that.
-    conditioner = next(c for c in built.pipe.conditioners.values() if hears(c) == "labels")
+    conditioner = next(c for c in built.pipe.conditioners.values() if source_of(c) == "labels")
     names = set(getattr(conditioner, "names", ()))
     column = next((k for k in chosen[0] if all(isinstance(r.get(k), str) and r[k] in names for r in chosen)), None)
     if column is None:

@@ -1,4 +1,4 @@
-"""The record of a run (`zoo.suite-record/1`, docs/benchmarks.md): its form, and writing it row by row.
+"""The record of a suite's run, from its first row to its last; its form is in `record_form`.
 
 A record is written whole after every group of rows, by a rename: a killed run leaves those it had finished, and the
 next one goes on from them.
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.benchmark import machine
+from zoo.benchmark.record_form import SUITE_RECORD, read_file
 from zoo.benchmark.suite import Row, Suite, random_weights
 from zoo.errors import UsageError
 
-SCHEMA = "zoo.suite-record/1"
+SCHEMA = SUITE_RECORD
 MEASURED = (
     "run",
     "precision",
@@ -40,6 +41,7 @@ def now() -> str:
 def begin(suite: Suite) -> dict[str, Any]:
     """The record of a run that has done nothing yet."""
     settings = asdict(suite.settings)
+    packages = dict.fromkeys(package for row in suite.rows for package in row.measured.packages)
     return {
         "schema": SCHEMA,
         "suite": {
@@ -49,7 +51,7 @@ def begin(suite: Suite) -> dict[str, Any]:
         "run": {
             "started": now(), "finished": None, "wall_seconds": 0.0, "complete": False, "resumed": 0, "doing": None
         },
-        "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(),
+        "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(*packages),
         "peaks": {}, "noise": {}, "rows": [], "pairs": [],
     }  # fmt: skip
 
@@ -122,14 +124,8 @@ def write(record: Mapping[str, Any], folder: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record; UsageError for a file that is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"'{path}' is no record of a benchmark ({error}); give one that `zoo bench` wrote") from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise UsageError(f"'{path}' is no '{SCHEMA}'; give a record that `zoo bench` wrote")
-    return found
+    """The record of a suite's run; UsageError for a file that is none."""
+    return read_file(path, (SCHEMA,))
 
 
 def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:

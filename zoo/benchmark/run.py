@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any
@@ -17,7 +18,6 @@ from zoo.benchmark import machine, measure, pipelines, record
 from zoo.benchmark.suite import Row, Suite
 from zoo.errors import UsageError
 
-TOGETHER = ("pipelines", "metrics")  # kinds whose rows of one group are interleaved
 AGAIN = ("not reached", "failed")  # rows that a resumed run measures
 Report = Callable[[str, int, int], Any]  # what is going on, rows done, rows of the suite
 NOT_YET = "not judged yet: the run was interrupted"
@@ -134,8 +134,7 @@ def _in_turn(suite: Suite, earlier: Mapping[str, Any] | None) -> list[list[Row]]
     didn't reach, then those it didn't measure, then the others."""
     groups: dict[str, list[Row]] = {}
     for row in suite.rows:
-        # Only what is timed as a whole call takes turns with its like; other kinds compare within a row.
-        alone = "" if row.kind in TOGETHER else row.id
+        alone = "" if row.measured.together else row.id
         groups.setdefault(f"{row.kind}/{row.asked.group}/{alone}", []).append(row)
     rank = {"not reached": 0, "measured": 3}
     known = {} if earlier is None else {r["id"].partition("-")[0]: rank.get(r["status"], 2) for r in earlier["rows"]}
@@ -150,26 +149,13 @@ def _group(run: Run, rows: list[Row]) -> None:
             run.record["rows"].append(record.row_of(row, "unavailable", reason))
         else:
             there.append(row)
-    if not there:
-        return
-    kind = there[0].kind
-    if kind == "pipelines":
-        _pipelines(run, there)
-    elif kind == "diffusers":
-        from zoo.benchmark import peers
-
-        peers.compare(run, there)
-    elif kind == "checks":
-        from zoo.benchmark import checks
-
-        checks.compare(run, there)
-    else:
-        from zoo.benchmark import metrics
-
-        metrics.compare(run, there)
+    if there:
+        module, _, function = there[0].measured.measure.partition(":")
+        getattr(import_module(module), function)(run, there)
 
 
-def _pipelines(run: Run, rows: list[Row]) -> None:
+def measure_pipelines(run: Run, rows: list[Row]) -> None:
+    """Rows that are whole pipelines, interleaved; then each is judged."""
     settings, builder = run.suite.settings, pipelines.Builder(run.suite.settings)
     built: dict[str, pipelines.Built] = {}
     timed: dict[str, measure.Timed] = {}

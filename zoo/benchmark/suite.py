@@ -1,7 +1,7 @@
 """Benchmark suites (`zoo.suite/1`): which configurations are measured, checked without torch and without weights.
 
 schema: zoo.suite/1
-kind: pipelines                     # or diffusers, metrics, checks; a row may say its own
+kind: pipelines                     # or checks, or one that is given; a row may say its own
 summary: What it answers, in one sentence.
 settings: {warm_up: 1, repeats: 5}
 models: {sd15: {...}}               # configs written here, beside the presets
@@ -17,11 +17,13 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from zoo.benchmark.row_kinds import PIPELINES, ROW_KINDS, RowKind
 from zoo.config.blocks import check_block, show
 from zoo.config.cards import check_schema
 from zoo.config.check import resolve
@@ -33,15 +35,19 @@ from zoo.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.registry import registry
 
 SUITE_SCHEMA = "zoo.suite/1"
-KINDS = ("pipelines", "diffusers", "metrics", "checks")
 CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks
 EXTRACTORS = "features"  # the check whose rows are extractors
 RECIPE = "tiny-recipe"  # the model of check training: a recipe that is part of the check
 KEYS = ("schema", "name", "kind", "summary", "settings", "models", "matrix", "include", "exclude")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
+COMPARISONS = (
+    "comparisons with other libraries are in zoo's repository, in benchmarks/peers/suites; in a checkout run "
+    "`python -m benchmarks.peers SUITE`"
+)
 MOST_ROWS = 10_000  # of a suite
 PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
+_NUMBERED = re.compile(r"([a-z]+):[0-9]{1,3}")  # one of several devices
 EVERY = "shipped"  # as a model: each preset
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
 
@@ -93,7 +99,8 @@ class Quality:
     samples: int = 64
     least: int | None = None  # samples that are enough where the time runs out; None: all of them
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
-    metrics: tuple[str | Mapping[str, Any], ...] = ("fd",)  # names, or blocks with settings
+    # Names, or blocks with settings.
+    metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
     reference: str | None = None  # the split held against; None: the split whose captions are drawn
     hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
     hit_samples: int = 200  # captions of that split
@@ -110,7 +117,7 @@ class Settings:
     seed: int = 0
     prompts: tuple[str, ...] = PROMPTS
     quality: Quality = field(default_factory=Quality)
-    count: int = 64  # of rows of kind metrics: pictures
+    count: int = 64  # images of a comparison of metrics
     sheets: bool = True  # whether each row's first images are written beside the record
 
 
@@ -119,9 +126,10 @@ class Row:
     """A row with its pipeline written out; `reason` says why it can't be measured here, as far as files tell."""
 
     asked: Asked
-    config: Mapping[str, Any] | None  # of kind metrics there is none
+    config: Mapping[str, Any] | None  # None where the model is no pipeline
     reason: str | None = None
     kind: str = "pipelines"
+    measured: RowKind = PIPELINES
     seconds: float | None = None  # the row's deadline, from when it begins
 
     @property
@@ -160,10 +168,21 @@ def suite_names() -> list[str]:
     return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
 
 
-def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu") -> Suite:
+def comparison_files() -> list[Path]:
+    """The suites that compare zoo with other libraries: files of a checkout, which no wheel has."""
+    root = Path(__file__).resolve().parent.parent.parent
+    return sorted(root.glob("benchmarks/*/suites/*.yaml")) if (root / "registry.yaml").is_file() else []
+
+
+def read_suite(
+    suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu",
+    kinds: Mapping[str, RowKind] = ROW_KINDS,
+) -> Suite:  # fmt: skip
     """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
 
-    `device` is that of rows that name none; one that another row asks for in full is then left out.
+    Args:
+        device: of rows that name none; one that another row asks for in full is then left out.
+        kinds: the kinds of rows there are.
     """
     if isinstance(suite, Mapping):
         written, source, name = suite, "the suite", str(suite.get("name") or "suite")
@@ -173,7 +192,7 @@ def read_suite(suite: str | Path | Mapping[str, Any], overrides: Overrides = Non
     check_schema(written, SUITE_SCHEMA, source)
     try:
         plain = apply_overrides(to_plain(written, source), overrides)
-        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device)
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds)
     except ZooError as error:
         raise type(error)(f"{source}: {error}") from error
 
@@ -184,17 +203,19 @@ def _find(suite: str | Path) -> Path:
     found = [folder / f"{suite}.yaml" for folder in folders() if suite in suite_names()]
     there = next((path for path in found if path.is_file()), None)
     if there is None:
-        raise UsageError(
-            unknown("suite", suite, suite_names()) + "; for a file of your own give a path ending in .yaml"
-        )
+        if suite in [path.stem for path in comparison_files()]:
+            raise UsageError(f"the suite '{suite}' is a comparison; {COMPARISONS}")
+        own = "for a file of your own give a path ending in .yaml"
+        raise UsageError(f"{unknown('suite', suite, suite_names())}; {own}; {COMPARISONS}")
     return there
 
 
-def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str) -> Suite:
+def _check(
+    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind]
+) -> Suite:
     _known(plain, KEYS, "a suite")
     kind = plain.get("kind", "pipelines")
-    if kind not in KINDS:
-        raise ConfigError(f"kind: {unknown('kind of suite', kind, KINDS)}")
+    _known_kind(kind, kinds, "kind")
     models = plain.get("models") or {}
     if not isinstance(models, Mapping) or not all(isinstance(m, Mapping) for m in models.values()):
         raise ConfigError("models holds one config a name; write them as blocks")
@@ -203,12 +224,14 @@ def _check(plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], devi
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    rows = [_row(given, kind, configs) for given in _rows(plain, device)]
+    rows = [_row(given, kind, configs, kinds) for given in _rows(plain, device)]
     if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include")
-    twice = next((r for i, r in enumerate(rows) if r.id in [o.id for o in rows[:i]]), None)
-    if twice is not None:
-        raise ConfigError(f"the row '{twice.asked.name}' is asked for twice; take one out")
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out")
+        seen.add(row.id)
     return Suite(
         name=name, kind=kind, summary=str(plain.get("summary") or ""), settings=settings, rows=tuple(rows),
         overrides=overrides,
@@ -223,11 +246,19 @@ def _settings(block: Any) -> Settings:
         raise ConfigError(f"settings.sheets is {show(given['sheets'])}; write true or false")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
         raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
-    for name, least in (("warm_up", 0), ("repeats", 1), ("seed", 0), ("count", 2)):
-        _whole(given.get(name, least), least, f"settings.{name}")
-    for name in ("samples", "ranges", "least", "hit_samples"):
+    for name, least, most in (
+        ("warm_up", 0, 1000), ("repeats", 1, 10_000), ("seed", 0, 2**64 - 1), ("count", 2, 10**6),
+    ):  # fmt: skip
+        _whole(given.get(name, least), least, f"settings.{name}", most)
+    for name, most in (("samples", 10**6), ("ranges", 1000), ("least", 10**6), ("hit_samples", 10**6)):
         if getattr(quality, name) is not None:
-            _whole(getattr(quality, name), 1, f"settings.quality.{name}")
+            _whole(getattr(quality, name), 1, f"settings.quality.{name}", most)
+    for name in ("reference", "hit_split", "extractor"):
+        value = getattr(quality, name)
+        if not isinstance(value, str) and not (value is None and name != "extractor"):
+            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name")
+    if not isinstance(quality.hit, bool):
+        raise ConfigError(f"settings.quality.hit is {show(quality.hit)}; write true or false")
     if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
         raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks")
     checked = [
@@ -273,30 +304,36 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
     return left
 
 
-def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any]) -> Row:
+def _known_kind(kind: Any, kinds: Mapping[str, RowKind], where: str) -> None:
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}")
+
+
+def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind]) -> Row:
     """One row, checked; `otherwise` is the kind where the row says none."""
     where = f"the row {show(dict(given))}"
     kind, seconds = given.get("kind", otherwise), given.get("seconds")
-    if kind not in KINDS:
-        raise ConfigError(f"{where}: {unknown('kind', kind, KINDS)}")
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0):
-        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0")
+    _known_kind(kind, kinds, where)
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 < seconds <= 1e6):
+        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million")
     columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
     check = columns.get("check")
     if (kind == "checks") != (check is not None):
         raise ConfigError(f"{where}: a row of kind checks says which check, and no other row does")
     if check is not None and check not in CHECKS:
         raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}")
-    if kind == "metrics":
-        models = ["inception-2015"]
+    own = kinds[kind].models
+    if own is not None:
+        models = list(own)
     elif check == EXTRACTORS:
         models = known_extractors()
     else:
         models = [RECIPE] if check == "training" else [*preset_names(), *configs]
     asked = _asked(columns, models)
-    if kind == "metrics" or check in (EXTRACTORS, "training"):
-        return Row(asked=asked, config=None, kind=kind, seconds=seconds)
-    return replace(_resolved(asked, configs), kind=kind, seconds=seconds)
+    whole = own is None and check not in (EXTRACTORS, "training")
+    row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)
+    return replace(row, kind=kind, measured=kinds[kind], seconds=seconds)
 
 
 def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
@@ -305,7 +342,8 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
         raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}")
     for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
         value = row.get(key, known[0])
-        if not isinstance(value, str) or value.partition(":")[0] not in known:
+        numbered = _NUMBERED.fullmatch(value) if key == "device" and isinstance(value, str) else None
+        if (numbered[1] if numbered else value) not in known:
             raise ConfigError(f"{where}: {unknown(key, value, known)}")
     for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
         if row.get(key) is not None:
@@ -317,6 +355,9 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     fast = row.get("fast", False)
     if isinstance(fast, Mapping):
         _known(fast, PARTS, f"{where}: fast")
+        odd = next((name for name, on in fast.items() if not isinstance(on, bool)), None)
+        if odd is not None:
+            raise ConfigError(f"{where}: fast.{odd} is {show(fast[odd])}; write true or false")
     elif not isinstance(fast, bool):
         raise ConfigError(f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}")
     return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})
@@ -340,9 +381,13 @@ def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
 
 def random_weights(config: Mapping[str, Any]) -> bool:
     """Whether any network of a pipeline has fresh weights: its speed can be measured and nothing else."""
-    blocks = [b for s in config["stages"] for b in (s["denoiser"], s["autoencoder"])]
-    blocks += list(config["conditioners"].values())
-    return any("weights" not in b and (b.get("name") not in ("identity", "class-label")) for b in blocks)
+    known = registry()
+    blocks = [("autoencoder", s["autoencoder"]) for s in config["stages"]]
+    blocks += [("conditioner", b) for b in config["conditioners"].values()]
+    return any("weights" not in s["denoiser"] for s in config["stages"]) or any(
+        "weights" not in b and not known.entry(kind, b["name"]).signature().constants.get("weightless")
+        for kind, b in blocks
+    )
 
 
 def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:

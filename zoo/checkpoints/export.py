@@ -99,7 +99,7 @@ def _parts(pipeline: Pipeline) -> tuple[Stage, UNet, AutoencoderKL, ClipText]:
             f"a pipeline of {len(pipeline.stages)} stages can't be a Stable Diffusion folder; export one stage"
         )
     stage = pipeline.stages[0]
-    listened = [pipeline.conditioners[name] for name in stage.listens]
+    listened = [pipeline.conditioners[name] for name in stage.conditioners]
     text = listened[0] if len(listened) == 1 else None
     unet = stage.denoiser.network
     for part, kind, needed in (

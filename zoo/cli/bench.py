@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from zoo.benchmark.row_kinds import ROW_KINDS, RowKind
 from zoo.errors import UsageError
 
 
@@ -28,17 +30,29 @@ def bench(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished record in the folder.")] = False,
 ) -> None:
     """Measure speed, memory and quality of a suite of configurations."""
-    from zoo.benchmark.suite import read_suite, suite_names
-
     if listed or suite is None:
-        _list(suite_names(), as_json)
+        _list(as_json)
         return
-    asked = read_suite(suite, overrides)  # a wrong request is refused before torch is imported
     if data is not None and not Path(data).exists():
         raise UsageError(f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl")
+    bench_suite(
+        suite, overrides, dry_run=dry_run, as_json=as_json, out=out, data=data, split=split, device=device,
+        resume=resume,
+    )  # fmt: skip
+
+
+def bench_suite(
+    suite: str | Path, overrides: list[str] | None = None, *, kinds: Mapping[str, RowKind] = ROW_KINDS,
+    dry_run: bool = False, as_json: bool = False, out: Path, data: str | None = None, split: str = "test",
+    device: str = "auto", resume: bool = False,
+) -> None:  # fmt: skip
+    """Measure a suite of these kinds of rows, or show what it asks for."""
+    from zoo.benchmark.suite import read_suite
+
+    read_suite(suite, overrides, kinds=kinds)  # a wrong request is refused before torch is imported
     from zoo.device import resolve
 
-    asked = read_suite(suite, overrides, device=str(resolve(device)))
+    asked = read_suite(suite, overrides, device=str(resolve(device)), kinds=kinds)
     if dry_run:
         from zoo.benchmark.estimate import estimate
 
@@ -69,16 +83,24 @@ def bench(
         )
 
 
-def _list(names: list[str], as_json: bool) -> None:
-    from zoo.benchmark.suite import read_suite
+def _list(as_json: bool) -> None:
+    from zoo.benchmark.suite import COMPARISONS, comparison_files, read_suite, suite_names
     from zoo.cli.table import print_table
+    from zoo.config.safe_yaml import read_mapping
 
-    found = [read_suite(name) for name in names]
+    found = [
+        {"name": s.name, "kind": s.kind, "rows": len(s.rows), "summary": s.summary}
+        for s in map(read_suite, suite_names())
+    ]
+    # Their rows are checked by those who bring their kinds.
+    files = {path.stem: read_mapping(path) for path in comparison_files()}
+    found += [{"name": n, "kind": s["kind"], "rows": None, "summary": s["summary"]} for n, s in files.items()]
     if as_json:
-        said = [{"name": s.name, "kind": s.kind, "rows": len(s.rows), "summary": s.summary} for s in found]
-        typer.echo(json.dumps(said, indent=2))
+        typer.echo(json.dumps(found, indent=2))
         return
-    print_table(("suite", "rows", "what it answers"), [(s.name, str(len(s.rows)), s.summary) for s in found])
+    rows = [(s["name"], "-" if s["rows"] is None else str(s["rows"]), s["summary"]) for s in found]
+    print_table(("suite", "rows", "what it answers"), rows)
+    typer.echo(COMPARISONS[0].upper() + COMPARISONS[1:] + ".", err=True)  # the table alone is for other programs
 
 
 def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) -> None:

@@ -23,7 +23,9 @@ def evaluate(
     b: Annotated[
         str | None, typer.Argument(metavar="B", help="Real: a folder, zip, DATA:SPLIT, or a statistics file.")
     ] = None,
-    metrics: Annotated[str, typer.Option(help="Names, commas between; see `zoo list metric`.")] = "fd,prdc",
+    metrics: Annotated[
+        str | None, typer.Option(help="Names, commas between; see `zoo list metric`. Without: fd,prdc.")
+    ] = None,
     extractors: Annotated[
         list[str] | None, typer.Option("--extractor", help="A name or block; as often as wanted.")
     ] = None,
@@ -52,7 +54,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure pictures, or what a pipeline draws, against real ones."""
-    asked, wanted = read_blocks(metrics), [block for text in extractors or [] for block in read_blocks(text)]
+    from zoo.evaluation.choice import default_metrics
+    from zoo.registry import registry
+
+    asked = default_metrics(registry()) if metrics is None else read_blocks(metrics)
+    wanted = [block for text in extractors or [] for block in read_blocks(text)]
     if protocol is not None and protocol not in PROTOCOLS:
         from zoo.config.unknown import unknown
 
@@ -97,13 +103,11 @@ def read_blocks(text: str) -> list[Any]:
 
 def check_names(asked: list[Any]) -> None:
     """Metrics and their arguments, told before torch is imported."""
-    from zoo.config.blocks import check_block
+    from zoo.evaluation.choice import metric_block
     from zoo.registry import registry
 
-    known = registry()
     for block in asked:
-        under = isinstance(block, str) and block.startswith("fd-") and block not in known.names("metric")
-        check_block("fd" if under else block, kind="metric", where="--metrics", registry=known)
+        metric_block(block, registry())
 
 
 def cache_folder() -> Path:

@@ -33,6 +33,8 @@ def _parse_size(size: str | None, space: SampleSpace) -> int | tuple[int, ...] |
 
 def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, overwrite: bool) -> None:
     """Tell about an output that can't be written before the run, not after it."""
+    if output == "-":
+        raise UsageError("'-' names no file, and pictures aren't written to standard output; give a file or a folder")
     _check_names([Path(output)], output)
     files = space.targets(output, count, grid=grid, overwrite=overwrite)
     _check_names(files, output)

@@ -38,7 +38,7 @@ def noising(
 ) -> None:
     """Draw a picture on its way to noise, one row a schedule."""
     _check_output(out)
-    found = _components("schedule", schedules or ["cosine"])
+    found = _components("schedule", schedules or [_default("schedule")])
     from zoo.plots.noising import plot_noising
     from zoo.plots.style import save
 
@@ -48,14 +48,14 @@ def noising(
 @plot.command("grid")
 def grid(
     names: Annotated[list[str], typer.Argument(metavar="GRID...", help=_GRIDS)],
-    schedule: Annotated[str, typer.Option(metavar="SCHEDULE", help=_DRAWN)] = "scaled-linear",
+    schedule: Annotated[str | None, typer.Option(metavar="SCHEDULE", help=_DRAWN)] = None,
     steps: Annotated[int, typer.Option(min=1, help="Nodes of each grid.")] = 10,
     out: Out = "grids.png",
 ) -> None:
     """Draw where step grids put their nodes in log-SNR."""
     _check_output(out)
     grids = _components("grid", names)
-    ((label, on),) = _components("schedule", [schedule]).items()
+    ((label, on),) = _components("schedule", [schedule or _default("schedule")]).items()
     from zoo.plots.grids import plot_grids
     from zoo.plots.style import save
 
@@ -97,6 +97,12 @@ def _check_output(out: str) -> None:
 
     if not out.lower().endswith((".png", ".svg")):
         raise UsageError(f"'{out}' ends in no format of figures; use a name in .png or .svg")
+
+
+def _default(kind: str) -> str:
+    from zoo.registry import registry
+
+    return registry().default(kind)
 
 
 def _components(kind: str, words: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ weights were trained for classifier-free guidance (Ho & Salimans 2022).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 
@@ -25,7 +26,9 @@ class ClassLabel:
     """
 
     fits = "zoo.conditioners.arguments:class_label"
-    hears = "labels"
+    source = "labels"
+    fills: ClassVar[Mapping[str, Sequence[str]]] = {"label": ()}
+    weightless = True
 
     def __init__(self, *, names: Sequence[str], null_class: bool = True) -> None:
         self.names, self.null_class = tuple(names), null_class

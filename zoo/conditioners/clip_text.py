@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class ClipText(nn.Module):
     """
 
     fits = "zoo.conditioners.arguments:clip_text"
+    fills: ClassVar[Mapping[str, str]] = {"tokens": "width", "vector": "embed_dim"}
+    null_prompt = ""
 
     def __init__(
         self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77, embed_dim: int = 768,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class StandIn:
     """
 
     fits = "zoo.conditioners.arguments:stand_in"
+    fills: ClassVar[Mapping[str, str]] = {"tokens": "context_width", "vector": "vector_width"}
+    null_prompt = ""
 
     def __init__(self, *, context_width: int | None = 768, length: int = 77, vector_width: int | None = None) -> None:
         arguments.stand_in(context_width=context_width, length=length, vector_width=vector_width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -30,9 +30,10 @@ def _tokenizer() -> Any:
     return SimpleTokenizer()
 
 
-def encode(text: str) -> list[int]:
-    """Token ids of one text, without start and end."""
-    return _tokenizer().encode(text)
+@lru_cache(maxsize=2**16)
+def encode(text: str) -> tuple[int, ...]:
+    """Token ids of one text, without start and end; a text that was met is not encoded again."""
+    return tuple(_tokenizer().encode(text))
 
 
 def words(text: str) -> list[str]:

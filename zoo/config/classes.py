@@ -13,7 +13,7 @@ from zoo.registry import Registry
 
 def check_classes(parts: StageParts, registry: Registry) -> None:
     """Refuse names that aren't the network's classes, and a classifier of other classes or another schedule."""
-    givers = [c for c in parts.conditioners if c["hears"] == "labels"]
+    givers = [c for c in parts.conditioners if c["source"] == "labels"]
     for giver in givers:
         _check_names(parts, giver, parts.network.label, parts.network.facts)
         if whole(parts.network["classes"]) and giver["null_class"] is not False and not parts.network["null_class"]:

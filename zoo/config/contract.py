@@ -8,6 +8,7 @@ the mend.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from zoo.config.blocks import check_block
 from zoo.config.cards import Cards, check_card, check_weight_file
 from zoo.config.cascade import check_cascade
 from zoo.config.classes import check_classes
+from zoo.config.conditions import check_conditions, conditioners_of
 from zoo.config.guidance import check_guidance
 from zoo.config.parts import Part, StageParts, whole
 from zoo.config.sampling import check_sampling
@@ -45,7 +47,7 @@ def check_contract(config: Mapping[str, Any], registry: Registry, cards: Cards) 
     plans = []
     for parts in stages:
         _check_latents(parts)
-        _check_conditions(parts)
+        check_conditions(parts)
         _check_variance(parts)
         table = check_sampling(parts, registry)
         check_guidance(parts, registry, first=parts is stages[0], table=table)
@@ -73,7 +75,7 @@ def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry
     return StageParts(
         name=stage["name"], stage=stage, network=network,
         autoencoder=_part(stage["autoencoder"], "autoencoder", f"the autoencoder {where}", registry, cards),
-        conditioners=[conditioners[name] for name in stage["listens"]],
+        conditioners=[conditioners[name] for name in conditioners_of(stage["listens"])],
         schedule=_part(schedule, "schedule", f"the schedule '{schedule['name']}'", registry, cards),
         guidance=[_part(g, "guidance", f"guidance '{g['name']}'", registry, cards) for g in _each(stage["guidance"])],
         sampler=_part(stage["sampler"], "sampler", f"sampler '{stage['sampler']['name']}'", registry, cards),
@@ -114,9 +116,15 @@ def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str
         **signature.constants, **defaults, **block, "null": "null" in signature.methods or signature.open,
         "methods": None if signature.open else signature.methods,
     }  # fmt: skip
-    if kind == "conditioner" and facts.get("context_width") is None:
-        facts["context_width"] = facts.get("width")
+    if isinstance(target := signature.constants.get("facts"), str):  # the component's own word, never a config's
+        facts |= _told(target, {name: facts.get(name) for name in signature.names})
     return facts
+
+
+def _told(function: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a component's own function, which it declares as "module:name", says of its arguments without torch."""
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)(arguments)
 
 
 def _check_latents(parts: StageParts) -> None:
@@ -144,35 +152,6 @@ def _check_latents(parts: StageParts) -> None:
             f"stage '{parts.name}': size {wrong} is no multiple of {least}, which {parts.autoencoder.label} (factor "
             f"{factor}) and {parts.network.label} (multiple {multiple}) need together; use "
             f"{max(least, round(wrong / least) * least)}"
-        )
-
-
-def _check_conditions(parts: StageParts) -> None:
-    width = parts.network["context_width"]
-    givers = [c for c in parts.conditioners if whole(c["context_width"])]
-    if whole(width) and not parts.conditioners:
-        raise ConfigError(
-            f"stage '{parts.name}': {parts.network.label} attends to tokens of width {width} and the stage listens to "
-            "no conditioner; name one in listens"
-        )
-    for giver in givers:
-        if whole(width) and giver["context_width"] != width:
-            raise ConfigError(
-                f"stage '{parts.name}': {parts.network.label} attends to tokens of width {width} and {giver.label} "
-                f"gives {giver['context_width']}; listen to the conditioner it was trained with"
-            )
-    vector = parts.network["vector_width"]
-    for giver in parts.conditioners:
-        if whole(vector) and whole(giver["vector_width"]) and giver["vector_width"] != vector:
-            raise ConfigError(
-                f"stage '{parts.name}': {parts.network.label} takes a vector of width {vector} and {giver.label} gives "
-                f"{giver['vector_width']}; listen to the conditioner it was trained with"
-            )
-    deaf = "context_width" in parts.network.facts and width is None and not whole(vector)
-    if deaf and givers and not parts.network["classes"]:
-        raise ConfigError(
-            f"stage '{parts.name}' listens to {givers[0].label} and {parts.network.label} takes no condition; "
-            "take it out of listens"
         )
 
 

@@ -13,11 +13,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # What a component of any kind may say.
 EVERY: Mapping[str, str] = {
-    "fits": '`"module:function"` without torch, which is given the arguments it names and refuses those that can\'t be',
+    "fits": '`"module:function"` without torch, given the arguments that it names; it refuses those that can\'t be',
     "default": "it fills a slot of its kind where nothing is named",
 }
 
 DECLARED: Mapping[str, Mapping[str, str]] = {
+    "any": EVERY,
     "guidance": {
         "first": "it asks the network itself: the rest of a sentence that says what comes of another before it",
         "once": "a second of its name is refused: the rest of a sentence that says why",
@@ -39,8 +40,51 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
     "autoencoder": {
         "pictures": "it works on pictures, and not on arrays of other axes",
         "factor": "pixels a side for one latent",
+        "weightless": "it has no weights, so a pipeline with it doesn't count as one of random weights",
     },
-    "conditioner": {"hears": '`"labels"`, if it is given those and no prompts'},
+    "conditioner": {
+        "source": 'what it is given, one a sample: `"prompts"` (the default), `"labels"`, `"image"`, or `"request"` '
+        "(the call's numbers: sizes, crops, guidance, level)",
+        "fills": "the fields of a `Condition` that it fills -> the facts whose product is the width, `[]` for none; a "
+        "field whose fact is null isn't filled",
+        "null_prompt": "the prompt whose condition its null one is, which is then encoded with a call's other prompts",
+        "facts": '`"module:function"`, importable without torch: its arguments -> further facts, or a refusal',
+        "weightless": "it has no weights, so a pipeline with it doesn't count as one of random weights",
+    },
+    "network": {
+        "alone": 'what its weights do by themselves and are measured by: `"classification"`',
+        "reads": "which of `context`, `mask`, `vector`, `label`, `level` its `forward` is told by name",
+        "dims": "axes of its samples, 1 to 3; pictures have 2",
+    },
+    "sampler": {"inpaints": "it is for masked pictures, whose known part is noised anew after each of its steps"},
+    "dataset": {"values": "the range of the arrays that it gives; one of pictures says none"},
+    "extractor": {
+        "serves": 'what metrics say that they are `of` and it gives: `"inception-2015"`, `"clip"` (captions too)',
+        "saved": "the layers that statistics are written of",
+        "alone": 'what its weights do by themselves and are measured by: `"retrieval"`',
+    },
+    "metric": {
+        "layers": "the layers of features that it needs",
+        "paired": "it needs a reference",
+        "of": 'what its extractor `serves`, or `"pairs"`: pictures beside those that they stand for',
+        "fewest": "pictures of each set that it needs at least",
+        "smaller": "the argument of which a smaller value needs fewer pictures",
+        "statistics": "means and covariances are all that it needs",
+        "captions": "it needs what each picture was to show",
+        "judged": "it needs rows with `concept`, `name` and `text`",
+        "names_extractor": "its name may be followed by an extractor's: `fd-dinov2`",
+        "beside": "`zoo evaluate` measures it beside the default where no metric is named",
+        "instead": "as `\"module:Class\"`, the metric that serves where its extractor's weights aren't there",
+        "fronts": "what its values go by, where that isn't its name",
+        "seen_by": "for each of those, arguments of the extractor by which it is seen",
+        "meaning": "what its values say, for the report",
+    },
+    "objective": {
+        "trains": 'the block of a recipe that it trains, `"network"` or `"autoencoder"`',
+        "reads": "the other blocks that it reads; one that reads `schedule` is given its network as a denoiser",
+        "needs": "those of them that it can't do without",
+        "whole_batch": "a sample's loss depends on the others of its batch, which then is never split",
+    },
     "step_cache": {"calls": "the methods of a network that it works with"},
 }
 

@@ -114,7 +114,11 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
         return Description(kind, rest, "", entry.source, broken=entry.broken)
     signature = entry.signature()
     parameters = tuple(Described(p.name, p.annotation, p.default) for p in signature.parameters)
-    facts = {fact: signature.constants[fact] for fact in DECLARED.get(kind, ()) if fact in signature.constants}
+    facts = {
+        fact: signature.constants[fact]
+        for fact in (*DECLARED["any"], *DECLARED.get(kind, ()))
+        if fact in signature.constants
+    }
     return replace(_summarize(entry), parameters=parameters, facts=facts)
 
 

@@ -80,12 +80,13 @@ def _depths(block: str | Mapping[str, Any] | None) -> Iterator[int]:
 
 
 def _check_null(parts: StageParts, guidance: Part) -> None:
-    if not parts.conditioners:
+    asked = [c for c in parts.conditioners if c["source"] != "request"]  # whose numbers are the same in both halves
+    if not asked:
         raise ConfigError(
             f"stage '{parts.name}': {guidance.label} compares with and without a condition and the stage listens "
             "to no conditioner; name one in listens or take the guidance out"
         )
-    for conditioner in parts.conditioners:
+    for conditioner in asked:
         if not conditioner["null"] or conditioner["null_class"] is False:
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} needs a null condition and {conditioner.label} has none; "

@@ -15,6 +15,7 @@ from typing import Any
 from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block, show
 from zoo.config.cards import Cards, check_denoiser, check_schema
+from zoo.config.conditions import check_listens
 from zoo.config.published import read_published
 from zoo.config.safe_yaml import read_mapping
 from zoo.config.sampling import refuse_noise
@@ -141,12 +142,7 @@ def check_stage(
     name = stage.get("name", f"stage{index}")
     if not isinstance(name, str) or not _STAGE_NAME.fullmatch(name):
         raise ConfigError(f"{where}.name is {show(name)}; use letters, digits, '-' and '_', not a digit first")
-    listens = stage.get("listens") or []
-    if not isinstance(listens, list):
-        raise ConfigError(f"{where}.listens is {show(listens)}; write a list of conditioners' names")
-    for heard in listens:
-        if heard not in conditioners:
-            raise ConfigError(f"{where}.listens: {unknown('conditioner', heard, conditioners)}")
+    listens = check_listens(stage.get("listens") or [], conditioners, f"{where}.listens")
     guidance = stage.get("guidance") or []
     guidance = guidance if isinstance(guidance, list) else [guidance]
     for slot in ("denoiser", "sampler", "size"):
@@ -162,7 +158,7 @@ def check_stage(
         "name": name,
         "takes": _choose(stage.get("takes", "noise"), TAKES, f"{where}.takes"),
         "feeds": feeds,
-        "listens": list(listens),
+        "listens": listens,
         "size": (check_extent if array else _check_size)(stage["size"], f"{where}.size"),
         "interval": _check_interval(stage.get("interval") or [1.0, 0.0], f"{where}.interval"),
         "denoiser": denoiser,

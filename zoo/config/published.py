@@ -27,11 +27,6 @@ from zoo.config.blocks import show
 from zoo.config.unknown import unknown
 from zoo.errors import ConfigError
 
-# The front of a key -> the registered metric that gives it, where they aren't called the same.
-FRONTS = {
-    "fid-tf1": "fid", "fid-clean": "fid", "precision": "prdc", "recall": "prdc", "density": "prdc", "coverage": "prdc",
-    "concept-at-1": "hit-score", "concept-at-5": "hit-score", "style": "hit-score",
-}  # fmt: skip
 NEEDED = ("metric", "value", "n", "tolerance", "source")
 
 
@@ -58,8 +53,8 @@ class Published:
 
     @property
     def measured_by(self) -> str:
-        """The registered metric."""
-        return FRONTS.get(self.metric, self.metric)
+        """The registered metric: the one of that name, or that declares it among the fronts of its keys."""
+        return measured_by(self.metric)
 
     def __str__(self) -> str:
         """For people: `hit-score 0.166 at N 500, tolerance 0.01 (where it is from)`."""
@@ -108,3 +103,13 @@ def _entry(entry: Any, where: str) -> Published:
     if entry["tolerance"] < 0:
         raise ConfigError(f"{where}.tolerance is {show(entry['tolerance'])}; write 0 or more")
     return Published(**{key: value for key, value in entry.items() if value is not None})
+
+
+def measured_by(front: str) -> str:
+    """The registered metric whose values go by this name: its own, or one that it declares in `fronts`."""
+    from zoo.registry import registry  # only where a value is asked for, so that cards are read without it
+
+    known = registry()
+    names = known.names("metric")
+    giving = [n for n in names if front in (known.entry("metric", n).signature().constants.get("fronts") or ())]
+    return front if front in names or not giving else giving[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from zoo.config.signature import Module, Parameter
@@ -18,6 +19,7 @@ _MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
 _WRAPPERS = {"Annotated", "Final", "InitVar", "Required", "NotRequired"}
 _SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"}
 _LINKS = 16
+LARGEST = 2**64  # no number of a component is as large, and no library takes it; what is less each component bounds
 
 
 def fits(value: Any, parameter: Parameter) -> bool:
@@ -94,9 +96,10 @@ def _fits(value: Any, annotation: ast.expr, scope: Module | None, links: int) ->
     if name == "bool":
         return isinstance(value, bool)
     if name == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
     if name == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and (abs(value) < LARGEST or abs(value) == inf)  # this way round also refuses NaN
     if name in ("str", "Path"):
         return isinstance(value, str)
     if name in _MAPPINGS:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo.conditioning import source_of
+from zoo.config.conditions import JOINS, SOURCES, filled
+from zoo.config.parts import Part
 from zoo.conformance.mixture import relative
 from zoo.conformance.modules import EXACT, HALF, NEAR, built, holds_without_memory, normal
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
@@ -104,11 +108,17 @@ AUTOENCODER_CHECKS = (
 
 
 def _asked(subject: Subject, conditioner: Any) -> tuple[Any, ...]:
-    """Three prompts (or labels) of the conditioner's own, or some of ours."""
+    """Three prompts (labels, images, requests' numbers) of the conditioner's own, or some of ours."""
+    source = source_of(conditioner)
+    if source == "request":
+        names = tuple(subject.fact(conditioner, "names") or ("height", "width"))
+        return tuple({name: 64.0 * (i + 1) + k for k, name in enumerate(names)} for i in range(3))
+    if source == "image":
+        return tuple(normal(3, 32, 32, seed=i).clamp(-1.0, 1.0) for i in range(3))
     own = getattr(conditioner, "example_prompts", None)
     if own is not None:
         return tuple((*own, *own, *own)[:3])
-    if getattr(conditioner, "hears", "prompts") == "labels":
+    if source == "labels":
         names = tuple(subject.fact(conditioner, "names") or (0,))
         return tuple((*names, *names, *names)[:3])
     return PROMPTS
@@ -123,21 +133,28 @@ def _condition(conditioner: Any, prompts: Any) -> Condition:
 
 
 def _fields(condition: Condition) -> dict[str, Tensor]:
-    return {f.name: v for f in fields(condition) if (v := getattr(condition, f.name)) is not None}
+    """The fields that are set by name, scalars by theirs."""
+    found = {f.name: v for f in fields(condition) if (v := getattr(condition, f.name)) is not None}
+    return {**found, **{f"scalar '{name}'": v for name, v in found.pop("scalars", {}).items()}}
+
+
+RANKS = {
+    "tokens": (3,), "mask": (2,), "vector": (2,), "label": (1,), "image": (2, 3), "concat": (4,), "level": (1,),
+}  # fmt: skip
 
 
 def _condition_shapes(subject: Subject) -> str:
     conditioner = built(subject)
     prompts = _asked(subject, conditioner)
-    ranks = {"tokens": 3, "mask": 2, "vector": 2, "label": 1, "concat": 4, "level": 1}
     widths = {"tokens": subject.fact(conditioner, "context_width", "width"),
               "vector": subject.fact(conditioner, "vector_width", "embed_dim")}  # fmt: skip
+    widths = _declared_widths(subject, conditioner) or widths
     for batch in (1, 3):
         given = _fields(_condition(conditioner, prompts[:batch]))
         if not given:
-            raise Fault("its condition says nothing", "set one of tokens, vector, label, concat")
+            raise Fault("its condition says nothing", f"set one of {', '.join(JOINS)}")
         for name, value in given.items():
-            if value.ndim != ranks[name] or len(value) != batch:
+            if value.ndim not in RANKS.get(name, (1,)) or len(value) != batch:
                 raise Fault(f"for {batch} prompts its {name} has the shape {tuple(value.shape)}",
                             "the batch comes first: see zoo.types.Condition")  # fmt: skip
             if widths.get(name) not in (None, value.shape[-1]):
@@ -148,6 +165,44 @@ def _condition_shapes(subject: Subject) -> str:
         if given.get("label") is not None and given["label"].dtype != torch.int64:
             raise Fault(f"its label is {given['label'].dtype}", "let it be int64")
     return ", ".join(f"{name} {tuple(value.shape)}" for name, value in given.items())
+
+
+def _declared_widths(subject: Subject, conditioner: Any) -> dict[str, int | None]:
+    """The fields that it says it fills, with their widths."""
+    said = getattr(conditioner, "fills", None)
+    if not isinstance(said, Mapping):
+        return {}
+    names = {fact for rule in said.values() for fact in ([rule] if isinstance(rule, str) else rule)}
+    facts = {name: subject.fact(conditioner, name) for name in names}
+    return filled(Part("", {**facts, "fills": said}))
+
+
+def _fills(subject: Subject) -> str:
+    conditioner = built(subject)
+    if not isinstance(getattr(conditioner, "fills", None), Mapping):
+        raise NotAsked("it doesn't declare what it fills, so nothing but its widths is checked before a run")
+    source = source_of(conditioner)
+    if source not in SOURCES:
+        raise Fault(f"its source is {source!r}, of which no call knows", f"set source to one of {', '.join(SOURCES)}")
+    said = _declared_widths(subject, conditioner)
+    condition = _condition(conditioner, _asked(subject, conditioner))
+    given = [name for name in JOINS if getattr(condition, name) is not None]
+    if sorted(said) != sorted(given):
+        raise Fault(f"it fills {', '.join(given)} and says {', '.join(said) or 'nothing'}",
+                    "declare in fills what it gives: a pipeline joins conditioners by that")  # fmt: skip
+    return f"{', '.join(given)} of {source}"
+
+
+def _null_prompt(subject: Subject) -> None:
+    conditioner = built(subject)
+    prompt = getattr(conditioner, "null_prompt", None)
+    if prompt is None:
+        raise NotAsked("its null condition is no prompt's, and is asked for by itself")
+    with torch.no_grad():
+        null, asked = _fields(conditioner.null(1)), _fields(_condition(conditioner, [prompt]))
+    if null.keys() != asked.keys() or any(relative(asked[n].float() + 1.0, null[n].float() + 1.0) > NEAR for n in null):
+        raise Fault(f"its null condition isn't that of its null_prompt {prompt!r}",
+                    "take null_prompt out: null is then asked for")  # fmt: skip
 
 
 def _null(subject: Subject) -> None:
@@ -183,6 +238,8 @@ def _own_prompt(subject: Subject) -> None:
 
 
 CONDITIONER_CHECKS = (
+    Check("fills", "It gives the fields that it says it fills, of what it says it is given.", _fills),
+    Check("null-prompt", "Its null condition is that of the prompt which it says it is.", _null_prompt),
     Check("shapes", "Prompts become a Condition, the batch first, as wide as it says.", _condition_shapes),
     Check("null", "What stands for 'nothing asked' has the fields and lengths of a prompt.", _null),
     Check("repeatable", "The same prompts give the same condition.", _repeatable),

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from zoo.conformance.mixture import relative
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
 
-FIELDS = ("context", "mask", "vector", "label", "level")  # what a Denoiser tells of a condition, by these names
+# What a denoiser hands of a condition by these names; of its scalars, those that a network names in `scalars`.
+FIELDS = ("context", "mask", "vector", "label", "image", "level")
 TOKENS = 5
 EXACT, NEAR, HALF = 1e-6, 1e-4, 0.25  # relative distances: the same sums; in another order; in bfloat16
 Inputs = tuple[Tensor, Tensor, dict[str, Tensor]]
@@ -81,6 +82,8 @@ def _inputs(subject: Subject, network: Any, batch: int = 3, seed: int = 0) -> In
             fields[name] = normal(batch, subject.number(network, "vector_width"), seed=seed + 2)
         elif name == "label":
             fields[name] = (torch.arange(batch) + seed) % subject.number(network, "classes")
+        elif name == "image":
+            fields[name] = normal(batch, subject.number(network, "image_width"), seed=seed + 3)
         else:
             fields[name] = torch.linspace(0.1, 0.6, batch) + 0.01 * seed
     return x, time, fields
@@ -90,15 +93,19 @@ def _reads(network: Any) -> tuple[str, ...]:
     """Which of a condition's fields a network listens to."""
     said = getattr(network, "reads", None)
     taken = inspect.signature(network.forward).parameters
-    if said is None and not any(p.kind is p.VAR_KEYWORD for p in taken.values()) and not set(FIELDS) <= set(taken):
+    everything = set(FIELDS) - {"image"} <= set(taken)
+    if said is None and not any(p.kind is p.VAR_KEYWORD for p in taken.values()) and not everything:
         raise Fault(
             "it doesn't say what of a condition it reads, and a stage tells it all there is",
             f"set self.reads to those of {', '.join(FIELDS)} that forward takes; () for none",
         )
-    names = tuple(FIELDS) if said is None else tuple(said)
-    unknown = [n for n in names if n not in FIELDS]
+    names = tuple(n for n in FIELDS if n != "image" or n in taken) if said is None else tuple(said)
+    unknown = [n for n in names if n not in (*FIELDS, *getattr(network, "scalars", ()))]
     if unknown:
-        raise Fault(f"it reads '{unknown[0]}', which nobody tells it", f"a network can read {', '.join(FIELDS)}")
+        raise Fault(
+            f"it reads '{unknown[0]}', which nobody tells it",
+            f"a network can read {', '.join(FIELDS)}, and numbers that it names in scalars",
+        )
     return names
 
 

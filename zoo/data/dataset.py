@@ -202,7 +202,9 @@ def trouble_of(row: Any) -> str | None:
             return f"has the {column} {str(value)[:40]!r}, which is no {said}"
     for column in ("file_name", "text"):
         value = row.get(column)
-        if isinstance(value, str) and ("\0" in value or (not value.isascii() and _SURROGATE.search(value))):
+        if isinstance(value, str) and (
+            (column == "text" and "\0" in value) or (not value.isascii() and _SURROGATE.search(value))
+        ):
             return f"has a {column} that is no text (a NUL, or half of a character)"
     return None
 

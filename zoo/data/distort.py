@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.data import unsteady
 from zoo.data.augment import Augment, words_of
 from zoo.errors import ConfigError
 
@@ -29,7 +30,11 @@ COLOURS = frozenset({
     "gold", "golden", "silver", "bronze", "cyan", "magenta", "turquoise", "rainbow", "color", "colour", "colors",
     "colours", "colorful", "colourful", "dark", "light", "blond", "blonde", "rose",
 })  # fmt: skip
-SHARES = ("mirror", "perspective", "colour", "grey", "blur", "shrink", "noise", "cutout")  # of the images
+# Of the images:
+SHARES = (
+    "mirror", "perspective", "wander", "colour", "grey", "mottle", "blur", "shrink", "sharpen", "noise", "cutout",
+)  # fmt: skip
+SOFT = 1.5  # sigma of the blur that sharpening moves away from, in pixels of the network's size
 SMALLEST = 16  # pixels a side of an image that `shrink` leaves
 DRAWS = 40  # uniform numbers an image takes, whatever is done with them
 # RGB <-> YIQ, in which a turn around the first axis is a turn of hue.
@@ -52,6 +57,9 @@ class Distortion:
             themselves), below 1, and `hue` (of the circle), at most 0.5; grey: share made grey, of the recoloured.
         shrink: share made smaller, to `shrink_to` pixels a side at the least, and enlarged again.
         blur: share blurred, by a Gaussian of up to `blur_sigma` pixels of the network's size, below 8.
+        wander: share whose outlines wander, by up to `wander_by` of the side, below 0.2 (`zoo.data.unsteady`).
+        mottle: share whose tones differ from place to place, by up to `mottle_depth`, below 1.
+        sharpen: share sharpened after shrinking and blur, by up to `sharpen_by` times what a blur takes, below 10.
         noise: share made noisy, by up to `noise_std`, below 1, in [-1, 1].
         cutout: share of which up to three boxes are cut, each with sides up to `cutout_side` of the image, below 1.
     """
@@ -75,6 +83,12 @@ class Distortion:
     shrink_to: int = 24
     blur: float = 0.0
     blur_sigma: float = 2.0
+    wander: float = 0.0
+    wander_by: float = 0.04
+    mottle: float = 0.0
+    mottle_depth: float = 0.3
+    sharpen: float = 0.0
+    sharpen_by: float = 3.0
     noise: float = 0.0
     noise_std: float = 0.3
     cutout: float = 0.0
@@ -95,7 +109,7 @@ class Distortion:
         limits = {
             "rotation": 180.0, "shear": 60.0, "zoom": 3.0, "stretch": 1.0, "shift": 0.5, "tilt": 0.5,
             "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "blur_sigma": 8.0, "noise_std": 1.0,
-            "cutout_side": 1.0,
+            "cutout_side": 1.0, "wander_by": 0.2, "mottle_depth": 1.0, "sharpen_by": 10.0,
         }  # fmt: skip
         for name, limit in limits.items():
             if not 0.0 <= getattr(self, name) < limit:
@@ -130,15 +144,25 @@ class Distortion:
             draws: one random stream an image. may_mirror, may_recolour: (B,) bool, by the methods of these names.
         """
         u = np.stack([g.random(DRAWS) for g in draws])
-        x = self._placed(images, u, size, may_mirror)
+        unsteadily = self.wander > 0 or self.mottle > 0 or self.sharpen > 0
+        # Drawn where asked for alone: other recipes' images stay what they were.
+        v = np.stack([g.random(unsteady.DRAWS) for g in draws]) if unsteadily else np.ones((len(u), unsteady.DRAWS))
+        moved = unsteady.wandering(v, draws, size, self.wander, self.wander_by) if self.wander > 0 else None
+        x = self._placed(images, u, size, may_mirror, moved)
         x = self._coloured(x, u, may_recolour)
+        x = unsteady.mottled(x, v, draws, self.mottle, self.mottle_depth)
         x = self._shrunk(x, u)
         x = self._blurred(x, u)
+        x = unsteady.sharpened(
+            x, lambda part: blurred(part, np.full(len(part), SOFT)), v, self.sharpen, self.sharpen_by
+        )
         x = self._noisy(x, u, draws)
         return self._cut(x, u).clamp_(-1, 1)
 
-    def _placed(self, images: Tensor, u: np.ndarray, size: int, may_mirror: np.ndarray) -> Tensor:
-        """Seen through a homography; what lies outside is white."""
+    def _placed(
+        self, images: Tensor, u: np.ndarray, size: int, may_mirror: np.ndarray, moved: Tensor | None
+    ) -> Tensor:  # fmt: skip
+        """Seen through a homography, and then each place `moved` (B, size, size, 2); what lies outside is white."""
         signed = 2 * u - 1
         angle = np.radians(self.rotation) * signed[:, 0]
         shear = np.tan(np.radians(self.shear) * signed[:, 1])
@@ -162,6 +186,8 @@ class Distortion:
         base = torch.stack([across.flatten(), down.flatten(), torch.ones(size * size)])  # (3, size * size)
         places = torch.from_numpy(matrix).float() @ base  # (B, 3, size * size)
         places = (places[:, :2] / places[:, 2:]).mT.reshape(len(u), size, size, 2).to(images.device)
+        if moved is not None:
+            places = places + moved.to(images.device)
         # Zeros outside, of the image as its distance from white: white outside.
         darkness = images.float().div_(-127.5).add_(2.0)
         return 1.0 - F.grid_sample(darkness, places, padding_mode="zeros", align_corners=False)

@@ -1,9 +1,9 @@
 """What was asked for: metrics and extractors by name, and which metric is of which extractor's features.
 
-`fid`, `sfid` and `is` are of the 2015 Inception; `clip`, `cmmd` and `hit-score` of a CLIP; `psnr` and `ssim` of pairs
-of pictures, whatever extractors were named; all others of any extractor, and are measured under each that was named.
-Where none was named that is the 2015 Inception if its weights are there, and else the shipped evaluator, and it is
-said. A metric whose weights aren't there is listed with what it needs.
+A metric declares what it is of: the 2015 Inception, a CLIP, or pairs of pictures, whatever extractors were named; all
+others are of any extractor, and are measured under each that was named. Where none was named that is the default
+extractor (the 2015 Inception) if its weights are there, and else the shipped evaluator, and it is said. A metric whose
+weights aren't there is listed with what it needs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from zoo.config.blocks import check_block
 from zoo.config.cards import card_names, read_card
 from zoo.config.unknown import unknown
 from zoo.errors import UsageError
+from zoo.evaluation.choice import ANY, default_extractor, metric_block, served_by
 from zoo.evaluation.extractor import MAIN, Named
-from zoo.evaluation.inception import NAME as INCEPTION
-from zoo.evaluation.inception import WEIGHTS
 from zoo.evaluation.metrics import Metric
+from zoo.evaluation.pairs import LAYER as PAIRS
 from zoo.evaluation.pairs import Pairs
 from zoo.evaluation.weight_file import Unavailable
 from zoo.registry import Registry, registry
 
 EVALUATOR = "emoji-evaluator"  # the extractor that ships with zoo
 Asked = str | Mapping[str, Any] | Metric
-_INSTEAD = {"fid": "fd", "sfid": "fd", "is": "prdc"}  # under an extractor that is there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +80,7 @@ def read_metric(asked: Asked, known: Registry) -> tuple[str, Metric, str | None]
     """
     if not isinstance(asked, (str, Mapping)):
         return type(asked).__name__, asked, None
-    under = None
-    if isinstance(asked, str) and asked.startswith("fd-") and asked not in known.names("metric"):
-        asked, under = "fd", asked.removeprefix("fd-")
-    block = check_block(asked, kind="metric", where="metrics", registry=known)
+    block, under = metric_block(asked, known)
     return block["name"], with_all(metric_of(block), said=block), under
 
 
@@ -138,8 +134,9 @@ def plan(metrics: Sequence[Asked], extractors: Sequence[Any], *, device: torch.d
     builder = _Builder(made, known, device)
     named = [_name(e) for e in extractors]
     for name, metric, under in asked:
-        of = getattr(metric, "of", "any")
-        wanted = [e for e in extractors if (_fits(e, of) if under is None else _name(e) == under)]
+        of = getattr(metric, "of", ANY)
+        fitting = [e for e in extractors if of == ANY or of in served_by(e, known)]
+        wanted = fitting if under is None else [e for e in extractors if _name(e) == under]
         if under is not None and not wanted:
             wanted = [under]
         if not wanted:
@@ -150,7 +147,8 @@ def plan(metrics: Sequence[Asked], extractors: Sequence[Any], *, device: torch.d
             except Unavailable as error:
                 said = str(error).partition("unavailable: ")[2] or str(error)
                 serving = next((n for n in named if n != _name(extractor)), EVALUATOR)
-                instead = _INSTEAD.get(name, name)
+                target = getattr(metric, "instead", None)  # of another extractor's features
+                instead = name if target is None else known.name_of("metric", target)
                 made.absent.append(Absent(metric=name, why=said, meanwhile=f"{instead}, under {serving}"))
             else:
                 made.jobs.append(Job(name=name, metric=metric, extractor=number))
@@ -167,20 +165,19 @@ class _Builder:
         self.pairs = Pairs()
 
     def default(self, of: str) -> str | Pairs:
-        if of == "pairs":
+        if of == PAIRS:
             return self.pairs
-        if of == INCEPTION:
-            return INCEPTION
-        if of == "clip":
-            return EVALUATOR
+        first = default_extractor(of, self.known, EVALUATOR)
+        if of != ANY or first == EVALUATOR:
+            return first
         try:
-            WEIGHTS.find()
+            self.get(first)
         except Unavailable:
             if not self.said:
-                self.plan.warnings.append(f"the weights of {INCEPTION} aren't there, so {EVALUATOR} is the extractor")
+                self.plan.warnings.append(f"the weights of {first} aren't there, so {EVALUATOR} is the extractor")
             self.said = True
             return EVALUATOR
-        return INCEPTION
+        return first
 
     def get(self, asked: Any) -> int:
         key = repr(asked) if isinstance(asked, (str, Mapping)) else str(id(asked))
@@ -199,13 +196,3 @@ def _name(extractor: Any) -> str:
     if isinstance(extractor, (str, Mapping)):
         return extractor if isinstance(extractor, str) else str(extractor.get("name"))
     return str(extractor.name)
-
-
-def _fits(extractor: Any, of: str) -> bool:
-    """Whether a metric of some extractors can be of this one, as far as its name tells."""
-    name = _name(extractor)
-    if of == "clip":
-        if not isinstance(extractor, (str, Mapping)):
-            return hasattr(getattr(extractor, "extractor", extractor), "texts")
-        return name in ("openclip", "clip") or name in card_names() or name.endswith((".yaml", ".yml"))
-    return of == "any" or (of == INCEPTION and name.startswith(INCEPTION))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.checkpoints.files import load_strict
 from zoo.errors import ConfigError, UsageError
+from zoo.evaluation import arguments
 from zoo.evaluation.extractor import check_pictures
 from zoo.evaluation.resize import resize_uint8
 from zoo.evaluation.weight_file import Unavailable, read_tensors, sha256_of
@@ -31,11 +32,14 @@ class Timm(nn.Module):
         sha256: the hash the file must have.
     """
 
+    fits = "zoo.evaluation.arguments:timm"
+
     def __init__(
         self, *, model: str = "vit_large_patch14_dinov2", weights: str | None = None, size: int | None = None,
         sha256: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        arguments.timm(size=size)
         import timm
 
         path, self.sha256 = weights_and_hash("timm", model, weights, sha256)
@@ -76,6 +80,8 @@ class OpenClip(nn.Module):
         model: open_clip's name; OpenAI's weights need a name that ends in -quickgelu. weights: path of its state dict.
         sha256: the hash the file must have.
     """
+
+    serves = ("clip",)
 
     def __init__(
         self, *, model: str = "ViT-L-14-336-quickgelu", weights: str | None = None, sha256: str | None = None

@@ -26,15 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.conditioning import source_of
 from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
 from zoo.data.pictures import grid
 from zoo.errors import UsageError
 from zoo.evaluation.frechet import distance_key, frechet_distance
 from zoo.evaluation.reconstruction import psnr
-from zoo.low_res import GaussianAugmentation
 from zoo.pipeline import Pipeline
-from zoo.request import hears
 
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the sweep
 
@@ -189,7 +188,7 @@ def _report(
     below = runs[0][number - 1] if number else None
     bicubic = F.interpolate(small, (stage.size,) * 2, mode="bicubic", align_corners=False).clamp(0, 1)
     sweep = []
-    for level in levels if isinstance(stage.denoiser.low_res, GaussianAugmentation) else ():
+    for level in levels if getattr(stage.denoiser.low_res, "noises", False) else ():
         drawn = patient.run(number, small, level)
         sweep.append(LevelReport(
             level=level, psnr=psnr(drawn, truth), fd_true=patient.distance(drawn),
@@ -213,7 +212,7 @@ def _small_size(pipe: Pipeline, number: int) -> int:
 
 def _words(pipe: Pipeline, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Captions and groups of the rows, where the pipeline hears them."""
-    heard = {hears(c) for c in pipe.conditioners.values()}
+    heard = {source_of(c) for c in pipe.conditioners.values()}
     asked: dict[str, list[str]] = {}
     if "prompts" in heard:
         asked["prompts"] = [row["text"] for row in rows]

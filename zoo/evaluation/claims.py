@@ -12,10 +12,11 @@ from zoo.config.presets import SUFFIXES, preset_names, presets_with, read_preset
 from zoo.config.published import Published, read_published
 from zoo.config.unknown import unknown
 from zoo.errors import UsageError
-from zoo.evaluation.asked import EVALUATOR, metric_of
-from zoo.evaluation.inception import NAME as INCEPTION
+from zoo.evaluation.asked import EVALUATOR
+from zoo.evaluation.choice import ANY, default_extractor, facts_of
 from zoo.evaluation.of_weights import task_of
 from zoo.evaluation.sources import kind_of
+from zoo.registry import registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,11 @@ class Claim:
         """The extractor that was named, or else the metric's own: never what happens to be there."""
         if self.published.extractor is not None or self.weights:
             return self.published.extractor
-        if self.published.metric == "fid-clean":
-            return {"name": INCEPTION, "resize": "clean"}
-        return EVALUATOR if getattr(metric_of(self.metric), "of", "any") == "clip" else INCEPTION
+        known = registry()
+        facts = facts_of("metric", self.published.measured_by, known)
+        named = default_extractor(facts.get("of", ANY), known, EVALUATOR)
+        settings = (facts.get("seen_by") or {}).get(self.published.metric)
+        return {"name": named, **settings} if settings else named
 
     @property
     def chosen(self) -> dict[str, Any]:

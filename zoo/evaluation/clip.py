@@ -21,6 +21,8 @@ class Clip(nn.Module):
     Arguments as `zoo.conditioners.clip.build_clip`; the token table is always compact.
     """
 
+    serves = ("clip",)
+    alone = "retrieval"
     fits = "zoo.conditioners.arguments:clip"
 
     def __init__(

@@ -26,7 +26,6 @@ from zoo.evaluation.asked import Absent, Asked, Job, Plan, alone, plan
 from zoo.evaluation.features import BATCH, KEEP, Features
 from zoo.evaluation.hit_score import Judge
 from zoo.evaluation.measurement import part, with_texts
-from zoo.evaluation.metrics import Hits
 from zoo.evaluation.pairs import Pairs
 from zoo.evaluation.processes import Processes, own_device, started
 from zoo.evaluation.refusals import needs_captions, refused
@@ -34,6 +33,7 @@ from zoo.evaluation.sources import Drawing, Source, kind_of, open_source, some_o
 from zoo.evaluation.statistics_file import save_statistics as write_statistics
 from zoo.evaluation.together import Run, Watch
 from zoo.evaluation.truth import truth_of
+from zoo.registry import registry
 
 SCHEMA = "zoo.evaluation/1"
 FEWEST_EXTRAPOLATED = 20  # pictures
@@ -81,7 +81,7 @@ class Evaluation:
 
 
 def evaluate(
-    a: Any, b: Any = None, *, metrics: Sequence[Asked] = ("fd",), extractors: Sequence[Any] = (),
+    a: Any, b: Any = None, *, metrics: Sequence[Asked] | None = None, extractors: Sequence[Any] = (),
     n: int | None = None, ranges: int = 1, split: str | None = None, captions: Any = None, seed: int = 0,
     size: int | None = None, background: str | None = None, protocol: str | None = None, overrides: Any = None,
     sampler: str | None = None, steps: int | None = None, guidance: float | None = None,
@@ -92,7 +92,8 @@ def evaluate(
     """Measure `a` (generated) against `b` (real): folders, zips, splits, statistics, pipelines, pictures.
 
     Args:
-        metrics, extractors: names, blocks or objects; see `zoo.evaluation.asked` for which goes with which.
+        metrics, extractors: names, blocks or objects; see `zoo.evaluation.asked` for which goes with which. Without
+            metrics the default one, a Fréchet distance; with an empty list none.
         n: pictures of `a` that a value is of; all of a folder, and as many as `b` has of a pipeline, if not given.
         ranges: disjoint ranges of n pictures, of consecutive samples where they are drawn; values are their mean.
         split: of `b`. captions: a dataset that says what to draw, where `b` isn't one.
@@ -120,8 +121,9 @@ def evaluate(
         kinds = [kind_of(side) for side in (a, b) if side is not None]
         pipes = [side for side, kind in zip((a, b), kinds, strict=False) if kind == "pipeline"]
         drawn_size = drawing.size(pipes[0]) if pipes else None
-        made = plan(metrics or ["fd"], extractors, device=place)
-        if not metrics:
+        default = [registry().default("metric")]
+        made = plan(metrics or default, extractors, device=place)
+        if metrics is not None and not metrics:  # statistics alone
             made.jobs.clear()
         saving = save_statistics is not None
         if saving and not made.extractors and made.absent:
@@ -224,7 +226,9 @@ def _measure(
     assert ours is not None
     try:
         if needs_captions(job):
-            ours = _captioned(ours, made.extractors[job.extractor], generated, judged=isinstance(job.metric, Hits))
+            ours = _captioned(
+                ours, made.extractors[job.extractor], generated, judged=getattr(job.metric, "judged", False)
+            )
         metric = _within_reach(job.metric, ours, count)
         if ranges == 1:
             runs = [metric(ours, theirs)]

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo import __version__
+from zoo.conditioning import source_of
 from zoo.data.draws import stream
 from zoo.data.pictures import to_uint8
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.pictures import Pictures, RepeatedPictures
 from zoo.noise import AddressedNoise
 from zoo.pipeline import Pipeline
-from zoo.request import hears
 
 HALVINGS = 6  # of the batch, where memory runs out
 Row = Mapping[str, Any]
@@ -65,7 +65,7 @@ class PipelinePictures:
         self.notes: Counter[str] = Counter()
         self._halved = 0
         self._true = true
-        heard = {hears(c) for c in pipe.conditioners.values()}
+        heard = {source_of(c) for c in pipe.conditioners.values()}
         self._rows = list(rows or ()) if heard or pipe.stages[0].enlarges else []
         self._order = [int(i) for i in stream(0, "captions").permutation(len(self._rows))]
         self.scheme = self._check(heard)
@@ -94,7 +94,7 @@ class PipelinePictures:
         """Unknown words and labels are told now, and not when their picture's turn comes."""
         rows = [self._rows[i] for i in self._order[: self.count]]
         for conditioner in self.pipe.conditioners.values():
-            key = "text" if hears(conditioner) == "prompts" else "group"
+            key = "text" if source_of(conditioner) == "prompts" else "group"
             if rows and hasattr(conditioner, "check"):
                 conditioner.check([*dict.fromkeys(str(row[key]) for row in rows)])  # type: ignore[attr-defined]
 
@@ -169,7 +169,9 @@ class PipelinePictures:
         return list(to_uint8(made.tensor * 2.0 - 1.0))
 
     def _label(self, sample: int) -> int:
-        classes = next(len(getattr(c, "names", ())) for c in self.pipe.conditioners.values() if hears(c) == "labels")
+        classes = next(
+            len(getattr(c, "names", ())) for c in self.pipe.conditioners.values() if source_of(c) == "labels"
+        )
         return sample % max(1, classes)
 
     def _small(self, ids: Sequence[int]) -> Tensor:

@@ -78,7 +78,7 @@ def look(
         found = {MAIN: extractor.images(pictures, batch=batch)}
     else:
         lacking = sorted(set(layers) - {MAIN})[0]
-        raise UsageError(f"extractor '{extractor.name}' has no layer '{lacking}'; inception-2015 has")
+        raise UsageError(f"extractor '{extractor.name}' has no layer '{lacking}'; name one that has")
     return {name: value.detach().float().cpu() for name, value in found.items()}
 
 

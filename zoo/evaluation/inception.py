@@ -38,6 +38,10 @@ class Inception2015(nn.Module):
         seed: random weights of this seed instead, for tests and for speed; then nothing is called FID.
     """
 
+    default = True
+    serves = ("inception-2015",)
+    saved = ("pool", "spatial")
+
     def __init__(
         self, *, weights: str | None = None, resize: Literal["tf1", "clean"] = "tf1",
         precision: Literal["float32", "bfloat16"] = "float32", seed: int | None = None,

@@ -7,12 +7,14 @@ key. The key of a Fréchet distance says FID only for the 2015 Inception with it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 
 from zoo.errors import UsageError
+from zoo.evaluation import arguments
 from zoo.evaluation.clip_score import clip_scores
 from zoo.evaluation.extractor import MAIN
 from zoo.evaluation.extrapolation import distance_at_infinity, real_floor
@@ -34,8 +36,9 @@ _PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FI
 class Metric(Protocol):
     """Features -> values by key. Registered ones are frozen dataclasses whose arguments all have defaults.
 
-    One that is of particular features says so in `of`: `inception-2015`, `clip` (any that embeds captions too) or
-    `pairs` (pictures and those they stand for); one that needs a number of pictures, in `fewest`.
+    One that is of particular features says so in `of`: `pairs` (pictures and those they stand for), or what extractors
+    say that they serve, `inception-2015` or `clip` (any that embeds captions too); one that needs a number of pictures,
+    in `fewest`. What else metrics declare stands in docs/extending.md.
     """
 
     layers: ClassVar[tuple[str, ...]]
@@ -81,6 +84,10 @@ class FrechetDistance:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
     fewest: ClassVar[int] = 2
+    default: ClassVar[bool] = True
+    names_extractor: ClassVar[bool] = True
+    statistics: ClassVar[bool] = True
+    meaning: ClassVar[str] = "how far the pictures' features lie from those of real ones (Fréchet distance)"
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "fd")
@@ -107,7 +114,13 @@ class FrechetDistance:
 class FID(FrechetDistance):
     """Fréchet Inception distance: under the 2015 Inception and nothing else."""
 
-    of: ClassVar[str] = NAME
+    of: ClassVar[str] = "inception-2015"
+    default: ClassVar[bool] = False
+    names_extractor: ClassVar[bool] = False
+    instead: ClassVar[str] = "zoo.evaluation.metrics:FrechetDistance"
+    fronts: ClassVar[tuple[str, ...]] = ("fid-tf1", "fid-clean")
+    seen_by: ClassVar[Mapping[str, Mapping[str, str]]] = {"fid-clean": {"resize": "clean"}}
+    meaning: ClassVar[str] = "Fréchet distance of Inception's features to those of real pictures"
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         if fid_protocol(generated) is None:
@@ -130,8 +143,10 @@ class SpatialFID:
 
     layers: ClassVar[tuple[str, ...]] = ("spatial",)
     paired: ClassVar[bool] = True
-    of: ClassVar[str] = NAME
+    of: ClassVar[str] = "inception-2015"
     fewest: ClassVar[int] = 2
+    statistics: ClassVar[bool] = True
+    instead: ClassVar[str] = "zoo.evaluation.metrics:FrechetDistance"
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "sfid")
@@ -149,6 +164,12 @@ class KID:
     seed: int = 2020
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
+    fits: ClassVar[str] = "zoo.evaluation.arguments:kid"
+    smaller: ClassVar[str] = "size"
+    meaning: ClassVar[str] = "kernel distance of Inception's features to those of real pictures"
+
+    def __post_init__(self) -> None:
+        arguments.kid(subsets=self.subsets, size=self.size)
 
     @property
     def fewest(self) -> int:
@@ -174,7 +195,8 @@ class InceptionScore:
     protocol: Literal["torch-fidelity", "adm"] = "torch-fidelity"
     layers: ClassVar[tuple[str, ...]] = ("logits",)
     paired: ClassVar[bool] = False
-    of: ClassVar[str] = NAME
+    of: ClassVar[str] = "inception-2015"
+    instead: ClassVar[str] = "zoo.evaluation.metrics:PRDC"
 
     @property
     def fewest(self) -> int:
@@ -196,6 +218,13 @@ class PRDC:
     k: int = 3
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
+    fits: ClassVar[str] = "zoo.evaluation.arguments:prdc"
+    beside: ClassVar[bool] = True
+    smaller: ClassVar[str] = "k"
+    fronts: ClassVar[tuple[str, ...]] = ("precision", "recall", "density", "coverage")
+
+    def __post_init__(self) -> None:
+        arguments.prdc(k=self.k)
 
     @property
     def fewest(self) -> int:
@@ -220,6 +249,10 @@ class CMMD:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = True
     of: ClassVar[str] = "clip"
+    fits: ClassVar[str] = "zoo.evaluation.arguments:cmmd"
+
+    def __post_init__(self) -> None:
+        arguments.cmmd(sigma=self.sigma)
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
         reference = _both(generated, reference, "cmmd")
@@ -281,6 +314,7 @@ class CLIPScore:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False
     of: ClassVar[str] = "clip"
+    captions: ClassVar[bool] = True
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
         if generated.texts is None:
@@ -297,6 +331,10 @@ class Hits:
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False
     of: ClassVar[str] = "clip"
+    captions: ClassVar[bool] = True
+    judged: ClassVar[bool] = True
+    fronts: ClassVar[tuple[str, ...]] = ("hit", "concept-at-1", "concept-at-5", "style")
+    meaning: ClassVar[str] = "how often an independent network finds the caption's thing and style in the picture"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
         if generated.asked is None or generated.judge is None:

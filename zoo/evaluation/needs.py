@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from zoo.conditioning import source_of
 from zoo.config.cards import Card, read_card
 from zoo.config.check import resolve
 from zoo.config.presets import SUFFIXES, read_preset, weights_of
@@ -23,7 +24,6 @@ from zoo.evaluation.processes import own_device
 from zoo.evaluation.sources import open_source
 from zoo.pipeline import Pipeline, Progress
 from zoo.registry import registry
-from zoo.request import hears
 
 SCHEMA = "zoo.reproduction/1"
 TRIED = 64  # pictures by which weights are timed
@@ -147,7 +147,7 @@ def seconds_of(pipe: Pipeline, images: int, *, batch_size: int) -> float | None:
     """
     asked: dict[str, Any] = {"n": batch_size}
     stage = pipe.stages[0]
-    if any(hears(c) == "labels" for c in pipe.conditioners.values()):
+    if any(source_of(c) == "labels" for c in pipe.conditioners.values()):
         asked["labels"] = 0
     if stage.enlarges:
         asked["image"] = torch.full((3, stage.small_size or stage.size, stage.small_size or stage.size), 0.5)

@@ -30,6 +30,7 @@ from zoo.data.pictures import from_uint8, to_uint8
 from zoo.denoiser import Denoiser
 from zoo.device import resolve
 from zoo.errors import UsageError, WeightsError
+from zoo.evaluation.choice import facts_of
 from zoo.evaluation.clip import Clip
 from zoo.evaluation.comparison import PARTS, Value
 from zoo.evaluation.keys import metric_key
@@ -48,9 +49,9 @@ def task_of(card: Card) -> str | None:
     """`reconstruction`, `retrieval`, `classification`, or None of weights that do nothing alone."""
     if card.kind == "autoencoder":
         return "reconstruction"
-    if (card.kind, card.component) == ("extractor", "clip") or (card.kind == "conditioner" and "visual." in card.other):
+    if card.kind == "conditioner" and "visual." in card.other:  # a CLIP with both towers
         return "retrieval"
-    return "classification" if card.kind == "network" and card.component == "classifier" else None
+    return facts_of(card.kind, card.component, registry()).get("alone")
 
 
 def measure_weights(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.data.draws import stream
-from zoo.errors import UsageError
+from zoo.evaluation import arguments
 from zoo.evaluation.extractor import check_pictures
 from zoo.evaluation.weight_file import hash_of
 
@@ -24,10 +24,11 @@ class RandomNetwork(nn.Module):
         seed: of its weights. width: channels of each layer. size: pixels a side that pictures are resized to.
     """
 
+    fits = "zoo.evaluation.arguments:random_network"
+
     def __init__(self, *, seed: int = 0, width: int = 64, size: int = 64, layers: int = 4) -> None:
         super().__init__()
-        if min(width, layers) < 1 or size < 2**layers:
-            raise UsageError(f"a random network of {layers} layers needs width 1 and size {2**layers} or more")
+        arguments.random_network(width=width, size=size, layers=layers)
         self.size = size
         self.convolutions = nn.ModuleList(
             nn.Conv2d(width if i else 3, width, 3, stride=2, padding=1, bias=False) for i in range(layers)

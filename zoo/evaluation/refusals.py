@@ -6,7 +6,8 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.evaluation.asked import Absent, Job, Plan
-from zoo.evaluation.metrics import Hits
+from zoo.evaluation.choice import ANY
+from zoo.evaluation.pairs import LAYER as PAIRS
 from zoo.evaluation.sources import Source
 from zoo.evaluation.truth import truth_of
 
@@ -14,10 +15,10 @@ from zoo.evaluation.truth import truth_of
 def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:
     """Whether a metric can't be had of these sides, told before anything is extracted."""
     extractor, fewest = made.extractors[job.extractor], int(getattr(job.metric, "fewest", 1))
-    small = next((s for s in ("size", "k") if hasattr(job.metric, s)), None)
+    small = getattr(job.metric, "smaller", None)
     mend = "give more" if small is None else f"give more, or a smaller `{small}` of {job.name} (it is part of the key)"
     why = None
-    if getattr(job.metric, "of", "any") == "pairs":
+    if getattr(job.metric, "of", ANY) == PAIRS:
         why = _no_pairs(generated, reference)
     elif generated.statistics is not None and generated.count == 0:
         why = f"'{generated.name}' doesn't say of how many pictures it is, and every value has its N; give the pictures"
@@ -29,7 +30,7 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
         why = f"it needs {fewest} pictures of each set, and '{reference.name}' has {reference.count}; {mend}"
     elif needs_captions(job) and generated.rows is None:
         why = f"it needs what the pictures of '{generated.name}' were asked to show; give metadata.jsonl beside them"
-    elif isinstance(job.metric, Hits) and not _has_concepts(generated):
+    elif getattr(job.metric, "judged", False) and not _has_concepts(generated):
         why = (
             f"it needs rows with 'concept', 'name' and 'text' and five concepts or more, and those of "
             f"'{generated.name}' have not all of that"
@@ -64,14 +65,14 @@ def _unfit(source: Source, job: Job, extractor: Any) -> str | None:
     lacking = sorted(set(job.metric.layers) - set(found.moments))
     if lacking:
         return f"the statistics '{source.name}' have no layer '{lacking[0]}'; make them again with this metric"
-    if not hasattr(job.metric, "floor") and job.metric.layers != ("spatial",) and not found.arrays:
+    if not getattr(job.metric, "statistics", False) and not found.arrays:
         return f"it needs features, and '{source.name}' holds statistics; give the pictures"
     return None
 
 
 def needs_captions(job: Job) -> bool:
     """Whether a metric is of pictures and of what they were to show."""
-    return getattr(job.metric, "of", "any") == "clip" and not job.metric.paired
+    return bool(getattr(job.metric, "captions", False))
 
 
 def _has_concepts(source: Source) -> bool:

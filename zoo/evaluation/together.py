@@ -20,7 +20,6 @@ from zoo.errors import UsageError
 from zoo.evaluation.asked import Plan
 from zoo.evaluation.extractor import MAIN, look
 from zoo.evaluation.features import SCHEMA, Features, extract, fill
-from zoo.evaluation.inception import NAME as INCEPTION
 from zoo.evaluation.pairs import LAYER as PAIRS
 from zoo.evaluation.pairs import Pairs
 from zoo.evaluation.pictures import Pictures
@@ -85,8 +84,7 @@ class Run:
         used = range(len(together.extractors)) if together.truth is not None else [i for i, _ in seeing]
         layers = [(i, layer) for i in used for layer in self.plan.layers(i)]
         if self.saving:  # all that distances of statistics are of
-            layers += [(i, MAIN) for i, _ in seeing]
-            layers += [(i, "spatial") for i, e in seeing if e.name.startswith(INCEPTION)]
+            layers += [(i, layer) for i, e in seeing for layer in getattr(e, "saved", (MAIN,))]
         return sorted({f"{i}:{layer}" for i, layer in layers})
 
     def _place(self, pictures: Pictures, together: Together) -> Path | None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from zoo.display import captions, images_html
 from zoo.errors import UsageError, ZooError
 from zoo.images.decode import LARGEST_PICTURE
 from zoo.record import RECORD_KEY
@@ -113,6 +114,14 @@ class Images:
     def view(self, drawn: Tensor) -> Image.Image:
         """All of them in one."""
         return sheet([to_pil(image) for image in drawn])
+
+    def said(self, drawn: Tensor) -> str:
+        """How many, and how large."""
+        return f"{len(drawn)} image{'s' if len(drawn) != 1 else ''} of {drawn.shape[-2]}x{drawn.shape[-1]}"
+
+    def html(self, drawn: Tensor, record: Mapping[str, Any]) -> str:
+        """The images with their prompts."""
+        return images_html([to_pil(image) for image in drawn], captions(record, len(drawn)))
 
     def size_note(self, size: Any, who: str) -> str | None:
         """What there is to say of another size than the network learned; `who` is what has learned."""

@@ -58,6 +58,7 @@ class NoiseAwareClassifier(nn.Module):
     """
 
     fits = "zoo.networks.arguments:classifier"
+    alone = "classification"
     reads = ()  # the class is what it says
 
     def __init__(

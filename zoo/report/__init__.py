@@ -3,13 +3,13 @@
     records = read_records([Path("benchmarks/results")])
     Path("report.html").write_text(page(records))
 
-The page is made from strings and needs neither torch nor a network. Records are foreign until they are checked: see
-`fields` (kinds), `reading` (schemas), `pictures` (paths), `markup` (text) and `page` (what a browser may run).
+The page is made by a template and needs neither torch nor a network. Records are foreign until they are checked: see
+`zoo.benchmark.record_form` (fields), `pictures` (paths) and `page` (text, and what a browser may run).
 """
 
 from zoo.report.csv_views import views, write_views
 from zoo.report.model import Cell, Column, Record, Row
 from zoo.report.page import page
-from zoo.report.reading import read_record, read_records
+from zoo.report.records import read_record, read_records
 
 __all__ = ["Cell", "Column", "Record", "Row", "page", "read_record", "read_records", "views", "write_views"]

@@ -7,83 +7,59 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from itertools import islice
+from typing import Any
 
-from zoo.report.choice import Change, Choice, choices
-from zoo.report.groups import Entry, Group
-from zoo.report.leaderboard import heading
-from zoo.report.markup import Markup, element, region
+from zoo.config.published import measured_by
+from zoo.registry import registry
+from zoo.report.choice import Change, Choice
+from zoo.report.groups import Entry
 from zoo.report.model import DIMENSIONS, Column
-from zoo.report.ticks import plain, written
+from zoo.report.plots import plain, written
 
 _OFF = {"fast": "not fast", "step_cache": "no step cache", "library": "zoo"}
-_MEANING = {
-    "hit": "how often an independent network finds the caption's thing and style in the picture",
-    "fd": "how far the pictures' features lie from those of real ones (Fréchet distance)",
-    "fid": "Fréchet distance of Inception's features to those of real pictures",
-    "kid": "kernel distance of Inception's features to those of real pictures",
-}
-MOST = 8  # answers of one page
-OPEN = 2  # whose tables are unfolded
 _SETTINGS = {"steps": "{} steps", "guidance": "guidance {}", "batch": "batch {}", "size": "{} px", "device": "on {}",
              "step_cache": "step cache {}", "fast": "fast"}  # fmt: skip
 
 
-def section(shown: Sequence[Group]) -> list[Markup]:
-    """An answer for each machine and measure of quality; nothing where no two configurations were judged alike."""
-    found = list(islice((c for group in shown for c in choices(group)), MOST))
-    return [_answer(choice, i, several=len(found) > 1) for i, choice in enumerate(found)]
-
-
-def _answer(choice: Choice, number: int, *, several: bool) -> Markup:
-    pick = choice.pick
+def answer(choice: Choice) -> dict[str, Any]:
+    """What the page says of a choice."""
+    pick, group = choice.pick, choice.group
     model = pick.row.asked.get("model", "")
     settings = [said for d in DIMENSIONS if d != "model" and (said := _setting(d, pick.row.asked.get(d)))]
-    decided = bool(choice.deciding)
-    use = element(
-        "p", "Use " if decided else "Fastest: ", element("strong", model or pick.row.name),
-        f" with {', '.join(settings)}" if settings and model else None, ".", class_="use",
-    )  # fmt: skip
-    where = element("p", f"Measured on {heading(choice.group)}; another machine may answer otherwise.", class_="aside")
-    table = _changes(choice)
-    if table is not None and number >= OPEN:
-        table = element("details", element("summary", "What changing one setting does"), table)
-    elif table is not None:
-        table = element("div", element("h3", "What changing one setting does"), table)
-    about = [model or pick.row.name, heading(choice.group).partition(" · ")[0]]
-    name = element("h2", "In short", element("small", " on ".join(about), class_="place") if several else None)
-    lines = element("ul", [element("li", line) for line in _sentences(choice)], class_="said")
-    beside = "split" if number < OPEN else None
-    return element(
-        "section", name, use, _tiles(choice),
-        element("div", element("div", lines, _meanings(choice), where), table, class_=beside),
-        class_="answer", id="answer" if number == 0 else f"answer-{number}",
-    )  # fmt: skip
+    meanings = [f"{c.name}: {said}" for c in choice.quality if (said := _meaning(c.name)) is not None]
+    return {
+        "begins": "Use " if choice.deciding else "Fastest: ", "model": model or pick.row.name, "place": group.name,
+        "settings": f" with {', '.join(settings)}" if settings and model else "", "tiles": _tiles(choice),
+        "about": f"{model or pick.row.name} on {group.name.partition(' · ')[0]}",
+        "sentences": _sentences(choice), "meanings": "; ".join(meanings),
+        "changes": [_change(choice, change) for change in choice.changes()],
+    }  # fmt: skip
 
 
-def _meanings(choice: Choice) -> Markup | None:
-    told = [f"{c.name}: {_MEANING[c.name]}" for c in choice.quality if c.name in _MEANING]
-    return element("p", "; ".join(told) + ".", class_="aside") if told else None
+def _meaning(name: str) -> str | None:
+    """What the metric whose values go by this name says of them."""
+    known, metric = registry(), measured_by(name)
+    return (
+        known.entry("metric", metric).signature().constants.get("meaning") if metric in known.names("metric") else None
+    )
 
 
 def _setting(dimension: str, value: str | None) -> str:
     """A setting in words; what is off or not said needs none."""
-    if (
-        value is None
-        or (dimension in ("fast", "step_cache") and value == "no")
-        or (dimension, value) == ("library", "zoo")
-    ):
+    off = dimension in ("fast", "step_cache") and value == "no"
+    if value is None or off or (dimension, value) == ("library", "zoo"):
         return ""
     if dimension == "fast" and value != "yes":
         return f"fast ({value})"
     return _SETTINGS.get(dimension, "{}").format(value)
 
 
-def _tiles(choice: Choice) -> Markup:
+def _tiles(choice: Choice) -> list[tuple[str, str, str]]:
+    """What, how much, and what else is to be said of it."""
     pick, tiles = choice.pick, []
-    if choice.speed is not None and choice.rate(pick):
-        each = written(1 / choice.rate(pick), "s", 3)
-        tiles.append(("images a second", written(choice.rate(pick), digits=3), f"{each} an image"))
+    rate = choice.rate(pick)
+    if choice.speed is not None and rate:
+        tiles.append(("images a second", written(rate, digits=3), f"{written(1 / rate, 's', 3)} an image"))
     for column in (choice.deciding or choice.quality)[:2]:
         value, margin = choice.value(pick, column)
         cell = pick.cell(column)
@@ -91,20 +67,10 @@ def _tiles(choice: Choice) -> Markup:
         if cell.low is not None and cell.high is not None:
             around = f"{plain(cell.low, 3)} to {plain(cell.high, 3)}"
         tiles.append((column.name, written(value, column.unit, 3), f"{around}, {column.better} is better"))
-    for key in ("device-peak", "host-peak"):
-        peak = next((v for c in choice.group.columns if c.key == key and (v := pick.cell(c).value)), None)
-        if peak:
-            tiles.append(
-                ("memory", written(peak, "bytes", 3), "of the device" if key == "device-peak" else "of the host")
-            )
-            break
-    made = [
-        element(
-            "li", element("span", what, class_="what"), element("strong", value), element("span", more, class_="who")
-        )
-        for what, value, more in tiles
-    ]
-    return element("ul", made, class_="tiles")
+    held = {c.key: pick.cell(c).value for c in choice.group.columns}
+    peaks = [(held.get(f"{where}-peak"), f"of the {where}") for where in ("device", "host")]
+    tiles += [("memory", written(peak, "bytes", 3), where) for peak, where in peaks if peak][:1]
+    return tiles
 
 
 def _sentences(choice: Choice) -> list[str]:
@@ -136,10 +102,9 @@ def _sentences(choice: Choice) -> list[str]:
     best = choice.best(column)
     if best is not pick:
         value, mine = choice.value(best, column)[0], choice.value(pick, column)[0]
-        slower = _times(choice, pick, best)
         said.append(f"The {'highest' if column.better == 'higher' else 'lowest'} {column.name} is that of "
                     f"{group.label(best.row)}, {plain(value, 3)} against {plain(mine, 3)}: too little to tell them "
-                    f"apart{slower}.")  # fmt: skip
+                    f"apart{_times(choice, pick, best)}.")  # fmt: skip
     cheaper = choice.cheaper()
     if cheaper is not None:
         ratio = plain(choice.rate(cheaper) / choice.rate(pick), 2)
@@ -149,8 +114,7 @@ def _sentences(choice: Choice) -> list[str]:
     silent = [c.name for c in choice.quality if c not in choice.deciding]
     if silent:
         said.append(f"{_listed(silent)} came without an error bar and decided nothing.")
-    said.append(_resolution(choice))
-    return said
+    return [*said, f"Taken for noise: differences of {_listed(_resolution(choice))}."]
 
 
 def _times(choice: Choice, pick: Entry, other: Entry) -> str:
@@ -160,54 +124,34 @@ def _times(choice: Choice, pick: Entry, other: Entry) -> str:
     return f", and it takes {plain(a / b, 3)} times as long"
 
 
-def _resolution(choice: Choice) -> str:
+def _resolution(choice: Choice) -> list[str]:
     """What the record can tell apart at all."""
     seen = []
     for column in choice.deciding:
         known = [m for e in choice.entries if (m := choice.value(e, column)[1]) is not None]
         seen.append(f"{column.name} below about {plain(2**0.5 * statistics.median(known), 2)}")
-    if choice.spread is not None:
-        seen.append(f"speed below {200 * choice.spread:.2g} %")
-    return f"Taken for noise: differences of {_listed(seen)}."
+    return seen + ([] if choice.spread is None else [f"speed below {200 * choice.spread:.2g} %"])
 
 
-def _changes(choice: Choice) -> Markup | None:
-    """A table of pairs that differ in one setting only: what its other values do to speed and quality."""
-    rows = [_change(choice, change) for change in choice.changes()]
-    if not rows:
-        return None
-    heads = [
-        element("th", n, scope="col", class_=c) for n, c in (("change", None), ("speed", "number"), ("quality", None))
-    ]
-    table = element("table", element("thead", element("tr", heads)), element("tbody", rows), class_="plain changes")
-    return region(table, "What changing one setting does")
-
-
-def _change(choice: Choice, change: Change) -> Markup:
+def _change(choice: Choice, change: Change) -> dict[str, Any]:
+    """A pair that differs in one setting only: what its other value does to speed and quality."""
     before, after, d = change.before, change.after, change.dimension
     new, old = (_setting(d, e.row.asked.get(d)) or _OFF.get(d, f"the pipeline's own {d}") for e in (after, before))
-    at = None
-    if before is not choice.pick:
-        at = element("span", f"of {choice.group.label(before.row)}", class_="terms")
     a, b = choice.rate(before), choice.rate(after)
     speed, faint = "–", True
     if a and b and choice.spread is not None:
         faint = abs(a - b) <= 2 * choice.spread * max(a, b)
         speed = "as fast" if faint else f"{plain(b / a, 2)} ×"
     verdict = choice.verdict(before, after)
-    badge, said = "", "no clear difference" if choice.deciding else "not known"
-    if verdict:
-        badges = {True: ("better", "badge good"), False: ("worse", "badge bad")}
-        kinds = {better for _, better in verdict}
-        said, badge = badges[kinds.pop()] if len(kinds) == 1 else ("better and worse", "badge")
-    values = "; ".join(_values(choice, c, before, after) for c, _ in verdict)
-    return element(
-        "tr", element("th", element("span", new, class_="name"), element("span", f"for {old}", class_="terms"), at,
-                      scope="row"),
-        element("td", speed, class_="number muted" if faint else "number"),
-        element("td", element("span", said, class_=badge or "muted"),
-                element("span", values, class_="terms") if values else None),
-    )  # fmt: skip
+    kinds = {better for _, better in verdict}
+    badges = {(): ("no clear difference" if choice.deciding else "not known", "muted"),
+              (True,): ("better", "badge good"), (False,): ("worse", "badge bad")}  # fmt: skip
+    said, badge = badges.get(tuple(kinds), ("better and worse", "badge"))
+    return {
+        "new": new, "old": old, "of": "" if before is choice.pick else f"of {choice.group.label(before.row)}",
+        "speed": speed, "faint": faint, "said": said, "badge": badge,
+        "values": "; ".join(_values(choice, c, before, after) for c, _ in verdict),
+    }  # fmt: skip
 
 
 def _values(choice: Choice, column: Column, before: Entry, after: Entry) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from zoo.report.groups import Entry, Group
 from zoo.report.model import DIMENSIONS, Column
-from zoo.report.noise import apart, faster, margins, unbeaten
+from zoo.report.standing import apart, faster, margins, unbeaten
 
 SPEED = "images-per-second"
 PRICE = 0.1  # the share of the best value that a faster configuration may lose and still be named first

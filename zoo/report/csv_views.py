@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 
-from zoo.report.fronts import planes
-from zoo.report.groups import groups
+from zoo.report.groups import groups, planes
 from zoo.report.model import DIMENSIONS, Column, Record
 from zoo.schema.files import write_text
 
@@ -34,7 +33,7 @@ def views(records: Sequence[Record]) -> dict[str, str]:
     pareto = [
         (e.record.path.name, e.record.when, e.row.name, e.row.place, p.quality.key, "; ".join(p.quality.terms),
          p.quality.better, y, p.cost.key, p.cost.unit, x, int(i in p.best))
-        for g in shown for p in planes(g) for i, (e, (x, y)) in enumerate(zip(p.entries, p.places(), strict=True))
+        for g in shown for p in planes(g) for i, (e, x, y) in enumerate(p.points)
     ]  # fmt: skip
     profile = [
         (e.record.path.name, e.record.when, e.row.name, e.row.place, part.name, part.unit or "evaluations", part.value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.report.model import DIMENSIONS, Cell, Column, Record, Row
-from zoo.report.noise import margins, unbeaten
+from zoo.report.standing import front, margins, unbeaten
 
 NOTHING = Cell(value=None)
+COSTS = ("seconds-per-image", "host-added", "host-peak", "device-peak", "evaluations")  # that fronts are over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,11 @@ class Group:
         telling = [d for d in DIMENSIONS if d not in self.usual or self.usual[d] != row.asked.get(d)]
         said = [word for d in telling if (word := _word(d, row.asked.get(d)))]
         return " ".join(said) or row.asked.get("model") or row.name
+
+    @property
+    def name(self) -> str:
+        """Its machine, and its protocol where that is no suite."""
+        return self.place if self.protocol == "suite" else f"{self.protocol}, {self.place}"
 
     @property
     def newest(self) -> tuple[Entry, ...]:
@@ -132,3 +138,31 @@ def _word(dimension: str, value: str | None) -> str:
         "fast": "fast" if value == "yes" else f"fast({value})", "step_cache": f"cached {value}".removesuffix(" yes"),
     }  # fmt: skip
     return words.get(dimension, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """Configurations that have both a quality and a cost, and which of them nothing beats."""
+
+    group: Group
+    quality: Column
+    cost: Column
+    points: tuple[tuple[Entry, float, float], ...]  # with cost and quality
+    best: tuple[int, ...]  # by rising cost
+
+    @property
+    def rising(self) -> list[int]:
+        """All points by rising cost."""
+        return sorted(range(len(self.points)), key=lambda i: self.points[i][1:])
+
+
+def planes(group: Group) -> Iterator[Plane]:
+    """Every pair of a quality and a cost that two configurations or more have."""
+    costs = {c.key: c for c in group.columns if c.kind == "cost"}
+    for quality in (c for c in group.columns if c.kind == "quality" and c.better):
+        for cost in (costs[k] for k in COSTS if k in costs and not (k == "host-peak" and "host-added" in costs)):
+            both = [(e, e.cell(cost).value, e.cell(quality).value) for e in group.newest]
+            points = tuple((e, x, y) for e, x, y in both if x is not None and y is not None)
+            if len(points) > 1:
+                best = front([(x, y) for _, x, y in points], larger_is_better=quality.better == "higher")
+                yield Plane(group=group, quality=quality, cost=cost, points=points, best=tuple(best))

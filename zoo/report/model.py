@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Better = Literal["lower", "higher"]
 DIMENSIONS = (
@@ -44,8 +44,7 @@ class Cell:
     floor: float | None = None  # the same measure of real pictures, or of chance
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(NamedTuple):
     """A piece of a run's work: a stage's seconds, or its network evaluations."""
 
     name: str
@@ -74,6 +73,11 @@ class Row:
     sampled: str = ""  # which seeds and prompts they show
     noise: float | None = None  # relative spread of its group's baseline
 
+    @property
+    def why(self) -> str:
+        """Its reason and its notes."""
+        return ". ".join([*([self.reason] if self.reason else []), *self.notes])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -89,8 +93,7 @@ class Pair:
     reason: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fact:
+class Fact(NamedTuple):
     """A measured value that belongs to no configuration."""
 
     path: str

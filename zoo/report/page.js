@@ -189,7 +189,7 @@
       if (!x !== !y) alone.push(`${column.name}${column.cost ? "" : ` (${column.key})`}: ${x ? "A" : "B"} alone`);
       if (!x || !y) return;
       const row = line(column.name, [column.key, column.terms]);
-      // The rule of zoo/report/noise.py: quality by both margins, what the clock tells by twice the spread of repeats.
+      // The rule of zoo/report/standing.py: quality by both margins, what the clock tells by twice the spread of repeats.
       const noise = column.timed ? 2 * Math.max(one.noise ?? 0, two.noise ?? 0) : 0;
       const apart = Math.abs(x.v - y.v);
       const silent = column.once || (!column.cost && (x.d === null || y.d === null));

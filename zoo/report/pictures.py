@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 
 from zoo.errors import UsageError
-from zoo.report.markup import Markup, own
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 64 * 2**20  # bytes of a file
@@ -22,7 +21,7 @@ KEPT = 400_000  # bytes of a picture that is shown as it is
 class Picture:
     """A PNG as it stands in the page; or the reason why there is none."""
 
-    uri: Markup | None
+    uri: str | None
     width: int = 0
     height: int = 0
     reason: str = ""
@@ -46,9 +45,8 @@ def picture(folder: Path, name: str) -> Picture:
         if smaller is None:
             return Picture(uri=None, reason=f"{name} is damaged")
         data, width, height = smaller
-    return Picture(
-        uri=own("data:image/png;base64," + base64.b64encode(data).decode("ascii")), width=width, height=height
-    )
+    uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    return Picture(uri=uri, width=width, height=height)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -28,8 +28,10 @@ class DPMpp2MSDE(LinearSampler):
     solver: Literal["midpoint", "heun"] = "midpoint"
 
     def __post_init__(self) -> None:
-        if self.eta < 0.0:
-            raise ConfigError(f"DPM-Solver++'s eta can't be negative ({self.eta}); 0 is the ODE, 1 the SDE")
+        if not 0.0 <= self.eta <= 10.0:
+            raise ConfigError(
+                f"DPM-Solver++'s eta is {self.eta}; give a number from 0, the ODE, over 1, the SDE, to 10"
+            )
         if self.solver not in ("midpoint", "heun"):
             raise ConfigError(f"unknown solver '{self.solver}'; choose midpoint or heun")
 

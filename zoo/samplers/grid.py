@@ -56,6 +56,8 @@ class Leading:
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         nodes = steps + self.skip_cleanest
         points = _points(schedule, nodes, "leading", skipped=nodes - steps)
+        if self.offset >= points:
+            raise ConfigError(f"a leading grid's offset is {self.offset} on {points} points; Stable Diffusion's is 1")
         indices = np.arange(nodes)[::-1] * (points // nodes)
         offset = min(self.offset, points - 1 - int(indices[0]))
         return (indices[:steps] + offset + 1.0) / points
@@ -100,8 +102,8 @@ class Karras:
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.rho > 0.0:
-            raise ConfigError(f"a Karras grid needs rho > 0, not {self.rho}; usual is 7")
+        if not 0.0 < self.rho <= 1e4:
+            raise ConfigError(f"a Karras grid needs rho above 0 and to 10000, not {self.rho}; usual is 7")
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         low, high = _range(schedule, self.sigma_min, self.sigma_max, "karras")

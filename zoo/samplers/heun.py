@@ -54,8 +54,9 @@ class EDM(LinearSampler):
     solver: Solver = "heun"
 
     def __post_init__(self) -> None:
-        if self.s_churn < 0.0 or self.s_noise < 0.0:
-            raise ConfigError(f"churn adds noise: s_churn {self.s_churn}, s_noise {self.s_noise} can't be negative")
+        for name, most in (("s_churn", 1e6), ("s_noise", 10.0), ("s_min", 1e6)):
+            if not 0.0 <= getattr(self, name) <= most:
+                raise ConfigError(f"churn's {name} is {getattr(self, name)}; give a number from 0 to {most:g}")
         if self.s_max is not None and self.s_max < self.s_min:
             raise ConfigError(f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them")
         if self.solver not in get_args(Solver):

@@ -30,6 +30,7 @@ from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepN
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_SNR = 10.0  # of a corrector: its step is as large as the noise at 1
 Predictor = Literal["ancestral", "reverse-diffusion", "euler-maruyama"]
 
 
@@ -49,6 +50,7 @@ class AnnealedLangevin(LinearSampler):
 
     def write(self, table: Rows, walk: Walk) -> None:
         """steps * repeats evaluations."""
+        check_length(len(walk.strides) * self.repeats)
         for here, there in walk.strides:
             if here.alpha == 0.0:  # pure noise already
                 table.add(here, there, towards(table.look(here), there))
@@ -80,9 +82,10 @@ class PredictorCorrector:
     final: Final = "clean"
 
     def __post_init__(self) -> None:
-        if self.corrections < 0 or not self.snr > 0.0:
+        if self.corrections < 0 or not 0.0 < self.snr <= MOST_SNR:
             raise ConfigError(
-                f"a corrector needs corrections from 0 up and snr > 0, not {self.corrections} and {self.snr}; mend them"
+                f"a corrector needs corrections from 0 up and snr above 0 to {MOST_SNR:g}, not {self.corrections} and "
+                f"{self.snr}; the paper's is 0.16"
             )
         if self.predictor not in get_args(Predictor):
             raise ConfigError(f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}")

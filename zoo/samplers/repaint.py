@@ -47,6 +47,8 @@ class RePaint:
     walked, 1 is the sampler alone.
     """
 
+    inpaints = True
+
     steps: int = 250
     sampler: Sampler = field(default_factory=DDPM)
     jump: int = 10

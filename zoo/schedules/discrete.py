@@ -188,6 +188,8 @@ class SigmoidSchedule(DiscreteSchedule):
 class CosineSchedule(DiscreteSchedule):
     """alpha_bar proportional to cos^2, its betas capped (Nichol & Dhariwal 2021, eq. 17)."""
 
+    default = True
+
     steps: int = 1000
     offset: float = 0.008
     beta_cap: float = 0.999

@@ -19,10 +19,10 @@ from zoo.autoencoders.kl import AutoencoderKL
 from zoo.autoencoders.vq import AutoencoderVQ
 from zoo.data.dataset import Dataset
 from zoo.data.pictures import from_uint8, grid, to_uint8
-from zoo.errors import ConfigError
+from zoo.training import arguments
 from zoo.training.objective import CPU, Batch
 from zoo.training.patch_gan import PatchDiscriminator, adaptive_weight, hinge
-from zoo.training.pictures import Pictures
+from zoo.training.pictures import Pictures, check_size
 
 
 class _Reconstruction:
@@ -34,10 +34,10 @@ class _Reconstruction:
         adversary_width: int, adversary_layers: int, precision: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
+        check_size(train.size, network)
         self.pictures = Pictures(train, validation, device=device)
         self.rows, self.validation_rows, self.size = len(train), len(validation), train.size
-        if pixel not in ("l1", "l2"):
-            raise ConfigError(f"unknown pixel loss '{pixel}'; choose l1 or l2")
+        arguments.reconstruction(pixel=pixel)
         self.distance = F.l1_loss if pixel == "l1" else F.mse_loss
         self.pixel, self.gradient_weight = pixel, gradient_weight
         self.perceptual_weight = perceptual_weight
@@ -132,6 +132,10 @@ class AutoencoderKLObjective(_Reconstruction):
         adversary_weight: 0 leaves the discriminator out; adversary_start: the step at which it begins.
     """
 
+    fits = "zoo.training.arguments:reconstruction"
+    trains = "autoencoder"
+    reads = ()
+
     def __init__(
         self, *, network: AutoencoderKL, train: Dataset, validation: Dataset, kl_weight: float = 1e-3,
         pixel: Literal["l1", "l2"] = "l1", gradient_weight: float = 1.0, perceptual_weight: float = 0.0,
@@ -165,6 +169,10 @@ class AutoencoderVQObjective(_Reconstruction):
     Reconstruction + |sg(z) - e|^2 + commitment_weight * |z - sg(e)|^2 (van den Oord et al. 2017, eq. 3), with the
     gradient of the quantised vectors handed straight to the encoder. The other arguments are the KL objective's.
     """
+
+    fits = "zoo.training.arguments:reconstruction"
+    trains = "autoencoder"
+    reads = ()
 
     def __init__(
         self, *, network: AutoencoderVQ, train: Dataset, validation: Dataset, commitment_weight: float = 0.25,

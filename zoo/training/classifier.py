@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.autoencoders.identity import Identity
 from zoo.conditioners.class_label import ClassLabel
+from zoo.conditioning import source_of
 from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
 from zoo.denoiser import Denoiser
@@ -37,6 +38,10 @@ class Classifier:
         labels: column of the rows whose values, sorted, are the classes.
     """
 
+    trains = "network"
+    reads = ("autoencoder", "conditioner", "schedule", "time_input", "time_rounding")
+    needs = ("schedule",)
+
     def __init__(
         self, *, network: Denoiser, train: Dataset, validation: Dataset, cache: Path, labels: str,
         autoencoder: Autoencoder | None = None, conditioner: Any = None, precision: torch.dtype = torch.float32,
@@ -44,9 +49,9 @@ class Classifier:
     ) -> None:  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
         self.rows, self.validation_rows = len(train), len(validation)
-        if conditioner is not None and not isinstance(conditioner, ClassLabel):
+        if conditioner is not None and source_of(conditioner) != "labels":
             raise ConfigError(
-                "a classifier hears nothing but its classes; take the conditioner out, or name class-label"
+                "a classifier is told nothing but its classes; take the conditioner out, or give one of labels"
             )
         self.names = list(conditioner.names) if conditioner is not None else class_names(train.rows, labels)
         known = getattr(network.network, "classes", None)

@@ -25,12 +25,15 @@ from zoo.data.dataset import Dataset
 from zoo.data.distort import Distortion
 from zoo.data.pictures import from_uint8
 from zoo.errors import ConfigError
+from zoo.registry import registry
+from zoo.training import arguments
 from zoo.training.arrays import refuse_arrays
 from zoo.training.concepts import Concepts
 from zoo.training.objective import CPU, Batch
 from zoo.training.tower import conditioner_facts
 
 LARGEST_LOGIT_SCALE = 100.0
+EXTRACTOR = "zoo.evaluation.clip:Clip"  # what reads both towers, to judge by
 
 
 class ClipContrastive:
@@ -53,6 +56,9 @@ class ClipContrastive:
         ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
+    fits = "zoo.training.arguments:contrastive"
+    trains = "network"
+    reads = ("conditioner",)
     whole_batch = True  # a batch's samples are compared with each other
 
     def __init__(
@@ -70,16 +76,13 @@ class ClipContrastive:
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
         self.precision, self.other_styles, self.style_weight = precision, other_styles, style_weight
-        if not 0.0 <= style_weight < 100.0:
-            raise ConfigError(f"objective.style_weight is {style_weight}; give a number from 0 to below 100")
+        arguments.contrastive(style_weight=style_weight, against=against)
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
         self.size = int(network.visual.image_size)  # type: ignore[arg-type, union-attr]
         self.distortion = None if distortion is None else Distortion.of(distortion)
         if self.distortion is not None:
             self.may_mirror = np.array([self.distortion.may_mirror(row) for row in train.rows])
             self.may_recolour = np.array([self.distortion.may_recolour(row) for row in train.rows])
-        if against not in ("batch", "concepts"):
-            raise ConfigError(f"objective.against is '{against}'; use 'batch' or 'concepts'")
         self.concepts = None
         if against == "concepts":
             self.concepts = Concepts(train.rows, at_once=concepts_at_once, context_length=self.context_length)
@@ -176,7 +179,8 @@ class ClipContrastive:
         tensors["token_embedding.weight"] = vocabulary.compact(tensors["token_embedding.weight"], ids)
         tensors["token_ids"] = ids
         if self.ship == "extractor":
-            return tensors, {"kind": "extractor", "contract": {"size": self.train.size}}
+            component = registry().name_of("extractor", EXTRACTOR)
+            return tensors, {"kind": "extractor", "component": component, "contract": {"size": self.train.size}}
         blocks, width = clip.transformer.resblocks, int(clip.ln_final.weight.numel())
         text = {
             "width": width, "heads": int(blocks[0].attn.num_heads), "layers": len(blocks),

@@ -28,19 +28,18 @@ from zoo.data.latents import encode_all
 from zoo.data.pictures import grid, to_uint8
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
-from zoo.training import variational, weighting
+from zoo.training import arguments, variational, weighting
+from zoo.training.arguments import Times, Weighting
 from zoo.training.arrays import Arrays
 from zoo.training.conditions import Captions, Labels, SmallPictures, Told
 from zoo.training.objective import CPU, Batch, put, resident
-from zoo.training.pictures import Pictures
+from zoo.training.pictures import Pictures, check_size
 from zoo.training.sheets import draw
-from zoo.training.times import Importance, Times, draw_of
+from zoo.training.times import Importance, draw_of
 from zoo.training.told import check_hears, told_of
 from zoo.training.tower import export_tower, trainable
-from zoo.training.weighting import Weighting
 from zoo.types import Autoencoder, Evaluate
 
-LOSSES = ("simple", "hybrid", "vlb")
 SHOWN = 16  # samples of a sheet
 
 
@@ -60,6 +59,11 @@ class Denoising:
         guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation rows.
     """
 
+    fits = "zoo.training.arguments:denoising"
+    trains = "network"
+    reads = ("autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res")
+    needs = ("schedule", "parameterization")
+
     def __init__(
         self, *, network: Denoiser, train: Dataset | ArrayDataset, validation: Dataset | ArrayDataset, cache: Path,
         autoencoder: Autoencoder | None = None, conditioner: Any = None,
@@ -73,6 +77,10 @@ class Denoising:
         guidance: float = 4.0, sheet_steps: int = 25, sheet_prompts: Sequence[str] = (),
         precision: torch.dtype = torch.float32, device: torch.device = CPU,
     ) -> None:  # fmt: skip
+        arguments.denoising(
+            loss=loss, vlb_weight=vlb_weight, weighting=weighting, min_snr=min_snr, p2_k=p2_k, times=times,
+            time_mean=time_mean, time_deviation=time_deviation, condition_dropout=condition_dropout,
+        )  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
         self.rows, self.validation_rows = len(train), len(validation)
         self.kind, self.vlb_weight = loss, vlb_weight
@@ -80,7 +88,7 @@ class Denoising:
         self.min_snr, self.p2_gamma, self.p2_k = min_snr, p2_gamma, p2_k
         self.guidance, self.sheet_steps = guidance, sheet_steps
         self._open(train, validation, autoencoder, cache)
-        self._check(network, loss, weighting, condition_dropout)
+        self._check(network, loss)
         self.told = told_of(
             network, conditioner, train.rows, validation.rows, labels=labels, dropout=condition_dropout,
             keep=keep_caption, precision=precision,
@@ -124,18 +132,12 @@ class Denoising:
                 "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
                 "of the block data, or train on pixels"
             )
+        check_size(train.size, self.autoencoder)
         self.latents = resident(encode_all(self.autoencoder, train, cache=cache), self.device)
         self.validation_latents = resident(encode_all(self.autoencoder, validation, cache=cache), self.device)
         self.shape = tuple(self.latents.shape[1:])
 
-    def _check(self, network: Denoiser, loss: str, weighted: str, dropout: float) -> None:
-        weighting.check(weighted, min_snr=self.min_snr, p2_k=self.p2_k)
-        if not self.vlb_weight >= 0.0:
-            raise ConfigError(f"objective.vlb_weight is {self.vlb_weight}; give a number from 0 up")
-        if loss not in LOSSES:
-            raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}")
-        if not 0.0 <= dropout <= 1.0:
-            raise ConfigError(f"objective.condition_dropout is {dropout}; give a share from 0 to 1")
+    def _check(self, network: Denoiser, loss: str) -> None:
         multiple = getattr(network.network, "size_multiple", 1)
         wrong = next((length for length in self.shape[1:] if length % multiple), None)
         if wrong is not None:

@@ -6,14 +6,26 @@ gather. Images that can't be stacked before the crop, being of several sizes, ar
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.data.dataset import Dataset, PictureDataset
 from zoo.data.pictures import from_uint8
+from zoo.errors import ConfigError
 from zoo.training.arrays import refuse_arrays
 from zoo.training.objective import CPU, Batch, put, resident
+
+
+def check_size(size: int, autoencoder: Any) -> None:
+    """ConfigError for images that an autoencoder can't make whole latents of: it would leave their edges out."""
+    factor = getattr(autoencoder, "factor", 1)
+    if size % factor:
+        raise ConfigError(
+            f"the autoencoder takes sizes that are multiples of {factor} and the data's is {size}; change data.size"
+        )
 
 
 class Pictures:

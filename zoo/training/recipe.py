@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.config.blocks import check_arguments, check_block
+from zoo.config.blocks import check_arguments, check_block, check_fit
 from zoo.config.cards import check_schema, read_card
 from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.safe_yaml import read_mapping
@@ -40,19 +40,10 @@ KEYS = (
     "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage", "variants",
     "train", "card",
 )  # fmt: skip
-TRAINS = {
-    "denoising": "network", "autoencoder-kl": "autoencoder", "autoencoder-vq": "autoencoder",
-    "clip-contrastive": "network", "classifier": "network",
-}  # fmt: skip
-# The blocks that an objective reads besides what it trains, and those of them that it can't do without.
-READS = {
-    "denoising": (
-        "autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res",
-    ),
-    "classifier": ("autoencoder", "conditioner", "schedule", "time_input", "time_rounding"),
-    "autoencoder-kl": (), "autoencoder-vq": (), "clip-contrastive": ("conditioner",),
-}  # fmt: skip
-NEEDS = {"denoising": ("schedule", "parameterization"), "classifier": ("schedule",)}
+# The slots that an objective may read; which of them it does, trains and needs it declares itself.
+SLOTS = (
+    "network", "autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res",
+)  # fmt: skip
 # What the run itself gives an objective.
 GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision", "device")
 STORAGE = ("float16", "int8")  # how the weights are written at the end
@@ -63,16 +54,31 @@ VARIANTS = "zoo.data.variants:Variants"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; `raw` is all it says with overrides applied, `source` the file it came from."""
+    """A checked recipe.
+
+    `raw` is all it says with overrides applied, `source` the file it came from, `facts` what its objective declares.
+    """
 
     name: str
     raw: Mapping[str, Any]
     source: Path
+    facts: Mapping[str, Any]
 
     @property
     def trains(self) -> str:
         """The block that is trained: network or autoencoder."""
-        return TRAINS.get(self.raw["objective"]["name"], "network")
+        return trains_of(self.facts)
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether what is trained sees x_t of a schedule, and so is given as a denoiser."""
+        return "schedule" in (self.facts.get("reads") or ())
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What the trained weights are read by: schedule, parameterization, how t reaches them, as far as said."""
+        reads = [key for key in self.facts.get("reads") or () if key not in ("autoencoder", "conditioner")]
+        return {"time_input": "index", **{key: self.raw[key] for key in reads if key in self.raw}}
 
     @property
     def identity(self) -> str:
@@ -105,10 +111,11 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     checked["objective"] = _check_objective(raw["objective"], where, registry)
     if "variants" in raw:
         checked["variants"] = _check_variants(raw["variants"], where, registry)
-    trains = TRAINS.get(checked["objective"]["name"], "network")
+    facts = registry.entry("objective", checked["objective"]["name"]).signature().constants
+    trains = trains_of(facts)
     if trains not in raw:
         raise ConfigError(f"{where} lacks the block '{trains}', which its objective trains; add it")
-    _check_blocks(raw, checked["objective"]["name"], trains, where)
+    _check_blocks(raw, checked["objective"]["name"], facts, where)
     for kind in ("network", "autoencoder", "conditioner", "schedule", "parameterization", "low_res"):
         if kind in raw:
             checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
@@ -123,17 +130,23 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     checked["train"] = check_arguments(
         raw["train"], settings, what="training", where=f"{where}, train", registry=registry
     )
-    return Recipe(name=raw["name"], raw=checked, source=path)
+    return Recipe(name=raw["name"], raw=checked, source=path, facts=facts)
 
 
-def _check_blocks(raw: Mapping[str, Any], objective: str, trains: str, where: str) -> None:
+def trains_of(facts: Mapping[str, Any]) -> str:
+    """The block that an objective of these facts trains."""
+    return str(facts.get("trains", "network"))
+
+
+def _check_blocks(raw: Mapping[str, Any], objective: str, facts: Mapping[str, Any], where: str) -> None:
     """ConfigError for a block that the objective lacks, or has no use for."""
-    for name in NEEDS.get(objective, ()):
+    for name in facts.get("needs") or ():
         if name not in raw:
             raise ConfigError(f"{where} lacks the block '{name}', which objective '{objective}' needs; add it")
-    everything = {name for names in READS.values() for name in names} | {"network"}
-    for name in sorted(everything & raw.keys()) if objective in READS else ():
-        if name != trains and name not in READS[objective]:
+    reads = facts.get("reads")
+    used = SLOTS if reads is None else (*reads, trains_of(facts))  # one that declares nothing is not checked
+    for name in SLOTS:
+        if name in raw and name not in used:
             raise ConfigError(f"{where}: objective '{objective}' doesn't read the block '{name}'; take it out")
 
 
@@ -179,11 +192,8 @@ def _check_objective(block: Any, where: str, registry: Registry) -> dict[str, An
     signature = registry.entry("objective", named["name"]).signature()
     own = tuple(p for p in signature.parameters if p.name not in GIVEN)
     arguments = {k: v for k, v in named.items() if k != "name"}
-    checked = check_arguments(
-        arguments,
-        dataclasses.replace(signature, parameters=own),
-        what=f"objective '{named['name']}'",
-        where=f"{where}, objective",
-        registry=registry,
-    )
+    what, place = f"objective '{named['name']}'", f"{where}, objective"
+    signature = dataclasses.replace(signature, parameters=own)
+    checked = check_arguments(arguments, signature, what=what, where=place, registry=registry)
+    check_fit(checked, signature, what=what, where=place)
     return {"name": named["name"], **checked}

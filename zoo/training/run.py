@@ -13,6 +13,7 @@ import torch
 from zoo.data.arrays import ArrayDataset
 from zoo.data.variants import Variants
 from zoo.errors import ConfigError, UsageError
+from zoo.parameterization import X0
 from zoo.schema.files import locked
 from zoo.training import export, provenance
 from zoo.training.average import Average
@@ -74,9 +75,9 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     if "init_from" in raw:
         parts.load_into(trained, raw["init_from"], raw.get("init_fresh") or ())
     given["network"] = trained
-    if raw["objective"]["name"] in ("denoising", "classifier"):
+    if recipe.tells_time:
         # A classifier says no x0; what stands for its parameterization is never asked.
-        given["network"] = parts.denoiser(trained, {"parameterization": "x0", **raw})
+        given["network"] = parts.denoiser(trained, {"parameterization": X0(), **raw})
         given["cache"] = folder / "cache"
     for kind in ("autoencoder", "conditioner"):
         if kind in raw and kind != recipe.trains:
@@ -186,14 +187,12 @@ def write_weights(
         "metrics": {**metrics, **facts.get("metrics", {})},
         **made,
     }
-    if raw["objective"]["name"] == "denoising":
-        keys = ("schedule", "parameterization", "time_input", "time_rounding", "low_res")
-        card["denoiser"] = {"time_input": "index", **{k: raw[k] for k in keys if k in raw}}
+    if recipe.tells_time and "parameterization" in recipe.facts["reads"]:
+        card["denoiser"] = dict(recipe.reading)
         if loop.objective.network.variance is not None:
             card["denoiser"]["variance"] = loop.objective.network.variance
-    if raw["objective"]["name"] == "classifier":  # no denoiser, but it knows x_t of one schedule
-        told = {"schedule": raw["schedule"], "time_input": raw.get("time_input", "index")}
-        card["contract"] = {**card["contract"], **told}
+    elif recipe.tells_time:  # no denoiser, but it knows x_t of one schedule
+        card["contract"] = {**card["contract"], **recipe.reading}
     storage = raw.get("storage", "float16")
     cards = [export.write(folder, name, tensors, card, storage=storage)]
     others = getattr(loop.objective, "export_others", lambda network: {})(average.network)

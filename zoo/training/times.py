@@ -16,19 +16,15 @@ On a discrete schedule t is one of its points.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from zoo.errors import ConfigError, WeightsError
+from zoo.training.arguments import USUAL, Times, times_of
 from zoo.training.objective import Batch
 from zoo.types import NoiseSchedule
-
-Times = Literal["uniform", "logit-normal", "log-normal", "importance"]
-USUAL = {"logit-normal": (0.0, 1.0), "log-normal": (-1.2, 1.2)}  # mean and deviation
 
 
 def stratified(batch: Batch) -> np.ndarray:
@@ -52,8 +48,8 @@ class Drawn:
         usual = USUAL.get(times, (0.0, 1.0))
         self.mean = usual[0] if mean is None else mean
         self.deviation = usual[1] if deviation is None else deviation
-        if not self.deviation > 0.0:
-            raise ConfigError(f"objective.time_deviation is {self.deviation}; it must be above 0")
+        if times in USUAL:
+            times_of(times=times, mean=self.mean, deviation=self.deviation)
 
     def __call__(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """t (B,) in (0, 1] and the weight of each sample's loss (B,)."""
@@ -153,8 +149,5 @@ def draw_of(
     times: Times, schedule: NoiseSchedule, *, mean: float | None, deviation: float | None
 ) -> Drawn | Importance:
     """The draw of a name; ConfigError for one there is not."""
-    if times not in get_args(Times):
-        raise ConfigError(f"unknown times '{times}'; choose one of {', '.join(get_args(Times))}")
-    if times not in USUAL and (mean is not None or deviation is not None):
-        raise ConfigError(f"objective.times '{times}' has no mean and deviation; take time_mean and time_deviation out")
+    times_of(times=times, mean=mean, deviation=deviation)
     return Importance(schedule) if times == "importance" else Drawn(schedule, times, mean=mean, deviation=deviation)

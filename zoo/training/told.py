@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from zoo.conditioners.class_label import ClassLabel
+from zoo.conditioning import source_of
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError
 from zoo.training.conditions import Captions, Labels, Nothing, SmallPictures, Told
@@ -19,10 +19,11 @@ def told_of(
 ) -> Told:  # fmt: skip
     """What the network is told, as the recipe's conditioner and labels say."""
     reads = getattr(network.network, "reads", ("context", "mask"))
-    if labels is None and isinstance(conditioner, ClassLabel):
-        raise ConfigError("the conditioner 'class-label' needs objective.labels: the column with each row's class")
+    of_labels = conditioner is not None and source_of(conditioner) == "labels"
+    if labels is None and of_labels:
+        raise ConfigError("a conditioner of labels needs objective.labels: the column with each row's class")
     if labels is not None:
-        if not (conditioner is None or isinstance(conditioner, ClassLabel)):
+        if conditioner is not None and not of_labels:
             raise ConfigError("objective.labels and a conditioner of text are both given; take one of them out")
         told = Labels(labels, rows, validation, dropout=dropout, conditioner=conditioner)
         known, names = getattr(network.network, "classes", None), told.conditioner.names
@@ -34,7 +35,10 @@ def told_of(
         return told
     if conditioner is None:
         return Nothing()
-    assert not isinstance(conditioner, ClassLabel)  # refused above
+    if source_of(conditioner) != "prompts":
+        raise ConfigError(
+            f"a recipe's conditioner takes prompts or labels, and this one takes {source_of(conditioner)}; take it out"
+        )
     return Captions(
         conditioner, rows, validation, dropout=dropout, keep=keep, vector="vector" in reads, precision=precision
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
+from zoo.registry import registry
 
 
 class TokenTable(nn.Embedding):
@@ -73,5 +74,6 @@ def conditioner_facts(config: Mapping[str, Any]) -> dict[str, Any]:
     """Kind, component, config and contract of a compact text tower's card."""
     contract = {"context_width": config["width"], "vector_width": config["embed_dim"], "null": True}
     return {
-        "kind": "conditioner", "component": "clip-text", "config": {**config, "compact": True}, "contract": contract,
+        "kind": "conditioner", "component": registry().name_of("conditioner", ClipText),
+        "config": {**config, "compact": True}, "contract": contract,
     }  # fmt: skip

@@ -18,23 +18,10 @@ Song & Ermon 2019 (eq. 5 and 6) hold the score s to -eps / sigma and weight its 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError
-
-Weighting = Literal["min-snr", "snr", "p2", "uniform", "edm", "simple"]
-
-
-def check(weighting: str, *, min_snr: float | None = None, p2_k: float = 1.0) -> None:
-    """ConfigError for a weighting there is none of, and where errors would count nothing or less."""
-    if weighting not in get_args(Weighting):
-        raise ConfigError(f"unknown weighting '{weighting}'; choose one of {', '.join(get_args(Weighting))}")
-    for name, value in (("min_snr", min_snr), ("p2_k", p2_k)):
-        if value is not None and not value > 0.0:
-            raise ConfigError(f"objective.{name} is {value}; give a number above 0: an error counts by it")
+from zoo.training.arguments import Weighting
 
 
 def weights(

@@ -12,6 +12,7 @@ from benchmarks.on_gpu import __main__ as on_gpu
 from benchmarks.on_gpu import conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
+from benchmarks.peers import ROW_KINDS
 from zoo.benchmark import record
 from zoo.benchmark.suite import read_suite
 
@@ -19,11 +20,12 @@ from zoo.benchmark.suite import read_suite
 CHILD = """
 import json, sys, time
 from pathlib import Path
+from benchmarks.peers import ROW_KINDS
 from benchmarks.on_gpu.phase import suite_of
 from zoo.benchmark import record
 from zoo.benchmark.suite import read_suite
 name, folder, seconds, plan = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
-suite = read_suite(suite_of(name, device="cpu", tiny=True))
+suite = read_suite(suite_of(name, device="cpu", tiny=True), kinds=ROW_KINDS)
 known = record.unfinished(suite, folder)
 made = known or record.begin(suite)
 done = {r["id"] for r in made["rows"]}
@@ -162,7 +164,7 @@ def test_a_phase_without_time_says_so_and_the_rest_goes_on(tmp_path, monkeypatch
 @pytest.mark.parametrize("tiny", [True, False])
 def test_the_suites_can_be_read_for_any_device(phase, tiny):
     for device in ("cpu", "cuda:1"):
-        suite = read_suite(suite_of(phase, device=device, tiny=tiny))
+        suite = read_suite(suite_of(phase, device=device, tiny=tiny), kinds=ROW_KINDS)
         assert {row.asked.device for row in suite.rows} == {device}
         assert suite.summary.endswith(".")
 
@@ -209,7 +211,7 @@ def test_records_are_joined_with_their_phases_and_gathered_in_few_files(tmp_path
 
 
 def test_the_report_reads_the_joined_record(tmp_path):
-    from zoo.report.reading import read_records
+    from zoo.report import read_records
 
     whole = joined.join([phase_of("correct", [("measured", None), ("unavailable", "no device")])])
     whole["rows"][0]["check"] = {"what": "grey levels", "largest": 1.5, "against": "cpu float32", "agrees": True}

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.peers import networks
+from benchmarks.peers.fresh import bytes_of
+from benchmarks.peers.loops import Loop, Scene, StepClock, diffusers_decode, diffusers_loop, zoo_decode, zoo_loop
 from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.benchmark import record
-from zoo.benchmark.peers import networks
-from zoo.benchmark.peers.fresh import bytes_of
-from zoo.benchmark.peers.loops import Loop, Scene, StepClock, diffusers_decode, diffusers_loop, zoo_decode, zoo_loop
 from zoo.benchmark.suite import PARTS, Row
 from zoo.stage import Stage
 

@@ -1,4 +1,4 @@
-"""How far measured values are apart by chance alone, and which of them nothing clearly beats.
+"""Which measured values nothing beats: beyond what chance explains, or as they were measured (a Pareto front).
 
 A value's margin is half of its 95 % interval, where its record has one, or t s / sqrt(k) (Student 1908) for the mean of
 k seed ranges. The deviation s of two or three ranges is itself hardly known, so it is pooled over a column's cells,
@@ -55,3 +55,25 @@ def unbeaten(values: Sequence[tuple[float, float | None]], better: Better) -> li
     """Of each (value, margin): whether no other is clearly better."""
     sign = 1.0 if better == "higher" else -1.0
     return [not any(sign * (other[0] - one[0]) > 0 and apart(one, other) for other in values) for one in values]
+
+
+def front(points: Sequence[tuple[float, float]], *, larger_is_better: bool) -> list[int]:
+    """The indices of the points that no other dominates, by rising cost.
+
+    Args:
+        points: (cost, quality); cost is better where it is smaller.
+        larger_is_better: which way quality goes.
+
+    A point dominates another if it is no worse in both and better in one; equal points stand or fall together.
+    """
+    sign = 1.0 if larger_is_better else -1.0
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1], i))
+    found: list[int] = []
+    for i in order:
+        if not found:
+            found.append(i)
+            continue
+        last = points[found[-1]]
+        if sign * points[i][1] > sign * last[1] or points[i] == last:
+            found.append(i)
+    return found

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
+from benchmarks.peers import exported
+from benchmarks.peers.cell import FIRST, release, said
+from benchmarks.peers.fresh import fresh
+from benchmarks.peers.loops import scene
+from benchmarks.peers.ways import Way, compiles, diffusers_ways, parts_of, zoo_way
 from zoo.benchmark import measure
 from zoo.benchmark.measure import Timed
-from zoo.benchmark.peers import exported
-from zoo.benchmark.peers.cell import FIRST, release, said
-from zoo.benchmark.peers.fresh import fresh
-from zoo.benchmark.peers.loops import scene
-from zoo.benchmark.peers.ways import Way, compiles, diffusers_ways, parts_of, zoo_way
 from zoo.benchmark.suite import Row, Settings, Suite
 
 

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.benchmark import measure, record
-from zoo.benchmark.measure import Operations, Timed
-from zoo.benchmark.peers import ahead
-from zoo.benchmark.peers.entries import pairs_of, row_of_way
-from zoo.benchmark.peers.fresh import fresh
-from zoo.benchmark.peers.kernels import kernels, launch_seconds
-from zoo.benchmark.peers.loops import Scene, scene
-from zoo.benchmark.peers.ways import (
+from benchmarks.peers import ahead
+from benchmarks.peers.entries import pairs_of, row_of_way
+from benchmarks.peers.fresh import fresh
+from benchmarks.peers.kernels import kernels, launch_seconds
+from benchmarks.peers.loops import Scene, scene
+from benchmarks.peers.ways import (
     EAGER,
     MODES,
     PLAIN,
@@ -34,6 +32,8 @@ from zoo.benchmark.peers.ways import (
     parts_of,
     zoo_way,
 )
+from zoo.benchmark import measure, record
+from zoo.benchmark.measure import Operations, Timed
 from zoo.benchmark.suite import Row
 
 if TYPE_CHECKING:

@@ -6,15 +6,14 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.peers import ahead
+from benchmarks.peers.agreement import no_pair, pair, relative_agreement
+from benchmarks.peers.ways import EAGER, MODES, PLAIN, ZOO, Way, backend, eager
 from zoo.benchmark import measure, record
-from zoo.benchmark.machine import versions
-from zoo.benchmark.peers import ahead
-from zoo.benchmark.peers.agreement import no_pair, pair, relative_agreement
-from zoo.benchmark.peers.ways import EAGER, MODES, PLAIN, ZOO, Way, backend, eager
 from zoo.benchmark.pipelines import flags
 
 if TYPE_CHECKING:
-    from zoo.benchmark.peers.cell import Cell
+    from benchmarks.peers.cell import Cell
 
 TOLERANCE = 1e-3  # of a loop's or a decoder's output in float32, in deviations
 
@@ -87,7 +86,7 @@ def pairs_of(cell: Cell, live: Sequence[Way]) -> list[dict[str, Any]]:
     plain = [way for way in live if way.library == PLAIN]
     modes = sorted((way for way in live if way.library in MODES), key=middle)
     tolerance = TOLERANCE if cell.row.asked.precision == "float32" else None
-    of, version = "latents" if cell.part == "loop" else "images", versions()["diffusers"] or ""
+    of, version = "latents" if cell.part == "loop" else "images", cell.run.record["versions"]["diffusers"] or ""
     found = []
     for ours in (way for way in live if way.library in (ZOO, EAGER)):
         name = cell.name if ours.library == ZOO else f"{eager(cell.row).asked.name}: {cell.part}"

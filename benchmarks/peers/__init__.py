@@ -1,4 +1,4 @@
-"""The same networks in zoo and in diffusers, in turn.
+"""zoo beside other libraries, in turn: `python -m benchmarks.peers SUITE`.
 
 | module | what it compares |
 |---|---|
@@ -8,25 +8,36 @@
 | `kernels` | kernels a step |
 | `ahead`, `compilations` | compilations before a suite, and their seconds |
 | `agreement`, `entries` | what a comparison says, and what a cell writes |
+| `metrics`, `metric_libraries` | Inception features, FID and KID beside other libraries of metrics |
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.benchmark.peers.agreement import agreement, pair
+from zoo.benchmark.row_kinds import ROW_KINDS as ZOOS
+from zoo.benchmark.row_kinds import RowKind
 from zoo.benchmark.suite import Row
 
 if TYPE_CHECKING:
     from zoo.benchmark.run import Run
 
-__all__ = ["agreement", "compare", "pair"]
+SUITES = Path(__file__).parent / "suites"
+ROW_KINDS = {
+    **ZOOS,
+    "diffusers": RowKind(measure="benchmarks.peers:compare", packages=("diffusers", "transformers")),
+    "metrics": RowKind(
+        measure="benchmarks.peers.metrics:compare", models=("inception-2015",), together=True,
+        packages=("torch-fidelity", "torchmetrics", "clean-fid"),
+    ),
+}  # fmt: skip
 
 
 def compare(run: Run, rows: list[Row]) -> None:
     """Every row against diffusers."""
+    from benchmarks.peers import cell, exported
     from zoo.benchmark import record
-    from zoo.benchmark.peers import cell, exported
 
     for row in rows:
         reason = None

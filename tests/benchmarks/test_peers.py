@@ -10,14 +10,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks import peers
 from benchmarks.on_gpu import speed
+from benchmarks.peers import ahead, cell, exported, kernels, loops, metric_libraries, metrics, networks, ways
+from benchmarks.peers.compilations import compilations
+from benchmarks.peers.fresh import fresh
+from tests.benchmark.test_run import EXAMPLE, TINY, keys
 from zoo.benchmark import machine, record
-from zoo.benchmark.peers import ahead, cell, exported, kernels, loops, networks, ways
-from zoo.benchmark.peers.compilations import compilations
-from zoo.benchmark.peers.fresh import fresh
 from zoo.benchmark.run import run_suite
 from zoo.benchmark.suite import read_suite
-from zoo.report.reading import read_record
+from zoo.report import read_record
 
 DDPM, SD, SDXL = speed.MODELS
 QUICK = {"precompute": True, "channels_last": True, "compile": False, "graphs": False}
@@ -31,7 +33,7 @@ def quick_peak(monkeypatch):
 def suite(*rows):
     tiny = speed.suite(device="cpu", tiny=True)
     asked = [{"kind": "diffusers", "fast": QUICK, **row} for row in rows]
-    return read_suite({**tiny, "settings": {"repeats": 2}, "matrix": [], "include": asked})
+    return read_suite({**tiny, "settings": {"repeats": 2}, "matrix": [], "include": asked}, kinds=peers.ROW_KINDS)
 
 
 def measured(folder, *rows, **words):
@@ -42,6 +44,7 @@ def by_library(made):
     return [(r["asked"]["part"], r["asked"]["library"], r["status"]) for r in made["rows"]]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("model", [DDPM, SD, SDXL])
 def test_loops_and_decoders_agree_on_the_same_tensors(model, tmp_path):
     made, path = measured(tmp_path, {"model": model})
@@ -72,6 +75,7 @@ def test_loops_and_decoders_agree_on_the_same_tensors(model, tmp_path):
     assert {row.protocol for row in read.rows} == {f"diffusers, {part}" for part in parts}
 
 
+@pytest.mark.peer
 def test_other_weights_do_not_agree(tmp_path, monkeypatch):
     plain = networks.network_of
 
@@ -85,12 +89,14 @@ def test_other_weights_do_not_agree(tmp_path, monkeypatch):
     assert [p["agreement"]["agrees"] for p in made["pairs"]] == [False, False]
 
 
+@pytest.mark.peer
 def test_a_batch_is_looped_and_not_decoded(tmp_path):
     made, _ = measured(tmp_path, {"model": SDXL, "batch": 2, "fast": False})
     assert by_library(made) == [("loop", "zoo", "measured"), ("loop", "diffusers", "measured")]
     assert made["pairs"][0]["agreement"]["agrees"]
 
 
+@pytest.mark.peer
 def test_half_precision_tells_the_distance_and_does_not_judge_it(tmp_path):
     made, _ = measured(tmp_path, {"model": DDPM, "precision": "bfloat16", "fast": False})
     assert made["pairs"][0]["agreement"]["agrees"] is None
@@ -195,7 +201,7 @@ def test_rounds_end_with_the_time_after_two(tmp_path, monkeypatch):
     asked = read_suite({
         **speed.suite(device="cpu", tiny=True), "settings": {"repeats": 9}, "matrix": [],
         "include": [{"kind": "diffusers", "model": DDPM, "fast": QUICK}],
-    })  # fmt: skip
+    }, kinds=peers.ROW_KINDS)  # fmt: skip
     made, _ = run_suite(asked, folder=tmp_path)
     assert len(made["pairs"][0]["ratios"]) == 2
 
@@ -278,3 +284,60 @@ def test_a_cell_is_over_when_its_time_is():
     one = cell.Cell(run=None, row=None, part="loop", given=None, until=perf_counter() + 60)
     assert not one.late()
     assert one.late(needed=90)
+
+
+def test_zoo_and_diffusers_are_compared_on_the_same_weights(tmp_path):
+    model = json.loads(json.dumps(TINY))
+    model["conditioners"] = {
+        "text": {"name": "clip-text", "width": 8, "heads": 2, "layers": 1, "context_length": 8, "embed_dim": 8}
+    }
+    model["stages"][0] |= {"autoencoder": {"name": "kl", "width": 8, "mult": [1, 2], "blocks": 1, "groups": 4}}
+    model["stages"][0]["denoiser"]["network"] |= {"in_channels": 4, "out_channels": 4}
+    model["stages"][0]["sampler"] = {"name": "ddim", "steps": 2}
+    suite = read_suite({
+        "schema": "zoo.suite/1", "kind": "diffusers", "name": "peers", "models": {"tiny": model},
+        "settings": {"repeats": 1, "warm_up": 0}, "include": [{"model": "tiny", "batch": 1, "fast": True}],
+    }, kinds=peers.ROW_KINDS)  # fmt: skip
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert {r["status"] for r in made["rows"]} == {"measured"}, made["rows"][0]["reason"]
+    assert [(r["asked"]["part"], r["asked"]["library"]) for r in made["rows"]] == [
+        (part, library) for part in ("network", "decode", "pipeline") for library in ("zoo", "diffusers")
+    ]
+    assert len(made["pairs"]) == 3
+    assert keys(made["pairs"][0]) == keys(EXAMPLE["pairs"][0])
+    ids = {r["id"] for r in made["rows"]}
+    assert all(p["agreement"]["agrees"] and {p["ours"], p["theirs"]} <= ids for p in made["pairs"]), made["pairs"]
+    # Each part was interleaved on its own, and has a noise of its own.
+    assert {r["group"] for r in made["rows"]} == set(made["noise"])
+    assert len(made["noise"]) == 3
+    assert record.gaps(made) == []
+
+
+def test_metrics_are_compared_on_the_same_pictures_and_what_is_missing_is_said(tmp_path, monkeypatch):
+    class Stub(torch.nn.Module):
+        """Features without Inception: means of eight parts."""
+
+        def __init__(self, *_, **__):
+            super().__init__()
+            self.network = torch.nn.Linear(1, 1)
+
+        def images(self, pictures, *, batch=64):
+            return (pictures.float() / 128 - 1).flatten(1).unflatten(1, (8, -1)).mean(dim=2)
+
+        def forward(self, pictures):
+            return (self.images(pictures),)
+
+    for module in (metrics, metric_libraries):
+        monkeypatch.setattr(module, "Inception2015", Stub)
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3", Stub)
+    monkeypatch.setattr(metric_libraries, "find_spec", lambda name: name if name == "torch_fidelity" else None)
+    suite = read_suite({
+        "schema": "zoo.suite/1", "kind": "metrics", "name": "metrics",
+        "settings": {"repeats": 1, "count": 20}, "include": [{"model": "inception-2015", "batch": 8}],
+    }, kinds=peers.ROW_KINDS)  # fmt: skip
+    made, _ = run_suite(suite, folder=tmp_path)
+    assert [p["name"].rpartition(": ")[2] for p in made["pairs"]] == ["features", "frechet", "kernel"]
+    assert {r["group"] for r in made["rows"] if r["status"] == "measured"} == set(made["noise"])
+    assert [p["agreement"]["agrees"] for p in made["pairs"]] == [True] * 3, [p["agreement"] for p in made["pairs"]]
+    absent = {r["asked"]["library"]: r["reason"] for r in made["rows"] if r["status"] == "unavailable"}
+    assert absent == {"torchmetrics": "torchmetrics is not installed", "clean-fid": "clean-fid is not installed"}

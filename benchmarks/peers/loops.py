@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.peers.networks import pooled_and_sizes, scheduler_of
 from zoo.benchmark.measure import quantile
-from zoo.benchmark.peers.networks import pooled_and_sizes, scheduler_of
 from zoo.benchmark.suite import Row
+from zoo.conditioning import join
 from zoo.guidance.interval import classifier_free_scale
 from zoo.noise import AddressedNoise, bound
 from zoo.pipeline import Pipeline
@@ -96,12 +97,10 @@ def scene(row: Row, pipe: Pipeline, seed: int, prompts: tuple[str, ...]) -> Scen
     x = (scale * eps).to(asked.device)
     scales = [found for g in stage.guidance if (found := classifier_free_scale(g)) is not None]
     guidance = scales[0] if scales else 1.0
-    cond, null = Condition(), Condition()
     words = [prompts[i % len(prompts)] for i in range(asked.batch)]
-    for name in stage.listens:
-        conditioner = pipe.conditioners[name]
-        cond = cond.merge(conditioner(words).to(asked.device))
-        null = null.merge(conditioner.null(asked.batch).to(asked.device))
+    givers = {name: pipe.conditioners[name] for name in stage.conditioners}
+    cond = join(stage.name, stage.listens, {n: c(words).to(asked.device) for n, c in givers.items()})
+    null = join(stage.name, stage.listens, {n: c.null(asked.batch).to(asked.device) for n, c in givers.items()})
     both = Condition.stack([null, cond]) if guidance != 1.0 else cond
     theirs: dict[str, Any] = {"return_dict": False}
     if both.vector is not None:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from benchmarks.peers.agreement import agreement, pair
+from benchmarks.peers.ways import compiles
 from zoo.benchmark import measure, record
-from zoo.benchmark.machine import versions
 from zoo.benchmark.measure import Timed
-from zoo.benchmark.peers.agreement import agreement, pair
-from zoo.benchmark.peers.ways import compiles
 from zoo.benchmark.pipelines import Builder, Built, describe, flags
 from zoo.benchmark.suite import Row
 from zoo.errors import ZooError
@@ -113,7 +112,7 @@ def _compare(run: Run, row: Row) -> None:
         for name in theirs:
             run.record["pairs"].append(
                 pair(
-                    f"{asked.name}: {part}", ids["zoo"], ids[name], f"{name} {versions()['diffusers']}",
+                    f"{asked.name}: {part}", ids["zoo"], ids[name], f"{name} {run.record['versions']['diffusers']}",
                     timed["zoo"].seconds, timed[name].seconds,
                     agreement(found["zoo"], found[name], part, TOLERANCE[part] if dtype == torch.float32 else None),
                 )
@@ -148,7 +147,7 @@ def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], T
     dtype = getattr(torch, asked.precision)
     prompts = built.words(2 * asked.batch)["prompts"]
     with torch.inference_mode():
-        cond: Condition = built.pipe.conditioners[stage.listens[0]](prompts).to(asked.device)
+        cond: Condition = built.pipe.conditioners[stage.conditioners[0]](prompts).to(asked.device)
     table = stage.sampler.plan(stage.denoiser.schedule)
     step = table.steps[len(table) // 2]
     time = stage.denoiser.time_input(step.t)

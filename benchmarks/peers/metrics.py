@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.peers.agreement import agreement, pair
+from benchmarks.peers.metric_libraries import CLEAN, PEERS, TF1, Library, failure, of_peer, of_zoo
 from zoo.benchmark import measure, record
 from zoo.benchmark.measure import Timed
-from zoo.benchmark.metric_libraries import CLEAN, PEERS, TF1, Library, failure, of_peer, of_zoo
-from zoo.benchmark.peers import agreement, pair
 from zoo.benchmark.pipelines import flags
 from zoo.benchmark.suite import Row
 from zoo.data.draws import stream
@@ -156,7 +156,7 @@ class _Part:
             out["precision"] = {"dtype": "float32" if theirs else asked.precision, **flags()}
             out["memory"], out["energy"] = one.memory, measure.energy(one)
             out["wall_seconds"] = round(sum(one.seconds), 3)
-            out["weights"] = {} if self.random else {"inception-2015": WEIGHTS.sha256}
+            out["weights"] = {} if self.random else {asked.model: WEIGHTS.sha256}
             out["random_weights"] = self.random
             out["notes"] = [f"{settings.count} pictures a set", notes[name]]
             out["notes"] += ["random weights, the same in all libraries: no value is FID"] * self.random

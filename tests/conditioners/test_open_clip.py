@@ -1,0 +1,117 @@
+"""The conditioner `open-clip` against open_clip itself, with random weights."""
+
+import subprocess
+import sys
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zoo
+from tests.config.test_incompatible import pixels
+from zoo.conditioners.open_clip_text import OpenClipText
+from zoo.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.files import sha256_of
+
+PROMPTS = ["a red apple", "", "two cats on a sofa"]
+MODEL = "RN50-quickgelu"  # small, and 12 layers of width 512
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    torch.manual_seed(0)
+    return open_clip.create_model(MODEL, pretrained=None).eval()
+
+
+@pytest.fixture(scope="module")
+def file(theirs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("open_clip") / "clip.safetensors"
+    save_file({name: t.contiguous() for name, t in theirs.state_dict().items()}, path)
+    return path
+
+
+def penultimate(clip, ids):
+    """The states after all blocks but the last, and the pooled embedding, by open_clip's own modules."""
+    seen = []
+    hook = clip.transformer.resblocks[-2].register_forward_hook(lambda _, __, out: seen.append(out))
+    pooled = clip.encode_text(ids)
+    hook.remove()
+    return seen[0], pooled
+
+
+@pytest.mark.parametrize("final_norm", [True, False])
+@torch.no_grad()
+def test_tokens_and_vector_are_open_clips(theirs, file, final_norm):
+    ids = open_clip.get_tokenizer(MODEL)(PROMPTS)
+    states, pooled = penultimate(theirs, ids)
+    wanted = theirs.ln_final(states) if final_norm else states
+    made = OpenClipText(model=MODEL, file=str(file), layer=2, final_norm=final_norm)
+    assert torch.equal(made.tokenize(PROMPTS), ids)
+    found = made(PROMPTS)
+    torch.testing.assert_close(found.tokens, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.vector, pooled, rtol=1e-4, atol=1e-5)
+    other = OpenClipText(model=MODEL, file=str(file), layer=1, final_norm=final_norm)(PROMPTS)
+    assert not torch.allclose(other.tokens, found.tokens, atol=1e-3)
+
+
+def test_weights_are_loaded_strictly_and_held_to_their_hash(theirs, file, tmp_path):
+    OpenClipText(model=MODEL, file=str(file), sha256=sha256_of(file))
+    with pytest.raises(WeightsError, match="is another one"):
+        OpenClipText(model=MODEL, file=str(file), sha256="0" * 64)
+    with pytest.raises(WeightsError, match="needed"):
+        OpenClipText(model="ViT-L-14", file=str(file))
+    state = dict(theirs.state_dict())
+    for name, change in (
+        ("lacking", lambda s: s.pop("ln_final.weight")),
+        ("more", lambda s: s.update(odd=torch.ones(1))),
+    ):
+        changed = {k: v.contiguous() for k, v in state.items()}
+        change(changed)
+        save_file(changed, tmp_path / f"{name}.safetensors")
+        with pytest.raises(WeightsError, match=r"missing 'ln_final.weight'|unexpected 'odd'"):
+            OpenClipText(model=MODEL, file=str(tmp_path / f"{name}.safetensors"))
+    torch.save({f"text.{k}": v for k, v in state.items() if not k.startswith(("visual", "logit", "attn"))},
+               tmp_path / "text.pt")  # fmt: skip
+    OpenClipText(model=MODEL, file=str(tmp_path / "text.pt"))
+
+
+def of(block, width=512):
+    network = {
+        "name": "unet", "in_channels": 3, "out_channels": 3, "width": 32, "mult": [1], "blocks": 1, "groups": 8,
+        "heads": 4, "attention_levels": [0], "context_width": width,
+    }  # fmt: skip
+    made = pixels(network=network, size=8)
+    stage = {**made["stages"][0], "listens": ["text"]}
+    return {**made, "conditioners": {"text": block}, "stages": [stage]}
+
+
+@pytest.mark.parametrize(
+    ("block", "error", "said"),
+    [
+        ({"model": "ViT-B-33"}, ConfigError, "did you mean 'ViT-B-32'"),
+        ({"model": "ViT-B-16-SigLIP"}, ConfigError, "is no plain CLIP's"),
+        ({"model": MODEL, "layer": 13}, ConfigError, "give 1 .* to 12"),
+        ({"model": MODEL, "file": "nowhere.safetensors"}, WeightsError, "'nowhere.safetensors' is missing"),
+        ({"model": "ViT-L-14"}, ConfigError, "of width 512 and .*'text' gives 768"),
+    ],
+)
+def test_a_check_refuses_what_cant_be_built_and_a_width_that_doesnt_fit(block, error, said):
+    with pytest.raises(error, match=said):
+        zoo.check(of({"name": "open-clip", **block}))
+    if "width" not in said:  # what the width prevents is held by the network's own shapes
+        with pytest.raises(error, match=said):
+            OpenClipText(**block)
+
+
+def test_it_draws_and_needs_neither_torch_nor_open_clip_to_be_checked():
+    config = of({"name": "open-clip", "model": MODEL})
+    made = zoo.build(config, steps=2)("a red apple")
+    assert torch.isfinite(made.tensor).all()
+    code = f"import sys, zoo; zoo.check({config!r}); assert not {{'torch', 'open_clip'}} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
+
+
+def test_too_long_a_prompt_is_refused():
+    with pytest.raises(UsageError, match="this model reads 75"):
+        OpenClipText(model=MODEL).check(["word " * 90])

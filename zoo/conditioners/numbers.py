@@ -1,0 +1,61 @@
+"""A request's numbers as a condition: sizes and crops, as SDXL's added `time_ids` (Podell et al. 2023, section 2.2).
+
+Each number is embedded as time is (Vaswani et al. 2017), the embeddings joined in the order of their names. Networks
+that read a number by name find it bare among the condition's scalars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from zoo.errors import ConfigError, UsageError
+from zoo.networks.blocks import timestep_embedding
+from zoo.types import Condition
+
+
+class Numbers:
+    """A call's numbers, embedded as time is -> Condition(vector (B, len(names) * width), scalars).
+
+    Args:
+        names: of the numbers, in order; those of a call are listed at `zoo.conditioning.numbers_of`.
+        width: of each embedding, cosines first; null embeds none, and gives the scalars alone.
+        fixed: numbers that are always these, of names that a call knows or doesn't: `{aesthetic_score: 6.0}`.
+    """
+
+    source = "request"
+    fills: ClassVar[Mapping[str, Sequence[str]]] = {"vector": ("names", "width"), "scalars": ()}
+
+    def __init__(
+        self, *, names: Sequence[str] = (
+            "original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width",
+        ), width: int | None = 256, fixed: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        self.names, self.width, self.fixed = tuple(names), width, dict(fixed or {})
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ConfigError("conditioner 'numbers' needs one name or more, each once; correct names")
+        if width is not None and (width < 2 or width % 2):
+            raise ConfigError(f"conditioner 'numbers' has width {width}; give an even number, 2 or more, or null")
+        unused = next((name for name in self.fixed if name not in self.names), None)
+        if unused is not None:
+            raise ConfigError(f"conditioner 'numbers' fixes '{unused}' and doesn't name it; add it to names")
+
+    def __call__(self, requests: Sequence[Mapping[str, Any]]) -> Condition:
+        """A call's numbers by name, one mapping a sample; UsageError for a name that they lack."""
+        rows = []
+        for request in requests:
+            known = {**request, **self.fixed}
+            missing = next((name for name in self.names if name not in known), None)
+            if missing is not None:
+                raise UsageError(
+                    f"conditioner 'numbers' reads '{missing}' and a call has {', '.join(request)}; say it in fixed"
+                )
+            rows.append([float(known[name]) for name in self.names])
+        values = torch.tensor(rows)  # (B, len(names))
+        scalars = dict(zip(self.names, values.unbind(1), strict=True))
+        if self.width is None:
+            return Condition(scalars=scalars)
+        vector = timestep_embedding(values.flatten(), self.width).view(len(rows), -1)
+        return Condition(vector=vector, scalars=scalars)

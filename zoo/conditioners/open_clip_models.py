@@ -1,0 +1,63 @@
+"""What open_clip's own model configs say of their text towers, read without importing open_clip (or torch)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zoo.config.signature import find_source
+from zoo.config.unknown import unknown
+from zoo.errors import ConfigError, WeightsError
+
+# What zoo.conditioners.clip_text.ClipText is made of; a tower that says more of itself is another kind of transformer.
+PLAIN = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
+
+
+@cache
+def _folder() -> Path:
+    try:
+        package = find_source("open_clip")
+    except ConfigError as error:
+        raise ConfigError("conditioner 'open-clip' needs the package open_clip_torch; install it") from error
+    assert package is not None  # a package with a file
+    return package.parent / "model_configs"
+
+
+def text_tower(model: str) -> dict[str, Any]:
+    """`ClipText`'s arguments for a model of open_clip: widths, layers, activation.
+
+    Raises ConfigError for a name that open_clip doesn't know, and for a tower that is no plain CLIP's.
+    """
+    names = sorted(path.stem for path in _folder().glob("*.json"))
+    if model not in names:
+        raise ConfigError(unknown("model of open_clip", model, names))
+    config = json.loads((_folder() / f"{model}.json").read_text(encoding="utf-8"))
+    said = config["text_cfg"]
+    other = sorted(key for key in said if key not in PLAIN)
+    other += ["another vocabulary"] if said.get("vocab_size", PLAIN["vocab_size"]) != PLAIN["vocab_size"] else []
+    if other:
+        raise ConfigError(
+            f"the text tower of open_clip's '{model}' is no plain CLIP's (it has {', '.join(other)}); name a model "
+            "like ViT-H-14, ViT-bigG-14 or ViT-L-14-quickgelu"
+        )
+    tower = {**PLAIN, **said}
+    del tower["vocab_size"]
+    return {
+        **tower,
+        "embed_dim": config["embed_dim"],
+        "activation": "quick-gelu" if config.get("quick_gelu") else "gelu",
+    }
+
+
+def facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config can be checked against: the tower's widths, and whether its file is there."""
+    tower = text_tower(arguments["model"])
+    layer, file = arguments["layer"], arguments["file"]
+    if isinstance(layer, int) and not 1 <= layer <= tower["layers"]:
+        raise ConfigError(f"conditioner 'open-clip': layer is {layer}; give 1 (the last) to {tower['layers']}")
+    if file is not None and not Path(file).expanduser().is_file():
+        raise WeightsError(f"conditioner 'open-clip': the weight file '{file}' is missing; give the path of one")
+    return {"width": tower["width"], "embed_dim": tower["embed_dim"]}

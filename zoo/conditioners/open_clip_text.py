@@ -1,0 +1,72 @@
+"""A text tower of open_clip by the name of its model: Stable Diffusion 2's ViT-H-14, SDXL's ViT-bigG-14.
+
+Nothing is downloaded: weights are a card's, or a file's that the user has (the whole CLIP or its text tower).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zoo.conditioners.clip_text import ClipText
+from zoo.conditioners.open_clip_models import facts, text_tower
+from zoo.errors import WeightsError
+from zoo.schema.files import sha256_of
+
+# Of a whole CLIP's file, what its text tower has no use for.
+OTHER = ("visual.", "logit_scale", "logit_bias", "attn_mask")
+
+
+class OpenClipText(ClipText):
+    """A text tower of open_clip by its model's name: token states, and the pooled embedding.
+
+    prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)).
+
+    Args:
+        model: open_clip's name of a plain CLIP; OpenAI's weights need one that ends in -quickgelu.
+        file: the path of its weights, safetensors or a pickle of tensors alone; without, fresh ones, or a card's.
+        sha256: the hash that the file must have.
+        layer, final_norm, pad: as `ClipText`'s. Stable Diffusion 2 reads layer 2 with the final norm, SDXL without.
+    """
+
+    facts = "zoo.conditioners.open_clip_models:facts"
+
+    def __init__(
+        self, *, model: str, file: str | None = None, sha256: str | None = None, layer: int = 1,
+        final_norm: bool = True, pad: Literal["zero", "end"] = "zero",
+    ) -> None:  # fmt: skip
+        facts({"model": model, "layer": layer, "file": file})
+        super().__init__(**text_tower(model), layer=layer, final_norm=final_norm, pad=pad)
+        self.model = model
+        if file is not None:
+            from zoo.checkpoints.files import load_strict
+
+            tensors = _read(Path(file).expanduser(), sha256)
+            load_strict(self, tensors, what=f"the weights '{file}'", other=OTHER)
+            self.requires_grad_(False)
+
+
+def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """The tensors of a weight file of this hash, a text tower's own names without the `text.` that some have before."""
+    from zoo.checkpoints.files import read_verified
+
+    found = sha256_of(path)
+    if sha256 is not None and found != sha256.lower():
+        raise WeightsError(
+            f"the weight file '{path}' is another one (SHA-256 {found[:12]}… where {sha256[:12]}… is meant); get the "
+            "right one"
+        )
+    if path.suffix == ".safetensors":
+        tensors = read_verified(path, bytes=path.stat().st_size, sha256=found)
+    else:
+        try:
+            read = torch.load(path, "cpu", weights_only=True)
+        except Exception as error:  # whatever a hostile or cut file makes it raise
+            raise WeightsError(f"the weight file '{path}' can't be read as tensors alone: {error}") from error
+        tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
+        if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+            raise WeightsError(f"the weight file '{path}' holds no state dict; give one that maps names to tensors")
+    return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}

@@ -1,0 +1,29 @@
+"""JSON from strangers: UTF-8, each key once, finite numbers, no deeper than Python reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def parse(text: str | bytes) -> Any:
+    """The value; ValueError says in a clause what is wrong with the text."""
+    try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        return json.loads(text, parse_constant=_constant, object_pairs_hook=_once)
+    except UnicodeDecodeError as error:
+        raise ValueError("it is no UTF-8 text") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no finite number; write null and a reason")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it says {next(n for n in names if names.count(n) > 1)!r:.60} twice")
+    return found
