@@ -19,6 +19,7 @@ from zoo.denoiser import Denoiser
 from zoo.guidance.autoguidance import Autoguidance
 from zoo.guidance.measurement import Masked
 from zoo.guidance.posterior import Posterior
+from zoo.images.space import Images
 from zoo.networks.unet import UNet
 from zoo.parameterization import Eps, V
 from zoo.pipeline import Pipeline, Stage
@@ -99,7 +100,7 @@ def test_it_goes_back_through_attention_to_what_was_made_in_inference_mode():
     )  # fmt: skip
     stage = Stage(
         name="base", denoiser=Denoiser(network=randomise(unet, 1), schedule=CosineSchedule(), parameterization=V()),
-        autoencoder=Identity(), sampler=DDIM(steps=3), size=8, listens=("text",),
+        autoencoder=Identity(), sampler=DDIM(steps=3), space=Images(8), listens=("text",),
         guidance=(Posterior(measurement=Masked(), noise=0.1),),
     )  # fmt: skip
     pipe = Pipeline(conditioners={"text": MaskedLetters().requires_grad_(False)}, stages=[stage])

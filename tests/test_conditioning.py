@@ -21,6 +21,7 @@ from zoo.conditioning import join
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError, UsageError
 from zoo.guidance.classifier_free import ClassifierFree
+from zoo.images.space import Images
 from zoo.parameterization import V
 from zoo.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
@@ -244,7 +245,7 @@ def seen_pipeline(**conditioners):
     denoiser = Denoiser(network=Seen(), schedule=CosineSchedule(), parameterization=V())
     stages = [
         Stage(
-            name=f"s{size}", denoiser=denoiser, autoencoder=Identity(), sampler=DDIM(steps=2), size=size,
+            name=f"s{size}", denoiser=denoiser, autoencoder=Identity(), sampler=DDIM(steps=2), space=Images(size),
             guidance=(ClassifierFree(scale=3.0),), listens=tuple(conditioners),
             takes="noise" if size == 8 else "image",
         )

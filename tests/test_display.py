@@ -14,14 +14,14 @@ from PIL import Image
 
 import zoo
 from zoo import progress
-from zoo.arrays import ArrayGeneration
+from zoo.arrays import Arrays
 from zoo.generation import Generation
 
 
 def generation(count: int = 3, prompt: str = "red <apple>") -> Generation:
     tensor = torch.linspace(0, 1, count * 3 * 8 * 8).view(count, 3, 8, 8)
     record = {"images": [{"prompt": prompt, "negative": "", "sample": i} for i in range(count)]}
-    return Generation(samples=tensor, tensor=tensor, record=record)
+    return Generation(samples=tensor, drawn=tensor, record=record)
 
 
 def test_a_generation_shows_its_images():
@@ -52,7 +52,7 @@ def test_a_pipeline_shows_its_stages():
 
 
 def test_arrays_show_their_view():
-    made = ArrayGeneration(samples=torch.zeros(2, 1, 16), arrays=torch.zeros(2, 1, 16), values=(-1.0, 1.0), record={})
+    made = Generation(samples=torch.zeros(2, 1, 16), drawn=torch.zeros(2, 1, 16), record={}, space=Arrays((16,)))
     assert made._repr_html_().count("<img") == 1
     assert made._repr_png_().startswith(b"\x89PNG")
 

@@ -148,7 +148,7 @@ def readers_picture(path: Path) -> Path:
     }  # fmt: skip
     picture = torch.zeros(1, 3, 64, 64)
     if path.suffix == ".png":
-        Generation(samples=picture, tensor=picture, record=record).save(path)
+        Generation(samples=picture, drawn=picture, record=record).save(path)
     return path
 
 

@@ -31,7 +31,7 @@ LAYERS = (
     ("zoo.acceleration",),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
-    ("zoo.images", "zoo.safety", "zoo.display", "zoo.generation", "zoo.arrays"),
+    ("zoo.images", "zoo.safety", "zoo.display", "zoo.generation", "zoo.arrays", "zoo.space"),
     ("zoo.stage", "zoo.request", "zoo.conditioning", "zoo.stage_run", "zoo.pipeline"),
     ("zoo.data",),
     (

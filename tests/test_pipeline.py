@@ -15,6 +15,7 @@ from tests.tiny import tiny_pipeline
 from zoo.denoiser import Denoiser
 from zoo.errors import NumericError, UsageError, ZooError
 from zoo.generation import read_record
+from zoo.images.space import Images
 from zoo.noise import FixedNoise
 from zoo.parameterization import V
 from zoo.pipeline import Pipeline
@@ -170,7 +171,7 @@ def test_a_stage_that_takes_an_image_refines_the_one_before_at_its_own_size():
     pipe = tiny_pipeline(steps=20)
     stage = pipe.stages[0]
     two = tiny_pipeline(steps=20)
-    two.stages = [stage, replace(stage, name="fine", size=64, takes="image", interval=(0.2, 0.0))]
+    two.stages = [stage, replace(stage, name="fine", space=Images(64), takes="image", interval=(0.2, 0.0))]
     base = pipe("cat", seed=4).tensor
     fine = two("cat", seed=4).tensor
     assert fine.shape == (1, 3, 64, 64)

@@ -44,7 +44,7 @@ def rewrite(path, change, *, pixels=None):
     change(record)
     picture = np.array(Image.open(path)) if pixels is None else pixels
     tensor = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    Generation(samples=tensor, tensor=tensor, record=record).save(path, grid=True)
+    Generation(samples=tensor, drawn=tensor, record=record).save(path, grid=True)
     return path
 
 

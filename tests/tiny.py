@@ -10,6 +10,7 @@ from zoo.autoencoders.kl import AutoencoderKL
 from zoo.denoiser import Denoiser
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.threshold import StaticThreshold
+from zoo.images.space import Images
 from zoo.low_res import GaussianAugmentation
 from zoo.networks.unet import UNet, timestep_embedding
 from zoo.parameterization import V
@@ -62,7 +63,7 @@ def tiny_pipeline(*, steps: int = 4, eta: float = 0.0, **arguments: object) -> P
     denoiser = Denoiser(network=randomise(tiny_unet(), 1), schedule=CosineSchedule(), parameterization=V())
     stage = Stage(
         name="base", denoiser=denoiser, autoencoder=randomise(tiny_autoencoder(), 2),  # type: ignore[arg-type]
-        sampler=DDIM(steps=steps, eta=eta), guidance=(ClassifierFree(scale=3.0),), listens=("text",), size=32,
+        sampler=DDIM(steps=steps, eta=eta), guidance=(ClassifierFree(scale=3.0),), listens=("text",), space=Images(32),
     )  # fmt: skip
     return Pipeline(conditioners={"text": LetterCounts().requires_grad_(False)}, stages=[stage], **arguments)  # type: ignore[arg-type]
 
@@ -111,7 +112,7 @@ def tiny_cascade(
         )  # fmt: skip
         stages.append(Stage(
             name=f"s{size}", denoiser=denoiser, autoencoder=Identity(), sampler=DDIM(steps=steps, eta=0.5),
-            guidance=(ClassifierFree(scale=2.0), StaticThreshold()), listens=("text",), size=size,
+            guidance=(ClassifierFree(scale=2.0), StaticThreshold()), listens=("text",), space=Images(size),
             feeds="image" if number == len(sizes) - 1 else "low_res", augmentation=augmentation if number else None,
         ))  # fmt: skip
     return Pipeline(conditioners={"text": LetterCounts().requires_grad_(False)}, stages=stages, **arguments)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from zoo.device import requested, resolve
 from zoo.errors import ConfigError, UsageError
 from zoo.pipeline import Pipeline, Stage
 from zoo.registry import registry
+from zoo.space import space_of
 from zoo.training.recipe import read_recipe
 from zoo.training.run import Parts, TrainedRun
 from zoo.training.run import train as run_recipe
@@ -128,14 +129,6 @@ def _listens(said: Any) -> tuple[str, ...] | dict[str, Any]:
     return dict(said) if isinstance(said, Mapping) else tuple(said or ())
 
 
-def _extent(block: Mapping[str, Any]) -> dict[str, Any]:
-    """How large what a stage draws is: pixels a side, or of arrays the length of each axis, and in which units."""
-    if block.get("feeds") != "array":
-        return {"size": block["size"]}
-    low, high = block.get("values") or (-1.0, 1.0)
-    return {"extent": tuple(block["size"]), "values": (float(low), float(high))}
-
-
 def assemble(
     resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Pipeline:
@@ -167,7 +160,7 @@ def assemble(
                 listens=_listens(block.get("listens")),
                 takes=block.get("takes", "noise"),
                 feeds=block.get("feeds", "image"),
-                **_extent(block),
+                space=space_of(block),
                 interval=(float(interval[0]), float(interval[1])),
                 small_size=_small_size(resolved.cards.get(block["denoiser"].get("weights"))),
                 augmentation=block.get("augmentation"),

@@ -132,7 +132,7 @@ def numbers_of(stage: Stage, number: int, request: Request) -> dict[str, float]:
     to which a smaller image is noised.
     """
     numbers: dict[str, float] = {"level": float(stage.augmentation or 0.0)}
-    if request.sizes:
+    if len(request.sizes[number]) == 2:
         height, width = request.sizes[number]
         numbers |= {"height": height, "width": width, "crop_top": 0.0, "crop_left": 0.0}
         numbers |= {f"{of}_height": height for of in ("original", "target")}

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import speed_up, step_cache_of
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
-from zoo.arrays import ArrayGeneration
 from zoo.conditioning import Conditioning
 from zoo.device import resolve
 from zoo.display import table_html
-from zoo.errors import ConfigError, NumericError, UsageError
+from zoo.errors import NumericError, UsageError
 from zoo.generation import Generation
 from zoo.images.given import hash_of
 from zoo.noise import SeededSamples
@@ -67,13 +66,8 @@ class Pipeline:
     fast: Fast = field(default_factory=Fast)
 
     def __post_init__(self) -> None:
-        array = next((stage for stage in self.stages if stage.extent is not None), None)
-        if array is None:
-            return
-        if len(self.stages) > 1:
-            raise ConfigError(f"stage '{array.name}' draws arrays and stands alone; take the other stages out")
-        if self.safety is not None:
-            raise ConfigError(f"stage '{array.name}' draws arrays and safety checks pictures; take safety out")
+        for stage in self.stages:
+            stage.space.check_pipeline(stage.name, stages=len(self.stages), safety=self.safety, guidance=stage.guidance)
 
     def __repr__(self) -> str:
         name = (self.record.get("config") or {}).get("name", "")
@@ -84,7 +78,7 @@ class Pipeline:
     def _repr_html_(self) -> str:
         """The stages, for a notebook."""
         rows = [
-            (s.name, "x".join(map(str, s.extent or s.pixels(None))), type(s.denoiser.network).__name__,
+            (s.name, "x".join(map(str, s.lengths(None))), type(s.denoiser.network).__name__,
              type(s.denoiser.schedule).__name__, type(s.denoiser.parameterization).__name__,
              f"{type(s.sampler).__name__}, {getattr(s.sampler, 'steps', '-')} steps",
              ", ".join(type(g).__name__ for g in s.guidance) or "-")
@@ -170,9 +164,8 @@ class Pipeline:
             raise UsageError(f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out")
         low = 0.0 if stage.feeds != "latent" else stage.interval[1]
         alone = dataclasses.replace(
-            stage, takes="noise", feeds="image" if stage.extent is None else "array",
-            interval=(stage.interval[0], low), augmentation=augmentation,
-        )  # fmt: skip
+            stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
+        )
         return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast)
 
     @torch.inference_mode()
@@ -201,7 +194,6 @@ class Pipeline:
             stages: run only so many. batch_size: samples a network call; None means all at once.
             callback: receives a `Progress` after each step. Without one, a terminal or a notebook shows a bar.
 
-        A stage that feeds arrays returns an `ArrayGeneration` (zoo.arrays).
         Raises UsageError for a request this pipeline can't do, before any network runs, and NumericError for NaN.
         """
         if callback is None and (how := mode()) != "off":
@@ -243,18 +235,15 @@ class Pipeline:
                 who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
                 raise NumericError(f"the {who} of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
             samples.append(x.cpu())
-            pictures.append(run[-1].finished(pixels).cpu())
+            pictures.append(run[-1].space.finish(pixels).cpu())
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
             tensor, drawn = torch.cat(pictures).clone(), torch.cat(samples).clone()
-        if request.extent is not None:
-            record = self._record(request, runs, batch, None, time.perf_counter() - begun)
-            return ArrayGeneration(samples=drawn, arrays=tensor, values=run[-1].values, record=record)
         if request.mask is not None and request.image is not None and not request.measured:
             # Latents can't hold the known part to the pixel; the picture itself can.
             tensor = torch.lerp(request.image * 0.5 + 0.5, tensor, request.mask)
         tensor, verdicts = self._checked(tensor)
         record = self._record(request, runs, batch, verdicts, time.perf_counter() - begun)
-        return Generation(samples=drawn, tensor=tensor, record=record)
+        return Generation(samples=drawn, drawn=tensor, record=record, space=run[-1].space)
 
     def _count(self, stages: int | None) -> int:
         if stages is None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,21 +20,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from zoo.arrays import ArrayGeneration
 from zoo.comparison.sides import as_it_ran, block
 from zoo.config.cards import read_card
-from zoo.data.arrays import read_npy
 from zoo.device import AUTO, resolve
 from zoo.errors import UsageError, ZooError
-from zoo.generation import Generation, sheet
-from zoo.images.decode import LARGEST_PICTURE, open_picture, read_file
+from zoo.generation import Generation
 from zoo.images.given import hash_of, read_image, read_mask
 from zoo.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.pipeline import Pipeline, Progress
 from zoo.record import check_whole, read_record
 from zoo.registry import registry
 from zoo.schema.version import __version__
-from zoo.stage import lay_out, small_sizes
+from zoo.space import SampleSpace, space_of
+from zoo.stage import lay_out, pixels, small_sizes
 from zoo.types import NoiseSource
 
 SCHEMA = "zoo.replay/1"
@@ -56,7 +54,7 @@ class Replay:
     mean: float | None = None
     share: float | None = None
     because: tuple[str, ...] = ()
-    array: bool = False  # an .npy was drawn again
+    value: str = "value of every pixel"  # what was compared each of
     picture: Image.Image | None = field(default=None, repr=False, compare=False)  # as drawn now, or a view of arrays
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +73,7 @@ class Replay:
 
     def __str__(self) -> str:
         if self.verdict == "equal":
-            return f"bit-equal: every value {'' if self.array else 'of every pixel '}is the same"
+            return f"bit-equal: every {self.value} is the same"
         reasons = "; ".join(self.because) or (
             "nothing that the record states is otherwise here: another processor or number of threads rounds "
             "otherwise, or the picture was changed after it was drawn"
@@ -108,15 +106,13 @@ def replay(
     """
     source = str(path)
     known = check_whole(dict(read_record(path) if record is None else record), source=source)
-    array = Path(path).suffix.lower() == ".npy"
-    before = read_npy(Path(path)) if array else _pixels(path)
     images = _entries(known, source)
-    wanted = (_expected_shape if array else _expected_size)(known, images, source)
-    there = (*before.shape[:1], *before.shape[2:]) if array else before.shape[:2]
+    space, wanted = _expected(known, len(images), source)
+    before = space.read(path)
+    there = space.file_lengths_of(before)
     if there != wanted:
         said, told = ("x".join(str(s) for s in size) for size in (there, wanted))
-        what = "array" if array else "picture"
-        reason = f"the {what} is {said} and its record speaks of {told}: it was resized or cut"
+        reason = f"the file is {said} and its record speaks of {told}: it was resized or cut"
         return Replay(verdict="different", tolerance=tolerance, because=(reason,))
     place, reasons = _device(str(known.get("device", "cpu")), device)
     reasons += _reasons(known, len(images), place, source)
@@ -127,18 +123,13 @@ def replay(
         made = _draw(_part(pipe, known, source), known, images, image, mask, callback)
     except ZooError as error:
         raise UsageError(f"'{source}' can't be drawn again: {error}") from error
-    if isinstance(made, ArrayGeneration):
-        low, high = made.values
-        was, is_now = (array.astype(np.float64) * (255.0 / (high - low)) for array in (before, made.numpy))
-        return replace(_compare(was, is_now, made.view, tolerance, tuple(reasons)), array=True)
-    now = made.images[0] if len(images) == 1 else sheet(made.images)
-    found = np.asarray(now.convert("RGB"), dtype=np.int16)
-    return _compare(before.astype(np.int16), found, now, tolerance, tuple(reasons))
+    return _compare(space, before, made, tolerance, tuple(reasons))
 
 
 def _compare(
-    before: np.ndarray, found: np.ndarray, now: Image.Image, tolerance: float, reasons: tuple[str, ...]
+    space: SampleSpace, file: np.ndarray, made: Generation, tolerance: float, reasons: tuple[str, ...]
 ) -> Replay:  # fmt: skip
+    before, found = space.steps(file), space.steps(space.as_file(made.drawn))
     if before.shape != found.shape:
         reasons = (f"the file holds {before.shape} and {found.shape} was drawn: it was changed", *reasons)
         return Replay(verdict="different", tolerance=tolerance, because=reasons)
@@ -147,21 +138,8 @@ def _compare(
     return Replay(
         verdict="equal" if maximum == 0 else "within" if maximum <= tolerance else "different",
         tolerance=tolerance, maximum=maximum, mean=float(apart.mean()), share=float((apart > 0).mean()),
-        because=reasons, picture=now,
+        because=reasons, value=space.value, picture=made.view,
     )  # fmt: skip
-
-
-def _pixels(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8."""
-    try:
-        picture = open_picture(read_file(path, what="picture"), name=str(path))
-        if picture.width * picture.height > LARGEST_PICTURE:
-            raise UsageError(f"'{path}' has over {LARGEST_PICTURE} pixels, more than zoo's pictures")
-        return np.asarray(picture.convert("RGB"))
-    except ZooError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"the picture '{path}' can't be read to its end: {error}; restore the whole file") from error
 
 
 def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, Any]]:
@@ -202,27 +180,13 @@ def _not_ours(source: str, what: str) -> UsageError:
     return UsageError(f"the record in '{source}' is not one that zoo writes: {what}; it was changed")
 
 
-def _expected_size(record: Mapping[str, Any], images: Sequence[Any], source: str) -> tuple[int, int]:
-    """(height, width) that the file must have: of one picture, or of a sheet."""
-    size = as_it_ran(record, source, registry())["stages"][-1].get("size")
-    pixels = [size, size] if isinstance(size, int) else size
-    if not isinstance(pixels, list) or len(pixels) != 2 or not all(isinstance(p, int) and p > 0 for p in pixels):
-        raise _not_ours(source, "it states no size in pixels")
-    if len(images) == 1:
-        return pixels[0], pixels[1]
-    if len(images) * pixels[0] * pixels[1] > LARGEST_PICTURE:
-        raise _not_ours(source, f"it speaks of over {LARGEST_PICTURE} pixels")
-    width, height = sheet([Image.new("1", (pixels[1], pixels[0]))] * len(images)).size
-    return height, width
-
-
-def _expected_shape(record: Mapping[str, Any], images: Sequence[Any], source: str) -> tuple[int, ...]:
-    """(N, *spatial) that a file of arrays must have."""
-    stage = as_it_ran(record, source, registry())["stages"][-1]
-    size = stage.get("size")
-    if stage.get("feeds") != "array" or not isinstance(size, list) or not all(isinstance(s, int) for s in size):
-        raise _not_ours(source, "it speaks of no arrays")
-    return len(images), *size
+def _expected(record: Mapping[str, Any], count: int, source: str) -> tuple[SampleSpace, tuple[int, ...]]:
+    """What the record says was drawn, and the lengths that the file must have."""
+    try:
+        space = space_of(as_it_ran(record, source, registry())["stages"][-1])
+        return space, space.file_lengths(count)
+    except UsageError as error:
+        raise _not_ours(source, str(error)) from error
 
 
 def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list[str]]:
@@ -276,20 +240,15 @@ def _draw(
 ) -> Generation:  # fmt: skip
     """The run that the record tells of, for the pictures that are in it."""
     asked, inputs = record.get("asked") or {}, record.get("inputs") or {}
-    size: tuple[int, ...] | None = None
-    given = (0, 0)  # where there are arrays, no picture is given
-    if any(stage.extent is not None for stage in pipe.stages):
-        size = None if asked.get("size") is None else tuple(asked["size"])
-    else:
-        pixels = None if asked.get("size") is None else lay_out(pipe.stages, _pair(asked["size"]))[-1]
-        sizes, size = lay_out(pipe.stages, pixels), pixels
-        given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
+    size = None if asked.get("size") is None else lay_out(pipe.stages, _lengths(asked["size"]))[-1]
+    sizes = lay_out(pipe.stages, size)
+    given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
     for what, value, read in (("image", image, _as_image), ("mask", mask, read_mask)):
         if what not in inputs and value is not None:
             raise UsageError(f"it was drawn without one; leave --{what} out")
         if what in inputs and value is None:
             raise UsageError(f"it was made from a picture or mask that was not given; give the same with --{what}")
-        if what in inputs and hash_of(read(value, size=given)) != inputs[what]:
+        if what in inputs and hash_of(read(value, size=pixels(given))) != inputs[what]:
             raise UsageError(f"the {what} given isn't the one that it was drawn with (its hash differs); give that one")
     prompts = [entry["prompt"] for entry in images]
     negative = [entry["negative"] for entry in images]
@@ -318,5 +277,5 @@ def _as_image(value: Any, *, size: tuple[int, int]) -> torch.Tensor:
     return read_image(value, size=size, count=1)
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])  # `_expected_size` saw to its form
+def _lengths(size: Any) -> int | tuple[int, ...]:
+    return size if isinstance(size, int) else tuple(size)  # `_expected` saw to its form

@@ -24,7 +24,7 @@ from zoo.guidance.interval import holds_classifier_free
 from zoo.guidance.posterior import Posterior, posterior_of
 from zoo.images.given import check_frames, opened, read_image, read_mask
 from zoo.noise import AddressedNoise, FixedNoise, SeededSamples
-from zoo.stage import Pixels, Stage, lay_out, small_sizes
+from zoo.stage import Pixels, Stage, lay_out, pixels, small_sizes
 from zoo.types import Conditioner, NoiseSource
 
 LARGEST_GUIDANCE = 1000.0  # beyond it float32 has no digits left for the sample
@@ -40,7 +40,7 @@ class Request:
     labels: list[int | str | None]
     samples: list[int]  # global sample numbers, addresses of the noise
     size: tuple[int, ...] | None
-    sizes: list[Pixels]
+    sizes: list[tuple[int, ...]]
     smalls: list[Pixels | None]
     steps: int | None
     guidance: float | None
@@ -50,7 +50,6 @@ class Request:
     strength: float = 1.0
     measured: bool = False  # the image is what posterior guidance holds samples to, not where the run starts
     shown: bool = False  # the image is what a conditioner is given, not where the run starts
-    extent: tuple[int, ...] | None = None  # of a stage of arrays, which has no `sizes`
 
 
 def read_request(
@@ -65,14 +64,11 @@ def read_request(
     guidance = _read_guidance(guidance)
     if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
         raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
-    array = stages[0].extent is not None
+    stages[0].space.check_call(stages[0].name, image=image, mask=mask, strength=strength)
     posterior = posterior_of(stages[0].guidance)
     viewer = next((n for s in stages for n in s.conditioners if source_of(conditioners[n]) == "image"), None)
     if viewer is not None:
         _check_shown(viewer, stages[0], image=image, mask=mask, strength=strength)
-        strength = 1.0
-    elif array:
-        _refuse_pictures(stages[0], image=image, mask=mask, strength=strength)
         strength = 1.0
     elif posterior is None:
         strength = _read_strength(stages, image, mask, strength)
@@ -83,12 +79,12 @@ def read_request(
     else:
         source = _seeded(seed, prompts=len(asked), n=n) if noise is None else noise
     count = len(asked) * n
-    extent = stages[0].axes(size) if array else None
-    sizes = [] if array else lay_out(stages, size)
-    smalls = small_sizes(stages, sizes) if sizes else []
-    if sizes and size is not None:
-        _note_size(sizes[-1], lay_out(stages, None)[-1])
-    given = smalls[0] or sizes[0] if sizes else (0, 0)  # arrays are given no picture
+    sizes = lay_out(stages, size)
+    smalls = small_sizes(stages, sizes)
+    note = stages[-1].space.size_note(sizes[-1], "this pipeline")
+    if note is not None:
+        warnings.warn(note, RequestNote, stacklevel=2)
+    given = smalls[0] or sizes[0]
     if posterior is not None:
         shrinks = posterior.measurement.shrinks
         if any(side % shrinks for side in given):
@@ -96,7 +92,7 @@ def read_request(
                 f"stage '{stages[0].name}' is measured with {shrinks} times fewer pixels a side, and "
                 f"{given[0]}x{given[1]} can't be divided by that; use multiples of {shrinks}"
             )
-        given = given[0] // shrinks, given[1] // shrinks
+        given = tuple(side // shrinks for side in given)
     if image is not None and mask is not None and not isinstance(image, (Tensor, list, tuple)):
         image = opened(image, "image")
         if not isinstance(mask, (Tensor, list, tuple)):
@@ -105,18 +101,11 @@ def read_request(
     return Request(
         prompts=[p for p in asked for _ in range(n)], negative=[p for p in unwanted for _ in range(n)],
         labels=[c for c in classes for _ in range(n)], samples=list(range(count)),
-        size=None if size is None else extent or sizes[-1], extent=extent, sizes=sizes, smalls=smalls, steps=steps,
-        guidance=guidance, source=source, strength=strength, measured=posterior is not None, shown=viewer is not None,
-        image=None if image is None else read_image(image, size=given, count=count, each=n),
-        mask=None if mask is None else read_mask(mask, size=given),
+        size=None if size is None else sizes[-1], sizes=sizes, smalls=smalls, steps=steps, guidance=guidance,
+        source=source, strength=strength, measured=posterior is not None, shown=viewer is not None,
+        image=None if image is None else read_image(image, size=pixels(given), count=count, each=n),
+        mask=None if mask is None else read_mask(mask, size=pixels(given)),
     )  # fmt: skip
-
-
-def _note_size(wanted: Pixels, learned: Pixels) -> None:
-    if wanted != learned:
-        said = f"{learned[0]}x{learned[1]}; at {wanted[0]}x{wanted[1]}"
-        note = f"this pipeline learned images of {said} things may come out in pieces or several times"
-        warnings.warn(note, RequestNote, stacklevel=2)
 
 
 def whole_number(name: str, value: Any, wanted: str) -> int:
@@ -184,14 +173,6 @@ def _read_words(
     return asked, unwanted, classes
 
 
-def _refuse_pictures(stage: Stage, **given: Any) -> None:
-    what = next((name for name, value in given.items() if value is not None), None)
-    if what is not None:
-        raise UsageError(f"stage '{stage.name}' draws arrays, from noise alone; leave the {what} out")
-    if posterior_of(stage.guidance) is not None:
-        raise UsageError(f"stage '{stage.name}' draws arrays and posterior guidance measures pictures; take it out")
-
-
 def _check_shown(viewer: str, stage: Stage, *, image: Any, mask: Any, strength: float | None) -> None:
     """UsageError for an image that a conditioner is given and that is something else, too."""
     if image is None:
@@ -199,7 +180,7 @@ def _check_shown(viewer: str, stage: Stage, *, image: Any, mask: Any, strength: 
     if mask is not None or strength is not None:
         what = "mask" if mask is not None else "strength"
         raise UsageError(f"the image is what conditioner '{viewer}' is given, and no start; leave the {what} out")
-    if stage.extent is not None or posterior_of(stage.guidance) is not None:
+    if posterior_of(stage.guidance) is not None:
         raise UsageError(f"the image is what conditioner '{viewer}' is given; run stage '{stage.name}' without it")
 
 

@@ -19,7 +19,7 @@ from zoo.images.given import latent_mask
 from zoo.low_res import GaussianAugmentation
 from zoo.noise import bound
 from zoo.request import Request
-from zoo.stage import Stage
+from zoo.stage import Stage, pixels
 from zoo.types import Condition, StepReport, StepTable
 
 
@@ -40,7 +40,7 @@ class StageRun:
         """Samples (B, C, *spatial) of a part of the call; `given` is what the stage before drew of it."""
         stage, table, device, request = self.stage, self.table, self.device, self.request
         samples, address = request.samples[part], self.address
-        size = request.extent or request.sizes[self.number]
+        size = request.sizes[self.number]
         factor = stage.autoencoder.factor
         shape = (stage.autoencoder.channels, *(length // factor for length in size))
         cond, null = self.conditioning(self.number, part)
@@ -72,7 +72,7 @@ class StageRun:
         elif stage.takes == "latent" and given is not None:
             x = given  # at this stage's first t already: the stage before stopped there
         elif stage.takes == "image" and given is not None:
-            images = self._picture(given, request.sizes[self.number])
+            images = self._picture(given, pixels(request.sizes[self.number]))
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(given.dtype)
             x = begin.alpha * known + begin.sigma * eps
         else:
@@ -88,7 +88,7 @@ class StageRun:
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:
         """The smaller picture as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
         stage, request = self.stage, self.request
-        size, small = request.sizes[self.number], request.smalls[self.number]
+        size, small = pixels(request.sizes[self.number]), request.smalls[self.number]
         low_res, samples = stage.denoiser.low_res, request.samples[part]
         assert low_res is not None
         assert small is not None

@@ -20,6 +20,7 @@ from zoo.conditioners.clip_text import ClipText
 from zoo.denoiser import Denoiser
 from zoo.errors import ConfigError, UsageError, ZooError
 from zoo.guidance.classifier_free import ClassifierFree
+from zoo.images.space import Images
 from zoo.networks.unet import UNet
 from zoo.noise import AddressedNoise
 from zoo.parameterization import X0, Eps, V
@@ -48,7 +49,7 @@ def make(
     shape = {"width": 8, "mult": (1, 2, 3), "blocks": 1, "groups": 4, **(autoencoder or {})}
     images = randomise(AutoencoderKL(**shape), seed=5).float()
     stage = Stage(
-        name="base", listens=("text",), size=32, autoencoder=images, guidance=(ClassifierFree(scale=3.0),),
+        name="base", listens=("text",), space=Images(32), autoencoder=images, guidance=(ClassifierFree(scale=3.0),),
         denoiser=Denoiser(
             network=network, schedule=schedule or CosineSchedule(), parameterization=parameterization or V(),
             time_input=time,

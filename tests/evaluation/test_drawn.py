@@ -126,7 +126,7 @@ class Recorder:
         from zoo.generation import Generation
 
         made = torch.zeros(len(labels), 3, 8, 8)
-        return Generation(samples=made, tensor=made, record={"images": []})
+        return Generation(samples=made, drawn=made, record={"images": []})
 
 
 def test_an_enlarging_pipeline_is_shown_the_rows_own_pictures_made_small():

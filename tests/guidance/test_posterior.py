@@ -16,6 +16,7 @@ from zoo.guidance.interval import LimitedInterval
 from zoo.guidance.measurement import Blurred, Downsampled, Masked
 from zoo.guidance.posterior import Posterior
 from zoo.guidance.threshold import StaticThreshold
+from zoo.images.space import Images
 from zoo.parameterization import X0, V
 from zoo.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
@@ -166,7 +167,8 @@ def pipeline(measurement, **settings):
     denoiser = Denoiser(network=randomise(TinyNet(), 1), schedule=CosineSchedule(), parameterization=V())
     posterior = Posterior(measurement=measurement, noise=0.05, **settings)
     stage = Stage(
-        name="base", denoiser=denoiser, autoencoder=Identity(), sampler=DDIM(steps=6), size=8, listens=("text",),
+        name="base", denoiser=denoiser, autoencoder=Identity(), sampler=DDIM(steps=6), space=Images(8),
+        listens=("text",),
         guidance=(LimitedInterval(guidance=posterior, high=50.0), StaticThreshold()),
     )  # fmt: skip
     return Pipeline(conditioners={"text": Prompts()}, stages=[stage])

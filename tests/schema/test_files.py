@@ -97,7 +97,7 @@ def test_a_name_as_long_as_a_name_can_be_is_written(tmp_path):
 
 def made(seed: int, side: int) -> Generation:
     tensor = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
-    return Generation(samples=torch.zeros(1), tensor=tensor, record={"images": [{}]})
+    return Generation(samples=torch.zeros(1), drawn=tensor, record={"images": [{}]})
 
 
 def _saver(place: Path, seed: int, side: int, times: int, refused) -> None:

@@ -7,40 +7,36 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo.cli.threads import Threads
 from zoo.errors import RequestNote, UsageError
 
+if TYPE_CHECKING:
+    from zoo.space import SampleSpace
+
 DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
 LONGEST_NAME = 255  # bytes, on any file system in use
 
 
-def _parse_size(size: str | None, *, array: bool) -> int | tuple[int, ...] | None:
+def _parse_size(size: str | None, space: SampleSpace) -> int | tuple[int, ...] | None:
     if size is None:
         return None
     parts = size.lower().split("x")
-    if not all(p.isdecimal() and p.isascii() and int(p) > 0 for p in parts) or (len(parts) > 2 and not array):
-        wanted = "the length of each axis, like 128 or 8x16x16"
-        wanted = wanted if array else "pixels a side, like 64, or HEIGHTxWIDTH, like 64x96"
+    wanted, most = space.size_words
+    if not all(p.isdecimal() and p.isascii() and int(p) > 0 for p in parts) or (most is not None and len(parts) > most):
         raise UsageError(f"--size {size}: give {wanted}")
     return int(parts[0]) if len(parts) == 1 else tuple(int(p) for p in parts)
 
 
-def _check_writable(output: str, count: int, *, grid: bool, array: bool, overwrite: bool) -> None:
+def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, overwrite: bool) -> None:
     """Tell about an output that can't be written before the run, not after it."""
-    from zoo.schema.names import array_targets, targets
-
     if output == "-":
         raise UsageError("'-' names no file, and pictures aren't written to standard output; give a file or a folder")
     _check_names([Path(output)], output)
-    files = (
-        array_targets(output, grid=grid, overwrite=overwrite)
-        if array
-        else targets(output, count, grid=grid, overwrite=overwrite)
-    )
+    files = space.targets(output, count, grid=grid, overwrite=overwrite)
     _check_names(files, output)
     folder = files[0].absolute().parent
     for place in (folder, *folder.parents):
@@ -109,6 +105,7 @@ def generate(
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
     from zoo.schema.names import free
+    from zoo.space import space_of
 
     call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
@@ -123,12 +120,13 @@ def generate(
         config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
     resolved = resolve(config, overrides, chosen)  # a wrong request is told at once, before torch is imported
     count = _check_words(resolved.config, call, quiet=as_json)
-    array = resolved.config["stages"][-1]["feeds"] == "array"
-    output = output or str(free(Path("out.npy" if array else "out.png"), overwrite=overwrite))
-    pixels = _parse_size(size, array=array)
-    if not array and not as_json:
-        _note_size(resolved.config, pixels)
-    _check_writable(output, count, grid=grid, array=array, overwrite=overwrite)
+    space = space_of(resolved.config["stages"][-1])
+    output = output or str(free(Path(space.default_file), overwrite=overwrite))
+    lengths = _parse_size(size, space)
+    note = space.size_note(lengths, f"'{resolved.config['name']}'")
+    if note is not None and not as_json:
+        typer.echo(f"note: {note}", err=True)
+    _check_writable(output, count, grid=grid, space=space, overwrite=overwrite)
     with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
         bar.describe("loading")
@@ -138,7 +136,7 @@ def generate(
         bar.describe("drawing")
         call = with_noise(call)
         made = pipe(
-            **call, size=pixels, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+            **call, size=lengths, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
         )  # fmt: skip
     files = made.save(output, grid=grid, overwrite=overwrite)
     if as_json:
@@ -167,19 +165,3 @@ def _check_words(config: Mapping[str, Any], call: Mapping[str, Any], *, quiet: b
             if not quiet:
                 typer.echo(f"note: {note}", err=True)
     return call["n"] * max(1, len(prompts), len(call["labels"] or []))
-
-
-def _note_size(config: Mapping[str, Any], pixels: int | tuple[int, ...] | None) -> None:
-    learned = config["stages"][-1]["size"]
-    usual = (learned, learned) if isinstance(learned, int) else tuple(learned)
-    wanted = usual if pixels is None else (pixels, pixels) if isinstance(pixels, int) else tuple(pixels)
-    if wanted != usual:
-        typer.echo(
-            f"note: '{config['name']}' learned images of {_by(usual)}; at {_by(wanted)} things may come "
-            "out in pieces or several times",
-            err=True,
-        )
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

@@ -34,6 +34,7 @@ from zoo.evaluation.look_alikes import UNLIKE, kept_places
 from zoo.evaluation.pictures import ArrayPictures, FolderPictures, Pictures, SomePictures
 from zoo.evaluation.statistics_file import read_statistics
 from zoo.pipeline import Pipeline
+from zoo.space import space_of
 
 Kind = Literal["pictures", "statistics", "pipeline"]
 
@@ -201,10 +202,7 @@ class Drawing:
             return what.stages[-1].size
         import zoo
 
-        size = zoo.check(_config(what), self.overrides, **self._shortcuts())["stages"][-1]["size"]
-        if isinstance(size, list):
-            raise UsageError(f"'{what}' draws arrays, and what is measured here are pictures; give another pipeline")
-        return int(size)
+        return space_of(zoo.check(_config(what), self.overrides, **self._shortcuts())["stages"][-1]).side
 
     def draw(self, what: Any, told: Source | None, reference: Source | None, n: int | None, ranges: int) -> Source:
         """A pipeline as pictures, for the rows of `told`."""
