@@ -221,6 +221,11 @@ def heads_of(channels: int, *, heads: int | None, head_width: int | None, networ
     return number if heads is not None else channels // number
 
 
+# A config from a stranger that asks for more would take all memory and time before anything fails. No published network
+# comes near: the widest levels have some thousand channels, and a dozen blocks.
+LARGEST = {"width": 16_384, "blocks": 256, "mult": 16}
+
+
 def check_shape(
     network: str, *, width: int, mult: Sequence[float], groups: int, levels: Mapping[str, Sequence[int]],
     classes: int | None, null_class: bool, numbers: Mapping[str, int], fractions: bool = False,
@@ -232,6 +237,13 @@ def check_shape(
     for name, number in {"width": width, "groups": groups, **numbers}.items():
         if number < 1:
             raise ConfigError(f"network '{network}': {name} is {number}; give at least 1")
+        if number > (most := LARGEST.get(name, LARGEST["width"])):
+            raise ConfigError(f"network '{network}': {name} is {number}; give at most {most}")
+    if len(mult) > LARGEST["mult"] or (mult and max(mult) * width > LARGEST["width"]):
+        raise ConfigError(
+            f"network '{network}': mult has {len(mult)} levels of up to {max(mult) * width:.0f} channels; give at most "
+            f"{LARGEST['mult']} levels of {LARGEST['width']}"
+        )
     if not mult or (not fractions and any(m < 1 or m != int(m) for m in mult)):
         raise ConfigError(f"network '{network}': mult is {list(mult)}; give a whole number from 1 up for each level")
     if width % 2:
