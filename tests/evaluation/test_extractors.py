@@ -9,6 +9,7 @@ import timm
 import torch
 from PIL import Image
 
+from tests.checkpoints.test_files import BOMBS
 from zoo.errors import ConfigError, UsageError, WeightsError
 from zoo.evaluation import Unavailable, build_extractor
 from zoo.evaluation.extractor import Named, look
@@ -82,6 +83,14 @@ def test_a_pickle_with_code_in_it_runs_nothing(tmp_path):
         read_tensors(path)
     torch.save([1, 2], path)
     with pytest.raises(WeightsError, match="no state dict"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("name", ["too many tensors", "metadata without end"])
+def test_a_header_without_end_is_refused_and_not_parsed(name, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(BOMBS[name]())
+    with pytest.raises(WeightsError, match="lists more than the 65536 tensors"):
         read_tensors(path)
 
 

@@ -144,6 +144,10 @@ def test_checkpointing_changes_memory_and_no_gradient(updown):
         ({"heads": None, "head_width": 8, "heads_up": 2}, "heads_up"),
         ({"null_class": True}, "how many classes"),
         ({"classes": 0}, "classes is 0"),
+        ({"blocks": 10**9}, "blocks is 1000000000; give 1 to 256"),
+        ({"width": 10**9}, "width is 1000000000; give 1 to 16384"),
+        ({"mult": (1,) * 20_000, "attention_levels": (0,)}, "at most 16 levels"),
+        ({"mult": (1, 10**6)}, "16 levels of 16384 channels"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(given, said):

@@ -50,8 +50,7 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
                 raise WeightsError(
                     f"the weight file '{path}' is {kind}: {size} bytes where its card says {bytes}; {mend}"
                 )
-            file.seek(0)
-            _check_header(path, file.read(8), file.read(HEADER_LIMIT + 1), size)
+            check_header(path)
             file.seek(0)
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256.lower():
@@ -68,8 +67,11 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
         raise WeightsError(f"the weight file '{path}' can't be read ({error}); {mend}") from error
 
 
-def _check_header(path: Path, length: bytes, header: bytes, size: int) -> None:
-    """The header's length and number of entries, told from its bytes: parsing would allocate."""
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file (WeightsError) by its header's length and number of entries: parsing would allocate."""
+    with path.open("rb") as file:
+        length, header = file.read(8), file.read(HEADER_LIMIT + 1)
+        size = file.seek(0, 2)
     if len(length) < 8:
         raise WeightsError(f"the weight file '{path}' is no safetensors file: it has no header; restore the right one")
     told = int.from_bytes(length, "little")

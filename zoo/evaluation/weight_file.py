@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo.checkpoints.files import check_header
 from zoo.errors import WeightsError
 from zoo.schema import files
 
@@ -87,7 +88,11 @@ def sha256_of(path: Path) -> str:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """A state dict from safetensors or from a pickle of tensors alone; run `sha256_of` first where a hash is known."""
     try:
+        if path.suffix == ".safetensors":
+            check_header(path)
         tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:  # whatever a hostile or cut file makes them raise
         raise WeightsError(f"the weight file '{path}' can't be read as tensors alone: {error}") from error
     if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):

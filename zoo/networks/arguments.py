@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from zoo.errors import ConfigError
 
 MOST = 2**20  # of any count of channels: more is no network but a slip of the keyboard
-MOST_BLOCKS = 1000
+# A config from a stranger that asks for more would take all memory and time before anything fails. No published network
+# comes near: the widest levels have some thousand channels, and a dozen blocks.
+WIDEST = 2**14
+MOST_BLOCKS = 256
 MOST_LEVELS = 16
 
 
@@ -48,12 +51,12 @@ def levels_of(
 
     fractions: mult may name parts of the width, such as ADM's 0.5 at 512x512.
     """
-    counts({"width": width, "groups": groups})
+    counts({"width": width, "groups": groups}, most=WIDEST)
     whole = all(math.isfinite(m) and m >= (0 if fractions else 1) and (fractions or m == int(m)) for m in mult)
-    if not 1 <= len(mult) <= MOST_LEVELS or not whole or any(m * width > MOST for m in mult):
+    if not 1 <= len(mult) <= MOST_LEVELS or not whole or any(m * width > WIDEST for m in mult):
         numbers = "number above 0" if fractions else "whole number from 1 up"
         raise ConfigError(
-            f"mult is {list(mult)}; give a {numbers} for each level, at most {MOST_LEVELS} levels of {MOST} channels"
+            f"mult is {list(mult)}; give a {numbers} for each level, at most {MOST_LEVELS} levels of {WIDEST} channels"
         )
     if width % groups:
         raise ConfigError(

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo.checkpoints.files import check_header
 from zoo.errors import ConfigError, WeightsError
 
 
@@ -60,7 +61,11 @@ class Perceptual(nn.Module):
 def _load(backbone: nn.Module, path: Path) -> None:
     """Put a backbone's weights in place; those of its classifier, which gives no features, are left out."""
     try:
+        if path.suffix == ".safetensors":
+            check_header(path)
         tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except WeightsError:
+        raise
     except Exception as error:
         raise WeightsError(f"the perceptual loss's weights '{path}' can't be read: {error}") from error
     known = backbone.state_dict()
