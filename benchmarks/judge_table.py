@@ -82,3 +82,26 @@ def judge(results: Path) -> str:
     )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return "\n\n".join([table, " ".join([note, *_named(last)])])
+
+
+def variants(results: Path) -> str:
+    """What was tried to make the judge better, a line each; a view of `variants-of-the-judge.json`."""
+    path = results / "variants-of-the-judge.json"
+    if not path.is_file():
+        return MISSING
+    values = json.loads(path.read_text())["values"]
+    folders = [name for name, part in next(iter(values.values())).items() if "kappa" in part]
+    head = ["variant", "`val`: hits", "concept@5", "style", "another hand: concept@5", *(f"`{f}`" for f in folders)]
+    lines = [head, ["---"] * len(head)]
+    for name, found in values.items():
+        val = found["val"]
+        told = [100 * x for x in (val["hit"], val["concept_at_5"], val["style"], found["other_hand"]["concept_at_5"])]
+        readers = [f"{100 * found[f]['agreement']:.0f} %, {found[f]['kappa']:.2f}" for f in folders]
+        lines.append([name, *(f"{x:.1f} %" for x in told), *readers])
+    never = "; ".join(
+        f"on `{f}` {100 * (part['judge_only'] + part['neither']) / part['count']:.0f} %"
+        for f in folders
+        if (part := next(iter(values.values()))[f])
+    )
+    note = f"Readers: agreement, and kappa. A judge that never hits would agree with the reader {never}."
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}"

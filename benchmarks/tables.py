@@ -287,7 +287,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
     "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
-    "judge": judge_table.judge,
+    "judge": judge_table.judge, "judge-variants": judge_table.variants,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 
