@@ -147,6 +147,23 @@ def test_open_images_and_arrays_over_the_limit_are_refused_before_their_pixels_a
             read(given, size=SIZE, **words)
 
 
+def test_a_large_image_in_next_to_no_bytes_is_refused_before_its_pixels_are_made(monkeypatch):
+    packed = saved(Image.new("L", (7000, 7000)), "PNG")
+    assert len(packed) < 100_000
+
+    def made(*_, **__):
+        raise AssertionError("pixels of a bomb were made")
+
+    monkeypatch.setattr(Image.Image, "load", made)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", made)
+    with pytest.raises(UsageError, match=r"unfolds from \d+ bytes to 7000x7000 pixels"):
+        read(packed)
+
+
+def test_a_flat_image_of_a_common_size_is_read_however_tightly_it_is_packed():
+    assert read_image(saved(Image.new("RGB", (3840, 2160), "white")), size=(8, 8), count=1).min() == 1.0
+
+
 def test_an_open_image_that_another_program_would_draw_is_refused():
     with pytest.raises(UsageError, match="is EPS, which other programs draw"):
         read(Image.open(io.BytesIO(EPS)))

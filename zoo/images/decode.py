@@ -24,6 +24,8 @@ from zoo.errors import UsageError
 LARGEST_FILE = 64 * 2**20  # bytes of one image or of the metadata
 LARGEST_PICTURE = 64 * 10**6  # pixels
 STARTS_PROGRAMS = ("EPS", "WMF", "EMF")  # formats whose pixels Pillow has another program make
+BELIEVED = 64 * 2**20  # bytes of pixels that any image may have, however tightly it is packed
+TIGHTEST = 200  # times smaller than its pixels that a larger one is believed to be packed
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 PNG = b"\x89PNG\r\n\x1a\n"
 TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -82,6 +84,7 @@ def open_picture(
             warnings.simplefilter("ignore")  # the limit below is ours
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
             check_size(picture, said)
+            _check_packing(picture, data, said)
             picture.load()
             _check_depth(picture, data, said)
             picture = ImageOps.exif_transpose(picture)
@@ -100,6 +103,15 @@ def check_size(picture: Image.Image, said: str) -> None:
     """UsageError for more pixels than are read; none need have been made yet."""
     if picture.width * picture.height > LARGEST_PICTURE:
         raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller")
+
+
+def _check_packing(picture: Image.Image, data: bytes, said: str) -> None:
+    """UsageError for a large image in next to no bytes: 180 kB unfold to 190 MB, which is no photo and no drawing."""
+    unfolded = picture.width * picture.height * 3
+    if unfolded > BELIEVED and unfolded > TIGHTEST * len(data):
+        raise UsageError(
+            f"{said} unfolds from {len(data)} bytes to {picture.width}x{picture.height} pixels; make it smaller"
+        )
 
 
 def _check_depth(picture: Image.Image, data: bytes, said: str) -> None:
