@@ -16,8 +16,8 @@ from torch import Tensor
 
 import zoo
 from benchmarks.budget import BASE
-from zoo.data.pictures import grid
-from zoo.registry import registry
+from zoo.data.pixels import grid
+from zoo.schema.registry import registry
 from zoo.training.recipe import read_recipe
 
 COLUMNS = 8

@@ -44,9 +44,9 @@ from benchmarks.colour_requests import normalised
 from benchmarks.hit_score import draw
 from benchmarks.scoring import chosen
 from zoo.data.captions import style_of
-from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
-from zoo.errors import UsageError
+from zoo.diffusion.draws import stream
+from zoo.schema.errors import UsageError
 
 # Set -> its pipelines, which share the captions in turn, and how many captions of the shuffled split lie before them.
 SETS = {

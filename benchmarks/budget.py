@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.config.cards import card_names, read_card
-from zoo.registry import registry
+from zoo.schema.registry import registry
 from zoo.training.recipe import read_recipe
 
 MIB = 2**20

@@ -2,7 +2,7 @@
 
 Processes of four kinds take turns, idle and beside two busy ones, so that other load falls on all alike:
 
-- `default`: the command line as it is: a thread a core, which sleeps soon while it waits (`zoo.threads`)
+- `default`: the command line as it is: a thread a core, which sleeps soon while it waits (`zoo.acceleration.threads`)
 - `spinning`: the same, waiting as PyTorch does by itself
 - `1 thread`, `2 threads`: `--threads 1` and `2`
 
@@ -27,8 +27,8 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import record
+from zoo.acceleration.threads import SAID
 from zoo.cli.generate import DEFAULT_MODEL
-from zoo.threads import SAID
 
 PROMPT = "red apple, 3d style"
 KINDS = {"default": None, "spinning": None, "1 thread": 1, "2 threads": 2}
@@ -38,7 +38,7 @@ WARM = """
 import json, sys, time
 threads, model, prompt, count = json.loads(sys.argv[1])
 if threads != "spinning":
-    from zoo.threads import prepare
+    from zoo.acceleration.threads import prepare
     prepare(threads)
 from zoo.assemble import assemble
 import zoo
@@ -51,7 +51,7 @@ for _ in range(count):
     took.append(time.perf_counter() - begun)
 print(json.dumps(took))
 """
-COLD = "import torch; from zoo.cli.main import main; main()"  # torch first: too late for zoo.threads
+COLD = "import torch; from zoo.cli.main import main; main()"  # torch first: too late for zoo.acceleration.threads
 
 
 def environment() -> dict[str, str]:

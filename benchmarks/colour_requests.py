@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data.captions import style_of
-from zoo.data.draws import stream
 from zoo.data.image_folder import FolderSource
+from zoo.diffusion.draws import stream
 
 REQUESTS = Path(__file__).with_name("colour_requests.csv")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")

@@ -27,11 +27,11 @@ from benchmarks import record
 from zoo.config.presets import read_preset
 from zoo.data.captions import style_of
 from zoo.data.colours import COLOURS, WORDS, dominant, name_of
-from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
-from zoo.data.pictures import grid
+from zoo.data.pixels import grid
 from zoo.data.reserved import ReservedNames
 from zoo.data.variants import held_out
+from zoo.diffusion.draws import stream
 
 HELD_OUT = 0.15  # as in recipes/emoji/base-32-next.yaml
 DOMINATES = 0.45  # share of the pixels that aren't white, as in zoo.data.variants

@@ -33,13 +33,13 @@ from torch import Tensor
 from benchmarks import blind, other_hand, record
 from benchmarks.scoring import Scorer
 from zoo.config.cards import Card, card_names, read_card
-from zoo.config.safe_yaml import read_yaml
 from zoo.data.captions import style_of
-from zoo.data.distort import FROM_YIQ, TO_YIQ, blurred
-from zoo.data.draws import stream
-from zoo.data.pictures import from_uint8, to_uint8
-from zoo.evaluation.clip import Clip
-from zoo.evaluation.hit_score import Judge, bootstrap_intervals
+from zoo.data.distortions import FROM_YIQ, TO_YIQ, blurred
+from zoo.data.pixels import from_uint8, to_uint8
+from zoo.diffusion.draws import stream
+from zoo.evaluation.extractors.clip import Clip
+from zoo.evaluation.metrics.hit_score import Judge, bootstrap_intervals
+from zoo.schema.safe_yaml import read_yaml
 
 ROOT = record.ROOT
 BOX = 32  # pixels a side of a cut-out, of 128

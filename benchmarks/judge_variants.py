@@ -1,4 +1,5 @@
-"""What was tried to make the judge better, measured alike: other sittings, means of sittings, images seen in several places.
+"""What was tried to make the judge better, measured alike: other sittings, means of sittings, images seen in several
+places.
 
     python -m benchmarks.judge_variants --data emoji-core-128.zip --packages tarballs/ \\
         --blind benchmarks/results/blind benchmarks/results/blind-tuning \\
@@ -26,7 +27,7 @@ from benchmarks import other_hand, record
 from benchmarks.judge import agreement, concept_shares
 from benchmarks.scoring import Scorer, rounded
 from zoo.config.cards import read_card
-from zoo.evaluation.hit_score import Judge
+from zoo.evaluation.metrics.hit_score import Judge
 
 SHIFT = 0.03  # of the side, to the left, right, up and down
 

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from benchmarks import record
 from benchmarks.peers.metrics import images
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.inception import WEIGHTS, Inception2015
-from zoo.evaluation.moments import Moments
-from zoo.evaluation.weight_file import Unavailable
+from zoo.evaluation.extractors.inception import WEIGHTS, Inception2015
+from zoo.evaluation.extractors.moments import Moments
+from zoo.evaluation.extractors.weight_file import Unavailable
+from zoo.evaluation.metrics.frechet import frechet_distance
 
 DIMENSIONS = 2048
 PEER_BATCH = 50  # pytorch-fid's own

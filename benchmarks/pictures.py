@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import zoo
 from benchmarks.record import ROOT
-from zoo.generation import sheet
+from zoo.pipeline.generation import sheet
 
 FOLDER = ROOT / "docs" / "images"
 PROMPTS = (

@@ -39,7 +39,7 @@ import zoo
 from benchmarks import record
 from zoo.config import cards, presets
 from zoo.config.published import Published, read_published
-from zoo.config.safe_yaml import read_yaml, to_yaml
+from zoo.schema.safe_yaml import read_yaml, to_yaml
 
 SPLIT = "test-unlike-train"  # of the rows of `test`, those that look like no training image
 EXTRACTOR = "emoji-evaluator"
@@ -159,8 +159,8 @@ def wrong() -> list[str]:
 @cache
 def judge_of(path: str) -> Any:
     """The evaluator's judge of a dataset; the captions of all concepts and styles are read once."""
-    from zoo.evaluation.hit_score import Judge
-    from zoo.evaluation.sources import open_source
+    from zoo.evaluation.inputs.sources import open_source
+    from zoo.evaluation.metrics.hit_score import Judge
 
     return Judge(zoo.load(EXTRACTOR), open_source(path).every)
 
@@ -169,8 +169,8 @@ def beside_hits(data: str, n: int, size: int) -> dict[str, float]:
     """What stands beside a hit score: that of the rows' real pictures, as small as the drawn ones, and guessing."""
     import torch
 
-    from zoo.data.draws import stream
-    from zoo.evaluation.sources import open_source
+    from zoo.diffusion.draws import stream
+    from zoo.evaluation.inputs.sources import open_source
 
     source, judge = open_source(data, split=SPLIT, size=size), judge_of(data)
     assert source.pictures is not None
@@ -185,9 +185,9 @@ def beside_enlarged(data: str, n: int, name: str) -> dict[str, dict[str, float]]
     import torch
     import torch.nn.functional as F
 
-    from zoo.data.draws import stream
-    from zoo.evaluation.reconstruction import psnr, ssim
-    from zoo.evaluation.sources import open_source
+    from zoo.diffusion.draws import stream
+    from zoo.evaluation.inputs.sources import open_source
+    from zoo.evaluation.metrics.reconstruction import psnr, ssim
 
     stage = zoo.check(name)["stages"][0]
     size, small = int(stage["size"]), int(cards.read_card(stage["denoiser"]["weights"]).contract["low_res"])
@@ -211,7 +211,7 @@ def measure(name: str, data: str, *, n: int | None = None) -> dict[str, Any]:
     """Measure one pipeline or some weights; returns the record."""
     import torch
 
-    from zoo.evaluation.claims import Claim
+    from zoo.evaluation.published import Claim
     from zoo.evaluation.reproduction import measure as reproduced
 
     of = {"pipeline": name} if name in PIPELINES else {"weights": name}

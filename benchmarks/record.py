@@ -1,4 +1,4 @@
-"""What every benchmark writes: one JSON record a run (`zoo.benchmark.record_form`), with where and with what.
+"""What every benchmark writes: one JSON record a run (`zoo.records.benchmark_record`), with where and with what.
 
 Tables are views of these records (`benchmarks/tables.py`); no number is typed by hand.
 """
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.machine import code, host
-from zoo.benchmark.record_form import SINGLE_RECORD
+from zoo.bench.machine import code, host
+from zoo.records.benchmark_record import SINGLE_RECORD
 from zoo.schema.version import installed
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.browser import Browser
 from benchmarks.invented import records, write
-from zoo.report import page, read_records
+from zoo.bench.report import page, read_records
 
 LOOKS = [(name, size, scheme) for name, size in (("laptop", (1280, 860, False)), ("phone", (390, 844, True)))
          for scheme in ("light", "dark")]  # fmt: skip

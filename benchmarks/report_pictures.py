@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.browser import Browser
-from zoo.report import page, read_records
+from zoo.bench.report import page, read_records
 
 MOST = 150_000  # bytes of a picture
 LAPTOP, PHONE = (1280, 1200), (390, 844)

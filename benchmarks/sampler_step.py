@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import record
-from zoo.denoiser import Denoiser
-from zoo.parameterization import Eps
-from zoo.registry import read_registry_file, registry_file
-from zoo.schedules import ScaledLinearSchedule
-from zoo.types import Condition, Prediction, Sampler
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import Eps
+from zoo.diffusion.schedules import ScaledLinearSchedule
+from zoo.diffusion.types import Condition, Prediction, Sampler
+from zoo.schema.registry import read_registry_file, registry_file
 
 SHAPES = ((4, 4, 16, 16), (1, 4, 64, 64))
 SCHEDULE = ScaledLinearSchedule()

@@ -14,12 +14,12 @@
 | `floor_nearest_training` | of the training images in the requested style, the one nearest to the caption |
 | `chance` | guessing (a number, no images) |
 
-Rows whose image all but equals a training image leave first (`zoo.evaluation.look_alikes`). Then the first `count` of a
-fixed shuffle are taken. All images reach the judge at its own size; others are resized by bicubic first. The nearest
-training image is searched by the judge's similarity of caption and image, and judged as small as the generated ones.
-Memorisation is the cosine similarity of an image to its nearest training image: of the generated ones and, as what is
-natural, of the real ones of the split; both, and the training images, at the generated size. `fd` is the Fréchet
-distance of the judge's embeddings to those of the split's real images at that size.
+Rows whose image all but equals a training image leave first (`zoo.evaluation.inputs.duplicates`). Then the first
+`count` of a fixed shuffle are taken. All images reach the judge at its own size; others are resized by bicubic first.
+The nearest training image is searched by the judge's similarity of caption and image, and judged as small as the
+generated ones. Memorisation is the cosine similarity of an image to its nearest training image: of the generated ones
+and, as what is natural, of the real ones of the split; both, and the training images, at the generated size. `fd` is
+the Fréchet distance of the judge's embeddings to those of the split's real images at that size.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ import zoo
 from benchmarks.colour_requests import COLOURLESS, requests
 from zoo.config.cards import read_card
 from zoo.data.captions import style_of
-from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
-from zoo.evaluation.clip import Clip
-from zoo.evaluation.colour import MOST, colour_of_name, colour_shares
-from zoo.evaluation.extrapolation import real_floor
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.hit_score import HitScore, Judge, bootstrap_intervals, nearest_similarity
-from zoo.evaluation.keys import distance_key
-from zoo.evaluation.look_alikes import LIMIT, look_alikes
+from zoo.diffusion.draws import stream
+from zoo.evaluation.extractors.clip import Clip
+from zoo.evaluation.inputs.duplicates import LIMIT, look_alikes
+from zoo.evaluation.metrics.colour import MOST, colour_of_name, colour_shares
+from zoo.evaluation.metrics.extrapolation import real_floor
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.evaluation.metrics.hit_score import HitScore, Judge, bootstrap_intervals, nearest_similarity
+from zoo.evaluation.metrics.keys import distance_key
 
 Row = Mapping[str, Any]
 
@@ -228,7 +228,7 @@ def sheet_of(images: Tensor, path: Path, *, columns: int = 8) -> None:
     """The images as one picture file."""
     from PIL import Image
 
-    from zoo.data.pictures import grid
+    from zoo.data.pixels import grid
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(grid(images, columns=columns).permute(1, 2, 0).numpy()).save(path)

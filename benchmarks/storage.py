@@ -23,9 +23,9 @@ import zoo
 from benchmarks import record
 from benchmarks.budget import tensors_of
 from zoo.config.cards import read_card
-from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
-from zoo.evaluation.reconstruction import psnr
+from zoo.diffusion.draws import stream
+from zoo.evaluation.metrics.reconstruction import psnr
 from zoo.training import export
 
 

@@ -25,12 +25,12 @@ from torch import Tensor
 import zoo
 from benchmarks import record
 from zoo.config.cards import read_card
-from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
-from zoo.data.pictures import grid
-from zoo.evaluation.frechet import distance_key, frechet_distance
-from zoo.evaluation.random_network import RandomNetwork
-from zoo.evaluation.reconstruction import psnr, ssim
+from zoo.data.pixels import grid
+from zoo.diffusion.draws import stream
+from zoo.evaluation.extractors.random_network import RandomNetwork
+from zoo.evaluation.metrics.frechet import distance_key, frechet_distance
+from zoo.evaluation.metrics.reconstruction import psnr, ssim
 
 STEPS = (1, 2, 4, 6, 8)
 

@@ -29,9 +29,9 @@ from PIL import Image
 
 from benchmarks import record
 from zoo.assemble import component, denoiser, load_into, part
-from zoo.registry import registry
-from zoo.schedules import CosineSchedule
-from zoo.training.loop import Loop
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.schema.registry import registry
+from zoo.training.engine.loop import Loop
 from zoo.training.recipe import read_recipe
 from zoo.training.run import Parts, objective_of, settings_of
 

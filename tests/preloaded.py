@@ -16,8 +16,8 @@ import tests.tiny
 import tests.torture  # noqa: F401
 import zoo.cli.train
 import zoo.data.image_folder
-import zoo.evaluation.random_network
-import zoo.training.autoencoder
+import zoo.evaluation.extractors.random_network
+import zoo.training.objectives.autoencoder
 import zoo.training.run  # noqa: F401
 
 Image.init()  # the readers of its formats

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zoo.config.blocks import check_block, make
-from zoo.errors import ZooError
 from zoo.guidance.classifier_free import ClassifierFree
-from zoo.registry import KINDS, registry
+from zoo.schema.errors import ZooError
+from zoo.schema.registry import KINDS, registry
 
 UNET: dict[str, Any] = {
     "name": "unet", "width": 16, "mult": [1, 2], "blocks": 1, "attention_levels": [1], "heads": 2, "groups": 8,

@@ -12,13 +12,13 @@ from PIL import Image
 
 import zoo
 from tests.tiny import randomise
-from zoo.arrays import SIGNAL, view
 from zoo.cli.main import run
 from zoo.config.cards import read_card
-from zoo.errors import ConfigError, UsageError
-from zoo.generation import read_record
+from zoo.inspection.replay import replay
 from zoo.networks.unet import UNet
-from zoo.replay import replay
+from zoo.pipeline.arrays import SIGNAL, view
+from zoo.pipeline.generation import read_record
+from zoo.schema.errors import ConfigError, UsageError
 from zoo.training.export import write
 
 NETWORK = {

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 import zoo
 from tests.tiny import TinyNet, randomise
 from zoo.cli.main import run
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.low_res import GaussianAugmentation
+from zoo.diffusion.types import Condition
 from zoo.guidance.classifier import Classifier
-from zoo.low_res import GaussianAugmentation
-from zoo.registry import Entry, registry
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import Entry, registry
 
 NOISY = {"name": "gaussian", "schedule": "cosine", "resize": "bicubic"}
 GROUPS = ["animals", "food", "flags"]

@@ -15,18 +15,18 @@ from tests.test_assemble_cascade import GROUPS, SMALL_UNET, card, fresh
 from tests.tiny import WIDTH, LetterCounts, randomise
 from zoo.autoencoders.identity import Identity
 from zoo.cli.main import run
-from zoo.denoiser import Denoiser
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import Eps, V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.autoguidance import Autoguidance
 from zoo.guidance.measurement import Masked
 from zoo.guidance.posterior import Posterior
 from zoo.images.space import Images
 from zoo.networks.unet import UNet
-from zoo.parameterization import Eps, V
-from zoo.pipeline import Pipeline, Stage
+from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.repaint import RePaint
-from zoo.schedules import CosineSchedule
-from zoo.types import Condition
 
 PICTURE = torch.linspace(0.2, 0.8, 3 * 16).reshape(3, 4, 4)
 HELD = {"name": "posterior", "measurement": {"name": "downsampled", "factor": 2}, "noise": 0.05}

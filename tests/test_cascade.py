@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tests.tiny import TinyNet, randomise, tiny_cascade, tiny_pipeline
-from zoo.denoiser import Denoiser
-from zoo.errors import UsageError
-from zoo.low_res import GaussianAugmentation, Plain
-from zoo.noise import AddressedNoise
-from zoo.parameterization import V
-from zoo.schedules import CosineSchedule
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.low_res import GaussianAugmentation, Plain
+from zoo.diffusion.noise import AddressedNoise
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.schema.errors import UsageError
 
 
 @pytest.fixture(scope="module")

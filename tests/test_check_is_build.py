@@ -9,8 +9,8 @@ import pytest
 import zoo
 from tests.config import forced
 from tests.config.test_incompatible import pixels
-from zoo.errors import UsageError, ZooError
-from zoo.registry import registry
+from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.registry import registry
 
 TINY = {
     "name": "unet", "in_channels": 3, "out_channels": 3, "width": 32, "mult": [1], "blocks": 1, "attention": "plain",

@@ -15,15 +15,15 @@ import yaml
 import zoo
 from tests.samplers.oracle import bound_oracle, mixture, no_noise, relative, start
 from tests.tiny import tiny_pipeline
-from zoo.errors import ConfigError
-from zoo.generation import read_record
+from zoo.diffusion.noise import AddressedNoise, bound
+from zoo.diffusion.parameterization import Eps, V
+from zoo.diffusion.schedules import LinearSchedule, ScaledLinearSchedule, VESchedule, ZeroTerminalSNR
 from zoo.networks.unet import UNet
-from zoo.noise import AddressedNoise, bound
-from zoo.parameterization import Eps, V
-from zoo.registry import read_registry_file, registry_file
+from zoo.pipeline.generation import read_record
 from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.grid import Leading, Linspace, LogSNR, Trailing
-from zoo.schedules import LinearSchedule, ScaledLinearSchedule, VESchedule, ZeroTerminalSNR
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import read_registry_file, registry_file
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "complaints.md"

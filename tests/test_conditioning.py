@@ -16,17 +16,17 @@ from zoo.autoencoders.identity import Identity
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
 from zoo.conditioners.numbers import Numbers
-from zoo.conditioners.stand_in import StandIn
-from zoo.conditioning import join
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError
+from zoo.conditioners.placeholder import StandIn
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.images.space import Images
-from zoo.parameterization import V
-from zoo.pipeline import Pipeline, Stage
+from zoo.pipeline.conditioning import join
+from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import CosineSchedule
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError, UsageError
 
 
 def counted(monkeypatch, pipe):
@@ -198,7 +198,7 @@ def test_what_doesnt_join_is_refused_by_the_check(listens, changes, said):
 def test_a_width_that_a_check_refuses_fails_when_it_is_forced():
     from zoo.assemble import assemble
     from zoo.config.presets import check_preset
-    from zoo.registry import registry
+    from zoo.schema.registry import registry
 
     for bad in (config({"tokens": "a"}), config(JOINED, vector=28), config(["a", "b"])):
         with pytest.raises((RuntimeError, UsageError)):

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from tests.samplers.oracle import AngleSchedule
-from zoo.denoiser import TIME_INPUTS, Denoiser
-from zoo.errors import ConfigError, NumericError, UsageError
-from zoo.parameterization import EDM, X0, Eps, V
+from zoo.diffusion.denoiser import TIME_INPUTS, Denoiser
+from zoo.diffusion.parameterization import EDM, X0, Eps, V
+from zoo.diffusion.schedules import CosineSchedule, EDMSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.diffusion.types import Coefficients, Condition
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.grid import Karras, Trailing
-from zoo.schedules import CosineSchedule, EDMSchedule, LinearSchedule, ScaledLinearSchedule
-from zoo.types import Coefficients, Condition
+from zoo.schema.errors import ConfigError, NumericError, UsageError
 
 
 class Recorder(nn.Module):

@@ -10,9 +10,9 @@ import torch
 
 import zoo
 from tests import tiny
-from zoo import device
-from zoo.benchmark.suite import read_suite
-from zoo.errors import UsageError
+from zoo.acceleration import device
+from zoo.bench.suite import read_suite
+from zoo.schema.errors import UsageError
 
 
 def pretend(monkeypatch, *, cuda=False, mps=False, xpu=False):
@@ -86,7 +86,7 @@ def test_a_row_that_a_suite_names_for_that_device_too_is_measured_once():
 
 
 def test_every_shipped_suite_can_be_measured_on_another_device():
-    from zoo.benchmark.suite import suite_names
+    from zoo.bench.suite import suite_names
 
     for name in suite_names():
         assert read_suite(name, device="cuda").rows

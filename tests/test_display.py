@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo import progress
-from zoo.arrays import Arrays
-from zoo.generation import Generation
+from zoo.pipeline.arrays import Arrays
+from zoo.pipeline.generation import Generation
+from zoo.schema import progress
 
 
 def generation(count: int = 3, prompt: str = "red <apple>") -> Generation:
@@ -107,7 +107,7 @@ def test_a_call_from_a_notebook_shows_its_progress_and_takes_it_away(notebook):
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch, capsys):
     now = iter([0.0, 0.0, 4.0, 11.0, 15.0, 22.0])
-    monkeypatch.setattr("zoo.progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("zoo.schema.progress.time.monotonic", lambda: next(now))
     with progress.shown("lines") as report:
         report.describe("drawing")
         for step in range(1, 5):

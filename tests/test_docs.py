@@ -16,20 +16,20 @@ import pytest
 import torch
 
 import zoo
-from zoo.benchmark.suite import read_suite
+from zoo.bench.suite import read_suite
 from zoo.cli import main as command_line
 from zoo.config.cards import KEYS as CARD_KEYS
 from zoo.config.cards import read_card
-from zoo.config.safe_yaml import parse_yaml
-from zoo.generation import Generation
-from zoo.pipeline import Pipeline
-from zoo.registry import registry
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Prediction
+from zoo.pipeline.generation import Generation
+from zoo.pipeline.pipeline import Pipeline
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import CosineSchedule
+from zoo.schema.registry import registry
+from zoo.schema.safe_yaml import parse_yaml
+from zoo.training.engine.settings import TrainSettings
 from zoo.training.recipe import KEYS as RECIPE_KEYS
 from zoo.training.recipe import read_recipe
-from zoo.training.settings import TrainSettings
-from zoo.types import Prediction
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -120,7 +120,7 @@ def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
         words = [str(tmp_path / w) if w.endswith(".html") else w for w in words]
     if words[0] == "bench":  # how long a suite takes is timed
         none = {"seconds": None, "rows": {}, "reasons": {}, "reason": "not timed"}
-        monkeypatch.setattr("zoo.benchmark.estimate.estimate", lambda *_, **__: none)
+        monkeypatch.setattr("zoo.bench.estimate.estimate", lambda *_, **__: none)
     if words[0] == "replay" or words[:2] == ["plot", "trajectory"]:
         command_line.run(words)
         assert [name for name, _, _ in heard] == ["build"], capsys.readouterr().err

@@ -8,8 +8,8 @@ import torch
 
 import zoo
 from zoo.config.cards import card_names, read_card
-from zoo.errors import UsageError, WeightsError
 from zoo.samplers.dpmpp import DPMpp2M
+from zoo.schema.errors import UsageError, WeightsError
 
 PROMPTS = ["red apple, 3d style", "red apple, firefox style", "sun, flat style", "cat face, noto style"]
 LIMIT = 18 * 10**6  # bytes of the latent pipeline's weights together
@@ -77,7 +77,7 @@ def test_img2img_and_inpainting_on_the_shipped_model(pipe, apple):
 def test_diffusers_draws_the_same_pictures_from_an_export(pipe, tmp_path, steps):
     from diffusers import StableDiffusionPipeline
 
-    from zoo.checkpoints.export import export_diffusers
+    from zoo.families.diffusers.export import export_diffusers
 
     export_diffusers(pipe, tmp_path / "out")
     other = StableDiffusionPipeline.from_pretrained(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from zoo.diffusion.types import Condition
 from zoo.samplers.ddim import DDIM
-from zoo.types import Condition
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 

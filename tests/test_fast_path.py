@@ -15,14 +15,14 @@ from zoo.acceleration.engine import Engine
 from zoo.acceleration.fast import Fast
 from zoo.acceleration.graphs import Graphed
 from zoo.acceleration.step_cache import DeepFeatures
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, NumericError, UsageError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Condition
 from zoo.networks.efficient_unet import EfficientUNet
 from zoo.networks.unet import UNet
-from zoo.parameterization import V
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import CosineSchedule
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError, NumericError, UsageError
 
 PROMPTS = ["red apple", "cat"]
 

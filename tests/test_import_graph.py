@@ -21,55 +21,75 @@ PACKAGE = Path(zoo.__file__).parent
 # Read first to last, each module needs only those before it (and what stands beside it in its own package). What a
 # module imports inside a function, it needs to do its work and not to be understood; only `FORBIDDEN` speaks of that.
 LAYERS = (
-    ("zoo", "zoo.errors", "zoo.schema", "zoo.threads", "zoo.progress"),
-    ("zoo.config", "zoo.registry"),
-    ("zoo.record", "zoo.words"),
-    ("zoo.comparison",),
-    ("zoo.types",),
-    ("zoo.device", "zoo.philox", "zoo.philox_kernel", "zoo.noise", "zoo.schedules", "zoo.parameterization"),
-    ("zoo.denoiser", "zoo.low_res"),
+    ("zoo", "zoo.schema.errors", "zoo.schema", "zoo.acceleration.threads", "zoo.schema.progress"),
+    ("zoo.config", "zoo.schema.registry"),
+    ("zoo.records.reading", "zoo.conditioners.words"),
+    ("zoo.inspection",),
+    ("zoo.diffusion.types",),
+    (
+        "zoo.acceleration.device",
+        "zoo.diffusion.philox",
+        "zoo.diffusion.philox_kernel",
+        "zoo.diffusion.noise",
+        "zoo.diffusion.schedules",
+        "zoo.diffusion.parameterization",
+    ),
+    ("zoo.diffusion.denoiser", "zoo.diffusion.low_res"),
     ("zoo.acceleration",),
     ("zoo.guidance", "zoo.samplers"),
     ("zoo.networks", "zoo.autoencoders", "zoo.conditioners"),
-    ("zoo.images", "zoo.safety", "zoo.display", "zoo.generation", "zoo.arrays", "zoo.space"),
-    ("zoo.stage", "zoo.request", "zoo.conditioning", "zoo.stage_run", "zoo.pipeline"),
+    (
+        "zoo.images",
+        "zoo.pipeline.safety",
+        "zoo.pipeline.display",
+        "zoo.pipeline.generation",
+        "zoo.pipeline.arrays",
+        "zoo.pipeline.space",
+    ),
+    (
+        "zoo.pipeline.stage",
+        "zoo.pipeline.request",
+        "zoo.pipeline.conditioning",
+        "zoo.pipeline.stage_run",
+        "zoo.pipeline.pipeline",
+    ),
     ("zoo.data",),
     (
         "zoo.checkpoints",
         "zoo.evaluation",
         "zoo.training",
         "zoo.conformance",
-        "zoo.installation",
-        "zoo.replay",
-        "zoo.plots",
+        "zoo.inspection.installation",
+        "zoo.inspection.replay",
+        "zoo.inspection.plots",
     ),
     ("zoo.assemble",),
-    ("zoo.benchmark",),
-    ("zoo.report",),
+    ("zoo.bench",),
+    ("zoo.bench.report",),
     ("zoo.cli",),
     ("zoo.__main__",),
 )
 # (who, whom, why): not even inside a function.
 FORBIDDEN = (
     ("zoo.samplers", "zoo.networks", "any sampler works with any weights"),
-    ("zoo.samplers", "zoo.denoiser", "a sampler sees a function from (x_t, step) to x0"),
-    ("zoo.samplers", "zoo.parameterization", "a sampler never branches on eps, x0 or v"),
+    ("zoo.samplers", "zoo.diffusion.denoiser", "a sampler sees a function from (x_t, step) to x0"),
+    ("zoo.samplers", "zoo.diffusion.parameterization", "a sampler never branches on eps, x0 or v"),
     ("zoo.samplers", "zoo.guidance", "guidance is inside what a sampler calls"),
-    ("zoo.networks", "zoo.registry", "networks are found by name, they find nobody"),
+    ("zoo.networks", "zoo.schema.registry", "networks are found by name, they find nobody"),
     ("zoo.networks", "zoo.config", "networks take arguments, not configs"),
     ("zoo.networks", "zoo.samplers", "a network doesn't know how it is sampled"),
     ("zoo.guidance", "zoo.networks", "guidance wraps a denoiser, whatever is in it"),
-    ("zoo.pipeline", "zoo.registry", "a pipeline is given its parts"),
-    ("zoo.pipeline", "zoo.config", "a pipeline is given its parts"),
+    ("zoo.pipeline.pipeline", "zoo.schema.registry", "a pipeline is given its parts"),
+    ("zoo.pipeline.pipeline", "zoo.config", "a pipeline is given its parts"),
     ("zoo.training", "zoo.assemble", "what a run needs is lent to it"),
-    ("zoo.denoiser", "zoo.acceleration", "a denoiser is whole without whatever runs it quicker"),
+    ("zoo.diffusion.denoiser", "zoo.acceleration", "a denoiser is whole without whatever runs it quicker"),
 )
 TORCH_FREE = (
-    "zoo.schema", "zoo.threads", "zoo.progress",
-    "zoo", "zoo.errors", "zoo.registry", "zoo.config", "zoo.record", "zoo.words", "zoo.comparison", "zoo.report",
-    "zoo.benchmark.record_form", "zoo.benchmark.row_kinds", "zoo.cli", "zoo.installation",
+    "zoo.schema", "zoo.acceleration.threads", "zoo.schema.progress",
+    "zoo", "zoo.schema.errors", "zoo.schema.registry", "zoo.config", "zoo.records.reading", "zoo.conditioners.words", "zoo.inspection", "zoo.bench.report",
+    "zoo.records.benchmark_record", "zoo.bench.row_kinds", "zoo.cli", "zoo.inspection.installation",
     # What a check makes and plans with.
-    "zoo.types", "zoo.schedules", "zoo.samplers", "zoo.parameterization", "zoo.acceleration.step_cache",
+    "zoo.diffusion.types", "zoo.diffusion.schedules", "zoo.samplers", "zoo.diffusion.parameterization", "zoo.acceleration.step_cache",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers", "matplotlib"}
 
@@ -141,7 +161,9 @@ def test_the_graph_is_read_at_all():
     assert len(MODULES) > 40
     assert any(i.module == "zoo.samplers.grid" and i.at_top for i in imports("zoo.samplers.ddim"))
     assert any(i.module == "zoo.assemble" and not i.at_top for i in imports("zoo"))
-    assert not any(i.module == "zoo.pipeline" for i in imports("zoo")), "what is under TYPE_CHECKING is no import"
+    assert not any(i.module == "zoo.pipeline.pipeline" for i in imports("zoo")), (
+        "what is under TYPE_CHECKING is no import"
+    )
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -19,17 +19,17 @@ import zoo
 from tests.config.test_incompatible import NET, pixels
 from tests.conformance.installed import on_the_path, write_info
 from zoo.assemble import assemble
+from zoo.bench.report.answer import _meaning
 from zoo.cli.main import run
-from zoo.comparison import compare
-from zoo.comparison.cost import cost_of
 from zoo.config.check import resolve
-from zoo.config.declared import DECLARED
 from zoo.config.published import measured_by
-from zoo.config.signature import read_signature
-from zoo.errors import ConfigError
 from zoo.evaluation.comparison import evaluate
-from zoo.registry import KINDS, read_registry_file, registry, registry_file
-from zoo.report.answer import _meaning
+from zoo.inspection import compare
+from zoo.inspection.cost import cost_of
+from zoo.schema.declared import DECLARED
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import KINDS, read_registry_file, registry, registry_file
+from zoo.schema.signature import read_signature
 from zoo.training.recipe import read_recipe
 
 WALKING = '''
@@ -38,7 +38,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 from zoo.samplers.linear import LinearSampler, finite, level_at, towards
 
 
@@ -115,7 +115,7 @@ class Heavy(Euler):
 '''
 RANGES = '''
 """Which arguments can be."""
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 
 def even(*, width: int, depth: int = 2) -> None:
@@ -134,15 +134,15 @@ from torch import nn
 from odd_parts import ranges
 from zoo.autoencoders.identity import Identity
 from zoo.conditioners.class_label import ClassLabel
-from zoo.config.declared import declares
+from zoo.schema.declared import declares
 from zoo.data.sines import Sines
-from zoo.evaluation.random_network import RandomNetwork
+from zoo.evaluation.extractors.random_network import RandomNetwork
 from zoo.guidance.measurement import Downsampled
-from zoo.low_res import Plain
-from zoo.parameterization import V
-from zoo.safety import MeanBrightness
+from zoo.diffusion.low_res import Plain
+from zoo.diffusion.parameterization import V
+from zoo.pipeline.safety import MeanBrightness
 from zoo.step_cache import DeepFeatures
-from zoo.training.denoising import Denoising
+from zoo.training.objectives.denoising import Denoising
 
 
 class Flat(nn.Module):

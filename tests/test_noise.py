@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.errors import UsageError
-from zoo.noise import AddressedNoise, FixedNoise, bound
+from zoo.diffusion.noise import AddressedNoise, FixedNoise, bound
+from zoo.schema.errors import UsageError
 
 SHAPE = (4, 8, 8)
 address = st.tuples(

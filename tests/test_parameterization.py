@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tests import golden_sets
-from zoo.errors import ConfigError
-from zoo.parameterization import EDM, X0, Eps, Flow, Score, V
+from zoo.diffusion.parameterization import EDM, X0, Eps, Flow, Score, V
+from zoo.schema.errors import ConfigError
 
 EACH = {"eps": Eps(), "x0": X0(), "v": V(), "flow": Flow(), "edm": EDM(sigma_data=0.5)}
 numbers = st.floats(-3.0, 3.0)

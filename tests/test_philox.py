@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from zoo import philox
-from zoo.data.draws import stream
-from zoo.noise import AddressedNoise
+from zoo.diffusion import philox
+from zoo.diffusion.draws import stream
+from zoo.diffusion.noise import AddressedNoise
 
 SAMPLES = [0, 1, 7, 511, 2**40]
 
@@ -60,7 +60,7 @@ def test_a_walk_that_runs_out_of_words_says_so():
 INTERPRETED = """
 import torch
 from zoo import philox
-from zoo.philox_kernel import blocks_of
+from zoo.diffusion.philox_kernel import blocks_of
 for purpose, stage, last, blocks in (("eps", 0, 0, 3), ("t", 2**63 + 5, (9 << 32) | 2, 200)):
     samples = torch.tensor([0, 1, 7, 511, 2**40])
     fixed = philox._fixed(philox.key_of(2**64 - 3, purpose), stage, last, samples.device)

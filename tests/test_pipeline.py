@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_pipeline
-from zoo.denoiser import Denoiser
-from zoo.errors import NumericError, UsageError, ZooError
-from zoo.generation import read_record
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.noise import FixedNoise
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import TabulatedSchedule
 from zoo.images.space import Images
-from zoo.noise import FixedNoise
-from zoo.parameterization import V
-from zoo.pipeline import Pipeline
-from zoo.safety import MeanBrightness
-from zoo.schedules import TabulatedSchedule
+from zoo.pipeline.generation import read_record
+from zoo.pipeline.pipeline import Pipeline
+from zoo.pipeline.safety import MeanBrightness
+from zoo.schema.errors import NumericError, UsageError, ZooError
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from zoo.errors import UsageError
-from zoo.record import MAX_BYTES, RECORD_KEY, check_whole, read_record
+from zoo.records.reading import MAX_BYTES, RECORD_KEY, check_whole, read_record
+from zoo.schema.errors import UsageError
 
 RECORD = {"schema": "zoo.generation/1", "seed": 7, "images": [{"prompt": "naïve 猫", "negative": "", "sample": 0}]}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from zoo.config.describe import listing
-from zoo.config.safe_yaml import read_mapping
-from zoo.errors import ConfigError, UsageError
-from zoo.installation import tried
-from zoo.registry import KINDS, Entry, Registry, installed_plugins, read_registry_file, registry_file
+from zoo.inspection.installation import tried
 from zoo.samplers.ddim import DDIM
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import KINDS, Entry, Registry, installed_plugins, read_registry_file, registry_file
+from zoo.schema.safe_yaml import read_mapping
 
 
 class Given:
@@ -77,7 +77,7 @@ BROKEN = {
     "no-target": ("class X: ...", "plugin_x", "no 'module:attr'"),
 }
 BROKEN_ON_USE = {
-    "import-error": ("from zoo.errors import Absent\nclass X: ...", "ImportError"),
+    "import-error": ("from zoo.schema.errors import Absent\nclass X: ...", "ImportError"),
     "system-exit": ("import sys\nsys.exit(3)\nclass X: ...", "SystemExit"),
     "exception": ("1 / 0\nclass X: ...", "ZeroDivisionError"),
     "wrong-type": ("X = 5", "no class or function"),

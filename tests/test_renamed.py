@@ -21,13 +21,13 @@ from PIL import Image
 
 import zoo
 from tests.config.test_incompatible import BAD, GOOD
-from zoo.benchmark.suite import read_suite
+from zoo.bench.suite import read_suite
 from zoo.cli.main import run
 from zoo.config import cards, presets
-from zoo.config.safe_yaml import read_mapping
-from zoo.errors import ZooError
-from zoo.evaluation.claims import claims
-from zoo.registry import KINDS, Entry, Registry, read_registry_file, registry, registry_file
+from zoo.evaluation.published import claims
+from zoo.schema.errors import ZooError
+from zoo.schema.registry import KINDS, Entry, Registry, read_registry_file, registry, registry_file
+from zoo.schema.safe_yaml import read_mapping
 from zoo.training.recipe import read_recipe
 
 NEW = "qq-"  # in front of all, so that the order of names stays

@@ -14,10 +14,10 @@ from PIL import Image
 from tests.tiny import tiny_cascade, tiny_pipeline
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
-from zoo.errors import UsageError
-from zoo.generation import Generation, read_record
-from zoo.noise import AddressedNoise, Renumbered
-from zoo.replay import replay
+from zoo.diffusion.noise import AddressedNoise, Renumbered
+from zoo.inspection.replay import replay
+from zoo.pipeline.generation import Generation, read_record
+from zoo.schema.errors import UsageError
 
 NAMES = ("emoji-clip", "emoji-kl-f4", "emoji-latent-64")
 

@@ -7,8 +7,7 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.errors import ConfigError, UsageError
-from zoo.schedules import (
+from zoo.diffusion.schedules import (
     CosineSchedule,
     FlowSchedule,
     LinearSchedule,
@@ -18,7 +17,8 @@ from zoo.schedules import (
     TabulatedSchedule,
     ZeroTerminalSNR,
 )
-from zoo.types import NoiseSchedule
+from zoo.diffusion.types import NoiseSchedule
+from zoo.schema.errors import ConfigError, UsageError
 
 SCHEDULES = {
     "linear": LinearSchedule(),

@@ -5,10 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.errors import ConfigError, UsageError
-from zoo.samplers.ddim import DDIM
-from zoo.samplers.grid import Karras
-from zoo.schedules import (
+from zoo.diffusion.schedules import (
     EDMSchedule,
     FlowSchedule,
     LinearSchedule,
@@ -17,7 +14,10 @@ from zoo.schedules import (
     VESchedule,
     VPSDESchedule,
 )
-from zoo.types import NoiseSchedule
+from zoo.diffusion.types import NoiseSchedule
+from zoo.samplers.ddim import DDIM
+from zoo.samplers.grid import Karras
+from zoo.schema.errors import ConfigError, UsageError
 
 SCHEDULES = {
     "flow": FlowSchedule(),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from zoo.threads import SAID, SPIN
+from zoo.acceleration.threads import SAID, SPIN
 
 ASK = "import json, os, sys, torch; print(json.dumps([os.environ.get('GOMP_SPINCOUNT'), torch.get_num_threads()]))"
 
@@ -40,7 +40,7 @@ except SystemExit:
         CLI.format(words=["list", "sampler"]),
         "import zoo; zoo.build('class2img')",
         "import zoo; zoo.load('emoji-class-32')",
-        "from zoo.threads import prepare; assert prepare()",
+        "from zoo.acceleration.threads import prepare; assert prepare()",
     ],
     ids=["command-line", "build", "load", "prepare"],
 )
@@ -49,24 +49,24 @@ def test_threads_sleep_soon_by_default(code):
 
 
 def test_what_the_user_said_stays():
-    code = "from zoo.threads import prepare; assert prepare()"
+    code = "from zoo.acceleration.threads import prepare; assert prepare()"
     assert ask(code, GOMP_SPINCOUNT="7")[0] == "7"
     assert ask(code, OMP_WAIT_POLICY="active")[0] is None
 
 
 def test_the_number_of_threads_is_an_option():
     assert ask(CLI.format(words=["generate", "sun", "--threads", "1", "--sampler", "nothing"]))[1] == 1
-    assert ask("import torch; from zoo.threads import prepare; prepare(1)")[1] == 1
+    assert ask("import torch; from zoo.acceleration.threads import prepare; prepare(1)")[1] == 1
 
 
 def test_after_torch_it_is_too_late_and_said():
-    assert ask("import torch; from zoo.threads import prepare; assert not prepare()")[0] is None
+    assert ask("import torch; from zoo.acceleration.threads import prepare; assert not prepare()")[0] is None
 
 
 def test_the_library_of_threads_heeds_it():
     """GNU's OpenMP prints what it read when it is loaded; another library's has no such setting."""
     done = subprocess.run(
-        [sys.executable, "-c", "from zoo.threads import prepare; prepare(); import torch"],
+        [sys.executable, "-c", "from zoo.acceleration.threads import prepare; prepare(); import torch"],
         env={**{k: v for k, v in os.environ.items() if k not in SAID}, "OMP_DISPLAY_ENV": "verbose"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -11,8 +11,8 @@ import pytest
 
 import zoo
 from zoo.conditioners.vocabulary import encode
-from zoo.errors import RequestNote, UsageError, WeightsError
-from zoo.words import Name, Words, read_words, refuse_unknown, words_of
+from zoo.conditioners.words import Name, Words, read_words, refuse_unknown, words_of
+from zoo.schema.errors import RequestNote, UsageError, WeightsError
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "zoo" / "weights" / "emoji-words.json"

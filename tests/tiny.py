@@ -7,17 +7,17 @@ from torch import nn
 
 from zoo.autoencoders.identity import Identity
 from zoo.autoencoders.kl import AutoencoderKL
-from zoo.denoiser import Denoiser
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.low_res import GaussianAugmentation
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.threshold import StaticThreshold
 from zoo.images.space import Images
-from zoo.low_res import GaussianAugmentation
 from zoo.networks.unet import UNet, timestep_embedding
-from zoo.parameterization import V
-from zoo.pipeline import Pipeline, Stage
+from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import CosineSchedule
-from zoo.types import Condition
 
 WIDTH = 16
 

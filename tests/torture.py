@@ -28,9 +28,9 @@ import torch
 
 from tests.processes import context, started
 from tests.training.line import Line, settings, weights_of
-from zoo.errors import WeightsError
-from zoo.training import checkpoint
-from zoo.training.loop import Loop
+from zoo.schema.errors import WeightsError
+from zoo.training.engine import checkpoint
+from zoo.training.engine.loop import Loop
 from zoo.training.provenance import hash_of_tensors
 
 P = ParamSpec("P")

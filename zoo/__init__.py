@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.config.check import Resolved
     from zoo.config.describe import Description
     from zoo.config.overrides import Overrides
-    from zoo.pipeline import Pipeline
+    from zoo.pipeline.pipeline import Pipeline
     from zoo.training.run import TrainedRun
 
 __all__ = ["__version__", "build", "check", "describe", "load", "names", "register", "train"]
@@ -44,7 +44,7 @@ def build(
     from zoo.config.check import resolve
 
     resolved = resolve(config, overrides, shortcuts)  # what is wrong is told before torch is imported
-    from zoo.threads import prepare
+    from zoo.acceleration.threads import prepare
 
     prepare()
     from zoo.assemble import assemble
@@ -68,7 +68,7 @@ def describe(name: str) -> Description:
 
 def load(name: str, *, device: Any = None, dtype: Any = None) -> Any:
     """The component of a weight card, with its weights."""
-    from zoo.threads import prepare
+    from zoo.acceleration.threads import prepare
 
     prepare()
     from zoo.assemble import load
@@ -89,11 +89,11 @@ def train(
     """Train what a recipe says, in `folder` (runs/NAME); the weights and their card are in `folder/export` after."""
     from pathlib import Path
 
-    from zoo.threads import prepare
+    from zoo.acceleration.threads import prepare
 
     prepare()
     from zoo.assemble import train
-    from zoo.progress import mode, shown
+    from zoo.schema.progress import mode, shown
 
     place = None if folder is None else Path(folder)
     with shown("off" if callback is not None else mode()) as report:
@@ -117,6 +117,6 @@ def names(kind: str | None = None, pattern: str = "*") -> list[str]:
 
 def register(kind: str, name: str, target: Any) -> None:
     """Add a class, a function or "module:attr" to this process's registry."""
-    from zoo.registry import registry
+    from zoo.schema.registry import registry
 
     registry().register(kind, name, target)

@@ -12,22 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import cached
+from zoo.acceleration.device import requested, resolve
 from zoo.checkpoints.files import load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
+from zoo.conditioners.words import read_words
 from zoo.config.blocks import is_block, make
 from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
-from zoo.denoiser import Denoiser
-from zoo.device import requested, resolve
-from zoo.errors import ConfigError, UsageError
-from zoo.pipeline import Pipeline, Stage
-from zoo.registry import registry
-from zoo.space import space_of
+from zoo.diffusion.denoiser import Denoiser
+from zoo.pipeline.pipeline import Pipeline, Stage
+from zoo.pipeline.space import space_of
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import registry
 from zoo.training.recipe import read_recipe
 from zoo.training.run import Parts, TrainedRun
 from zoo.training.run import train as run_recipe
-from zoo.words import read_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

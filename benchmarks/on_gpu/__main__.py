@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.on_gpu.conductor import SHARES, Conductor
 from benchmarks.on_gpu.joined import earlier, gather, join
 from benchmarks.on_gpu.table import failed, table
-from zoo.errors import ZooError
+from zoo.schema.errors import ZooError
 
 WORK = (*SHARES, "inductor", "triton", "compile.json")  # what phases leave under --out until they are joined
 RESULTS = Path(__file__).resolve().parent.parent / "results"

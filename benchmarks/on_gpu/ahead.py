@@ -30,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
     from benchmarks.peers import ROW_KINDS
     from benchmarks.peers.ahead import write
     from benchmarks.peers.compilations import compilations
-    from zoo.benchmark.suite import read_suite
+    from zoo.bench.suite import read_suite
 
     suite = read_suite(speed.suite(device=given.device, tiny=given.tiny), kinds=ROW_KINDS)
 

@@ -23,9 +23,9 @@ from typing import Any
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
 from benchmarks.peers.ahead import environment
-from zoo.benchmark import record
-from zoo.benchmark.suite import read_suite
-from zoo.errors import UsageError
+from zoo.bench import record
+from zoo.bench.suite import read_suite
+from zoo.schema.errors import UsageError
 
 SHARES = {"correct": 100.0, "quality": 60.0, "speed": 150.0, "train": 150.0}  # of eight minutes, in seconds
 RESERVE = 10.0  # seconds for the table and the files, at the end

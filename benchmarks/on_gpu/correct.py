@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import zoo
-from zoo.benchmark.suite import RECIPE, known_extractors
-from zoo.registry import registry
+from zoo.bench.suite import RECIPE, known_extractors
+from zoo.schema.registry import registry
 
 PARTS = ("precompute", "channels_last", "graphs", "compile")
 TEXT, CLASSES = "latent-text2img", "class2img"

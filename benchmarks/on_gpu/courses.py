@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.image_folder import FolderSource
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LEAST = 90.0  # seconds under which a further recipe isn't begun

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.on_gpu import speed
 from benchmarks.on_gpu.conductor import Phase
-from zoo.benchmark import record
+from zoo.bench import record
 
 NAME = "on-gpu"
 FILES, LARGEST = 8, 16 << 20  # of the folder; bytes of a file

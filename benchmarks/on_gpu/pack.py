@@ -30,8 +30,8 @@ from benchmarks.on_gpu import site
 from benchmarks.on_gpu.courses import ROOT, cards_in
 from zoo.data.dataset import THREADS
 from zoo.data.image_folder import METADATA, FolderSource
-from zoo.errors import UsageError
 from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
+from zoo.schema.errors import UsageError
 
 TOGETHER, TRACKED, LARGEST = 60 << 20, 36 << 20, 24 << 20  # bytes of all, of tracked files, of the pack
 AIM = 20 << 20  # bytes of the pack that images are made small enough for

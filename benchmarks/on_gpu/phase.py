@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import ROW_KINDS
-from zoo.benchmark.run import run_suite
-from zoo.benchmark.suite import read_suite
+from zoo.bench.run import run_suite
+from zoo.bench.suite import read_suite
 
 SUITES = ("correct", "quality", "speed")
 

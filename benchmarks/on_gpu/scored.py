@@ -12,14 +12,14 @@ from torch import Tensor
 
 import zoo
 from benchmarks.on_gpu.courses import Course
-from zoo.benchmark import record
-from zoo.benchmark.quality import hit_values
-from zoo.conditioning import source_of
+from zoo.bench import record
+from zoo.bench.quality import hit_values
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
-from zoo.data.draws import stream
 from zoo.data.image_folder import FolderSource
-from zoo.evaluation.hit_score import Judge
+from zoo.diffusion.draws import stream
+from zoo.evaluation.metrics.hit_score import Judge
+from zoo.pipeline.conditioning import source_of
 
 EVALUATOR, SPLIT, CAPTIONS, SHOWN, SEED = "emoji-evaluator", "val", 200, 24, 0
 
@@ -81,7 +81,7 @@ def sheet(parts: Sequence[Tensor], path: Path) -> None:
     """Images of each part, twelve a row, one part under another; those of another size are enlarged."""
     from PIL import Image
 
-    from zoo.data.pictures import grid
+    from zoo.data.pixels import grid
 
     side = max(part.shape[-1] for part in parts)
     grids = [

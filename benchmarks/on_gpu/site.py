@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 PYTHON, PLATFORMS = "3.12", ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 # What isn't there, with the folders and files of it that stay behind.

@@ -24,16 +24,16 @@ from torch import Tensor
 
 from benchmarks.on_gpu.courses import COURSES, ROOT, Course, cards_in, made_up, shared_out, some_of, tiny
 from benchmarks.on_gpu.scored import Scorer, sheet
+from zoo.acceleration.device import out_of_memory, resolve
 from zoo.assemble import component, denoiser, load_into, part
-from zoo.benchmark import machine, measure, record
-from zoo.benchmark.suite import Asked, Row, Settings, Suite
+from zoo.bench import machine, measure, record
+from zoo.bench.suite import Asked, Row, Settings, Suite
 from zoo.checkpoints.files import read_verified
 from zoo.config.cards import card_names, read_card
-from zoo.device import out_of_memory, resolve
-from zoo.errors import ZooError
-from zoo.registry import registry
+from zoo.schema.errors import ZooError
 from zoo.schema.files import write_atomically
-from zoo.training.loop import Loop, Progress
+from zoo.schema.registry import registry
+from zoo.training.engine.loop import Loop, Progress
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import Parts, objective_of, settings_of, write_weights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.benchmark.checks import disagreements
+from zoo.bench.checks import disagreements
 
 Row = Mapping[str, Any]
 NAMED = 5  # rows of one reason that are named

@@ -16,12 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.benchmark.row_kinds import ROW_KINDS as ZOOS
-from zoo.benchmark.row_kinds import RowKind
-from zoo.benchmark.suite import Row
+from zoo.bench.row_kinds import ROW_KINDS as ZOOS
+from zoo.bench.row_kinds import RowKind
+from zoo.bench.suite import Row
 
 if TYPE_CHECKING:
-    from zoo.benchmark.run import Run
+    from zoo.bench.run import Run
 
 SUITES = Path(__file__).parent / "suites"
 ROW_KINDS = {
@@ -37,7 +37,7 @@ ROW_KINDS = {
 def compare(run: Run, rows: list[Row]) -> None:
     """Every row against diffusers."""
     from benchmarks.peers import cell, exported
-    from zoo.benchmark import record
+    from zoo.bench import record
 
     for row in rows:
         reason = None

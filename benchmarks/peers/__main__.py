@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.peers import ROW_KINDS, SUITES
 from zoo.cli.bench import bench_suite
-from zoo.errors import ZooError
+from zoo.schema.errors import ZooError
 
 
 def main() -> int:

@@ -32,13 +32,13 @@ from benchmarks.peers.ways import (
     parts_of,
     zoo_way,
 )
-from zoo.benchmark import measure, record
-from zoo.benchmark.measure import Operations, Timed
-from zoo.benchmark.suite import Row
-from zoo.device import out_of_memory
+from zoo.acceleration.device import out_of_memory
+from zoo.bench import measure, record
+from zoo.bench.measure import Operations, Timed
+from zoo.bench.suite import Row
 
 if TYPE_CHECKING:
-    from zoo.benchmark.run import Run
+    from zoo.bench.run import Run
 
 ROUNDS_SECONDS = 8.0  # the rounds of a part go on no longer, once each way has had two turns
 COMPILE_SECONDS = 20.0  # a compilation is not begun on a cuda device with less time than this left, if it is unknown

@@ -12,9 +12,9 @@ from benchmarks.peers.cell import FIRST, release, said
 from benchmarks.peers.fresh import fresh
 from benchmarks.peers.loops import scene
 from benchmarks.peers.ways import Way, compiles, diffusers_ways, parts_of, zoo_way
-from zoo.benchmark import measure
-from zoo.benchmark.measure import Timed
-from zoo.benchmark.suite import Row, Settings, Suite
+from zoo.bench import measure
+from zoo.bench.measure import Timed
+from zoo.bench.suite import Row, Settings, Suite
 
 
 def compilations(

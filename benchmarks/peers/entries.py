@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.peers import ahead
 from benchmarks.peers.agreement import no_pair, pair, relative_agreement
 from benchmarks.peers.ways import EAGER, MODES, PLAIN, ZOO, Way, backend, eager
-from zoo.benchmark import measure, record
-from zoo.benchmark.pipelines import flags
+from zoo.bench import measure, record
+from zoo.bench.pipelines import flags
 
 if TYPE_CHECKING:
     from benchmarks.peers.cell import Cell

@@ -1,6 +1,6 @@
 """A text pipeline in zoo and in diffusers, in turn: one evaluation, one decode, the whole pipeline.
 
-It is exported (`zoo.checkpoints.export`) and read by `StableDiffusionPipeline`; both draw from the same start
+It is exported (`zoo.families.diffusers.export`) and read by `StableDiffusionPipeline`; both draw from the same start
 noise. A row that is compiled on cuda is held against diffusers as it is and against its U-Net compiled with channels
 last.
 """
@@ -18,17 +18,17 @@ from torch import Tensor
 
 from benchmarks.peers.agreement import agreement, pair
 from benchmarks.peers.ways import compiles
-from zoo.benchmark import measure, record
-from zoo.benchmark.measure import Timed
-from zoo.benchmark.pipelines import Builder, Built, describe, flags
-from zoo.benchmark.suite import Row
-from zoo.device import out_of_memory
-from zoo.errors import ZooError
-from zoo.noise import AddressedNoise
-from zoo.types import Condition
+from zoo.acceleration.device import out_of_memory
+from zoo.bench import measure, record
+from zoo.bench.measure import Timed
+from zoo.bench.pipelines import Builder, Built, describe, flags
+from zoo.bench.suite import Row
+from zoo.diffusion.noise import AddressedNoise
+from zoo.diffusion.types import Condition
+from zoo.schema.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.benchmark.run import Run
+    from zoo.bench.run import Run
 
 TOLERANCE = {"network": 1e-4, "decode": 1e-4, "pipeline": 1.5 / 255.0}  # in float32, of values near 1
 PARTS = ("network", "decode", "pipeline")
@@ -65,7 +65,7 @@ def _compare(run: Run, row: Row) -> None:
     import transformers
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
-    from zoo.checkpoints.export import export_diffusers
+    from zoo.families.diffusers.export import export_diffusers
 
     for library in (diffusers, transformers):  # the terminal is this run's own
         library.utils.logging.disable_progress_bar()

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.benchmark.suite import Row
-from zoo.pipeline import Pipeline
+from zoo.bench.suite import Row
+from zoo.pipeline.pipeline import Pipeline
 
 
 def fresh(row: Row, seed: int) -> Pipeline:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from zoo.benchmark.machine import synchronise
+from zoo.bench.machine import synchronise
 
 FEW, MORE = 2, 4  # steps of the two profiled runs, whose difference is of steps alone
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch", "cuGraphLaunch")

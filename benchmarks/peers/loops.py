@@ -1,8 +1,8 @@
 """The sampling loop of either library from given latents under given conditions, and one decoding.
 
-zoo's is what `zoo.stage_run` runs after the text and before the decoder. diffusers' is what its pipelines run there
-(`StableDiffusionPipeline`, `StableDiffusionXLPipeline`, `DDIMPipeline`), without their progress bars and checks. Each
-step leaves a mark: an event on a cuda device, which nobody waits for, else a reading of the clock.
+zoo's is what `zoo.pipeline.stage_run` runs after the text and before the decoder. diffusers' is what its pipelines run
+there (`StableDiffusionPipeline`, `StableDiffusionXLPipeline`, `DDIMPipeline`), without their progress bars and checks.
+Each step leaves a mark: an event on a cuda device, which nobody waits for, else a reading of the clock.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.networks import pooled_and_sizes, scheduler_of
-from zoo.benchmark.measure import quantile
-from zoo.benchmark.suite import Row
-from zoo.conditioning import join
+from zoo.bench.measure import quantile
+from zoo.bench.suite import Row
+from zoo.diffusion.noise import AddressedNoise, bound
+from zoo.diffusion.types import Condition
 from zoo.guidance.interval import classifier_free_scale
-from zoo.noise import AddressedNoise, bound
-from zoo.pipeline import Pipeline
-from zoo.stage import Stage
-from zoo.types import Condition
+from zoo.pipeline.conditioning import join
+from zoo.pipeline.pipeline import Pipeline
+from zoo.pipeline.stage import Stage
 
 Loop = Callable[[int], Tensor]  # steps -> latents
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.benchmark.suite import Row
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.inception import Inception2015
-from zoo.evaluation.kernel import kernel_distance
-from zoo.evaluation.moments import Moments
+from zoo.bench.suite import Row
+from zoo.evaluation.extractors.inception import Inception2015
+from zoo.evaluation.extractors.moments import Moments
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.evaluation.metrics.kernel import kernel_distance
 
 PEERS = {"torch-fidelity": "torch_fidelity", "torchmetrics": "torchmetrics", "clean-fid": "cleanfid"}
 SUBSETS = 20

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from benchmarks.peers.agreement import agreement, pair
 from benchmarks.peers.metric_libraries import CLEAN, PEERS, TF1, Library, failure, of_peer, of_zoo
-from zoo.benchmark import measure, record
-from zoo.benchmark.checks import smooth
-from zoo.benchmark.measure import Timed
-from zoo.benchmark.pipelines import flags
-from zoo.benchmark.suite import Row
-from zoo.evaluation.inception import WEIGHTS, Inception2015
-from zoo.evaluation.weight_file import Unavailable
+from zoo.bench import measure, record
+from zoo.bench.checks import smooth
+from zoo.bench.measure import Timed
+from zoo.bench.pipelines import flags
+from zoo.bench.suite import Row
+from zoo.evaluation.extractors.inception import WEIGHTS, Inception2015
+from zoo.evaluation.extractors.weight_file import Unavailable
 
 if TYPE_CHECKING:
-    from zoo.benchmark.run import Run
+    from zoo.bench.run import Run
 
 FEW = 64  # features that a distance is warmed up with: roots of large matrices take many seconds, and warm nothing
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo.autoencoders.kl import AutoencoderKL
-from zoo.checkpoints.diffusers_config import blocks_of, kl_config, scheduler_config, unet_config
-from zoo.checkpoints.diffusers_layout import kl_tensors, unet_tensors
-from zoo.checkpoints.diffusers_unconditional import unconditional_config, unconditional_tensors
-from zoo.errors import ConfigError
+from zoo.families.diffusers.config import blocks_of, kl_config, scheduler_config, unet_config
+from zoo.families.diffusers.layout import kl_tensors, unet_tensors
+from zoo.families.diffusers.unconditional import unconditional_config, unconditional_tensors
 from zoo.networks.blocks import timestep_embedding
 from zoo.networks.transformer import SpatialTransformer
 from zoo.networks.unet import UNet
-from zoo.stage import Stage
+from zoo.pipeline.stage import Stage
+from zoo.schema.errors import ConfigError
 
 SIZES = 6  # SDXL is conditioned on original size, crop and target size, two numbers each (Podell et al. 2023, 2.2)
 _VECTOR = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2"}

@@ -17,9 +17,9 @@ from benchmarks.peers.loops import Loop, Scene, StepClock, diffusers_decode, dif
 from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.autoencoders.kl import AutoencoderKL
-from zoo.benchmark import record
-from zoo.benchmark.suite import PARTS, Row
-from zoo.stage import Stage
+from zoo.bench import record
+from zoo.bench.suite import PARTS, Row
+from zoo.pipeline.stage import Stage
 
 ZOO, EAGER = "zoo", "zoo eager"  # as the row says, and without the fast path
 PLAIN = "diffusers"

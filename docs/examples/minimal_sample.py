@@ -16,8 +16,8 @@ from minimal_train import SIZE, make_denoiser
 from safetensors.torch import load_file
 from torch import Tensor
 
-from zoo.denoiser import Denoiser
-from zoo.generation import sheet, to_pil
+from zoo.diffusion.denoiser import Denoiser
+from zoo.pipeline.generation import sheet, to_pil
 from zoo.samplers.grid import Trailing
 
 

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo.denoiser import Denoiser
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
 from zoo.networks.unet import UNet
-from zoo.parameterization import V
-from zoo.schedules import CosineSchedule
 
 SIZE = 16  # pixels a side
 MIN_SNR = 5.0

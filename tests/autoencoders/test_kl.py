@@ -12,9 +12,9 @@ from tests import golden_sets
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.autoencoders import kl
 from zoo.autoencoders.kl import AutoencoderKL
-from zoo.checkpoints.diffusers_config import kl_config
-from zoo.checkpoints.diffusers_layout import kl_tensors
 from zoo.checkpoints.files import load_strict
+from zoo.families.diffusers.config import kl_config
+from zoo.families.diffusers.layout import kl_tensors
 
 AGREES = 1e-8  # in float64
 DIFFERS = 1e-6

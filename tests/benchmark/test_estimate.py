@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.benchmark.test_run import TINY
-from zoo.benchmark import estimate as estimates
-from zoo.benchmark import pipelines
-from zoo.benchmark.estimate import Reading, estimate, written
-from zoo.benchmark.suite import read_suite
+from zoo.bench import estimate as estimates
+from zoo.bench import pipelines
+from zoo.bench.estimate import Reading, estimate, written
+from zoo.bench.suite import read_suite
 
 
 def suite(rows, **settings):

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from benchmarks.peers.agreement import agreement, pair
-from zoo.benchmark import machine, measure
-from zoo.benchmark.measure import Operations, Power, Timed
-from zoo.device import out_of_memory
-from zoo.errors import UsageError
+from zoo.acceleration.device import out_of_memory
+from zoo.bench import machine, measure
+from zoo.bench.measure import Operations, Power, Timed
+from zoo.schema.errors import UsageError
 
 
 def test_rows_take_turns_and_the_first_runs_once_more_a_round():

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.benchmark import profile
-from zoo.benchmark.profile import APART, MEASURED, Profile
-from zoo.pipeline import Pipeline, Progress
-from zoo.types import Condition
+from zoo.bench import profile
+from zoo.bench.profile import APART, MEASURED, Profile
+from zoo.diffusion.types import Condition
+from zoo.pipeline.pipeline import Pipeline, Progress
 
 
 class Clock:

@@ -13,10 +13,10 @@ from PIL import Image
 import zoo
 from benchmarks import peers
 from benchmarks.on_gpu import correct
-from zoo.benchmark import machine, measure, pipelines, record, run
-from zoo.benchmark.run import run_suite
-from zoo.benchmark.suite import read_suite
-from zoo.errors import UsageError
+from zoo.bench import machine, measure, pipelines, record, run
+from zoo.bench.run import run_suite
+from zoo.bench.suite import read_suite
+from zoo.schema.errors import UsageError
 
 EXAMPLE = json.loads((Path(__file__).parent / "example_record.json").read_text())
 TINY = correct.TINY
@@ -138,7 +138,7 @@ def test_what_breaks_a_row_anywhere_leaves_the_others(where, tmp_path, monkeypat
         turns.append(1)
         row = asked if where == "build" else self.row
         if row.asked.steps == 1 and (where == "build" or len(turns) > 2):  # after both warm-ups
-            raise zoo.errors.WeightsError("its file is another one")
+            raise zoo.schema.errors.WeightsError("its file is another one")
         return real(self, asked)
 
     monkeypatch.setattr(owner, where, broken)
@@ -163,7 +163,7 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
 
     def broken(self, number):
         if self.row.asked.steps == 1:
-            raise zoo.errors.NumericError("the network gave NaN")
+            raise zoo.schema.errors.NumericError("the network gave NaN")
         return real(self, number)
 
     monkeypatch.setattr(pipelines.Built, "__call__", broken)
@@ -263,7 +263,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
     lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
     lines = [{**line, "group": "symbols" if i % 3 else "flags"} for i, line in enumerate(lines)]
     (data / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    asked, real = [], zoo.pipeline.Pipeline.__call__
+    asked, real = [], zoo.pipeline.pipeline.Pipeline.__call__
 
     def seen(self, *words, **named):
         if named.get("noise") is not None:  # of judging
@@ -272,7 +272,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
                 raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, *words, **named)
 
-    monkeypatch.setattr(zoo.pipeline.Pipeline, "__call__", seen)
+    monkeypatch.setattr(zoo.pipeline.pipeline.Pipeline, "__call__", seen)
     suite = read_suite({
         "schema": "zoo.suite/1", "name": "classes", "settings": {
             "repeats": 1, "quality": {"samples": 12, "extractor": "random"},
@@ -291,9 +291,9 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
 
 def test_a_row_that_cannot_be_judged_keeps_its_speed(tmp_path, data, monkeypatch):
     def broken(*_, **__):
-        raise zoo.errors.NumericError("the network gave NaN")
+        raise zoo.schema.errors.NumericError("the network gave NaN")
 
-    monkeypatch.setattr("zoo.benchmark.quality.Judges.__call__", broken)
+    monkeypatch.setattr("zoo.bench.quality.Judges.__call__", broken)
     suite = read_suite({
         "schema": "zoo.suite/1", "settings": {"repeats": 1, "quality": {"extractor": "random"}},
         "include": [{"model": "class2img", "steps": 1}],
@@ -375,7 +375,7 @@ def test_rows_without_time_are_not_reached_and_come_first_when_resumed_or_told(t
         made.record["rows"].append(record.row_of(given[0], "measured") | {"quality": record.quality("a check")})
         clock[0] += 10.0
 
-    monkeypatch.setattr("zoo.benchmark.checks.compare", checked)
+    monkeypatch.setattr("zoo.bench.checks.compare", checked)
     first, _ = run_suite(tiny(rows), folder=tmp_path / "a", seconds=15.0)
     assert [r["status"] for r in first["rows"]] == ["measured", "measured", "not reached"]
     assert first["rows"][2]["reason"] == run.NOT_REACHED
@@ -406,7 +406,7 @@ def test_a_deadline_takes_no_more_than_the_later_rounds(monkeypatch):
      (float("nan"), "measured", False)],
 )  # fmt: skip
 def test_a_check_of_images_agrees_within_two_grey_levels(change, status, agrees, tmp_path, monkeypatch):
-    from zoo.benchmark import checks
+    from zoo.bench import checks
 
     real = checks.distance
 
@@ -434,7 +434,7 @@ def test_checks_that_cannot_be_made_here_say_why(tmp_path):
 
 
 def test_training_is_checked_by_its_first_loss_and_by_a_resume(tmp_path, monkeypatch):
-    from zoo.benchmark import checks
+    from zoo.bench import checks
 
     suite = tiny([{"model": "tiny-recipe", "kind": "checks", "check": "training"}])
     made, _ = run_suite(suite, folder=tmp_path)

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks import peers
 from zoo.assemble import component
-from zoo.benchmark.row_kinds import ROW_KINDS, RowKind
-from zoo.benchmark.suite import comparison_files, folders, random_weights, read_suite, suite_names
+from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.bench.suite import comparison_files, folders, random_weights, read_suite, suite_names
 from zoo.config.presets import FOLDER
-from zoo.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
 
 SHIPPED = (
     "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped",
@@ -188,7 +188,7 @@ def test_a_row_whose_weights_are_missing_is_kept_with_the_reason(monkeypatch):
     def gone(*_, **__):
         raise WeightsError("weights 'emoji-clip': the file is missing")
 
-    monkeypatch.setattr("zoo.benchmark.suite.resolve", gone)
+    monkeypatch.setattr("zoo.bench.suite.resolve", gone)
     row = read_suite(suite()).rows[0]
     assert row.config is None
     assert "is missing" in row.reason

@@ -16,10 +16,10 @@ from benchmarks.peers import ahead, cell, exported, kernels, loops, metric_libra
 from benchmarks.peers.compilations import compilations
 from benchmarks.peers.fresh import fresh
 from tests.benchmark.test_run import EXAMPLE, TINY, keys
-from zoo.benchmark import machine, record
-from zoo.benchmark.run import run_suite
-from zoo.benchmark.suite import read_suite
-from zoo.report import read_record
+from zoo.bench import machine, record
+from zoo.bench.report import read_record
+from zoo.bench.run import run_suite
+from zoo.bench.suite import read_suite
 
 DDPM, SD, SDXL = speed.MODELS
 QUICK = {"precompute": True, "channels_last": True, "compile": False, "graphs": False}

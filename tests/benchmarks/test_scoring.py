@@ -17,7 +17,7 @@ from PIL import Image
 import zoo
 from benchmarks import blind, colour_requests, hit_score, judge, other_hand, scoring
 from zoo.config.cards import read_card
-from zoo.evaluation.colour import COLOURS
+from zoo.evaluation.metrics.colour import COLOURS
 
 ROWS = Path(__file__).resolve().parents[2] / "recipes/emoji/rows.csv.gz"
 THINGS = ("red apple", "boat", "cat", "drum", "egg", "fish")
@@ -78,7 +78,7 @@ def test_look_alikes_leave_and_real_images_reach_the_ceiling(scorer):
 
 
 def test_the_same_rows_are_drawn_for_as_by_zoo_evaluate(scorer, data):
-    from zoo.evaluation.sources import open_source
+    from zoo.evaluation.inputs.sources import open_source
 
     kept = open_source(f"{data}:test-unlike-train", size=32).rows
     order = scoring.stream(0, "captions").permutation(len(kept))

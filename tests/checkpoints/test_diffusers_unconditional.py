@@ -7,9 +7,9 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 
 from tests.tiny import randomise
-from zoo.checkpoints.diffusers_unconditional import unconditional_config, unconditional_tensors
-from zoo.errors import ConfigError
+from zoo.families.diffusers.unconditional import unconditional_config, unconditional_tensors
 from zoo.networks.unet import UNet
+from zoo.schema.errors import ConfigError
 
 TINY = {"in_channels": 3, "out_channels": 3, "width": 8, "mult": (1, 2), "blocks": 1, "groups": 4}
 PLAIN = {**TINY, "attention": "plain", "attention_levels": (1,), "context_width": None}

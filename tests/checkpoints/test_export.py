@@ -12,23 +12,23 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from tests.networks.random_weights import randomise
 from zoo.autoencoders.identity import Identity
 from zoo.autoencoders.kl import AutoencoderKL
-from zoo.checkpoints import export
-from zoo.checkpoints.diffusers_config import kl_config, scheduler_config, unet_config
-from zoo.checkpoints.export import export_diffusers
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError, ZooError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.noise import AddressedNoise
+from zoo.diffusion.parameterization import X0, Eps, V
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.families.diffusers import export
+from zoo.families.diffusers.config import kl_config, scheduler_config, unet_config
+from zoo.families.diffusers.export import export_diffusers
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.images.space import Images
 from zoo.networks.unet import UNet
-from zoo.noise import AddressedNoise
-from zoo.parameterization import X0, Eps, V
-from zoo.pipeline import Pipeline, Stage
+from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.dpmpp import DPMpp2M
 from zoo.samplers.grid import Karras, Leading, Linspace, Trailing
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.schema.errors import ConfigError, UsageError, ZooError
 
 PROMPTS = ["red apple, 3d style", "wow! a fox"]
 

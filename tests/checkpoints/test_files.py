@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from zoo.checkpoints.files import HEADER_LIMIT, TENSOR_LIMIT, load_strict, read_verified
-from zoo.errors import WeightsError
+from zoo.schema.errors import WeightsError
 
 
 def network():

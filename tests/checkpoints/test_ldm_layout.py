@@ -6,8 +6,8 @@ import torch
 from tests.tiny import randomise
 from zoo.checkpoints.files import load_strict
 from zoo.checkpoints.ldm_layout import unet_tensors_from_ldm
-from zoo.errors import WeightsError
 from zoo.networks.unet import UNet
+from zoo.schema.errors import WeightsError
 
 SMALL = {
     "in_channels": 4, "out_channels": 4, "width": 8, "mult": [1, 2], "blocks": 1, "attention_levels": [1],

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from zoo.autoencoders.kl import AutoencoderKL
-from zoo.checkpoints.diffusers_layout import (
+from zoo.conditioners.clip_text import ClipText
+from zoo.families.diffusers.layout import (
     CLIP_PREFIX,
     clip_text_tensors,
     kl_keys,
@@ -19,7 +20,6 @@ from zoo.checkpoints.diffusers_layout import (
     unet_keys,
     unet_tensors,
 )
-from zoo.conditioners.clip_text import ClipText
 from zoo.networks.unet import UNet
 
 FOLDER = Path(__file__).parents[1] / "golden" / "manifests"

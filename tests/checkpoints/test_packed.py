@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoo.checkpoints.packed import pack, unpack
-from zoo.errors import WeightsError
+from zoo.schema.errors import WeightsError
 
 
 @given(st.integers(0, 2**31), st.floats(1e-4, 1e3), st.sampled_from([(3, 5), (4, 2, 3, 3), (1, 1)]))

@@ -14,13 +14,13 @@ from safetensors.torch import load, load_file
 from tests import golden_sets
 from tests.networks.random_weights import relative
 from zoo.checkpoints.files import load_strict
-from zoo.checkpoints.score_sde_layout import averaged_tensors, song_tensors_from_score_sde
-from zoo.denoiser import Denoiser
-from zoo.errors import WeightsError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import Eps
+from zoo.diffusion.schedules import VESchedule, VPSDESchedule
+from zoo.diffusion.types import Condition, Step, StepTable
+from zoo.families.score_sde.layout import averaged_tensors, song_tensors_from_score_sde
 from zoo.networks.song_unet import SongUNet
-from zoo.parameterization import Eps
-from zoo.schedules import VESchedule, VPSDESchedule
-from zoo.types import Condition, Step, StepTable
+from zoo.schema.errors import WeightsError
 
 SKIP_VE, SKIP_VP = "score_sde/ncsnpp_skip_ve", "score_sde/ncsnpp_skip_vp"
 VE, VP = "score_sde/ncsnpp_ve", "score_sde/ddpmpp_vp"  # in files as Song et al. publish them, with averages

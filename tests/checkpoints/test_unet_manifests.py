@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo.checkpoints.ddpm_layout import SWITCHES, unet_tensors_from_ddpm
-from zoo.checkpoints.edm_layout import unet_tensors_from_edm
-from zoo.errors import WeightsError
+from zoo.families.ddpm.layout import SWITCHES, unet_tensors_from_ddpm
+from zoo.families.edm.layout import unet_tensors_from_edm
 from zoo.networks.classifier import NoiseAwareClassifier
 from zoo.networks.song_unet import SongUNet
 from zoo.networks.unet import UNet
+from zoo.schema.errors import WeightsError
 
 FOLDER = Path(__file__).parents[1] / "golden" / "manifests"
 FAMILIES = ("adm", "iddpm", "ldm_unet", "sd2_unet", "ddpm", "edm")

@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(SUITE)
     peak = {"matmul_tflops": 1.0, "convolution_tflops": 1.0, "tflops": 1.0, "matmul_size": 8, "convolution": "small"}
-    monkeypatch.setattr("zoo.benchmark.machine.peak", lambda *_: peak)
+    monkeypatch.setattr("zoo.bench.machine.peak", lambda *_: peak)
     return tmp_path
 
 
@@ -60,7 +60,7 @@ def test_a_dry_run_shows_the_rows_and_how_long_they_take_and_makes_nothing(here,
     assert told["rows"][1]["seconds"] is None
     assert "the device 'cuda' is not there" in told["rows"][1]["reason"]
     none = {"seconds": None, "rows": {}, "reasons": {}, "reason": "it can't be told"}
-    monkeypatch.setattr("zoo.benchmark.estimate.estimate", lambda *_, **__: none)
+    monkeypatch.setattr("zoo.bench.estimate.estimate", lambda *_, **__: none)
     assert run(["bench", "quick", "--dry-run", "--set", "matrix.0.steps=[3]"]) == 0
     out = capsys.readouterr().out
     assert "latent-text2img ddim 3 float32 b4 cpu" in out
@@ -95,6 +95,6 @@ def test_a_wrong_request_is_told_at_once(words, said, capsys):
 
 
 def test_a_row_that_failed_is_the_exit_code(capsys, monkeypatch):
-    monkeypatch.setattr("zoo.benchmark.pipelines.prepare", lambda *_: "there is no memory for one picture")
+    monkeypatch.setattr("zoo.bench.pipelines.prepare", lambda *_: "there is no memory for one picture")
     assert run(["bench", "mine.yaml"]) == 1
     assert "1 of 2 rows failed" in capsys.readouterr().err

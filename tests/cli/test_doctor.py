@@ -13,10 +13,10 @@ from PIL import Image
 
 import zoo
 from tests.tiny import tiny_cascade
-from zoo import installation
 from zoo.cli.main import run
 from zoo.config.check import Resolved
-from zoo.registry import Entry, registry
+from zoo.inspection import installation
+from zoo.schema.registry import Entry, registry
 
 
 @pytest.fixture

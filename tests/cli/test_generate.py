@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from zoo.cli.main import run
-from zoo.generation import read_record
+from zoo.pipeline.generation import read_record
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from tests.config import toys
-from zoo import registry as registry_module
 from zoo.cli.main import VERBS, Terminated, run
 from zoo.config import check as check_module
 from zoo.config import describe as describe_module
+from zoo.schema import registry as registry_module
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from zoo.cli.main import run
 from zoo.config.published import Published
-from zoo.evaluation.needs import Need
 from zoo.evaluation.reproduction import Outcome
+from zoo.evaluation.requirements import Need
 
 FD = Published(metric="fd", value=1.0, n=12, tolerance=0.1, source="a toy", split="test", protocol="by rows")
 HITS = Published(metric="hit-score", value=0.2, n=12, tolerance=0.1, source="a toy")
@@ -50,7 +50,7 @@ def test_a_dry_run_tells_pictures_once_and_who_is_measured(monkeypatch, capsys):
     first = Need(**said, published=FD, evaluations=1200, seconds=300.0)
     again = Need(**said, published=HITS, evaluations=1200, seconds=300.0, again=True)
     alone = Need(**{**said, "pipeline": "w"}, published=HITS, evaluations=None, seconds=20.0)
-    monkeypatch.setattr("zoo.evaluation.needs.needs", lambda name, **asked: [first, again, alone])
+    monkeypatch.setattr("zoo.evaluation.requirements.needs", lambda name, **asked: [first, again, alone])
     assert run(["reproduce", "one", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert out.count("pictures: 12; network evaluations of one picture each: 1,200\n") == 1

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.comparison import compare
-from zoo.comparison.cost import cost_of
-from zoo.comparison.facts import schedule_facts, show
 from zoo.config.check import resolve
-from zoo.errors import ConfigError, UsageError
-from zoo.registry import Entry, Registry, read_registry_file, registry, registry_file
-from zoo.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.diffusion.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.inspection import compare
+from zoo.inspection.cost import cost_of
+from zoo.inspection.facts import schedule_facts, show
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import Entry, Registry, read_registry_file, registry, registry_file
 
 NETWORK = {
     "name": "unet", "in_channels": 3, "out_channels": 3, "width": 32, "mult": [1, 2], "blocks": 1,

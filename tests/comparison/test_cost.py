@@ -8,11 +8,11 @@ import pytest
 
 from zoo.assemble import weights
 from zoo.cli.main import run
-from zoo.comparison.cost import cost_of, parameters_of
 from zoo.config.cards import card_names, read_card
 from zoo.config.check import resolve
-from zoo.errors import WeightsError
-from zoo.registry import registry
+from zoo.inspection.cost import cost_of, parameters_of
+from zoo.schema.errors import WeightsError
+from zoo.schema.registry import registry
 
 SMALL = [n for n in card_names() if read_card(n).bytes < 2**20]
 

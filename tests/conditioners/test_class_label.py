@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zoo.conditioners.class_label import ClassLabel
-from zoo.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError
 
 NAMES = ["animals", "food", "flags", "7"]
 

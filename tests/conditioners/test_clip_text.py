@@ -7,13 +7,13 @@ from open_clip import tokenizer as open_clip_tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.networks.random_weights import randomise, relative
-from zoo.checkpoints.diffusers_config import clip_text_config
-from zoo.checkpoints.diffusers_layout import CLIP_PREFIX, clip_text_tensors
 from zoo.checkpoints.files import load_strict
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip import build_clip
 from zoo.conditioners.clip_text import ClipText
-from zoo.errors import UsageError, WeightsError
+from zoo.families.diffusers.config import clip_text_config
+from zoo.families.diffusers.layout import CLIP_PREFIX, clip_text_tensors
+from zoo.schema.errors import UsageError, WeightsError
 
 AGREES = 1e-8  # in float64
 DIFFERS = 1e-6

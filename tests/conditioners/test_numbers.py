@@ -5,7 +5,7 @@ import torch
 from diffusers.models.embeddings import Timesteps
 
 from zoo.conditioners.numbers import Numbers
-from zoo.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError
 
 SIZES = {
     "original_height": 1024.0, "original_width": 768.0, "crop_top": 3.0, "crop_left": 0.0, "target_height": 512.0,

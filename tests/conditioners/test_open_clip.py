@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import zoo
 from tests.config.test_incompatible import pixels
 from zoo.conditioners.open_clip_text import OpenClipText
-from zoo.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
 from zoo.schema.files import sha256_of
 
 PROMPTS = ["a red apple", "", "two cats on a sofa"]

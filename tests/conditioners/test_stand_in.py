@@ -2,7 +2,7 @@
 
 import torch
 
-from zoo.conditioners.stand_in import StandIn
+from zoo.conditioners.placeholder import StandIn
 
 
 def test_tokens_and_vector_depend_on_the_prompt_alone():

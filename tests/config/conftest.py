@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from tests.config import toys
-from zoo.registry import Registry
+from zoo.schema.registry import Registry
 
 
 @pytest.fixture

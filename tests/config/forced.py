@@ -8,8 +8,8 @@ from zoo.assemble import assemble
 from zoo.config.cards import Cards
 from zoo.config.check import Resolved
 from zoo.config.presets import check_preset
-from zoo.pipeline import Pipeline
-from zoo.registry import registry
+from zoo.pipeline.pipeline import Pipeline
+from zoo.schema.registry import registry
 
 
 def built(config: dict[str, Any]) -> Pipeline:

@@ -5,7 +5,7 @@ import pytest
 from tests.config import toys
 from tests.config.toys import pipeline, stage
 from zoo.config.check import resolve
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 NET = {"schedule": "scheme", "parameterization": "velocity"}
 PIXELS = {"network": {"name": "net", "in_channels": 3}, **NET}

@@ -12,7 +12,7 @@ from tests.config.toys import pipeline, stage
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
 from zoo.config.describe import describe, listing, names
-from zoo.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
 
 
 def test_a_pipeline_is_written_out_and_a_second_check_changes_nothing(components):

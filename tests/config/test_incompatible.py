@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from tests.config import toys
-from zoo.errors import ConfigError, UsageError, ZooError
+from zoo.schema.errors import ConfigError, UsageError, ZooError
 
 NET = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "heads": 4, "context_width": None}
 LEARNED = {**NET, "out_channels": 6}

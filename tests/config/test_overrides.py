@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.config.toys import pipeline, stage
 from zoo.config.overrides import apply_overrides, apply_shortcuts, merge, override, parse_overrides
-from zoo.errors import ConfigError, UsageError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.plain import to_plain
+from zoo.schema.registry import Registry
 
 EMPTY = Registry()
 # None of these is a kind, so that no component rule applies.

@@ -10,7 +10,7 @@ import zoo
 from zoo.config.cards import card_names, read_card
 from zoo.config.presets import preset_names, presets_with, read_preset, weights_of
 from zoo.config.published import Published, read_published
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 GOOD = {"metric": "precision", "value": 0.8, "n": 50000, "tolerance": 0.01, "source": "a paper, table 2"}
 

@@ -10,11 +10,11 @@ import pytest
 
 import zoo
 from zoo.cli.main import run
-from zoo.config import safe_yaml
 from zoo.config.cards import FOLDER, read_card
 from zoo.config.check import resolve
 from zoo.config.presets import weights_of
-from zoo.registry import registry
+from zoo.schema import safe_yaml
+from zoo.schema.registry import registry
 
 CASCADE = "cascade-text2img"
 

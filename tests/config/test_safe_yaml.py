@@ -13,16 +13,16 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zoo.config import safe_yaml
-from zoo.config.safe_yaml import MAX_BYTES, MAX_DEPTH, MAX_NODES, parse_yaml, read_mapping, read_yaml, to_yaml
-from zoo.errors import ConfigError
+from zoo.schema import safe_yaml
+from zoo.schema.errors import ConfigError
+from zoo.schema.safe_yaml import MAX_BYTES, MAX_DEPTH, MAX_NODES, parse_yaml, read_mapping, read_yaml, to_yaml
 
 HOSTILE = {
     "python name tag": "!!python/name:os.system ''",
     "python apply": "!!python/object/apply:os.system ['touch {canary}']",
     "python new": "!!python/object/new:subprocess.Popen [['touch', '{canary}']]",
     "python module": "!!python/module:antigravity ''",
-    "python object state": "!!python/object:zoo.registry.Registry {{_entries: 1}}",
+    "python object state": "!!python/object:zoo.schema.registry.Registry {{_entries: 1}}",
     "python tuple": "a: !!python/tuple [1, 2]",
     "custom tag": "a: !run [touch, '{canary}']",
     "verbatim tag": "a: !<tag:yaml.org,2002:python/object/apply:os.system> ['touch {canary}']",
@@ -100,8 +100,8 @@ def test_nothing_is_run_opened_or_imported_while_hostile_texts_are_read(tmp_path
     script = textwrap.dedent(
         """
         import json, sys
-        from zoo.config.safe_yaml import parse_yaml
-        from zoo.errors import ConfigError
+        from zoo.schema.safe_yaml import parse_yaml
+        from zoo.schema.errors import ConfigError
         parse_yaml("a: 1", source="warm-up")
         try:
             parse_yaml("a: [", source="warm-up")

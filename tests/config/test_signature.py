@@ -6,9 +6,9 @@ import pytest
 
 from tests.config.toys import TARGETS
 from zoo.config.blocks import check_block
-from zoo.config.signature import find_source, read_signature
-from zoo.config.values import fits
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
+from zoo.schema.signature import find_source, read_signature
+from zoo.schema.values import fits
 
 TYPED = """
 from __future__ import annotations
@@ -108,9 +108,9 @@ def test_reading_imports_no_package(components):
 
 
 def test_an_object_and_its_source_have_the_same_arguments():
-    from zoo.config.safe_yaml import parse_yaml
+    from zoo.schema.safe_yaml import parse_yaml
 
-    of_object, of_source = read_signature(parse_yaml), read_signature("zoo.config.safe_yaml:parse_yaml")
+    of_object, of_source = read_signature(parse_yaml), read_signature("zoo.schema.safe_yaml:parse_yaml")
     assert of_object.names == of_source.names
     assert [p.required for p in of_object.parameters] == [p.required for p in of_source.parameters]
 
@@ -120,8 +120,8 @@ def test_an_object_and_its_source_have_the_same_arguments():
     [
         ("absent_package:X", "no module"),
         ("zoo.absent:X", "no module"),
-        ("zoo.config.safe_yaml:absent", "defines no"),
-        ("zoo.errors.deeper:X", "no module"),
+        ("zoo.schema.safe_yaml:absent", "defines no"),
+        ("zoo.schema.errors.deeper:X", "no module"),
         ("1x:X", "no module"),
     ],
 )

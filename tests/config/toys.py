@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from zoo.registry import Entry, Registry
+from zoo.schema.registry import Entry, Registry
 
 SOURCE = '''
 """Toys."""
@@ -112,7 +112,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from zoo.samplers.grid import Trailing, rows
-from zoo.types import Coefficients, StepTable
+from zoo.diffusion.types import Coefficients, StepTable
 
 Order = Literal["up", "down"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.registry import registry
+from zoo.schema.registry import registry
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "zoo-example-plugin"
 

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from tests.tiny import TinyNet
 from zoo.autoencoders.identity import Identity
 from zoo.conformance import CHECKS, examine
-from zoo.errors import UsageError
-from zoo.evaluation.keys import metric_key
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import FlowSchedule
+from zoo.diffusion.types import Condition, StepTable
+from zoo.evaluation.metrics.keys import metric_key
 from zoo.guidance.threshold import StaticThreshold
-from zoo.parameterization import V
-from zoo.safety import Verdict
+from zoo.pipeline.safety import Verdict
 from zoo.samplers.euler import Euler
 from zoo.samplers.grid import Trailing
-from zoo.schedules import FlowSchedule
-from zoo.types import Condition, StepTable
+from zoo.schema.errors import UsageError
 
 
 class Loop(Euler):

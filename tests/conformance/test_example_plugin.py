@@ -17,11 +17,11 @@ from tests.conformance.installed import EXAMPLE, install_example, on_the_path, w
 from zoo.cli.main import run
 from zoo.config.blocks import check_block
 from zoo.conformance import examine_package
-from zoo.errors import ConfigError, UsageError
-from zoo.generation import read_record
-from zoo.registry import find_plugin, installed_plugins, registry
-from zoo.schedules import CosineSchedule
-from zoo.types import Prediction
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Prediction
+from zoo.pipeline.generation import read_record
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import find_plugin, installed_plugins, registry
 
 BAD = '''
 """A sampler that counts itself."""

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from zoo.conformance import CHECKS, examine
+from zoo.diffusion.schedules import LinearSchedule
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.interval import LimitedInterval
-from zoo.registry import read_registry_file, registry_file
-from zoo.schedules import LinearSchedule
+from zoo.schema.registry import read_registry_file, registry_file
 
 
 class Towards(nn.Module):

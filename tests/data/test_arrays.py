@@ -12,7 +12,7 @@ import pytest
 from zoo.data.arrays import ArrayDataset, ArrayFile, read_npy
 from zoo.data.dataset import Dataset
 from zoo.data.sines import Sines
-from zoo.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError
 
 WAVES = np.random.default_rng(0).uniform(-3.0, 5.0, (20, 2, 6)).astype(np.float32)
 

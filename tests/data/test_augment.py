@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.data.test_image_folder import make, png
-from zoo.data.augment import Augment, centre
-from zoo.data.draws import stream
+from zoo.data.augmentation import Augment, centre
 from zoo.data.image_folder import ImageFolder
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.draws import stream
+from zoo.schema.errors import ConfigError, UsageError
 
 PICTURE = np.arange(3 * 10 * 12, dtype=np.uint8).reshape(3, 10, 12)
 

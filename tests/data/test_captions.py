@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.data.captions import all_texts, caption, concepts_of_keywords, wordings
-from zoo.data.draws import stream
+from zoo.diffusion.draws import stream
 
 APPLE = {
     "text": "red apple, 3d style", "name": "red apple", "concept": "red apple",

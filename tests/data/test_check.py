@@ -17,7 +17,7 @@ from zoo.cli.main import run
 from zoo.data.check import check
 from zoo.data.image_folder import ImageFolder
 from zoo.data.latents import _identity
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 
 def noise(seed, size=(32, 32)):

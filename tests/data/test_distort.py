@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from zoo.data.distort import SHARES, Distortion, blurred
-from zoo.data.draws import stream
-from zoo.data.pictures import from_uint8
-from zoo.errors import ConfigError
+from zoo.data.distortions import SHARES, Distortion, blurred
+from zoo.data.pixels import from_uint8
+from zoo.diffusion.draws import stream
+from zoo.schema.errors import ConfigError
 
 ALL = {
     "rotation": 25, "shear": 12, "zoom": 0.35, "stretch": 0.3, "shift": 0.1, "perspective": 0.5, "mirror": 0.5,

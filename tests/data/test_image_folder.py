@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from zoo.data.captions import caption, style_of
-from zoo.data.draws import stream
 from zoo.data.image_folder import LONGEST_LINE, FolderSource, ImageFolder
-from zoo.errors import UsageError
+from zoo.diffusion.draws import stream
 from zoo.images.decode import FORMATS, open_picture
+from zoo.schema.errors import UsageError
 
 
 def png(color=(200, 10, 10), size=(20, 20), mode="RGB"):

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from zoo.data.reserved import ReservedNames, normalised
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 
 def listed(path, *names):

@@ -17,7 +17,7 @@ from zoo.data.pack import pack
 from zoo.data.sines import Sines
 from zoo.data.variants import Variants
 from zoo.data.web_dataset import WebDataset
-from zoo.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError
 
 
 def image(value=0):

@@ -19,8 +19,8 @@ from zoo.data.colours import COLOURS, dominant, name_of
 from zoo.data.image_folder import ImageFolder
 from zoo.data.reserved import ReservedNames, normalised
 from zoo.data.variants import Variants, held_out
-from zoo.errors import ConfigError
-from zoo.registry import registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import registry
 from zoo.training.recipe import read_recipe
 
 NAMES = {

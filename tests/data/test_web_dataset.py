@@ -17,7 +17,7 @@ from zoo.data.dataset import Dataset
 from zoo.data.image_folder import ImageFolder
 from zoo.data.pack import pack
 from zoo.data.web_dataset import WebDataset, expand
-from zoo.errors import UsageError, ZooError
+from zoo.schema.errors import UsageError, ZooError
 
 
 def tar(path, members, *, format=tarfile.PAX_FORMAT):

@@ -13,9 +13,9 @@ from PIL import Image
 
 from tests.tiny import tiny_cascade, tiny_pipeline
 from zoo.data.image_folder import ImageFolder
-from zoo.errors import UsageError
+from zoo.diffusion.types import Prediction
 from zoo.evaluation.cascade_doctor import examine
-from zoo.types import Prediction
+from zoo.schema.errors import UsageError
 
 
 class Means:

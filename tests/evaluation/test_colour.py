@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.errors import UsageError
-from zoo.evaluation.colour import COLOURS, background, colour_of_name, colour_of_pixels, colour_shares, lab
+from zoo.evaluation.metrics.colour import COLOURS, background, colour_of_name, colour_of_pixels, colour_shares, lab
+from zoo.schema.errors import UsageError
 
 KNOWN = {
     "red": [(220, 30, 30), (150, 10, 20)], "orange": [(255, 140, 0), (250, 160, 40)],

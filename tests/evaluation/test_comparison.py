@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_pipeline
-from zoo.data.draws import stream
-from zoo.errors import UsageError, WeightsError, ZooError
+from zoo.data.image_sets import ArrayPictures
+from zoo.diffusion.draws import stream
 from zoo.evaluation import build_extractor, comparison, evaluate
-from zoo.evaluation import features as shards_module
-from zoo.evaluation.features import extract
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.hit_score import Judge
-from zoo.evaluation.kernel import cmmd, kernel_distance
-from zoo.evaluation.pictures import ArrayPictures
+from zoo.evaluation.extractors import features as shards_module
+from zoo.evaluation.extractors.features import extract
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.evaluation.metrics.hit_score import Judge
+from zoo.evaluation.metrics.kernel import cmmd, kernel_distance
 from zoo.evaluation.processes import Processes
+from zoo.schema.errors import UsageError, WeightsError, ZooError
 
 TOY = {"name": "random", "width": 4, "size": 16, "layers": 2}
 OTHER = {"name": "random", "width": 3, "size": 16, "layers": 2}
@@ -326,7 +326,7 @@ def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, caption
             return pipe(noise=noise, **named)
 
     whole = [(v.key, v.value, v.error) for v in evaluate(pipe, captions, extractors=[TOY], n=35).values]
-    from zoo.evaluation import sources
+    from zoo.evaluation.inputs import sources
 
     stopping = Stopping()
     original = sources.PipelinePictures
@@ -350,7 +350,7 @@ def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, caption
 
 
 def test_out_of_memory_in_drawing_halves_the_batch_and_the_record_says_so(captions, monkeypatch):
-    from zoo.evaluation.drawn import PipelinePictures
+    from zoo.evaluation.inputs.generated import PipelinePictures
 
     draw = PipelinePictures._draw
 

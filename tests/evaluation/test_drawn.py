@@ -5,12 +5,12 @@ import torch
 
 from tests.tiny import LetterCounts, tiny_cascade, tiny_pipeline
 from zoo.conditioners.class_label import ClassLabel
-from zoo.data.draws import stream
-from zoo.data.pictures import to_uint8
-from zoo.errors import UsageError, ZooError
-from zoo.evaluation.drawn import HALVINGS, PipelinePictures
-from zoo.evaluation.pictures import ArrayPictures
-from zoo.noise import AddressedNoise, Renumbered
+from zoo.data.image_sets import ArrayPictures
+from zoo.data.pixels import to_uint8
+from zoo.diffusion.draws import stream
+from zoo.diffusion.noise import AddressedNoise, Renumbered
+from zoo.evaluation.inputs.generated import HALVINGS, PipelinePictures
+from zoo.schema.errors import UsageError, ZooError
 
 ROWS = [{"text": text, "file_name": f"{i}.png"} for i, text in enumerate(("cat", "dog", "sun"))]
 
@@ -123,7 +123,7 @@ class Recorder:
 
     def __call__(self, *, labels, n, noise, batch_size):
         self.asked.append(labels)
-        from zoo.generation import Generation
+        from zoo.pipeline.generation import Generation
 
         made = torch.zeros(len(labels), 3, 8, 8)
         return Generation(samples=made, drawn=made, record={"images": []})

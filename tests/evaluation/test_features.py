@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.errors import UsageError
+from zoo.data.image_sets import LEFT_OUT, ArrayPictures, DatasetPictures, DrawnPictures, FolderPictures
 from zoo.evaluation import build_extractor
-from zoo.evaluation import features as shards_module
-from zoo.evaluation.features import extract, fill
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.pictures import LEFT_OUT, ArrayPictures, DatasetPictures, DrawnPictures, FolderPictures
+from zoo.evaluation.extractors import features as shards_module
+from zoo.evaluation.extractors.features import extract, fill
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.schema.errors import UsageError
 
 
 def pictures(count=25, size=(8, 8)):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.errors import NumericError, UsageError
-from zoo.evaluation.frechet import distance_key, frechet_distance
-from zoo.evaluation.moments import Moments
+from zoo.evaluation.extractors.moments import Moments
+from zoo.evaluation.metrics.frechet import distance_key, frechet_distance
+from zoo.schema.errors import NumericError, UsageError
 
 
 def features(count=200, width=6, seed=0):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zoo.evaluation import inception, inception_folded
-from zoo.evaluation.inception import Inception2015
+from zoo.evaluation.extractors import inception, inception_folded
+from zoo.evaluation.extractors.inception import Inception2015
 
 
 def pictures(count, seed=0):

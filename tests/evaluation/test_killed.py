@@ -15,9 +15,9 @@ import torch
 
 from tests.processes import started
 from tests.torture import one_thread
+from zoo.data.image_sets import ArrayPictures, DrawnPictures
 from zoo.evaluation import evaluate
-from zoo.evaluation import features as shards_module
-from zoo.evaluation.pictures import ArrayPictures, DrawnPictures
+from zoo.evaluation.extractors import features as shards_module
 
 TOY = {"name": "random", "width": 4, "size": 16, "layers": 2}
 COUNT, SHARD, BATCH = 47, 10, 5

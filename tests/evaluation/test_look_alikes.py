@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.errors import UsageError
-from zoo.evaluation.look_alikes import LIMIT, kept_places, look_alikes, nearest_difference
-from zoo.evaluation.sources import open_source
+from zoo.evaluation.inputs.duplicates import LIMIT, kept_places, look_alikes, nearest_difference
+from zoo.evaluation.inputs.sources import open_source
+from zoo.schema.errors import UsageError
 
 
 def noise(count, seed):

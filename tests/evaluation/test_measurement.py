@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from zoo.errors import UsageError
-from zoo.evaluation.features import Features
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.inception import WEIGHTS
-from zoo.evaluation.inception_network import LAYERS
+from zoo.evaluation.extractors.features import Features
+from zoo.evaluation.extractors.inception import WEIGHTS
+from zoo.evaluation.extractors.inception_network import LAYERS
+from zoo.evaluation.extractors.moments import Moments
 from zoo.evaluation.measurement import layers_of, measure, metric, with_texts
-from zoo.evaluation.metrics import KID, FrechetDistance, Metric
-from zoo.evaluation.moments import Moments
-from zoo.registry import registry
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.evaluation.metrics.metrics import KID, FrechetDistance, Metric
+from zoo.schema.errors import UsageError
+from zoo.schema.registry import registry
 
 
 def features(count, *, seed, extractor="inception-2015", sha256=WEIGHTS.sha256, width=6):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from zoo.errors import NumericError, UsageError
-from zoo.evaluation.clip_score import clip_score
-from zoo.evaluation.extrapolation import distance_at_infinity, extrapolate, real_floor
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.inception_score import inception_score
-from zoo.evaluation.kernel import cmmd, kernel_distance, polynomial_mmd
-from zoo.evaluation.manifold import manifold
+from zoo.evaluation.metrics.clip_score import clip_score
+from zoo.evaluation.metrics.extrapolation import distance_at_infinity, extrapolate, real_floor
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.evaluation.metrics.inception_score import inception_score
+from zoo.evaluation.metrics.kernel import cmmd, kernel_distance, polynomial_mmd
+from zoo.evaluation.metrics.manifold import manifold
+from zoo.schema.errors import NumericError, UsageError
 
 
 def features(count, width=4, seed=0):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zoo.errors import UsageError
-from zoo.evaluation.moments import Moments, merge
+from zoo.evaluation.extractors.moments import Moments, merge
+from zoo.schema.errors import UsageError
 
 
 def samples(count=300, offset=0.0):

@@ -12,9 +12,10 @@ from torch import nn
 
 import zoo
 from zoo.config.cards import card_names, read_card
-from zoo.denoiser import Denoiser
-from zoo.errors import UsageError
-from zoo.evaluation.of_weights import (
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.evaluation.weights import (
     TIMES,
     classification,
     measure_weights,
@@ -23,8 +24,7 @@ from zoo.evaluation.of_weights import (
     task_of,
     whole_clip,
 )
-from zoo.parameterization import V
-from zoo.schedules import CosineSchedule
+from zoo.schema.errors import UsageError
 
 
 def noise(count, size=16):

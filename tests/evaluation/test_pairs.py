@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_cascade, tiny_pipeline
-from zoo.data.draws import stream
+from zoo.data.image_sets import ArrayPictures
+from zoo.diffusion.draws import stream
 from zoo.evaluation import build_extractor, evaluate, psnr, ssim
-from zoo.evaluation import features as shards_module
+from zoo.evaluation.extractors import features as shards_module
 from zoo.evaluation.measurement import measure
-from zoo.evaluation.pictures import ArrayPictures
 
 TOY = {"name": "random", "width": 4, "size": 16, "layers": 2}
 
@@ -168,8 +168,8 @@ def test_what_stands_for_nothing_is_refused_and_the_rest_is_measured(tmp_path, c
 
 
 def test_features_of_single_pictures_have_neither(tmp_path):
-    from zoo.errors import UsageError
-    from zoo.evaluation.features import extract
+    from zoo.evaluation.extractors.features import extract
+    from zoo.schema.errors import UsageError
 
     features = extract(ArrayPictures(array(4, 1)), build_extractor(**TOY))
     with pytest.raises(UsageError, match="was seen alone"):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.signal import convolve2d
 
-from zoo.errors import UsageError
-from zoo.evaluation.reconstruction import psnr, ssim
+from zoo.evaluation.metrics.reconstruction import psnr, ssim
+from zoo.schema.errors import UsageError
 
 
 def test_psnr_is_of_each_picture_and_then_averaged():

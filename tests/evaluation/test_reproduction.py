@@ -9,12 +9,12 @@ from PIL import Image
 from tests.tiny import tiny_pipeline
 from zoo.config.cards import read_card
 from zoo.config.presets import read_preset
-from zoo.errors import UsageError
 from zoo.evaluation import evaluate, reproduction
-from zoo.evaluation.claims import Claim, claims, of_split
 from zoo.evaluation.comparison import Evaluation, Value
-from zoo.evaluation.needs import needs, seconds_of
+from zoo.evaluation.published import Claim, claims, of_split
 from zoo.evaluation.reproduction import judge, reproduce
+from zoo.evaluation.requirements import needs, seconds_of
+from zoo.schema.errors import UsageError
 
 CLAIM = {"metric": "fd", "value": 1.0, "n": 12, "steps": 2, "extractor": "random", "tolerance": 0.1, "source": "a toy"}
 
@@ -181,8 +181,8 @@ def test_pictures_that_two_values_are_of_are_needed_once(toy):
 
 
 def test_weights_publish_what_they_do_alone_and_what_pipelines_reach_with_them(toy, tmp_path, monkeypatch):
-    from zoo.evaluation import claims as claims_module
-    from zoo.evaluation import needs as needs_module
+    from zoo.evaluation import published as claims_module
+    from zoo.evaluation import requirements as needs_module
 
     card = {k: v for k, v in read_card("emoji-kl-f4").raw.items() if k != "published"}
     entry = {"metric": "psnr", "value": 30.0, "n": 6, "tolerance": 0.1, "source": "a toy"}

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_pipeline
-from zoo.errors import UsageError
-from zoo.evaluation.features import extract
-from zoo.evaluation.pictures import ArrayPictures
-from zoo.evaluation.sources import kind_of, open_source, some_of
+from zoo.data.image_sets import ArrayPictures
+from zoo.evaluation.extractors.features import extract
+from zoo.evaluation.inputs.sources import kind_of, open_source, some_of
+from zoo.schema.errors import UsageError
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from zoo.errors import UsageError, WeightsError, ZooError
-from zoo.evaluation import statistics_file
-from zoo.evaluation.features import Features
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.inception import WEIGHTS
-from zoo.evaluation.moments import Moments
-from zoo.evaluation.statistics_file import read_statistics, save_statistics
+from zoo.evaluation.extractors import statistics_file
+from zoo.evaluation.extractors.features import Features
+from zoo.evaluation.extractors.inception import WEIGHTS
+from zoo.evaluation.extractors.moments import Moments
+from zoo.evaluation.extractors.statistics_file import read_statistics, save_statistics
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.schema.errors import UsageError, WeightsError, ZooError
 
 
 def features(count=40, seed=1, width=6):

@@ -11,10 +11,10 @@ import pytest
 from tests.processes import ended, worlds
 from tests.tiny import tiny_cascade
 from tests.torture import one_thread
+from zoo.data.image_sets import ArrayPictures
 from zoo.evaluation import evaluate
-from zoo.evaluation import features as shards_module
-from zoo.evaluation.drawn import PipelinePictures
-from zoo.evaluation.pictures import ArrayPictures
+from zoo.evaluation.extractors import features as shards_module
+from zoo.evaluation.inputs.generated import PipelinePictures
 
 TOY = {"name": "random", "width": 4, "size": 16, "layers": 2}
 COUNT, SHARD = 23, 5

@@ -10,12 +10,12 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from zoo.evaluation.frechet import frechet_distance
-from zoo.evaluation.inception import Inception2015
-from zoo.evaluation.inception_score import inception_score
-from zoo.evaluation.kernel import kernel_distance
-from zoo.evaluation.manifold import manifold
-from zoo.evaluation.resize import resize_tf1
+from zoo.evaluation.extractors.inception import Inception2015
+from zoo.evaluation.extractors.resize import resize_tf1
+from zoo.evaluation.metrics.frechet import frechet_distance
+from zoo.evaluation.metrics.inception_score import inception_score
+from zoo.evaluation.metrics.kernel import kernel_distance
+from zoo.evaluation.metrics.manifold import manifold
 
 
 def pictures(count, size=(40, 56), seed=0):

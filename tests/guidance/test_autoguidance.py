@@ -6,15 +6,15 @@ import torch
 from tests.guidance.test_classifier_free import guided as classifier_free
 from tests.guidance.test_classifier_free import labels
 from tests.samplers.oracle import mixture, no_noise, oracle, start
-from zoo.errors import ConfigError
+from zoo.diffusion.parameterization import X0, Eps, V
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.autoguidance import Autoguidance
 from zoo.guidance.interval import LimitedInterval
 from zoo.guidance.rescale import Rescale
-from zoo.parameterization import X0, Eps, V
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.heun import Heun
-from zoo.schedules import CosineSchedule, LinearSchedule
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError
 
 SHAPE = (2, 3, 3)
 SCHEDULE = LinearSchedule()

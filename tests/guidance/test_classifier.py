@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from tests.samplers.oracle import Mixture, bound_oracle, given_noise, mixture, no_noise, oracle, relative, start
-from zoo.errors import NumericError, UsageError
+from zoo.diffusion.parameterization import X0
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Condition, Prediction
 from zoo.guidance.classifier import Classifier
-from zoo.parameterization import X0
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
-from zoo.schedules import LinearSchedule
-from zoo.types import Condition, Prediction
+from zoo.schema.errors import NumericError, UsageError
 
 SHAPE = (2, 3, 3)
 SCHEDULE = LinearSchedule()

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from tests.samplers.oracle import mixture, no_noise, relative, start
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import X0, Eps, V
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.threshold import StaticThreshold
-from zoo.parameterization import X0, Eps, V
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import LinearSchedule
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError, UsageError
 
 SHAPE = (2, 3, 3)
 SCHEDULE = LinearSchedule()

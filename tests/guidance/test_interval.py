@@ -7,13 +7,13 @@ import torch
 
 import zoo
 from tests.tiny import tiny_pipeline
-from zoo.checkpoints.export import _read_me
-from zoo.errors import ConfigError
+from zoo.diffusion.types import Condition, Prediction, Step, StepTable
+from zoo.families.diffusers.export import _read_me
 from zoo.guidance.classifier import Classifier
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.interval import LimitedInterval, at_scale, holds_classifier_free
 from zoo.guidance.threshold import StaticThreshold
-from zoo.types import Condition, Prediction, Step, StepTable
+from zoo.schema.errors import ConfigError
 
 
 def step(alpha, sigma):

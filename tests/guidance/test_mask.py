@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.samplers.oracle import given_noise, mixture, no_noise, oracle, relative, start
+from zoo.diffusion.schedules import CosineSchedule, ScaledLinearSchedule
+from zoo.diffusion.types import Condition, Prediction
 from zoo.guidance.mask import Mask
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
 from zoo.samplers.grid import Karras
-from zoo.schedules import CosineSchedule, ScaledLinearSchedule
-from zoo.types import Condition, Prediction
 
 SHAPE = (2, 4, 4)
 KNOWN = torch.zeros(1, 1, 4, 4, dtype=torch.bool)

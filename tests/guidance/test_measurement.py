@@ -5,8 +5,8 @@ import pytest
 import scipy.ndimage
 import torch
 
-from zoo.errors import ConfigError, UsageError
 from zoo.guidance.measurement import Blurred, Downsampled, Masked
+from zoo.schema.errors import ConfigError, UsageError
 
 SHAPE = (2, 8, 12)
 KNOWN = torch.zeros(1, 1, 8, 12)

@@ -10,20 +10,20 @@ from torch import nn
 from tests.samplers.oracle import AngleSchedule, Mixture, no_noise, oracle, relative, start
 from tests.tiny import TinyNet, randomise
 from zoo.autoencoders.identity import Identity
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import X0, V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Condition, Prediction, Step
 from zoo.guidance.interval import LimitedInterval
 from zoo.guidance.measurement import Blurred, Downsampled, Masked
 from zoo.guidance.posterior import Posterior
 from zoo.guidance.threshold import StaticThreshold
 from zoo.images.space import Images
-from zoo.parameterization import X0, V
-from zoo.pipeline import Pipeline, Stage
+from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
-from zoo.schedules import CosineSchedule
-from zoo.types import Condition, Prediction, Step
+from zoo.schema.errors import ConfigError, UsageError
 
 SHAPE = (1, 4, 4)
 DEVIATION, NOISE = 0.6, 0.2

@@ -15,9 +15,9 @@ from tests.config import forced
 from tests.config.test_incompatible import FREE, HELD, LIMITED, TAME, pixels
 from tests.test_check_is_build import TINY
 from zoo.config.blocks import make
-from zoo.errors import ConfigError, ZooError
-from zoo.registry import registry
-from zoo.types import Prediction, Step
+from zoo.diffusion.types import Prediction, Step
+from zoo.schema.errors import ConfigError, ZooError
+from zoo.schema.registry import registry
 
 STEP = Step(0, 0.5, 0.8, 0.6, 0.4, 0.9, 0.43)
 LOUD = {"name": "classifier-free", "scale": 3.0}

@@ -5,13 +5,13 @@ import torch
 
 from tests.guidance.test_classifier_free import TABLE, guided, labels
 from tests.samplers.oracle import no_noise, relative, start
-from zoo.errors import ConfigError
+from zoo.diffusion.schedules import FlowSchedule
+from zoo.diffusion.types import Condition, Prediction
 from zoo.guidance.interval import LimitedInterval
 from zoo.guidance.rescale import Rescale
 from zoo.guidance.threshold import StaticThreshold
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import FlowSchedule
-from zoo.types import Condition, Prediction
+from zoo.schema.errors import ConfigError
 
 X = start(TABLE, (3, 2, 3, 3))
 STEP = TABLE.steps[3]

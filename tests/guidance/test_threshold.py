@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from zoo.errors import ConfigError
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Condition, Prediction
 from zoo.guidance.threshold import DynamicThreshold, StaticThreshold
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import LinearSchedule
-from zoo.types import Condition, Prediction
+from zoo.schema.errors import ConfigError
 
 TABLE = DDIM().plan(LinearSchedule(), 3)
 

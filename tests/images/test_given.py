@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from zoo.errors import UsageError
 from zoo.images.decode import check_chunks, open_picture
-from zoo.images.given import read_image, read_mask
+from zoo.images.inputs import read_image, read_mask
+from zoo.schema.errors import UsageError
 
 SIZE = (64, 64)
 

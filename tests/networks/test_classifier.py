@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tests.networks.random_weights import normal, randomise
-from zoo.errors import ConfigError, UsageError
 from zoo.networks.classifier import NoiseAwareClassifier
+from zoo.schema.errors import ConfigError, UsageError
 
 SMALL = {
     "classes": 5, "size": 8, "width": 16, "mult": (1, 2), "blocks": 1, "attention_levels": (1,), "head_width": 8,

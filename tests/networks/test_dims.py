@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.networks.random_weights import normal, randomise
-from zoo.denoiser import Denoiser
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.diffusion.types import Condition
 from zoo.networks.classifier import NoiseAwareClassifier
 from zoo.networks.unet import UNet
-from zoo.parameterization import V
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import CosineSchedule
-from zoo.types import Condition
 
 SMALL = {"in_channels": 2, "out_channels": 2, "width": 16, "mult": (1, 2), "blocks": 1, "groups": 8, "heads": 2}
 PLAIN = {**SMALL, "attention": "plain", "attention_levels": (0, 1), "context_width": None}

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from tests.networks.random_weights import normal, randomise
-from zoo.errors import ConfigError, UsageError
 from zoo.networks.blocks import ResBlock
 from zoo.networks.efficient_unet import EfficientUNet
+from zoo.schema.errors import ConfigError, UsageError
 
 SMALL = {
     "width": 8, "mult": (1, 2), "blocks": (1, 2), "attention_levels": (1,), "text_levels": (1,), "head_width": 8,

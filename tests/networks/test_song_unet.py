@@ -16,12 +16,12 @@ import zoo
 from tests import golden_sets
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.checkpoints.files import load_strict
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError, WeightsError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import EDM
+from zoo.diffusion.schedules import EDMSchedule
+from zoo.diffusion.types import Condition, Step, StepTable
 from zoo.networks.song_unet import FilteredConv, SongBlock, SongUNet, square
-from zoo.parameterization import EDM
-from zoo.schedules import EDMSchedule
-from zoo.types import Condition, Step, StepTable
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
 
 # Each switch of the original is on in one of them.
 NAMES = ("edm/edm_ddpmpp_cond", "edm/skip_ncsnpp", "edm/ve_ncsnpp", "edm/vp_ddpmpp")

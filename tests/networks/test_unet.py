@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.networks.random_weights import normal, randomise
-from zoo.errors import ConfigError, UsageError
 from zoo.networks.unet import UNet
+from zoo.schema.errors import ConfigError, UsageError
 
 
 def test_unet_keeps_the_size_of_what_it_is_given():

@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from tests.networks.random_weights import normal, randomise, relative
-from zoo.checkpoints.diffusers_config import unet_config
-from zoo.checkpoints.diffusers_layout import unet_tensors
+from zoo.families.diffusers.config import unet_config
+from zoo.families.diffusers.layout import unet_tensors
 from zoo.networks import transformer, unet
 from zoo.networks.transformer import CrossAttention, SpatialTransformer
 from zoo.networks.unet import Downsample, ResBlock, UNet, Upsample

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from tests import golden_sets
 from tests.networks.random_weights import relative
 from tests.networks.test_adm_golden import another_class, arguments, norm_eps, qkv_order
-from zoo.checkpoints.ddpm_layout import SWITCHES, unet_tensors_from_ddpm
-from zoo.checkpoints.edm_layout import unet_tensors_from_edm
 from zoo.checkpoints.files import load_strict
+from zoo.families.ddpm.layout import SWITCHES, unet_tensors_from_ddpm
+from zoo.families.edm.layout import unet_tensors_from_edm
 from zoo.networks.blocks import AttentionBlock, ResBlock
 from zoo.networks.unet import UNet
 

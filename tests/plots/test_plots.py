@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from tests.tiny import tiny_cascade, tiny_pipeline
-from zoo.errors import UsageError, ZooError
-from zoo.noise import AddressedNoise
-from zoo.plots.grids import plot_grids
-from zoo.plots.noising import plot_noising
-from zoo.plots.schedules import plot_schedules
-from zoo.plots.style import DPI, check_output, plain, save
-from zoo.plots.trajectory import plot_trajectory, watch
+from zoo.diffusion.noise import AddressedNoise
+from zoo.diffusion.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, ZeroTerminalSNR
+from zoo.inspection.plots.grids import plot_grids
+from zoo.inspection.plots.noising import plot_noising
+from zoo.inspection.plots.schedules import plot_schedules
+from zoo.inspection.plots.style import DPI, check_output, plain, save
+from zoo.inspection.plots.trajectory import plot_trajectory, watch
 from zoo.samplers.grid import Karras, Linspace, Trailing
-from zoo.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, ZeroTerminalSNR
+from zoo.schema.errors import UsageError, ZooError
 
 SCHEDULES = {"cosine": CosineSchedule(), "flow": FlowSchedule(), "zero": ZeroTerminalSNR(schedule=LinearSchedule())}
 

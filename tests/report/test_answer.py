@@ -13,11 +13,11 @@ from scipy import stats
 
 from benchmarks.invented import LAPTOP, record, row
 from tests.report.dom import read
-from zoo.report import page, read_records
-from zoo.report.choice import choices
-from zoo.report.groups import groups
-from zoo.report.model import Cell
-from zoo.report.standing import apart, faster, margins, unbeaten
+from zoo.bench.report import page, read_records
+from zoo.bench.report.choice import choices
+from zoo.bench.report.groups import groups
+from zoo.bench.report.model import Cell
+from zoo.bench.report.standing import apart, faster, margins, unbeaten
 
 HIT, FD = "hit[emoji-evaluator@cfa563d6,test]@64", "fd[emoji-evaluator@cfa563d6]@64"
 

@@ -19,10 +19,10 @@ from benchmarks import browser
 from benchmarks.invented import records, write
 from benchmarks.report_check import hostile
 from tests.report.dom import Node, read
-from zoo.report import page, read_record, read_records, views
-from zoo.report.groups import groups
-from zoo.report.page import environment, visible
-from zoo.report.standing import margins, unbeaten
+from zoo.bench.report import page, read_record, read_records, views
+from zoo.bench.report.groups import groups
+from zoo.bench.report.page import environment, visible
+from zoo.bench.report.standing import margins, unbeaten
 
 ENVIRONMENT = environment()
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.report.plots import axis, plain, written
-from zoo.report.standing import front
+from zoo.bench.report.plots import axis, plain, written
+from zoo.bench.report.standing import front
 
 FEW = st.integers(-3, 3).map(float)  # few values, so that there are ties
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8)

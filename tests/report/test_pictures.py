@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.errors import UsageError
-from zoo.report import pictures
-from zoo.report.pictures import SIDE, SIGNATURE, picture
+from zoo.bench.report import pictures
+from zoo.bench.report.pictures import SIDE, SIGNATURE, picture
+from zoo.schema.errors import UsageError
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks.invented import records
-from zoo.errors import UsageError
-from zoo.report import read_record, read_records
-from zoo.report.groups import groups
+from zoo.bench.report import read_record, read_records
+from zoo.bench.report.groups import groups
+from zoo.schema.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = [*sorted(ROOT.glob("benchmarks/results/*.json")), *sorted(ROOT.glob("tests/benchmark/*.json"))]

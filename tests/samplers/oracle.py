@@ -20,7 +20,7 @@ from zoo.conformance.mixture import (
     relative,
     start,
 )
-from zoo.types import Step
+from zoo.diffusion.types import Step
 
 __all__ = [
     "AngleSchedule",

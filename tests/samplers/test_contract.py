@@ -9,10 +9,10 @@ import zoo
 from tests.samplers.oracle import start
 from zoo.conformance import examine
 from zoo.conformance.samplers import SCHEDULES, SHAPE, draw
-from zoo.errors import UsageError, ZooError
-from zoo.registry import read_registry_file, registry_file
+from zoo.diffusion.schedules import LinearSchedule
 from zoo.samplers.langevin import AnnealedLangevin
-from zoo.schedules import LinearSchedule
+from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.registry import read_registry_file, registry_file
 
 ENTRIES = {e.name: e for e in read_registry_file(registry_file()) if e.kind == "sampler"}
 SMALL = {"annealed-langevin": {"repeats": 2}, "repaint": {"jump": 2, "resamples": 2}}

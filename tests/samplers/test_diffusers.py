@@ -9,15 +9,15 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, RePaintScheduler
 
 from tests.samplers.oracle import bound_oracle, given_noise, mixture, no_noise, oracle, relative
+from zoo.diffusion.parameterization import X0, Eps, V
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.threshold import StaticThreshold
-from zoo.parameterization import X0, Eps, V
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
 from zoo.samplers.grid import Karras, Leading, Linspace, Trailing
 from zoo.samplers.repaint import RePaint
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
-from zoo.types import Condition
 
 SHAPE = (3, 2, 3, 3)
 DATA = mixture(SHAPE[1:])

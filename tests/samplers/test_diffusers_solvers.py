@@ -29,7 +29,8 @@ from tests.samplers.test_diffusers import (
     zoo_run,
 )
 from tests.samplers.test_original_sdes import Ratios, Times
-from zoo.parameterization import EDM, Flow
+from zoo.diffusion.parameterization import EDM, Flow
+from zoo.diffusion.schedules import FlowSchedule, LinearSchedule, ScaledLinearSchedule, VESchedule
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.dpmpp import DPMpp2M
@@ -39,7 +40,6 @@ from zoo.samplers.euler import Euler, EulerAncestral
 from zoo.samplers.grid import Leading
 from zoo.samplers.heun import Heun
 from zoo.samplers.multistep import LMS, PLMS
-from zoo.schedules import FlowSchedule, LinearSchedule, ScaledLinearSchedule, VESchedule
 
 STEPS = 20
 # diffusers' schedulers that came from k-diffusion keep x / alpha.

@@ -13,10 +13,10 @@ from scipy.stats import ks_2samp
 
 from tests.samplers.oracle import Mixture
 from tests.samplers.test_contract import ENTRIES
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Prediction
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.grid import LogSNR
-from zoo.schedules import LinearSchedule
-from zoo.types import Prediction
 
 DIMENSIONS, COUNT = 48, 150
 RNG = np.random.default_rng(3)

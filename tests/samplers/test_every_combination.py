@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.samplers.oracle import Mixture, record_states
-from zoo.errors import UsageError
-from zoo.registry import read_registry_file, registry_file
-from zoo.schedules import LinearSchedule
-from zoo.types import Prediction
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Prediction
+from zoo.schema.errors import UsageError
+from zoo.schema.registry import read_registry_file, registry_file
 
 LISTED = read_registry_file(registry_file())
 ARGUMENTS = {

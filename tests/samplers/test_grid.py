@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.samplers.oracle import AngleSchedule
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError, UsageError
-from zoo.parameterization import X0
-from zoo.samplers.ddim import DDIM
-from zoo.samplers.ddpm import DDPM
-from zoo.samplers.dpm_solver import DPMSolver
-from zoo.samplers.dpmpp import DPMpp2M
-from zoo.samplers.dpmpp_sde import DPMpp2MSDE
-from zoo.samplers.grid import Karras, Leading, Linspace, LogSNR, Trailing
-from zoo.samplers.multistep import LMS
-from zoo.samplers.unipc import UniPC
-from zoo.schedules import (
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import X0
+from zoo.diffusion.schedules import (
     CosineSchedule,
     EDMSchedule,
     FlowSchedule,
@@ -33,7 +24,16 @@ from zoo.schedules import (
     ShiftedCosineSchedule,
     VESchedule,
 )
-from zoo.types import Prediction, StepReport
+from zoo.diffusion.types import Prediction, StepReport
+from zoo.samplers.ddim import DDIM
+from zoo.samplers.ddpm import DDPM
+from zoo.samplers.dpm_solver import DPMSolver
+from zoo.samplers.dpmpp import DPMpp2M
+from zoo.samplers.dpmpp_sde import DPMpp2MSDE
+from zoo.samplers.grid import Karras, Leading, Linspace, LogSNR, Trailing
+from zoo.samplers.multistep import LMS
+from zoo.samplers.unipc import UniPC
+from zoo.schema.errors import ConfigError, UsageError
 
 SCHEDULES = [LinearSchedule(), ScaledLinearSchedule(), CosineSchedule(), CosineSchedule(steps=50)]
 GRIDS = [Leading(), Leading(offset=0), Trailing(), Linspace(), Karras()]

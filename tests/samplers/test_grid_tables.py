@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from diffusers.schedulers import AysSchedules
 
-from zoo.errors import UsageError
+from zoo.diffusion.schedules import VESchedule
 from zoo.samplers.grid_tables import TABLES, Table
-from zoo.schedules import VESchedule
+from zoo.schema.errors import UsageError
 
 
 @pytest.mark.peer

@@ -20,13 +20,13 @@ from tests.samplers.oracle import (
     relative,
     start,
 )
-from zoo.noise import AddressedNoise, bound
-from zoo.parameterization import X0, Eps, V
+from zoo.diffusion.noise import AddressedNoise, bound
+from zoo.diffusion.parameterization import X0, Eps, V
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
 from zoo.samplers.grid import Karras, Leading, Linspace, Trailing
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
 
 SHAPE = (2, 3, 3)
 SAMPLERS = {

@@ -14,15 +14,15 @@ from torch import nn
 
 from tests import golden_sets
 from tests.samplers.oracle import GivenGrid, given_noise, record_states, relative
-from zoo.denoiser import Denoiser
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import X0, Eps
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.diffusion.types import Condition, Prediction
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.threshold import StaticThreshold
-from zoo.parameterization import X0, Eps
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.grid import Leading, Linspace
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
-from zoo.types import Condition, Prediction
 
 
 def recorded(name):

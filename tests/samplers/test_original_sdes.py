@@ -8,13 +8,13 @@ import torch
 
 from tests.samplers.oracle import no_noise, record_states, relative
 from tests.samplers.test_original_solvers import NVIDIA, SONG, WIDE, denoiser
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule, VESchedule, VPSDESchedule
+from zoo.diffusion.types import Prediction, Step
 from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.euler import Euler
 from zoo.samplers.grid import Karras, LogSNR
 from zoo.samplers.heun import EDM, Heun
 from zoo.samplers.langevin import PredictorCorrector, maruyama, rates
-from zoo.schedules import CosineSchedule, LinearSchedule, VESchedule, VPSDESchedule
-from zoo.types import Prediction, Step
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from tests import golden_sets
 from tests.samplers.oracle import relative
 from tests.samplers.test_original_code import LDM, ldm_run
+from zoo.diffusion.schedules import VESchedule
+from zoo.diffusion.types import Prediction
 from zoo.samplers import langevin
 from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.dpmpp import DPMpp2M
@@ -18,8 +20,6 @@ from zoo.samplers.euler import Euler, EulerAncestral
 from zoo.samplers.grid import Karras, Leading
 from zoo.samplers.heun import EDM, Heun
 from zoo.samplers.multistep import LMS, PLMS
-from zoo.schedules import VESchedule
-from zoo.types import Prediction
 
 K, NVIDIA, SONG = (
     load_file(golden_sets.folder(f"sampling/{name}") / "io.safetensors") for name in ("k_diffusion", "edm", "score_sde")

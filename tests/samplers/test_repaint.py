@@ -10,18 +10,18 @@ import torch
 
 from tests.samplers.oracle import Mixture, bound_oracle, mixture, oracle, record_states, start
 from tests.tiny import tiny_pipeline
-from zoo.errors import ConfigError
+from zoo.diffusion.noise import AddressedNoise, bound
+from zoo.diffusion.parameterization import X0
+from zoo.diffusion.schedules import CosineSchedule, FlowSchedule, LinearSchedule
+from zoo.diffusion.types import Condition
 from zoo.guidance.mask import Mask
-from zoo.noise import AddressedNoise, bound
-from zoo.parameterization import X0
-from zoo.registry import read_registry_file, registry_file
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.euler import Euler
 from zoo.samplers.heun import EDM
 from zoo.samplers.repaint import UP, RePaint
-from zoo.schedules import CosineSchedule, FlowSchedule, LinearSchedule
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import read_registry_file, registry_file
 
 SHAPE = (2, 3, 3)
 SCHEDULE = LinearSchedule()

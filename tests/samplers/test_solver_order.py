@@ -10,8 +10,7 @@ from tests.samplers.oracle import AngleSchedule, no_noise, relative
 from tests.samplers.test_diffusers import LINEAR, drive, zoo_run
 from tests.samplers.test_oracle import end_state
 from tests.samplers.test_original_code import OPENAI
-from zoo.errors import UsageError
-from zoo.registry import read_registry_file, registry_file
+from zoo.diffusion.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.dpm_solver import DPMSolver
 from zoo.samplers.dpmpp import DPMpp2M
@@ -23,7 +22,8 @@ from zoo.samplers.grid_tables import Sections, Table
 from zoo.samplers.heun import EDM, Heun
 from zoo.samplers.multistep import LMS, PLMS
 from zoo.samplers.unipc import UniPC
-from zoo.schedules import CosineSchedule, LinearSchedule, ScaledLinearSchedule
+from zoo.schema.errors import UsageError
+from zoo.schema.registry import read_registry_file, registry_file
 
 ORDERS = {
     "euler": (Euler(), 1, 160),

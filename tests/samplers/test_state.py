@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Prediction, Step
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.state import guided_x0, state_factors, wide
-from zoo.schedules import LinearSchedule
-from zoo.types import Prediction, Step
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(0.9, 0.4), (0.1, 0.99), (1.0, 20.0)])

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from tests.processes import context, started
-from zoo.errors import UsageError, ZooError
-from zoo.generation import Generation
+from zoo.pipeline.generation import Generation
 from zoo.schema import files
+from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.files import LOCK, atomic, locked, read_plain, sha256_of, write_atomically, write_text
 
 
@@ -186,14 +186,14 @@ def test_what_never_ends_or_never_begins_is_no_file_to_read(tmp_path):
 
 def readers():
     """Whatever reads a JSON, a list or a checkpoint of somebody's."""
-    from zoo.report.reading import read_record
+    from zoo.bench.report.reading import read_record
 
-    from zoo.benchmark.record import read as suite_record
-    from zoo.comparison.sides import read_side
+    from zoo.bench.record import read as suite_record
     from zoo.data.reserved import ReservedNames
-    from zoo.record import read_json
-    from zoo.registry import registry
-    from zoo.training import checkpoint
+    from zoo.inspection.sides import read_side
+    from zoo.records.reading import read_json
+    from zoo.schema.registry import registry
+    from zoo.training.engine import checkpoint
 
     return {
         "record": read_json, "report": read_record, "bench": suite_record,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.processes import ended, worlds
-from zoo.training.loop import Loop, TrainSettings
-from zoo.training.objective import Batch
+from zoo.training.engine.loop import Loop, TrainSettings
+from zoo.training.engine.objective import Batch
 
 
 class Line:

@@ -11,8 +11,8 @@ import yaml
 import zoo
 from zoo.config.cards import read_card
 from zoo.data.sines import Sines
-from zoo.errors import ConfigError
-from zoo.registry import registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import registry
 from zoo.training.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes/signals"

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from tests.training.toy import Pictures, batch
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.autoencoders.vq import AutoencoderVQ
-from zoo.data.pictures import from_uint8
-from zoo.errors import ConfigError, WeightsError
-from zoo.training.autoencoder import AutoencoderKLObjective, AutoencoderVQObjective
-from zoo.training.patch_gan import PatchDiscriminator, adaptive_weight, hinge
-from zoo.training.perceptual import Perceptual
+from zoo.data.pixels import from_uint8
+from zoo.schema.errors import ConfigError, WeightsError
+from zoo.training.objectives.autoencoder import AutoencoderKLObjective, AutoencoderVQObjective
+from zoo.training.objectives.patch_gan import PatchDiscriminator, adaptive_weight, hinge
+from zoo.training.objectives.perceptual import Perceptual
 
 SHAPE = {"channels": 3, "z_channels": 3, "width": 4, "mult": (1, 2), "blocks": 1, "groups": 2}
 BACKBONE = "mobilenetv3_small_050"

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.training.toy import Pictures, batch
-from zoo.data.pictures import from_uint8
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError
-from zoo.parameterization import X0
-from zoo.schedules import CosineSchedule
-from zoo.training.classifier import Classifier
+from zoo.data.pixels import from_uint8
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import X0
+from zoo.diffusion.schedules import CosineSchedule
+from zoo.schema.errors import ConfigError
+from zoo.training.objectives.classifier import Classifier
 
 
 class Net(nn.Module):

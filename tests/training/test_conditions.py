@@ -7,9 +7,9 @@ from scipy.ndimage import gaussian_filter
 
 from tests.training.toy import Pictures, batch
 from zoo.conditioners.class_label import ClassLabel
-from zoo.errors import ConfigError
-from zoo.low_res import Plain
-from zoo.training.conditions import Labels, SmallPictures, blur, class_names, label_numbers, shrink
+from zoo.diffusion.low_res import Plain
+from zoo.schema.errors import ConfigError
+from zoo.training.objectives.conditions import Labels, SmallPictures, blur, class_names, label_numbers, shrink
 
 
 def pictures(count=3, size=24):

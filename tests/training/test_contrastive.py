@@ -11,11 +11,11 @@ from PIL import Image
 import zoo
 from tests.training.toy import Pictures
 from zoo.conditioners.clip import build_clip
-from zoo.errors import ConfigError
 from zoo.networks.residual import ResidualTower
-from zoo.training.concepts import Concepts
-from zoo.training.contrastive import ClipContrastive
-from zoo.training.objective import Batch
+from zoo.schema.errors import ConfigError
+from zoo.training.engine.objective import Batch
+from zoo.training.objectives.concept_captions import Concepts
+from zoo.training.objectives.contrastive import ClipContrastive
 
 NETWORK = {
     "embed_dim": 16, "image_size": 24, "image_blocks": "basic", "image_width": [8, 12], "image_layers": [1, 2],

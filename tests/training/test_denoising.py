@@ -6,13 +6,13 @@ import torch
 
 from tests.training.toy import Net, Pictures, batch, share
 from zoo.conditioners.class_label import ClassLabel
-from zoo.data.pictures import from_uint8
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError
-from zoo.low_res import GaussianAugmentation, Plain
-from zoo.parameterization import EDM, X0, Eps, Flow, V
-from zoo.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, VESchedule
-from zoo.training.denoising import Denoising
+from zoo.data.pixels import from_uint8
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.low_res import GaussianAugmentation, Plain
+from zoo.diffusion.parameterization import EDM, X0, Eps, Flow, V
+from zoo.diffusion.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, VESchedule
+from zoo.schema.errors import ConfigError
+from zoo.training.objectives.denoising import Denoising
 
 PAIRS = {
     "eps": (LinearSchedule(), Eps(), "index"),

@@ -19,11 +19,11 @@ from torch.distributed.tensor import DTensor
 
 from tests.training.line import Line, largest_difference, settings, together, weights_of
 from zoo.cli.main import run
-from zoo.errors import ConfigError
-from zoo.training import checkpoint
-from zoo.training.distributed import Devices, _units, started
-from zoo.training.loop import Loop
-from zoo.training.objective import CPU, Batch
+from zoo.schema.errors import ConfigError
+from zoo.training.engine import checkpoint
+from zoo.training.engine.distributed import Devices, _units, started
+from zoo.training.engine.loop import Loop
+from zoo.training.engine.objective import CPU, Batch
 from zoo.training.provenance import hash_of_data
 
 BLOCKS = 3

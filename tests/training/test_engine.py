@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from tests.training.line import Line, equal, largest_difference, settings, weights_of
-from zoo.errors import ConfigError, NumericError
-from zoo.training import checkpoint, dropout
-from zoo.training.dropout import AddressedDropout
-from zoo.training.loop import Loop
-from zoo.training.objective import Batch
+from zoo.schema.errors import ConfigError, NumericError
+from zoo.training.engine import checkpoint, dropout
+from zoo.training.engine.dropout import AddressedDropout
+from zoo.training.engine.loop import Loop
+from zoo.training.engine.objective import Batch
 
 
 def trained(folder, objective=None, **changes) -> Loop:

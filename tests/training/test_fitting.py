@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 
 from tests.training.line import Line, equal, settings, weights_of
-from zoo.errors import ConfigError
-from zoo.training.fitting import ENDLESS, Fitting
-from zoo.training.loop import Loop
+from zoo.schema.errors import ConfigError
+from zoo.training.engine.loop import Loop
+from zoo.training.engine.time_limit import ENDLESS, Fitting
 
 
 class Clock:

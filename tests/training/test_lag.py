@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.training.line import Line, equal, largest_difference, settings, weights_of
-from zoo.errors import NumericError
-from zoo.training import checkpoint
-from zoo.training.lag import Lagged
-from zoo.training.loop import Loop
-from zoo.training.state import optimizer_tensors
+from zoo.schema.errors import NumericError
+from zoo.training.engine import checkpoint
+from zoo.training.engine.deferred_losses import Lagged
+from zoo.training.engine.loop import Loop
+from zoo.training.engine.state import optimizer_tensors
 
 
 def loop_of(folder, objective=None, *, lag, **changes):

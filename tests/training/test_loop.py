@@ -11,11 +11,11 @@ import torch
 
 from tests.training import line
 from tests.training.line import Line, equal, weights_of
-from zoo.data.draws import rows_of_batch
-from zoo.errors import ConfigError, NumericError, WeightsError
-from zoo.training import checkpoint
-from zoo.training.loop import Loop
-from zoo.training.settings import TrainSettings
+from zoo.diffusion.draws import rows_of_batch
+from zoo.schema.errors import ConfigError, NumericError, WeightsError
+from zoo.training.engine import checkpoint
+from zoo.training.engine.loop import Loop
+from zoo.training.engine.settings import TrainSettings
 
 
 def settings(**changes: object) -> TrainSettings:

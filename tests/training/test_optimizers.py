@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from tests.training.line import Line, equal, settings, weights_of
-from zoo.errors import ConfigError
-from zoo.training.loop import Loop
-from zoo.training.optimizers import Muon, optimizers, orthogonalized
+from zoo.schema.errors import ConfigError
+from zoo.training.engine.loop import Loop
+from zoo.training.engine.optimizers import Muon, optimizers, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (16, 40), (40, 16), (3, 12, 27)])

@@ -8,9 +8,9 @@ import torch
 
 from tests.data.test_image_folder import make
 from zoo.data.image_folder import ImageFolder
-from zoo.data.pictures import from_uint8
-from zoo.training.objective import Batch
-from zoo.training.pictures import Pictures
+from zoo.data.pixels import from_uint8
+from zoo.training.engine.objective import Batch
+from zoo.training.objectives.image_batches import Pictures
 
 TEXTS = ("red apple", "left arrow", "sun", "cat", "a clock", "tree")
 

@@ -18,8 +18,8 @@ import zoo
 from zoo.cli.main import run
 from zoo.config.cards import read_card
 from zoo.data.pack import pack
-from zoo.errors import ConfigError, UsageError
-from zoo.registry import registry
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import registry
 from zoo.training.provenance import hash_of_data
 from zoo.training.recipe import read_recipe
 

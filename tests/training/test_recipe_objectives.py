@@ -8,8 +8,8 @@ import yaml
 from PIL import Image
 
 import zoo
-from zoo.errors import ConfigError
-from zoo.registry import registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import registry
 from zoo.training.recipe import SLOTS, read_recipe
 
 UNET = {

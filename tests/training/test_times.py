@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 
 from tests.training.toy import batch, share
-from zoo.errors import ConfigError, WeightsError
-from zoo.schedules import CosineSchedule, EDMSchedule, FlowSchedule
-from zoo.training.times import Importance, draw_of
+from zoo.diffusion.schedules import CosineSchedule, EDMSchedule, FlowSchedule
+from zoo.schema.errors import ConfigError, WeightsError
+from zoo.training.objectives.timesteps import Importance, draw_of
 
 DRAWS = {
     "uniform": (FlowSchedule(), lambda t: t),

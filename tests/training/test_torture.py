@@ -11,8 +11,8 @@ import signal
 import pytest
 
 from tests import torture
-from zoo.errors import WeightsError
-from zoo.training import checkpoint
+from zoo.schema.errors import WeightsError
+from zoo.training.engine import checkpoint
 
 
 def test_a_kill_at_any_call_of_a_save_loses_nothing(tmp_path):

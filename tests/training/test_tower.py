@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 import zoo
 from tests.training.test_recipe import shop  # noqa: F401  the fixture
 from zoo.config.cards import read_card
-from zoo.errors import ConfigError
-from zoo.training.tower import trainable
+from zoo.schema.errors import ConfigError
+from zoo.training.objectives.text_tower import trainable
 
 TUNE = {"objective.train_conditioner": True, "name": "toy-more"}
 

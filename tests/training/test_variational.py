@@ -7,10 +7,10 @@ from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence
 
 from tests import golden_sets
-from zoo.errors import ConfigError
-from zoo.schedules import CosineSchedule, FlowSchedule, LinearSchedule
-from zoo.training import variational
-from zoo.training.variational import Posterior, bits_per_dimension, discretised_log_likelihood, prior, term
+from zoo.diffusion.schedules import CosineSchedule, FlowSchedule, LinearSchedule
+from zoo.schema.errors import ConfigError
+from zoo.training.objectives import variational
+from zoo.training.objectives.variational import Posterior, bits_per_dimension, discretised_log_likelihood, prior, term
 
 SCHEDULE = LinearSchedule(steps=20, beta_start=0.005, beta_end=0.5)
 

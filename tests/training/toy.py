@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.training.objective import Batch
+from zoo.training.engine.objective import Batch
 
 
 class Pictures:

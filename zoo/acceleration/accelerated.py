@@ -16,10 +16,10 @@ from torch import Tensor
 from zoo.acceleration.engine import Engine
 from zoo.acceleration.fast import Fast, lay_out_weights
 from zoo.acceleration.step_cache import DeepFeatures
-from zoo.denoiser import Denoiser, times
+from zoo.diffusion.denoiser import Denoiser, times
 
 if TYPE_CHECKING:
-    from zoo.types import StepTable
+    from zoo.diffusion.types import StepTable
 
 
 @dataclass(frozen=True, kw_only=True)

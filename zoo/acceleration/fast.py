@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

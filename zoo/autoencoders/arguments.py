@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from zoo.errors import ConfigError
 from zoo.networks.arguments import MOST_BLOCKS, counts, levels_of
+from zoo.schema.errors import ConfigError
 
 
 def kl(

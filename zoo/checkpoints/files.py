@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from zoo.errors import WeightsError
+from zoo.schema.errors import WeightsError
 
 HEADER_LIMIT = 8 * 2**20
 TENSOR_LIMIT = 65_536

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from zoo.errors import WeightsError
+from zoo.schema.errors import WeightsError
 
 Weights = Literal["ema", "plain"]
 PLAIN = "model.diffusion_model."

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from zoo.errors import WeightsError
+from zoo.schema.errors import WeightsError
 
 VALUES, SCALE = ".int8", ".scale"
 _LARGEST = 127

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.benchmark.row_kinds import ROW_KINDS, RowKind
-from zoo.errors import UsageError
+from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.schema.errors import UsageError
 
 
 def bench(
@@ -47,19 +47,19 @@ def bench_suite(
     device: str = "auto", resume: bool = False,
 ) -> None:  # fmt: skip
     """Measure a suite of these kinds of rows, or show what it asks for."""
-    from zoo.benchmark.suite import read_suite
+    from zoo.bench.suite import read_suite
 
     read_suite(suite, overrides, kinds=kinds)  # a wrong request is refused before torch is imported
-    from zoo.device import resolve
+    from zoo.acceleration.device import resolve
 
     asked = read_suite(suite, overrides, device=str(resolve(device)), kinds=kinds)
     if dry_run:
-        from zoo.benchmark.estimate import estimate
+        from zoo.bench.estimate import estimate
 
         _rows(asked, estimate(asked, data=data, split=split), as_json, judged=data is not None)
         return
 
-    from zoo.benchmark.run import run_suite
+    from zoo.bench.run import run_suite
     from zoo.cli.progress import step_bar
 
     with step_bar(quiet=as_json) as bar:
@@ -76,7 +76,7 @@ def bench_suite(
         typer.echo(str(path))
     failed = [row for row in record["rows"] if row["status"] == "failed"]
     if failed:
-        from zoo.errors import ZooError
+        from zoo.schema.errors import ZooError
 
         raise ZooError(
             f"{len(failed)} of {len(record['rows'])} rows failed; '{failed[0]['name']}': {failed[0]['reason']}"
@@ -84,9 +84,9 @@ def bench_suite(
 
 
 def _list(as_json: bool) -> None:
-    from zoo.benchmark.suite import COMPARISONS, comparison_files, read_suite, suite_names
+    from zoo.bench.suite import COMPARISONS, comparison_files, read_suite, suite_names
     from zoo.cli.table import print_table
-    from zoo.config.safe_yaml import read_mapping
+    from zoo.schema.safe_yaml import read_mapping
 
     found = [
         {"name": s.name, "kind": s.kind, "rows": len(s.rows), "summary": s.summary}
@@ -106,8 +106,8 @@ def _list(as_json: bool) -> None:
 def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) -> None:
     from dataclasses import asdict
 
-    from zoo.benchmark.estimate import written
-    from zoo.benchmark.suite import random_weights
+    from zoo.bench.estimate import written
+    from zoo.bench.suite import random_weights
     from zoo.cli.table import print_table
 
     seconds, reasons = expected["rows"], expected["reasons"]

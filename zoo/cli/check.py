@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from zoo.comparison.cost import StageCost
+    from zoo.inspection.cost import StageCost
 
 
 def check(
@@ -23,9 +23,9 @@ def check(
 ) -> None:
     """Check a config's names, arguments and contracts, that its weight files are there, and say what it will cost."""
     from zoo.cli.table import print_table
-    from zoo.comparison.cost import FLOAT16, FLOAT32, cost_of
     from zoo.config.check import resolve
-    from zoo.registry import registry
+    from zoo.inspection.cost import FLOAT16, FLOAT32, cost_of
+    from zoo.schema.registry import registry
 
     resolved = resolve(config, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance})
     if as_json:

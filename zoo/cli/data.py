@@ -75,7 +75,7 @@ def _unknown_words(weights: str):
     import zoo.conditioners.vocabulary as vocabulary
     from zoo.checkpoints.files import read_verified
     from zoo.config.cards import read_card
-    from zoo.errors import UsageError
+    from zoo.schema.errors import UsageError
 
     card = read_card(weights)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)

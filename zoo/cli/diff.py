@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 
 def diff(
@@ -23,7 +23,7 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what differs from A to B: network, schedule, sampler, steps, network evaluations, guidance."""
-    from zoo.comparison import compare
+    from zoo.inspection import compare
 
     if b is None and not (overrides or sampler or steps is not None or guidance is not None):
         raise UsageError(

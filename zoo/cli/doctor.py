@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 from zoo.schema.files import atomic
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def doctor(
         _installation(as_json=as_json)
         return
     if subject not in SUBJECTS:
-        from zoo.config.unknown import unknown
+        from zoo.schema.unknown import unknown
 
         raise UsageError(unknown("subject of the doctor", subject, SUBJECTS))
     if name is None or data is None:
@@ -81,7 +81,7 @@ def doctor(
 
 def _installation(*, as_json: bool) -> None:
     from zoo.cli.table import print_table
-    from zoo.installation import installation
+    from zoo.inspection.installation import installation
 
     found = installation()
     if as_json:

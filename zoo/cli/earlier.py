@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import UsageError
-from zoo.record import check_whole, read_record
+from zoo.records.reading import check_whole, read_record
+from zoo.schema.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def with_noise(call: dict[str, Any]) -> dict[str, Any]:
     """The call with the noise of an earlier image's samples, where it has their addresses."""
     if "noise" not in call:
         return call
-    from zoo.noise import SeededSamples
+    from zoo.diffusion.noise import SeededSamples
 
     seeds, numbers = call["noise"]
     return call | {"noise": SeededSamples(seeds=tuple(seeds), numbers=tuple(numbers))}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.threads import Threads
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.evaluation.comparison import Evaluation
@@ -55,12 +55,12 @@ def evaluate(
 ) -> None:
     """Measure pictures, or what a pipeline draws, against real ones."""
     from zoo.evaluation.choice import default_metrics
-    from zoo.registry import registry
+    from zoo.schema.registry import registry
 
     asked = default_metrics(registry()) if metrics is None else read_blocks(metrics)
     wanted = [block for text in extractors or [] for block in read_blocks(text)]
     if protocol is not None and protocol not in PROTOCOLS:
-        from zoo.config.unknown import unknown
+        from zoo.schema.unknown import unknown
 
         raise UsageError(unknown("protocol", protocol, PROTOCOLS))
     check_names(asked)
@@ -93,7 +93,7 @@ def evaluate(
 
 def read_blocks(text: str) -> list[Any]:
     """`fid,{name: kid, size: 250}` -> names and blocks, read as a list of YAML."""
-    from zoo.config.safe_yaml import parse_value
+    from zoo.schema.safe_yaml import parse_value
 
     found = parse_value(f"[{text}]", source=f"the list {text[:60]!r}")
     if not all(isinstance(f, (str, dict)) for f in found):
@@ -104,7 +104,7 @@ def read_blocks(text: str) -> list[Any]:
 def check_names(asked: list[Any]) -> None:
     """Metrics and their arguments, told before torch is imported."""
     from zoo.evaluation.choice import metric_block
-    from zoo.registry import registry
+    from zoo.schema.registry import registry
 
     for block in asked:
         metric_block(block, registry())

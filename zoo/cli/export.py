@@ -24,7 +24,7 @@ def export(
     from zoo.config.check import resolve
 
     resolved = resolve(model, overrides, {"sampler": sampler})  # a wrong request is told before torch is imported
-    from zoo.checkpoints.export import check_target, export_diffusers
+    from zoo.families.diffusers.export import check_target, export_diffusers
 
     check_target(output)
     folder = export_diffusers(zoo.build(resolved), output)

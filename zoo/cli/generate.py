@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.threads import Threads
-from zoo.errors import RequestNote, UsageError
+from zoo.schema.errors import RequestNote, UsageError
 
 if TYPE_CHECKING:
-    from zoo.space import SampleSpace
+    from zoo.pipeline.space import SampleSpace
 
 DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
 LONGEST_NAME = 255  # bytes, on any file system in use
@@ -104,8 +104,8 @@ def generate(
     from zoo.cli.earlier import again, with_noise
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
+    from zoo.pipeline.space import space_of
     from zoo.schema.names import free
-    from zoo.space import space_of
 
     call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
@@ -151,7 +151,7 @@ def generate(
 
 def _check_words(config: Mapping[str, Any], call: Mapping[str, Any], *, quiet: bool) -> int:
     """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
-    from zoo.words import refuse_unknown, words_of
+    from zoo.conditioners.words import refuse_unknown, words_of
 
     prompts, negative = call["prompts"] or [], call["negative"]
     unwanted = [negative] if isinstance(negative, str) else negative or []

@@ -18,9 +18,9 @@ from typing import Annotated
 
 import typer
 
-from zoo.errors import ZooError
+from zoo.acceleration.threads import prepare
+from zoo.schema.errors import ZooError
 from zoo.schema.version import __version__
-from zoo.threads import prepare
 
 # Every verb, one file each: its function. What is slow to import is imported inside them.
 VERBS = {

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 STARTERS = Path(__file__).resolve().parent.parent / "starters"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -34,8 +34,8 @@ def new(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the two files go.")] = Path(),
 ) -> None:
     """Write a recipe that trains on a folder of captioned images, and a pipeline that draws with what it makes."""
-    from zoo.config.safe_yaml import parse_yaml
     from zoo.schema.files import write_atomically
+    from zoo.schema.safe_yaml import parse_yaml
 
     if size % 8:
         raise UsageError(f"--size {size}: give a multiple of 8")

@@ -21,8 +21,8 @@ def schedule(
     """Draw alpha_t, sigma_t and log-SNR over t."""
     _check_output(out)
     schedules = _components("schedule", names)
-    from zoo.plots.schedules import plot_schedules
-    from zoo.plots.style import save
+    from zoo.inspection.plots.schedules import plot_schedules
+    from zoo.inspection.plots.style import save
 
     typer.echo(str(save(plot_schedules(schedules), out)))
 
@@ -39,8 +39,8 @@ def noising(
     """Draw a picture on its way to noise, one row a schedule."""
     _check_output(out)
     found = _components("schedule", schedules or [_default("schedule")])
-    from zoo.plots.noising import plot_noising
-    from zoo.plots.style import save
+    from zoo.inspection.plots.noising import plot_noising
+    from zoo.inspection.plots.style import save
 
     typer.echo(str(save(plot_noising(image, found, columns=columns, size=size, seed=seed), out)))
 
@@ -56,8 +56,8 @@ def grid(
     _check_output(out)
     grids = _components("grid", names)
     ((label, on),) = _components("schedule", [schedule or _default("schedule")]).items()
-    from zoo.plots.grids import plot_grids
-    from zoo.plots.style import save
+    from zoo.inspection.plots.grids import plot_grids
+    from zoo.inspection.plots.style import save
 
     typer.echo(str(save(plot_grids(grids, on, steps=steps, name=label), out)))
 
@@ -83,8 +83,8 @@ def trajectory(
 
     _check_output(out)
     pipe = zoo.build(resolve(model, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance}))
-    from zoo.plots.style import save
-    from zoo.plots.trajectory import plot_trajectory, watch
+    from zoo.inspection.plots.style import save
+    from zoo.inspection.plots.trajectory import plot_trajectory, watch
 
     asked: dict[str, Any] = {} if label is None else {"labels": label}
     found = watch(pipe, prompt, columns=columns, seed=seed, **asked)
@@ -93,24 +93,24 @@ def trajectory(
 
 def _check_output(out: str) -> None:
     """A wrong name is told before anything slow is imported."""
-    from zoo.errors import UsageError
+    from zoo.schema.errors import UsageError
 
     if not out.lower().endswith((".png", ".svg")):
         raise UsageError(f"'{out}' ends in no format of figures; use a name in .png or .svg")
 
 
 def _default(kind: str) -> str:
-    from zoo.registry import registry
+    from zoo.schema.registry import registry
 
     return registry().default(kind)
 
 
 def _components(kind: str, words: Sequence[str]) -> dict[str, Any]:
     """Components by name or block, called by their names and what differs from the defaults."""
-    from zoo.comparison.facts import brief
     from zoo.config.blocks import check_block, make
-    from zoo.config.safe_yaml import parse_value
-    from zoo.registry import registry
+    from zoo.inspection.facts import brief
+    from zoo.schema.registry import registry
+    from zoo.schema.safe_yaml import parse_value
 
     known, found = registry(), {}
     for word in words:

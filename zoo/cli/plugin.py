@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 plugin = typer.Typer(help="Look at plugin packages.")
 
@@ -30,7 +30,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run the conformance suite on a package's components; exit code 1 where a promise is broken."""
-    from zoo.registry import find_plugin, registry
+    from zoo.schema.registry import find_plugin, registry
 
     if "/" in package:  # a wrong name is told before torch is imported
         kind, _, name = package.partition("/")
@@ -68,8 +68,8 @@ def check(
 
 def _read_settings(settings: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`sampler.mine.eta=0.5` -> {"sampler/mine": {"eta": 0.5}}; names may hold dots, so the keys decide."""
-    from zoo.config.safe_yaml import parse_value
-    from zoo.config.unknown import unknown
+    from zoo.schema.safe_yaml import parse_value
+    from zoo.schema.unknown import unknown
 
     given: dict[str, dict[str, Any]] = {}
     for setting in settings:

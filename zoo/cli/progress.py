@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from zoo.progress import Report, mode, shown
+from zoo.schema.progress import Report, mode, shown
 
 
 def step_bar(*, quiet: bool = False) -> AbstractContextManager[Report]:

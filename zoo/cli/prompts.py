@@ -20,8 +20,8 @@ def prompts(
 ) -> None:
     """Show what a model knows: the names that its pictures have, and its styles."""
     import zoo
-    from zoo.errors import UsageError
-    from zoo.words import words_of
+    from zoo.conditioners.words import words_of
+    from zoo.schema.errors import UsageError
 
     resolved = zoo.check(model)
     known = words_of(resolved)

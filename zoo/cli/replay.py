@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.threads import Threads
-from zoo.errors import RequestNote, ZooError
+from zoo.schema.errors import RequestNote, ZooError
 
 
 def replay(
@@ -26,12 +26,12 @@ def replay(
 ) -> None:
     """Draw a picture again from its record; exit code 0: equal or within the tolerance, 1: different, 2: impossible."""
     from zoo.cli.progress import step_bar
-    from zoo.errors import UsageError
-    from zoo.record import check_whole, read_record
+    from zoo.records.reading import check_whole, read_record
+    from zoo.schema.errors import UsageError
 
     try:
         record = check_whole(read_record(picture), source=picture)  # told before torch is imported
-        from zoo.replay import replay as run
+        from zoo.inspection.replay import replay as run
 
         with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
             warnings.simplefilter("ignore", RequestNote)  # whoever drew it was told

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 DEFAULT = Path("benchmarks/results")
 
@@ -21,7 +21,7 @@ def report(
     title: Annotated[str, typer.Option(help="What the page is called.")] = "zoo report",
 ) -> None:
     """Make a page from benchmark records: leaderboard, Pareto fronts, samples, run against run."""
-    from zoo.report import page, read_records, write_views
+    from zoo.bench.report import page, read_records, write_views
     from zoo.schema.files import write_text
 
     if out.suffix.lower() not in (".html", ".htm"):

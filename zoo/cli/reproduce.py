@@ -14,8 +14,8 @@ from zoo.cli.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.evaluation.needs import Need
     from zoo.evaluation.reproduction import Outcome
+    from zoo.evaluation.requirements import Need
 
 
 def reproduce(
@@ -37,7 +37,8 @@ def reproduce(
     """Measure what was published for a pipeline or weights, and hold the values against each other."""
     from zoo.cli.evaluate import cache_folder
     from zoo.cli.progress import step_bar
-    from zoo.evaluation import needs, reproduction
+    from zoo.evaluation import reproduction
+    from zoo.evaluation import requirements as needs
 
     with step_bar(quiet=as_json or os.environ.get("RANK", "0") != "0") as bar:
         bar.describe("loading")

@@ -8,7 +8,7 @@ import typer
 
 
 def _prepare(threads: int | None) -> int | None:
-    from zoo.threads import prepare
+    from zoo.acceleration.threads import prepare
 
     prepare(threads)
     return threads

@@ -35,7 +35,7 @@ def train(
     On several devices: torchrun --nproc-per-node 2 -m zoo.cli.main train RECIPE."""
     import zoo
     from zoo.cli.progress import step_bar
-    from zoo.training.fitting import ENDLESS
+    from zoo.training.engine.time_limit import ENDLESS
 
     silent = os.environ.get("RANK", "0") != "0"  # torchrun's; the first process speaks for all
     with step_bar(quiet=silent) as bar:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.errors import ConfigError
 from zoo.networks.arguments import MOST_BLOCKS, choose, counts, residual_tower
+from zoo.schema.errors import ConfigError
 
 ENDS = 2  # tokens of every prompt: where it starts and where it ends
 STAGES = 4  # of a ResNet of bottleneck blocks
@@ -23,7 +23,7 @@ def class_label(*, names: Sequence[str]) -> None:
 
 
 def stand_in(*, context_width: int | None, length: int, vector_width: int | None) -> None:
-    """Of `zoo.conditioners.stand_in:StandIn`."""
+    """Of `zoo.conditioners.placeholder:StandIn`."""
     counts({"context_width": context_width, "length": length, "vector_width": vector_width})
     if context_width is None and vector_width is None:
         raise ConfigError("context_width and vector_width are both null, so it says nothing; give one of them")
@@ -54,7 +54,7 @@ def clip(
     *, embed_dim: int, image_size: int, image_width: int | Sequence[int], image_layers: Sequence[int], text_width: int,
     text_heads: int, text_layers: int, context_length: int, image_blocks: str,
 ) -> None:  # fmt: skip
-    """Of `zoo.conditioners.clip:build_clip` and `zoo.evaluation.clip:Clip`."""
+    """Of `zoo.conditioners.clip:build_clip` and `zoo.evaluation.extractors.clip:Clip`."""
     choose("image_blocks", image_blocks, ("bottleneck", "basic"))
     text_tower(
         width=text_width, heads=text_heads, layers=text_layers, context_length=context_length, embed_dim=embed_dim,

@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 
 from zoo.conditioners import arguments
-from zoo.config.unknown import unknown
-from zoo.errors import UsageError
-from zoo.types import Condition
+from zoo.diffusion.types import Condition
+from zoo.schema.errors import UsageError
+from zoo.schema.unknown import unknown
 
 
 class ClassLabel:

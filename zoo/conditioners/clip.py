@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from zoo.conditioners import arguments
-from zoo.config.declared import declares
+from zoo.schema.declared import declares
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo.conditioners import arguments, vocabulary
-from zoo.errors import RequestNote, WeightsError
-from zoo.types import Condition
-from zoo.words import Words, refuse_unknown
+from zoo.conditioners.words import Words, refuse_unknown
+from zoo.diffusion.types import Condition
+from zoo.schema.errors import RequestNote, WeightsError
 
 
 class ClipText(nn.Module):

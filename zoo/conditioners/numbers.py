@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 
 import torch
 
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.types import Condition
 from zoo.networks.blocks import timestep_embedding
-from zoo.types import Condition
+from zoo.schema.errors import ConfigError, UsageError
 
 
 class Numbers:
     """A call's numbers, embedded as time is -> Condition(vector (B, len(names) * width), scalars).
 
     Args:
-        names: of the numbers, in order; those of a call are listed at `zoo.conditioning.numbers_of`.
+        names: of the numbers, in order; those of a call are listed at `zoo.pipeline.conditioning.numbers_of`.
         width: of each embedding, cosines first; null embeds none, and gives the scalars alone.
         fixed: numbers that are always these, of names that a call knows or doesn't: `{aesthetic_score: 6.0}`.
     """

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.config.signature import find_source
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError, WeightsError
+from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.signature import find_source
+from zoo.schema.unknown import unknown
 
 # What zoo.conditioners.clip_text.ClipText is made of; a tower that says more of itself is another kind of transformer.
 PLAIN = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.conditioners.clip_text import ClipText
 from zoo.conditioners.open_clip_models import facts, text_tower
-from zoo.errors import WeightsError
+from zoo.schema.errors import WeightsError
 from zoo.schema.files import sha256_of
 
 # Of a whole CLIP's file, what its text tower has no use for.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 VOCABULARY = 49408
 START, END = 49406, 49407

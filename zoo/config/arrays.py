@@ -12,9 +12,9 @@ from typing import Any
 
 from zoo.config.cards import Cards
 from zoo.config.parts import StageParts, whole
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
+from zoo.schema.registry import Registry
 
 AXES = (1, 2, 3)
 VALUES = [-1.0, 1.0]

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from zoo.config.signature import Parameter, Signature
-from zoo.config.unknown import unknown
-from zoo.config.values import fits, is_scalar, wanted
-from zoo.errors import ConfigError, ZooError
-from zoo.registry import KINDS, Registry
+from zoo.schema.errors import ConfigError, ZooError
 from zoo.schema.plain import show
+from zoo.schema.registry import KINDS, Registry
+from zoo.schema.signature import Parameter, Signature
+from zoo.schema.unknown import unknown
+from zoo.schema.values import fits, is_scalar, wanted
 
 
 def check_block(block: Any, *, kind: str, where: str, registry: Registry) -> dict[str, Any]:

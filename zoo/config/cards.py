@@ -14,11 +14,11 @@ from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
 from zoo.config.published import Published, read_published
-from zoo.config.safe_yaml import read_mapping
-from zoo.config.signature import read_signature
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError, WeightsError
-from zoo.registry import KINDS, Registry
+from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.registry import KINDS, Registry
+from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.signature import read_signature
+from zoo.schema.unknown import unknown
 
 CARD_SCHEMA = "zoo.card/1"
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
@@ -27,7 +27,7 @@ KEYS = (
     "licence", "attribution", "data", "recipe", "metrics", "published", "provenance",
 )  # fmt: skip
 # What the constructor of a denoiser takes besides its network belongs to the weights.
-DENOISER = "zoo.denoiser:Denoiser"
+DENOISER = "zoo.diffusion.denoiser:Denoiser"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,7 +57,7 @@ class Card:
 
     @property
     def words(self) -> Path | None:
-        """The file of the words that the weights' data used (zoo.words), where there is one."""
+        """The file of the words that the weights' data used (zoo.conditioners.words), where there is one."""
         return self.path.parent / self.raw["words"] if "words" in self.raw else None
 
     @property

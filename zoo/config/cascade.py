@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zoo.config.parts import StageParts, same_schedule, whole
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import Registry
 
 
 def check_cascade(stages: list[StageParts], registry: Registry) -> None:

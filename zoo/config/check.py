@@ -15,12 +15,12 @@ from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
 from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
 from zoo.config.presets import check_form, check_preset, read_preset
-from zoo.errors import ZooError
-from zoo.registry import Registry, registry
+from zoo.schema.errors import ZooError
 from zoo.schema.plain import to_plain
+from zoo.schema.registry import Registry, registry
 
 if TYPE_CHECKING:
-    from zoo.types import StepTable
+    from zoo.diffusion.types import StepTable
 
 
 @dataclass(frozen=True, kw_only=True)

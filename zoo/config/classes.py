@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo.config.cards import Card, check_card
 from zoo.config.parts import Part, StageParts, same_schedule, whole
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import Registry
 
 
 def check_classes(parts: StageParts, registry: Registry) -> None:

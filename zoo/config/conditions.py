@@ -16,9 +16,9 @@ from math import prod
 from typing import Any
 
 from zoo.config.parts import Part, StageParts, whole
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
+from zoo.schema.unknown import unknown
 
 SOURCES = ("prompts", "labels", "image", "request")
 # How the conditioners of a field may join; a field with none has one.

@@ -21,11 +21,11 @@ from zoo.config.conditions import check_conditions, conditioners_of
 from zoo.config.guidance import check_guidance
 from zoo.config.parts import Part, StageParts, whole
 from zoo.config.sampling import check_sampling
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import Registry
 
 if TYPE_CHECKING:
-    from zoo.types import StepTable
+    from zoo.diffusion.types import StepTable
 
 # What a stage's output may start or condition in the next one.
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}

@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from zoo.config.cards import card_names, find_card, read_card
-from zoo.config.declared import DECLARED
 from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
-from zoo.config.signature import summary
-from zoo.config.unknown import unknown
-from zoo.errors import UsageError, ZooError
-from zoo.registry import KINDS, Entry, Registry, registry
+from zoo.schema.declared import DECLARED
+from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.registry import KINDS, Entry, Registry, registry
+from zoo.schema.signature import summary
+from zoo.schema.unknown import unknown
 
 FILE_KINDS = ("pipeline", "weights")
 

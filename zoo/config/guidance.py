@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.config.cards import check_card
 from zoo.config.classes import lent_weights
 from zoo.config.parts import Part, StageParts, defaults, same_schedule, whole
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import Registry
 
 if TYPE_CHECKING:
-    from zoo.types import StepTable
+    from zoo.diffusion.types import StepTable
 
 
 def check_guidance(parts: StageParts, registry: Registry, *, first: bool, table: StepTable) -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.config.safe_yaml import MAX_DEPTH, parse_value
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError, UsageError
-from zoo.registry import KINDS, Registry, registry
+from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.plain import show, to_plain
+from zoo.schema.registry import KINDS, Registry, registry
+from zoo.schema.safe_yaml import MAX_DEPTH, parse_value
+from zoo.schema.unknown import unknown
 
 # A swap keeps what both components take where arguments are settings of a run. Those of networks, autoencoders,
 # conditioners and schedules describe what was trained, and mean nothing to another one.

@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.config.blocks import make
 from zoo.config.cards import Card, Cards
-from zoo.registry import Registry
+from zoo.schema.registry import Registry
 
 
 @dataclass(frozen=True)

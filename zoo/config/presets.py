@@ -17,12 +17,12 @@ from zoo.config.blocks import check_block
 from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.conditions import check_listens
 from zoo.config.published import read_published
-from zoo.config.safe_yaml import read_mapping
 from zoo.config.sampling import refuse_noise
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
+from zoo.schema.registry import Registry
+from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.unknown import unknown
 
 PIPELINE_SCHEMA = "zoo.pipeline/1"
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
@@ -84,7 +84,7 @@ def presets_with(weights: str) -> list[str]:
 
 def _recorded(path: Path) -> Mapping[str, Any]:
     """The config in the record of what zoo drew."""
-    from zoo.record import check_whole, read_record
+    from zoo.records.reading import check_whole, read_record
 
     return check_whole(read_record(path), source=str(path))["config"]
 

@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
+from zoo.schema.unknown import unknown
 
 NEEDED = ("metric", "value", "n", "tolerance", "source")
 
@@ -107,7 +107,7 @@ def _entry(entry: Any, where: str) -> Published:
 
 def measured_by(front: str) -> str:
     """The registered metric whose values go by this name: its own, or one that it declares in `fronts`."""
-    from zoo.registry import registry  # only where a value is asked for, so that cards are read without it
+    from zoo.schema.registry import registry  # only where a value is asked for, so that cards are read without it
 
     known = registry()
     names = known.names("metric")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config.blocks import make
 from zoo.config.parts import StageParts
-from zoo.errors import ConfigError, ZooError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError, ZooError
+from zoo.schema.registry import Registry
 
 if TYPE_CHECKING:
-    from zoo.types import StepTable
+    from zoo.diffusion.types import StepTable
 
 NOISE = ("eta", "s_churn", "s_noise")  # arguments by which samplers add noise
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.conditioning import source_of
 from zoo.config.conditions import JOINS, SOURCES, filled
 from zoo.config.parts import Part
 from zoo.conformance.mixture import relative
 from zoo.conformance.modules import EXACT, HALF, NEAR, built, holds_without_memory, normal
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
-from zoo.types import Condition
+from zoo.diffusion.types import Condition
+from zoo.pipeline.conditioning import source_of
 
 PROMPTS = ("a red apple", "sun", "two cats on a sofa")
 
@@ -128,7 +128,7 @@ def _condition(conditioner: Any, prompts: Any) -> Condition:
     with torch.no_grad():
         condition = conditioner(list(prompts))
     if not isinstance(condition, Condition):
-        raise Fault(f"it gives a {type(condition).__name__}", "return a zoo.types.Condition")
+        raise Fault(f"it gives a {type(condition).__name__}", "return a zoo.diffusion.types.Condition")
     return condition
 
 
@@ -157,7 +157,7 @@ def _condition_shapes(subject: Subject) -> str:
         for name, value in given.items():
             if value.ndim not in RANKS.get(name, (1,)) or len(value) != batch:
                 raise Fault(f"for {batch} prompts its {name} has the shape {tuple(value.shape)}",
-                            "the batch comes first: see zoo.types.Condition")  # fmt: skip
+                            "the batch comes first: see zoo.diffusion.types.Condition")  # fmt: skip
             if widths.get(name) not in (None, value.shape[-1]):
                 raise Fault(f"its {name} have width {value.shape[-1]}, and it says {widths[name]}",
                             "say the width it gives: it is held against the network's")  # fmt: skip

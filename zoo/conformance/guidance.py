@@ -11,11 +11,11 @@ from torch import Tensor
 
 from zoo.conformance.mixture import OracleNetwork, mixture, start
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
-from zoo.denoiser import Denoiser
-from zoo.parameterization import X0
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import X0
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import Condition, DenoiseFn, Prediction, StepTable
 from zoo.samplers.ddim import DDIM
-from zoo.schedules import LinearSchedule
-from zoo.types import Condition, DenoiseFn, Prediction, StepTable
 
 SHAPE = (2, 3, 3)
 CLASSES = 3  # and one more for "nothing asked"
@@ -62,7 +62,7 @@ def _keeps_shape(subject: Subject) -> None:
     for step in table.steps:
         prediction = guided(x, step)
         if not isinstance(prediction, Prediction):
-            raise Fault(f"what it wraps gives a {type(prediction).__name__}", "return a zoo.types.Prediction")
+            raise Fault(f"what it wraps gives a {type(prediction).__name__}", "return a zoo.diffusion.types.Prediction")
         x0 = prediction.x0
         if x0.shape != x.shape or x0.dtype != torch.float32 or not bool(torch.isfinite(x0).all()):
             raise Fault(f"at t = {step.t:.3g} its x0 is {tuple(x0.shape)} of {x0.dtype}, or not finite",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
-from zoo.errors import ZooError
+from zoo.schema.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.evaluation.features import Features
+    from zoo.evaluation.extractors.features import Features
 
 WIDTH = 8
 EXTRACTOR, HASH = "conformance", "c0" * 32
@@ -18,8 +18,8 @@ EXTRACTOR, HASH = "conformance", "c0" * 32
 
 def _features(metric: Any, count: int, seed: int) -> Features:
     """Random unit features of the layers that a metric needs, with captions' embeddings beside them."""
-    from zoo.evaluation.features import Features
-    from zoo.evaluation.moments import Moments
+    from zoo.evaluation.extractors.features import Features
+    from zoo.evaluation.extractors.moments import Moments
 
     rng = np.random.default_rng(seed)
 
@@ -63,7 +63,7 @@ def _keys(subject: Subject) -> str:
     wrong = next((k for k in values if f"{EXTRACTOR}@{HASH[:8]}" not in k or not k.endswith("@40")), None)
     if wrong is not None:
         raise Fault(f"the key '{wrong}' doesn't say extractor, weights and N, so unlike numbers would be compared",
-                    "make keys by zoo.evaluation.keys.metric_key")  # fmt: skip
+                    "make keys by zoo.evaluation.metrics.keys.metric_key")  # fmt: skip
     return ", ".join(values)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.denoiser import Denoiser
-from zoo.parameterization import V
-from zoo.types import Condition, DenoiseFn, NoiseSchedule, Parameterization, StepTable
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.parameterization import V
+from zoo.diffusion.types import Condition, DenoiseFn, NoiseSchedule, Parameterization, StepTable
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from zoo.errors import ZooError
+from zoo.schema.errors import ZooError
 
 SCHEMA = "zoo.conformance/1"
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from zoo.conformance.mixture import AngleSchedule, Mixture, mixture, oracle, relative, start
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
-from zoo.errors import ZooError
-from zoo.noise import AddressedNoise, bound
-from zoo.parameterization import EDM, X0, Eps, Flow, Score, V
-from zoo.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, VESchedule
-from zoo.types import Condition, NoiseSchedule, Parameterization, Step, StepReport, StepTable
+from zoo.diffusion.noise import AddressedNoise, bound
+from zoo.diffusion.parameterization import EDM, X0, Eps, Flow, Score, V
+from zoo.diffusion.schedules import CosineSchedule, EDMSchedule, FlowSchedule, LinearSchedule, VESchedule
+from zoo.diffusion.types import Condition, NoiseSchedule, Parameterization, Step, StepReport, StepTable
+from zoo.schema.errors import ZooError
 
 SHAPE = (2, 3, 3)
 SCHEDULES: dict[str, NoiseSchedule] = {

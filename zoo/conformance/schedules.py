@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
-from zoo.errors import ZooError
-from zoo.schedules import LinearSchedule
-from zoo.types import NoiseSchedule
+from zoo.diffusion.schedules import LinearSchedule
+from zoo.diffusion.types import NoiseSchedule
+from zoo.schema.errors import ZooError
 
 
 def _times(schedule: NoiseSchedule) -> np.ndarray:

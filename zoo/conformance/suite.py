@@ -14,8 +14,8 @@ from typing import Any
 from zoo.config.blocks import is_block, make
 from zoo.conformance import ends, guidance, metrics, modules, samplers, schedules
 from zoo.conformance.report import Check, Fault, Outcome, Report, Subject, hold
-from zoo.errors import ConfigError, UsageError
-from zoo.registry import KINDS, Entry, find_plugin, registry
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import KINDS, Entry, find_plugin, registry
 
 # Kinds without checks of their own are still listed, imported, described and made.
 CHECKS: Mapping[str, tuple[Check, ...]] = {
@@ -37,7 +37,7 @@ Arguments = Mapping[str, Mapping[str, Any]]  # kind/name -> arguments
 def examine(kind: str, target: Callable[..., Any], /, *, name: str | None = None, **arguments: Any) -> Report:
     """Hold a class or function to the promises of its kind; `arguments` make a small one, over its `example`."""
     if kind not in KINDS:
-        from zoo.config.unknown import unknown
+        from zoo.schema.unknown import unknown
 
         raise UsageError(unknown("kind", kind, KINDS))
     called: str = str(getattr(target, "__name__", "component")) if name is None else name
@@ -56,7 +56,7 @@ def examine_package(package: str, arguments: Arguments | None = None) -> Report:
     given = dict(arguments or {})
     stray = sorted(given.keys() - set(plugin.keys))
     if stray:
-        from zoo.config.unknown import unknown
+        from zoo.schema.unknown import unknown
 
         raise UsageError(unknown(f"component of '{plugin.package}'", stray[0], plugin.keys))
     outcomes = [o for key in plugin.keys for o in _examine_entry(registry().at(key), given.get(key, {}))]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from zoo.errors import ConfigError
 from zoo.images.decode import LARGEST_PICTURE
+from zoo.schema.errors import ConfigError
 
 MOST_VALUES = 2**30  # of made-up rows: 4 GiB
 LARGEST_SIDE = math.isqrt(LARGEST_PICTURE)  # pixels a side that images are made
@@ -36,7 +36,7 @@ def pictures(
 
 
 def augmented(*, flip: float, flip_unless: Sequence[str]) -> None:
-    """Of `zoo.data.augment:Augment`."""
+    """Of `zoo.data.augmentation:Augment`."""
     if not 0.0 <= flip <= 1.0:
         raise ConfigError(f"flip is {flip}; it is a share from 0 to 1")
     if isinstance(flip_unless, str) or not all(isinstance(u, str) and u.strip() for u in flip_unless):

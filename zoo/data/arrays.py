@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, runtime_checkable
 import numpy as np
 
 from zoo.data.dataset import Row
-from zoo.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError
 
 LARGEST = 4 * 2**30  # bytes of numbers in a file
 TIGHTEST = 200  # times smaller than itself that an array in an .npz is believed to be packed

@@ -21,8 +21,8 @@ from PIL import Image
 from zoo.data.dataset import Row, Source, reason_of
 from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import ShardSource
-from zoo.errors import UsageError
 from zoo.images.decode import eight_bits, on_white, open_picture
+from zoo.schema.errors import UsageError
 
 PLAIN_MODES = ("RGB", "RGBA", "L", "LA", "P", "1")
 LONGEST_SIDES = 2.0  # ratio of the sides from which the centre crop loses half

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from zoo.data import arguments
-from zoo.data.augment import Augment, centre
-from zoo.errors import UsageError
+from zoo.data.augmentation import Augment, centre
 from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
+from zoo.schema.errors import UsageError
 
 Row = dict[str, Any]
 _SURROGATE = re.compile("[\ud800-\udfff]")

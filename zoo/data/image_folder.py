@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
-from zoo.errors import UsageError
 from zoo.images.decode import LARGEST_FILE, read_file, read_member
+from zoo.schema.errors import UsageError
 
 METADATA = "metadata.jsonl"
 LONGEST_LINE = 2**20  # bytes of a row's line: as JSON it is parsed into some fifty times as much memory
@@ -36,7 +36,7 @@ class ImageFolder(PictureDataset):
         path: a folder or a .zip file. size: pixels a side.
         split: keep only rows whose `split` is this, or one of several: `train+test`.
         resize: the shorter side is scaled to this before the crop; `size` if not given.
-        crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augment.py).
+        crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augmentation.py).
         smallest: pictures with a side below this are bad; without it small ones are scaled up.
         on_bad: `error` stops at a bad row or picture; `skip` decodes everything first and leaves those out, counted.
 

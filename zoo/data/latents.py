@@ -11,9 +11,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo.data.dataset import Dataset
-from zoo.data.pictures import from_uint8
+from zoo.data.pixels import from_uint8
+from zoo.diffusion.types import Autoencoder
 from zoo.schema.files import write_atomically
-from zoo.types import Autoencoder
 
 
 @torch.no_grad()

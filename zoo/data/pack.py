@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import PICTURES
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 from zoo.schema.files import atomic
 
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 from zoo.schema.files import read_plain
 
 LONGEST = 6  # words of a name

@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.data import arguments
 from zoo.data.dataset import Row
-from zoo.data.draws import stream
+from zoo.diffusion.draws import stream
 
 
 class Sines:

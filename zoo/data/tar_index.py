@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 BLOCK = 512
 LARGEST_EXTENSION = 2**20  # bytes of a pax header or a long name

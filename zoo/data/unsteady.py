@@ -1,7 +1,7 @@
 """What an unsteady hand does to images: outlines that wander, patchy tones, edges too hard after being too soft.
 
 Generated drawings look so, and other people's drawings of the same thing differ in outline more than in what a turn
-or a zoom reaches. Parts of `zoo.data.distort`, by the same streams.
+or a zoom reaches. Parts of `zoo.data.distortions`, by the same streams.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.augment import Augment, is_one_of
+from zoo.data.augmentation import Augment, is_one_of
 from zoo.data.captions import concepts_of_keywords, wordings
 from zoo.data.colours import COLOURS, WORDS, Dominant, difference, dominant, name_of, recoloured
 from zoo.data.dataset import Dataset, Row, Skipped, room_for
-from zoo.data.draws import stream
 from zoo.data.reserved import ReservedNames, normalised
-from zoo.errors import ConfigError
+from zoo.diffusion.draws import stream
+from zoo.schema.errors import ConfigError
 
 MIRRORED = "mirrored"
 MOST = 1000  # variants of a row
@@ -34,7 +34,7 @@ class Variants:
     Args:
         data: the rows and images; it must not crop or flip at random itself.
         count: rows made of each. mirror: share of the further ones that are mirrored, of those that may be.
-        mirror_unless: words, or `column=value`, whose images are never mirrored (see zoo/data/augment.py).
+        mirror_unless: words, or `column=value`, whose images are never mirrored (see zoo/data/augmentation.py).
         recolour: share of the further ones that get another colour, where one hue dominates the image; never where
             recolour_unless says, as mirror_unless does.
         name_colour: share of the others whose caption says the colour that the image has, where it has one.

@@ -19,8 +19,8 @@ from zoo.data import tar_index
 from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
 from zoo.data.image_folder import MOST_VALUES
 from zoo.data.tar_index import Member
-from zoo.errors import UsageError
 from zoo.images.decode import LARGEST_FILE
+from zoo.schema.errors import UsageError
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 LARGEST_CAPTION = 2**20  # bytes of a .txt or a .json
@@ -37,7 +37,7 @@ class WebDataset(PictureDataset):
         split: keep only rows whose `split` is this, or one of several (`train+test`); with `{split}` in the path, read
             that split's shards.
         size: pixels a side. resize: the shorter side is scaled to this before the crop; `size` if not given.
-        crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augment.py).
+        crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augmentation.py).
         smallest: pictures with a side below this are bad; without it small ones are scaled up.
         on_bad: `error` stops at a bad sample or picture; `skip` decodes everything first and leaves those out, counted.
 

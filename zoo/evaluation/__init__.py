@@ -17,14 +17,17 @@ from importlib import import_module
 from typing import Any
 
 _FACE = {
-    "evaluate": "comparison", "Evaluation": "comparison", "Value": "comparison",
-    "read_statistics": "statistics_file", "save_statistics": "statistics_file",
-    "ArrayPictures": "pictures", "DatasetPictures": "pictures", "DrawnPictures": "pictures",
-    "FolderPictures": "pictures",
-    "Features": "features", "extract": "features", "fill": "features",
-    "Measurement": "measurement", "layers_of": "measurement", "measure": "measurement", "with_texts": "measurement",
-    "Moments": "moments", "Named": "extractor", "Unavailable": "weight_file",
-    "frechet_distance": "frechet", "psnr": "reconstruction", "ssim": "reconstruction",
+    "evaluate": "zoo.evaluation.comparison", "Evaluation": "zoo.evaluation.comparison",
+    "Value": "zoo.evaluation.comparison", "read_statistics": "zoo.evaluation.extractors.statistics_file",
+    "save_statistics": "zoo.evaluation.extractors.statistics_file", "ArrayPictures": "zoo.data.image_sets",
+    "DatasetPictures": "zoo.data.image_sets", "DrawnPictures": "zoo.data.image_sets",
+    "FolderPictures": "zoo.data.image_sets", "Features": "zoo.evaluation.extractors.features",
+    "extract": "zoo.evaluation.extractors.features", "fill": "zoo.evaluation.extractors.features",
+    "Measurement": "zoo.evaluation.measurement", "layers_of": "zoo.evaluation.measurement",
+    "measure": "zoo.evaluation.measurement", "with_texts": "zoo.evaluation.measurement",
+    "Moments": "zoo.evaluation.extractors.moments", "Named": "zoo.evaluation.extractors.extractor",
+    "Unavailable": "zoo.evaluation.extractors.weight_file", "frechet_distance": "zoo.evaluation.metrics.frechet",
+    "psnr": "zoo.evaluation.metrics.reconstruction", "ssim": "zoo.evaluation.metrics.reconstruction",
 }  # fmt: skip
 
 
@@ -34,7 +37,7 @@ def __dir__() -> list[str]:
 
 def build_extractor(name: str, **arguments: Any) -> Any:
     """A registered extractor, built with its own arguments; one that needs missing weights raises Unavailable."""
-    from zoo.registry import registry
+    from zoo.schema.registry import registry
 
     return registry().load("extractor", name)(**arguments)
 
@@ -42,4 +45,4 @@ def build_extractor(name: str, **arguments: Any) -> Any:
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
         raise AttributeError(f"module 'zoo.evaluation' has no attribute '{name}'")
-    return getattr(import_module(f"zoo.evaluation.{_FACE[name]}"), name)
+    return getattr(import_module(_FACE[name]), name)

@@ -26,14 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.conditioning import source_of
-from zoo.data.draws import stream
 from zoo.data.image_folder import ImageFolder
-from zoo.data.pictures import grid
-from zoo.errors import UsageError
-from zoo.evaluation.frechet import distance_key, frechet_distance
-from zoo.evaluation.reconstruction import psnr
-from zoo.pipeline import Pipeline
+from zoo.data.pixels import grid
+from zoo.diffusion.draws import stream
+from zoo.evaluation.metrics.frechet import distance_key, frechet_distance
+from zoo.evaluation.metrics.reconstruction import psnr
+from zoo.pipeline.conditioning import source_of
+from zoo.pipeline.pipeline import Pipeline
+from zoo.schema.errors import UsageError
 
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the sweep
 

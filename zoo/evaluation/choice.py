@@ -7,8 +7,8 @@ from typing import Any
 
 from zoo.config.blocks import check_block
 from zoo.config.cards import card_names, read_card
-from zoo.errors import ZooError
-from zoo.registry import Registry
+from zoo.schema.errors import ZooError
+from zoo.schema.registry import Registry
 
 ANY = "any"  # what a metric is of that names nothing particular
 

@@ -19,20 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.device import requested
-from zoo.errors import UsageError, WeightsError
-from zoo.evaluation.asked import Absent, Asked, Job, Plan, alone, plan
-from zoo.evaluation.features import BATCH, KEEP, Features
-from zoo.evaluation.hit_score import Judge
+from zoo.acceleration.device import requested
+from zoo.evaluation.extractors.features import BATCH, KEEP, Features
+from zoo.evaluation.extractors.statistics_file import save_statistics as write_statistics
+from zoo.evaluation.inputs.references import truth_of
+from zoo.evaluation.inputs.sources import Drawing, Source, kind_of, open_source, some_of
 from zoo.evaluation.measurement import part, with_texts
-from zoo.evaluation.pairs import Pairs
+from zoo.evaluation.metrics.hit_score import Judge
+from zoo.evaluation.metrics.pairs import Pairs
 from zoo.evaluation.processes import Processes, own_device, started
 from zoo.evaluation.refusals import needs_captions, refused
-from zoo.evaluation.sources import Drawing, Source, kind_of, open_source, some_of
-from zoo.evaluation.statistics_file import save_statistics as write_statistics
-from zoo.evaluation.together import Run, Watch
-from zoo.evaluation.truth import truth_of
-from zoo.registry import registry
+from zoo.evaluation.selection import Absent, Asked, Job, Plan, alone, plan
+from zoo.evaluation.shared_pass import Run, Watch
+from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.registry import registry
 from zoo.schema.version import __version__
 
 SCHEMA = "zoo.evaluation/1"
@@ -92,7 +92,7 @@ def evaluate(
     """Measure `a` (generated) against `b` (real): folders, zips, splits, statistics, pipelines, pictures.
 
     Args:
-        metrics, extractors: names, blocks or objects; see `zoo.evaluation.asked` for which goes with which. Without
+        metrics, extractors: names, blocks or objects; see `zoo.evaluation.selection` for which goes with which. Without
             metrics the default one, a Fréchet distance; with an empty list none.
         n: pictures of `a` that a value is of; all of a folder, and as many as `b` has of a pipeline, if not given.
         ranges: disjoint ranges of n pictures, of consecutive samples where they are drawn; values are their mean.

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zoo.errors import UsageError
-from zoo.evaluation.extractor import TextTower
-from zoo.evaluation.features import Features
-from zoo.evaluation.metrics import Metric
-from zoo.evaluation.moments import Moments
-from zoo.registry import registry
+from zoo.evaluation.extractors.extractor import TextTower
+from zoo.evaluation.extractors.features import Features
+from zoo.evaluation.extractors.moments import Moments
+from zoo.evaluation.metrics.metrics import Metric
+from zoo.schema.errors import UsageError
+from zoo.schema.registry import registry
 
 
 @dataclass(frozen=True, kw_only=True)

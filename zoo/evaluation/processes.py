@@ -15,8 +15,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from zoo.device import resolve
-from zoo.errors import UsageError
+from zoo.acceleration.device import resolve
+from zoo.schema.errors import UsageError
 
 PATIENCE = timedelta(hours=24)  # how long one process waits for the slowest to draw its shards
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.errors import UsageError
-from zoo.evaluation.asked import Absent, Job, Plan
 from zoo.evaluation.choice import ANY
-from zoo.evaluation.pairs import LAYER as PAIRS
-from zoo.evaluation.sources import Source
-from zoo.evaluation.truth import truth_of
+from zoo.evaluation.inputs.references import truth_of
+from zoo.evaluation.inputs.sources import Source
+from zoo.evaluation.metrics.pairs import LAYER as PAIRS
+from zoo.evaluation.selection import Absent, Job, Plan
+from zoo.schema.errors import UsageError
 
 
 def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:

@@ -7,7 +7,7 @@
 | not comparable | measured, but not by the published protocol (another N, split, or key) |
 | unavailable | something that it needs isn't there |
 
-What is published stands in `zoo.evaluation.claims`, what measuring it takes in `zoo.evaluation.needs`.
+What is published stands in `zoo.evaluation.published`, what measuring it takes in `zoo.evaluation.requirements`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.published import Published
-from zoo.errors import UsageError, WeightsError
-from zoo.evaluation.claims import Claim, claims, of_split
 from zoo.evaluation.comparison import Evaluation, Value, evaluate
-from zoo.evaluation.needs import SCHEMA
-from zoo.evaluation.of_weights import measure_weights
 from zoo.evaluation.processes import started
-from zoo.evaluation.together import Watch
+from zoo.evaluation.published import Claim, claims, of_split
+from zoo.evaluation.requirements import SCHEMA
+from zoo.evaluation.shared_pass import Watch
+from zoo.evaluation.weights import measure_weights
+from zoo.schema.errors import UsageError, WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 Method = Literal["pigdm", "dps"]
 Space = Literal["x0", "eps", "v"]

@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-from zoo.denoiser import Denoiser
-from zoo.errors import ConfigError
+from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.types import Condition, DenoiseFn, Prediction, Step, StepTable
 from zoo.guidance import arguments
-from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
+from zoo.schema.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

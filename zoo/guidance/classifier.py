@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import NumericError, UsageError
+from zoo.diffusion.types import Condition, DenoiseFn, Prediction, Step, StepTable
 from zoo.guidance import arguments
-from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
+from zoo.schema.errors import NumericError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

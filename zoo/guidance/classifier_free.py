@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from zoo.denoiser import BoundDenoiser
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.denoiser import BoundDenoiser
+from zoo.diffusion.types import Condition, DenoiseFn, Prediction, Step, StepTable
 from zoo.guidance import arguments
-from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
+from zoo.schema.errors import ConfigError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo.diffusion.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 from zoo.guidance import arguments
-from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 
 
 @dataclass(frozen=True, kw_only=True)

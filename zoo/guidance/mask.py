@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.types import AfterStep, Condition, DenoiseFn, Prediction, Step, StepNoise, StepTable
+from zoo.diffusion.types import AfterStep, Condition, DenoiseFn, Prediction, Step, StepNoise, StepTable
 
 # The draw, in a step's noise, of the known part; samplers have the others.
 KNOWN = 3

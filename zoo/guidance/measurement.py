@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.errors import UsageError
 from zoo.guidance import arguments
+from zoo.schema.errors import UsageError
 
 Shape = tuple[int, int, int]  # (C, H, W)
 

@@ -25,11 +25,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError, NumericError, UsageError
+from zoo.diffusion.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
 from zoo.guidance import arguments
 from zoo.guidance.arguments import Method
 from zoo.guidance.measurement import Measurement, Operator
-from zoo.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
+from zoo.schema.errors import ConfigError, NumericError, UsageError
 
 # Above this sigma / alpha x_t holds next to nothing of the sample, and J, which is as small, would be multiplied by
 # sigma^2 / alpha with all the network's errors.

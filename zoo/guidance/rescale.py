@@ -20,10 +20,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from zoo.errors import ConfigError
+from zoo.diffusion.parameterization import X0, Eps, V
+from zoo.diffusion.types import Condition, DenoiseFn, Parameterization, Prediction, Step, StepTable
 from zoo.guidance import arguments
-from zoo.parameterization import X0, Eps, V
-from zoo.types import Condition, DenoiseFn, Parameterization, Prediction, Step, StepTable
+from zoo.schema.errors import ConfigError
 
 SPACES: Mapping[str, Parameterization] = {"x0": X0(), "eps": Eps(), "v": V()}
 

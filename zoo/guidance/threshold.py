@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.diffusion.types import Condition, DenoiseFn, Prediction, Step, StepTable
 from zoo.guidance import arguments
-from zoo.types import Condition, DenoiseFn, Prediction, Step, StepTable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 LARGEST_FILE = 64 * 2**20  # bytes of one image or of the metadata
 LARGEST_PICTURE = 64 * 10**6  # pixels

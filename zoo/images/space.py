@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from zoo.display import captions, images_html
-from zoo.errors import UsageError, ZooError
 from zoo.images.decode import LARGEST_PICTURE, open_picture, read_file
-from zoo.record import RECORD_KEY
+from zoo.pipeline.display import captions, images_html
+from zoo.records.reading import RECORD_KEY
+from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.files import atomic
 from zoo.schema.names import targets
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
 
 MOST = 2**20  # of any count of channels: more is no network but a slip of the keyboard
 # A config from a stranger that asks for more would take all memory and time before anything fails. No published network

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zoo.errors import UsageError
 from zoo.networks.transformer import Context, SpatialTransformer
+from zoo.schema.errors import UsageError
 
 Resample = Literal["down", "up"]
 QKVOrder = Literal["legacy", "new"]

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import UsageError
 from zoo.networks import arguments
 from zoo.networks.blocks import (
     AttentionBlock,
@@ -27,6 +26,7 @@ from zoo.networks.blocks import (
     timestep_embedding,
     zeroed,
 )
+from zoo.schema.errors import UsageError
 
 
 class AttentionPool(nn.Module):

@@ -16,7 +16,7 @@ What the papers call it, in this network's arguments:
 
 EDM's files were trained with augmentation (augment_width 9), by class also with classes 10. They are told the noise by
 `time_input: log-sigma-quarter` under schedule and parameterization `edm`. Song et al.'s own files go through
-`zoo.checkpoints.score_sde_layout`.
+`zoo.families.score_sde.layout`.
 """
 
 from __future__ import annotations

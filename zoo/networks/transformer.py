@@ -20,7 +20,7 @@ class CrossAttention(nn.Module):
     """Multi-head attention of x (B, N, D) to context (B, L, D'), or to itself where context is None.
 
     `place` is its number among those of a network that read text: where it finds its keys and values if they were
-    worked out before, once for all steps (`zoo.denoiser`).
+    worked out before, once for all steps (`zoo.diffusion.denoiser`).
     """
 
     place = 0

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from zoo.errors import ConfigError
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepTable
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import plain_loop
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepTable
+from zoo.schema.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor

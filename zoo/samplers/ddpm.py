@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from math import log, sqrt
 from typing import TYPE_CHECKING, Literal, get_args
 
-from zoo.errors import ConfigError
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import state_factors, wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+from zoo.schema.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor

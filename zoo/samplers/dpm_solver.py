@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import expm1, log
 
-from zoo.errors import ConfigError
 from zoo.samplers.linear import LinearSampler, Rows, Walk, along, between, finite, stays, towards
+from zoo.schema.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from math import log
 from typing import TYPE_CHECKING
 
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 from zoo.samplers.grid import Final, Grid, Trailing, rows
 from zoo.samplers.state import guided_x0, state_factors, wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 
 if TYPE_CHECKING:
     from torch import Tensor

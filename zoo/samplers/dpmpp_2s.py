@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from zoo.errors import ConfigError
 from zoo.samplers.linear import LinearSampler, Rows, Walk, ancestral, finite, level_at, towards
+from zoo.schema.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from math import expm1, log, sqrt
 from typing import Literal
 
-from zoo.errors import ConfigError
 from zoo.samplers.linear import LinearSampler, Mix, Rows, Walk, ancestral, between, finite, stays
+from zoo.schema.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from zoo.errors import ConfigError, UsageError
-from zoo.types import NoiseSchedule, Step
+from zoo.diffusion.types import NoiseSchedule, Step
+from zoo.schema.errors import ConfigError, UsageError
 
 Final = Literal["clean", "first"]
 LONGEST = 100_000  # network evaluations of a run, which is planned whole before it begins

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.errors import ConfigError, UsageError
+from zoo.diffusion.types import NoiseSchedule
 from zoo.samplers.grid import noise_ratio, refuse_below
-from zoo.types import NoiseSchedule
+from zoo.schema.errors import ConfigError, UsageError
 
 # Sabour et al. 2024: ten steps, and the level below the last.
 TABLES = {

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from math import exp, sqrt
 from typing import Literal, get_args
 
-from zoo.errors import ConfigError
 from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, along, finite, leaps, level_at, towards
+from zoo.schema.errors import ConfigError
 
 Solver = Literal["heun", "euler"]
 

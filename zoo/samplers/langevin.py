@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from zoo.errors import ConfigError
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 from zoo.samplers.grid import Final, Grid, Trailing, check_length, rows
 from zoo.samplers.linear import LinearSampler, Rows, Walk, ends, towards
 from zoo.samplers.state import guided_x0, wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+from zoo.schema.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor

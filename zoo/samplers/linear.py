@@ -22,9 +22,9 @@ from itertools import chain
 from math import exp, inf, isclose, log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 from zoo.samplers.grid import Final, Grid, Trailing, check_length, rows
 from zoo.samplers.state import guided_x0, plain_loop, state_factors, wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.errors import ConfigError
 from zoo.samplers.linear import NOTHING, LinearSampler, Mix, Rows, Walk, along, leaps, stays, towards
+from zoo.schema.errors import ConfigError
 
 _ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 

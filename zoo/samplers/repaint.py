@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ConfigError
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Sampler, Step, StepNoise, StepTable
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.grid import check_length, rows
 from zoo.samplers.state import wide
-from zoo.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Sampler, Step, StepNoise, StepTable
+from zoo.schema.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from zoo.types import AfterStep, Callback, DenoiseFn, Prediction, Step, StepNoise, StepReport, StepTable
+from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, Prediction, Step, StepNoise, StepReport, StepTable
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ from math import expm1, log
 
 import numpy as np
 
-from zoo.errors import ConfigError
 from zoo.samplers.linear import NOTHING, Level, LinearSampler, Mix, Rows, Walk, finite
+from zoo.schema.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

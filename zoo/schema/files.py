@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 try:
     import fcntl

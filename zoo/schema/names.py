@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -33,7 +33,7 @@ def targets(path: str | Path, count: int, *, grid: bool = False, overwrite: bool
 
 
 def array_targets(path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
-    """The files that arrays would be saved to under `path`; see `zoo.arrays.Arrays.save`."""
+    """The files that arrays would be saved to under `path`; see `zoo.pipeline.arrays.Arrays.save`."""
     given, path = str(path), Path(path)
     if given.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
         first = free(path / "samples.npy", overwrite=overwrite)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.config.safe_yaml import MAX_DEPTH, MAX_NODES
-from zoo.errors import ConfigError
+from zoo.schema.errors import ConfigError
+from zoo.schema.safe_yaml import MAX_DEPTH, MAX_NODES
 
 
 def to_plain(value: Any, where: str = "the config") -> Any:

@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zoo.checkpoints.packed import pack
-from zoo.config.safe_yaml import to_yaml
 from zoo.schema.files import sha256_of, write_atomically
+from zoo.schema.safe_yaml import to_yaml
 
 
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,10 +16,10 @@ from torch import Tensor
 from zoo.config.cards import read_card
 from zoo.data import tar_index
 from zoo.data.web_dataset import shards_of
-from zoo.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.files import read_plain, sha256_of, write_atomically
 from zoo.schema.version import __version__
-from zoo.training.distributed import Devices
+from zoo.training.engine.distributed import Devices
 from zoo.training.recipe import Recipe
 
 LARGEST_NOTE = 16 * 2**20  # bytes of a run.json

@@ -28,11 +28,11 @@ from typing import Any
 from zoo.config.blocks import check_arguments, check_block, check_fit
 from zoo.config.cards import check_schema, read_card
 from zoo.config.overrides import Overrides, apply_overrides
-from zoo.config.safe_yaml import read_mapping
-from zoo.config.signature import read_signature
-from zoo.config.unknown import unknown
-from zoo.errors import ConfigError
-from zoo.registry import Registry
+from zoo.schema.errors import ConfigError
+from zoo.schema.registry import Registry
+from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.signature import read_signature
+from zoo.schema.unknown import unknown
 
 SCHEMA = "zoo.recipe/1"
 KEYS = (
@@ -48,7 +48,7 @@ SLOTS = (
 GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache", "precision", "device")
 STORAGE = ("float16", "int8")  # how the weights are written at the end
 LONGEST_NAME = 200  # bytes: file names have some more, and at most 255
-SETTINGS = "zoo.training.settings:TrainSettings"
+SETTINGS = "zoo.training.engine.settings:TrainSettings"
 VARIANTS = "zoo.data.variants:Variants"
 
 

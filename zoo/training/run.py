@@ -12,16 +12,16 @@ import torch
 
 from zoo.data.arrays import ArrayDataset
 from zoo.data.variants import Variants
-from zoo.errors import ConfigError, UsageError
-from zoo.parameterization import X0
+from zoo.diffusion.parameterization import X0
+from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.files import locked
 from zoo.training import export, provenance
-from zoo.training.average import Average
-from zoo.training.distributed import started
-from zoo.training.loop import Loop, Progress
-from zoo.training.objective import CPU
+from zoo.training.engine.distributed import started
+from zoo.training.engine.ema import Average
+from zoo.training.engine.loop import Loop, Progress
+from zoo.training.engine.objective import CPU
+from zoo.training.engine.settings import TrainSettings
 from zoo.training.recipe import Recipe
-from zoo.training.settings import TrainSettings
 
 FOLDERS = ("checkpoints", "cache", "best", "samples", "tensorboard", "export")  # that a run makes in its own
 

@@ -13,8 +13,8 @@ from benchmarks.on_gpu import conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
-from zoo.benchmark import record
-from zoo.benchmark.suite import read_suite
+from zoo.bench import record
+from zoo.bench.suite import read_suite
 
 # What a phase's process is replaced by: it takes the suite's rows in turn and does with each what `plan` says.
 CHILD = """
@@ -22,8 +22,8 @@ import json, sys, time
 from pathlib import Path
 from benchmarks.peers import ROW_KINDS
 from benchmarks.on_gpu.phase import suite_of
-from zoo.benchmark import record
-from zoo.benchmark.suite import read_suite
+from zoo.bench import record
+from zoo.bench.suite import read_suite
 name, folder, seconds, plan = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
 suite = read_suite(suite_of(name, device="cpu", tiny=True), kinds=ROW_KINDS)
 known = record.unfinished(suite, folder)
@@ -170,8 +170,8 @@ def test_the_suites_can_be_read_for_any_device(phase, tiny):
 
 
 def test_every_sampler_part_and_extractor_is_checked():
-    from zoo.benchmark.suite import known_extractors
-    from zoo.registry import registry
+    from zoo.bench.suite import known_extractors
+    from zoo.schema.registry import registry
 
     rows = [row.asked for row in read_suite(suite_of("correct", device="cuda", tiny=False)).rows]
     named = {row.sampler for row in rows}
@@ -211,7 +211,7 @@ def test_records_are_joined_with_their_phases_and_gathered_in_few_files(tmp_path
 
 
 def test_the_report_reads_the_joined_record(tmp_path):
-    from zoo.report import read_records
+    from zoo.bench.report import read_records
 
     whole = joined.join([phase_of("correct", [("measured", None), ("unavailable", "no device")])])
     whole["rows"][0]["check"] = {"what": "grey levels", "largest": 1.5, "against": "cpu float32", "agrees": True}

@@ -17,7 +17,7 @@ from benchmarks.on_gpu import pack as module
 from benchmarks.on_gpu import site
 from benchmarks.on_gpu.pack import TOGETHER, TRACKED, images, pack, tracked_bytes
 from zoo.data.image_folder import ImageFolder
-from zoo.errors import UsageError
+from zoo.schema.errors import UsageError
 
 
 def data(folder, count=12, side=128):

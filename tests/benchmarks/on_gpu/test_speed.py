@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.on_gpu import speed
 from benchmarks.peers import ROW_KINDS
-from zoo.benchmark.suite import read_suite
+from zoo.bench.suite import read_suite
 
 
 def test_the_suite_of_a_gpu_and_the_tiny_one_ask_for_the_same():

@@ -13,11 +13,11 @@ from PIL import Image
 from benchmarks.on_gpu import sitting as module
 from benchmarks.on_gpu.courses import COURSES, LEAST, ROOT, cards_in, made_up, shared_out, some_of
 from benchmarks.on_gpu.sitting import Sitting, Watched
-from zoo.benchmark import record
+from zoo.bench import record
 from zoo.config.cards import read_card
-from zoo.errors import UsageError
-from zoo.registry import registry
-from zoo.training.loop import Loop, Progress
+from zoo.schema.errors import UsageError
+from zoo.schema.registry import registry
+from zoo.training.engine.loop import Loop, Progress
 from zoo.training.recipe import read_recipe
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError
 from zoo.networks.blocks import timestep_embedding
+from zoo.schema.errors import ConfigError
 
 
 def mlp(inside: int, hidden: int) -> nn.Sequential:

@@ -1,0 +1,147 @@
+"""The record of a suite's run, from its first row to its last; its form is in `record_form`.
+
+A record is written whole after every group of rows, by a rename: a killed run leaves those it had finished, and the
+next one goes on from them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zoo.bench import machine
+from zoo.bench.suite import Row, Suite, random_weights
+from zoo.records.benchmark_record import SUITE_RECORD, read_file
+from zoo.schema.errors import UsageError
+
+SCHEMA = SUITE_RECORD
+MEASURED = (
+    "run",
+    "precision",
+    "fast",
+    "speed",
+    "profile",
+    "memory",
+    "energy",
+    "work",
+    "quality",
+    "check",
+)  # null where nothing was
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def begin(suite: Suite) -> dict[str, Any]:
+    """The record of a run that has done nothing yet."""
+    settings = asdict(suite.settings)
+    packages = dict.fromkeys(package for row in suite.rows for package in row.measured.packages)
+    return {
+        "schema": SCHEMA,
+        "suite": {
+            "name": suite.name, "kind": suite.kind, "summary": suite.summary, "sha256": suite.sha256,
+            "settings": {**settings, "order": "interleaved", "overrides": list(suite.overrides)},
+        },
+        "run": {
+            "started": now(), "finished": None, "wall_seconds": 0.0, "complete": False, "resumed": 0, "doing": None
+        },
+        "code": machine.code(), "machine": machine.machine(), "versions": machine.versions(*packages),
+        "peaks": {}, "noise": {}, "rows": [], "pairs": [],
+    }  # fmt: skip
+
+
+def row_of(
+    row: Row, status: str, reason: str | None = None, *, part: str = "pipeline", library: str = "zoo"
+) -> dict[str, Any]:
+    """A row of the record with nothing measured in it; a comparison has several of each asked for."""
+    import hashlib
+
+    config = None if row.config is None else dict(row.config)
+    text = json.dumps(config, sort_keys=True)
+    return {
+        "id": row.id if (part, library) == ("pipeline", "zoo") else f"{row.id}-{part}-{library}".replace(" ", "-"),
+        "name": " ".join([row.asked.name, *(p for p in (part, library) if p not in ("pipeline", "zoo"))]),
+        "kind": row.kind, "group": row.asked.group, "status": status, "reason": reason, "notes": [],
+        "asked": {**asdict(row.asked), "library": library, "part": part}, "config": config,
+        "config_sha256": None if config is None else hashlib.sha256(text.encode()).hexdigest(), "weights": {},
+        "random_weights": False if config is None else random_weights(config),
+        **dict.fromkeys(MEASURED), "wall_seconds": 0.0,
+    }  # fmt: skip
+
+
+def quality(reason: str | None) -> dict[str, Any]:
+    """Quality with no value yet, and why there is none."""
+    return {
+        "values": {}, "reason": reason, "seed": None, "labels": None, "batch": None, "same_as": None, "samples": [],
+        "samples_seed": None,
+    }  # fmt: skip
+
+
+def gaps(record: Mapping[str, Any]) -> list[str]:
+    """What a finished record leaves unsaid, as sentences: speed without quality, a part without seconds, or nulls
+    that nobody explains."""
+    found = []
+    for row in record["rows"]:
+        name = row["name"]
+        if row["status"] != "measured":
+            found += [] if row["reason"] else [f"'{name}' is {row['status']} for no reason"]
+            continue
+        judged = row["quality"] or {}
+        if not judged.get("values") and not judged.get("reason"):
+            found.append(f"'{name}' has a speed and neither a quality nor a reason for none")
+        # Records made before rows had a profile don't have the field.
+        profile = row.get("profile", {"seconds": "not asked"}) or {}
+        kind = row.get("kind", record["suite"]["kind"])
+        if kind == "pipelines" and not profile.get("seconds") and not profile.get("reason"):
+            found.append(f"'{name}' doesn't say where its seconds went")
+        for part, value in (("memory", "host_peak_bytes"), ("energy", "joules_per_image"), ("work", "share_of_peak")):
+            said = row[part] or {}
+            if said and said.get(value) is None and not said.get("reason"):
+                found.append(f"'{name}' has no {part} and no reason for that")
+    return found
+
+
+def path_of(record: Mapping[str, Any], folder: Path) -> Path:
+    """The file of a run: SUITE-DATE.json."""
+    date = "".join(c for c in record["run"]["started"].partition("+")[0] if c not in ":-")
+    return folder / f"{record['suite']['name']}-{date}Z.json"
+
+
+def write(record: Mapping[str, Any], folder: Path) -> Path:
+    """Write the record, the old one or the new one whatever happens."""
+    from zoo.schema.files import write_atomically
+
+    path = path_of(record, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The record of a suite's run; UsageError for a file that is none."""
+    return read_file(path, (SCHEMA,))
+
+
+def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
+    """The newest record that the same suite left unfinished on the same machine, by the same code."""
+    begun = begin(suite)
+    for path in sorted(folder.glob(f"{suite.name}-*.json"), reverse=True):
+        try:
+            found = read(path)
+        except UsageError:
+            continue
+        same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
+        run, of, rows = found.get("run"), found.get("suite"), found.get("rows")
+        if not (isinstance(run, dict) and isinstance(of, dict) and isinstance(rows, list)):
+            continue  # somebody changed it
+        if not all(isinstance(r, dict) and isinstance(r.get("id"), str) and "status" in r for r in rows):
+            continue
+        if not run.get("complete") and of.get("sha256") == suite.sha256 and same:
+            return found
+    return None

@@ -1,0 +1,432 @@
+"""Benchmark suites (`zoo.suite/1`): which configurations are measured, checked without torch and without weights.
+
+schema: zoo.suite/1
+kind: pipelines                     # or checks, or one that is given; a row may say its own
+summary: What it answers, in one sentence.
+settings: {warm_up: 1, repeats: 5}
+models: {sd15: {...}}               # configs written here, beside the presets; or name a file, mine.yaml
+matrix:                             # every combination of the values of each block
+  - {model: latent-text2img, sampler: [ddim, dpmpp-2m], steps: [10, 30], fast: [false, true]}
+include: [{model: sd15, batch: 16}] # rows besides
+exclude: [{sampler: ddim, steps: 10}]   # rows that match all of an entry are left out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.bench.row_kinds import PIPELINES, ROW_KINDS, RowKind
+from zoo.config.blocks import check_block
+from zoo.config.cards import check_schema
+from zoo.config.check import resolve
+from zoo.config.overrides import Overrides, apply_overrides
+from zoo.config.presets import SUFFIXES, preset_names
+from zoo.schema.errors import ConfigError, UsageError, WeightsError, ZooError
+from zoo.schema.plain import show, to_plain
+from zoo.schema.registry import registry
+from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.unknown import unknown
+
+SUITE_SCHEMA = "zoo.suite/1"
+CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks
+EXTRACTORS = "features"  # the check whose rows are extractors
+RECIPE = "tiny-recipe"  # the model of check training: a recipe that is part of the check
+KEYS = ("schema", "name", "kind", "summary", "settings", "models", "matrix", "include", "exclude")
+PRECISIONS = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+COMPARISONS = (
+    "comparisons with other libraries are in zoo's repository, in benchmarks/peers/suites; in a checkout run "
+    "`python -m benchmarks.peers SUITE`"
+)
+MOST_ROWS = 10_000  # of a suite
+PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
+_NUMBERED = re.compile(r"([a-z]+):[0-9]{1,3}")  # one of several devices
+EVERY = "shipped"  # as a model: each preset
+PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One row: what is measured. None is what the pipeline says itself."""
+
+    model: str
+    sampler: str | Mapping[str, Any] | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    precision: str = "float32"
+    batch: int = 1
+    device: str = "cpu"
+    fast: bool | Mapping[str, bool] = False
+    step_cache: str | Mapping[str, Any] | None = None
+    size: int | None = None
+    check: str | None = None  # of rows of kind checks: one of CHECKS
+
+    @property
+    def group(self) -> str:
+        """Rows of one group are interleaved."""
+        return f"{self.model}/{self.device}"
+
+    @property
+    def name(self) -> str:
+        """The row for people."""
+        sampler = self.sampler.get("name") if isinstance(self.sampler, Mapping) else self.sampler
+        cache = "cached" if self.step_cache else ""
+        if isinstance(self.step_cache, Mapping):
+            cache += f" {self.step_cache.get('every', '')}"
+        fast = "fast" if self.fast is True else ""
+        if isinstance(self.fast, Mapping):
+            fast = "fast(" + ",".join(sorted(k for k, v in self.fast.items() if v)) + ")"
+        steps = self.sampler.get("steps") if self.steps is None and isinstance(self.sampler, Mapping) else self.steps
+        guidance = None if self.guidance is None else f"g={self.guidance:g}"
+        parts = (
+            self.model, self.check, sampler, steps, guidance, self.precision,
+            f"b{self.batch}", None if self.size is None else f"{self.size}px", self.device, fast, cache.strip(),
+        )  # fmt: skip
+        return " ".join(str(p) for p in parts if p not in (None, ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """How rows are joined with quality, where a run is given data."""
+
+    samples: int = 64
+    least: int | None = None  # samples that are enough where the time runs out; None: all of them
+    ranges: int = 1  # disjoint ranges of samples that each value is taken over
+    # Names, or blocks with settings.
+    metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
+    reference: str | None = None  # the split held against; None: the split whose captions are drawn
+    hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
+    hit_samples: int = 200  # captions of that split
+    extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
+    hit: bool = True  # the hit score, where the pipeline takes prompts and the data has concepts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How rows are measured."""
+
+    warm_up: int = 1
+    repeats: int = 5
+    seed: int = 0
+    prompts: tuple[str, ...] = PROMPTS
+    quality: Quality = field(default_factory=Quality)
+    count: int = 64  # images of a comparison of metrics
+    sheets: bool = True  # whether each row's first images are written beside the record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row with its pipeline written out; `reason` says why it can't be measured here, as far as files tell."""
+
+    asked: Asked
+    config: Mapping[str, Any] | None  # None where the model is no pipeline
+    reason: str | None = None
+    kind: str = "pipelines"
+    measured: RowKind = PIPELINES
+    seconds: float | None = None  # the row's deadline, from when it begins
+
+    @property
+    def id(self) -> str:
+        """Twelve digits of what was asked, with the whole config."""
+        said = json.dumps([self.kind, asdict(self.asked), self.config], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A suite as it will run."""
+
+    name: str
+    kind: str
+    summary: str
+    settings: Settings
+    rows: tuple[Row, ...]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of everything that is asked."""
+        said = [self.name, self.kind, asdict(self.settings), [row.id for row in self.rows]]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def folders() -> list[Path]:
+    """Where suites are: inside the package in a wheel, in benchmarks/ in a checkout."""
+    package = Path(__file__).resolve().parent
+    return [package / "suites", package.parent.parent / "benchmarks" / "suites"]
+
+
+def suite_names() -> list[str]:
+    """The suites that come with zoo."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml")})
+
+
+def comparison_files() -> list[Path]:
+    """The suites that compare zoo with other libraries: files of a checkout, which no wheel has."""
+    root = Path(__file__).resolve().parent.parent.parent
+    return sorted(root.glob("benchmarks/*/suites/*.yaml")) if (root / "registry.yaml").is_file() else []
+
+
+def read_suite(
+    suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu",
+    kinds: Mapping[str, RowKind] = ROW_KINDS,
+) -> Suite:  # fmt: skip
+    """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
+
+    Args:
+        device: of rows that name none; one that another row asks for in full is then left out.
+        kinds: the kinds of rows there are.
+    """
+    if isinstance(suite, Mapping):
+        written, source, name = suite, "the suite", str(suite.get("name") or "suite")
+    else:
+        path = _find(suite)
+        written, source, name = read_mapping(path), str(path), path.stem
+    check_schema(written, SUITE_SCHEMA, source)
+    try:
+        plain = apply_overrides(to_plain(written, source), overrides)
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds)
+    except ZooError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _find(suite: str | Path) -> Path:
+    if isinstance(suite, Path) or suite.endswith(SUFFIXES):
+        return Path(suite)
+    found = [folder / f"{suite}.yaml" for folder in folders() if suite in suite_names()]
+    there = next((path for path in found if path.is_file()), None)
+    if there is None:
+        if suite in [path.stem for path in comparison_files()]:
+            raise UsageError(f"the suite '{suite}' is a comparison; {COMPARISONS}")
+        own = "for a file of your own give a path ending in .yaml"
+        raise UsageError(f"{unknown('suite', suite, suite_names())}; {own}; {COMPARISONS}")
+    return there
+
+
+def _check(
+    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind]
+) -> Suite:
+    _known(plain, KEYS, "a suite")
+    kind = plain.get("kind", "pipelines")
+    _known_kind(kind, kinds, "kind")
+    models = plain.get("models") or {}
+    if not isinstance(models, Mapping) or not all(isinstance(m, Mapping) for m in models.values()):
+        raise ConfigError("models holds one config a name; write them as blocks")
+    taken = next((m for m in models if m in preset_names()), None)
+    if taken is not None:
+        raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
+    configs = {m: {"name": m, **config} for m, config in models.items()}
+    settings = _settings(plain.get("settings") or {})
+    rows = [_row(given, kind, configs, kinds) for given in _rows(plain, device)]
+    if not rows:
+        raise ConfigError("the suite asks for no row; write a matrix or include")
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out")
+        seen.add(row.id)
+    return Suite(
+        name=name, kind=kind, summary=str(plain.get("summary") or ""), settings=settings, rows=tuple(rows),
+        overrides=overrides,
+    )  # fmt: skip
+
+
+def _settings(block: Any) -> Settings:
+    given = _block(block, Settings, "settings")
+    quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
+    prompts = given.pop("prompts", list(PROMPTS))
+    if isinstance(given.get("sheets", True), bool) is False:
+        raise ConfigError(f"settings.sheets is {show(given['sheets'])}; write true or false")
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
+        raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
+    for name, least, most in (
+        ("warm_up", 0, 1000), ("repeats", 1, 10_000), ("seed", 0, 2**64 - 1), ("count", 2, 10**6),
+    ):  # fmt: skip
+        _whole(given.get(name, least), least, f"settings.{name}", most)
+    for name, most in (("samples", 10**6), ("ranges", 1000), ("least", 10**6), ("hit_samples", 10**6)):
+        if getattr(quality, name) is not None:
+            _whole(getattr(quality, name), 1, f"settings.quality.{name}", most)
+    for name in ("reference", "hit_split", "extractor"):
+        value = getattr(quality, name)
+        if not isinstance(value, str) and not (value is None and name != "extractor"):
+            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name")
+    if not isinstance(quality.hit, bool):
+        raise ConfigError(f"settings.quality.hit is {show(quality.hit)}; write true or false")
+    if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
+        raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks")
+    checked = [
+        check_block(m, kind="metric", where="settings.quality.metrics", registry=registry()) for m in quality.metrics
+    ]
+    quality = replace(quality, metrics=tuple(checked))
+    return Settings(quality=quality, prompts=tuple(prompts), **given)
+
+
+def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
+    columns = [*(f.name for f in fields(Asked)), "kind", "seconds"]
+    blocks = [plain["matrix"]] if isinstance(plain.get("matrix"), Mapping) else _list(plain, "matrix")
+    rows: list[dict[str, Any]] = []
+    for number, block in enumerate(blocks):
+        where = f"matrix.{number}"
+        _known(_mapping(block, where), columns, where)
+        lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}
+        lists["model"] = [
+            m for asked in lists.get("model", []) for m in (preset_names() if asked == EVERY else [asked])
+        ]
+        asked = len(rows) + math.prod(len(values) for values in lists.values())
+        if asked > MOST_ROWS:
+            raise ConfigError(
+                f"{where} asks for {asked} rows and more than {MOST_ROWS} are not measured; ask for fewer"
+            )
+        rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    for number, row in enumerate(_list(plain, "include")):
+        _known(_mapping(row, f"include.{number}"), columns, f"include.{number}")
+        rows.append(dict(row))
+    for number, row in enumerate(_list(plain, "exclude")):
+        _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
+        if not row:
+            raise ConfigError(f"exclude.{number} says nothing and would leave no row; name what is left out")
+    defaults = {f.name: f.default for f in fields(Asked)} | {"device": device}
+    named = [{**defaults, **row} for row in rows if "device" in row]
+    # A row left to `device` may be one that the suite names for that device; it is measured once.
+    rows = [{"device": device, **row} for row in rows if "device" in row or {**defaults, **row} not in named]
+    left = [
+        row
+        for row in rows
+        if not any(all({**defaults, **row}.get(k) == v for k, v in out.items()) for out in plain.get("exclude") or [])
+    ]
+    return left
+
+
+def _known_kind(kind: Any, kinds: Mapping[str, RowKind], where: str) -> None:
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}")
+
+
+def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind]) -> Row:
+    """One row, checked; `otherwise` is the kind where the row says none."""
+    where = f"the row {show(dict(given))}"
+    kind, seconds = given.get("kind", otherwise), given.get("seconds")
+    _known_kind(kind, kinds, where)
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 < seconds <= 1e6):
+        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million")
+    columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
+    check = columns.get("check")
+    if (kind == "checks") != (check is not None):
+        raise ConfigError(f"{where}: a row of kind checks says which check, and no other row does")
+    if check is not None and check not in CHECKS:
+        raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}")
+    own = kinds[kind].models
+    if own is not None:
+        models = list(own)
+    elif check == EXTRACTORS:
+        models = known_extractors()
+    else:
+        models = [RECIPE] if check == "training" else [*preset_names(), *configs]
+        own = columns.get("model")  # a config file, by its path
+        models += [own] if isinstance(own, str) and own.endswith(SUFFIXES) and check != "training" else []
+    asked = _asked(columns, models)
+    whole = own is None and check not in (EXTRACTORS, "training")
+    row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)
+    return replace(row, kind=kind, measured=kinds[kind], seconds=seconds)
+
+
+def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
+    where = f"the row {show(dict(row))}"
+    if row.get("model") not in models:
+        raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}")
+    for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
+        value = row.get(key, known[0])
+        numbered = _NUMBERED.fullmatch(value) if key == "device" and isinstance(value, str) else None
+        if (numbered[1] if numbered else value) not in known:
+            raise ConfigError(f"{where}: {unknown(key, value, known)}")
+    for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
+        if row.get(key) is not None:
+            _whole(row[key], 1, f"{where}: {key}", most)
+    guidance = row.get("guidance")
+    number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
+    if guidance is not None and not (number and abs(guidance) <= 1000.0):
+        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000")
+    fast = row.get("fast", False)
+    if isinstance(fast, Mapping):
+        _known(fast, PARTS, f"{where}: fast")
+        odd = next((name for name, on in fast.items() if not isinstance(on, bool)), None)
+        if odd is not None:
+            raise ConfigError(f"{where}: fast.{odd} is {show(fast[odd])}; write true or false")
+    elif not isinstance(fast, bool):
+        raise ConfigError(f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}")
+    return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})
+
+
+def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
+    """The row with its pipeline written out."""
+    given = configs.get(asked.model, asked.model)
+    shortcuts = {"sampler": asked.sampler, "steps": asked.steps, "guidance": asked.guidance}
+    try:
+        config = resolve(given, None, shortcuts).config
+        if asked.step_cache is not None:
+            cached = {f"stages.{i}.step_cache": asked.step_cache for i in range(len(config["stages"]))}
+            config = resolve(given, cached, shortcuts).config
+    except WeightsError as error:
+        return Row(asked=asked, config=None, reason=str(error))
+    except ZooError as error:
+        raise ConfigError(f"the row '{asked.name}': {error}") from error
+    return Row(asked=asked, config=config)
+
+
+def random_weights(config: Mapping[str, Any]) -> bool:
+    """Whether any network of a pipeline has fresh weights: its speed can be measured and nothing else."""
+    known = registry()
+    blocks = [("autoencoder", s["autoencoder"]) for s in config["stages"]]
+    blocks += [("conditioner", b) for b in config["conditioners"].values()]
+    return any("weights" not in s["denoiser"] for s in config["stages"]) or any(
+        "weights" not in b and not known.entry(kind, b["name"]).signature().constants.get("weightless")
+        for kind, b in blocks
+    )
+
+
+def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in block:
+        if key not in keys:
+            raise ConfigError(f"{where}: {unknown('key', key, keys)}")
+
+
+def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
+    found = plain.get(key) or []
+    if not isinstance(found, list):
+        raise ConfigError(f"{key} is {show(found)}; write a list of mappings")
+    return found
+
+
+def _mapping(block: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}")
+    return block
+
+
+def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
+    keys = [f.name for f in fields(kind)]
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}")
+    _known(block, keys, where)
+    return dict(block)
+
+
+def _whole(value: Any, least: int, where: str, most: int = 10**9) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} to {most}")
+
+
+def known_extractors() -> list[str]:
+    """What may judge: weights of kind extractor, and extractors that are components."""
+    from zoo.config.cards import card_names, read_card
+
+    return [n for n in card_names() if read_card(n).kind == "extractor"] + registry().names("extractor")

@@ -1,0 +1,222 @@
+"""The words that a model's data used: how a prompt is read by them, and what is unusual about it.
+
+A file of words (`words:` of a card, schema zoo.words/1) lists the names that pictures of the data have, each with its
+emoji character and keywords, and the styles. By it a prompt is understood as far as the data goes: an emoji character
+is its name, a plural the one thing that is drawn. What no caption had is refused with words that captions do have, and
+what a picture can be drawn of but isn't learned (another style, several things at once) gets a note.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from zoo.config.cards import read_card
+from zoo.schema.errors import UsageError, WeightsError
+
+SCHEMA = "zoo.words/1"
+LARGEST = 8 << 20  # bytes of a file of words
+NEAR = 0.6  # difflib's ratio from which a word is suggested
+SUGGESTIONS = 3
+# What a sentence has between the words that count.
+SMALL_WORDS = frozenset({"a", "an", "the", "in", "of", "on", "with", "and", "at", "to", "for"})
+COLOURS = frozenset({
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray", "gold",
+    "golden", "silver", "light", "dark",
+})  # fmt: skip
+IRREGULAR = {
+    "mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth", "men": "man", "women": "woman",
+    "children": "child", "people": "person", "oxen": "ox", "dice": "die", "fishes": "fish",
+}  # fmt: skip
+_WORD = re.compile(r"[^\s,.;:!?()\"]+")
+_STYLE = re.compile(r"(?:^|,|\bin\b)\s*(?P<phrase>[^,]*?)\s*\bstyle\b", re.IGNORECASE)
+_TEXT_LOOK = "\ufe0f\ufe0e"  # says only whether a character is shown in colour
+
+
+@dataclass(frozen=True)
+class Name:
+    """What pictures of the data are called."""
+
+    name: str
+    emoji: str
+    group: str
+    keywords: tuple[str, ...]
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Every word of the name and its keywords, in lower case."""
+        return frozenset(_parts(" ".join((self.name, *self.keywords))))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A prompt as it is understood: `text` goes to the model; `unknown` has a hint for each unknown word."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+    unknown: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Words:
+    """The names and styles of a model's data; see the module."""
+
+    names: tuple[Name, ...]
+    styles: tuple[str, ...]  # "3d", as in "red apple, 3d style"
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Every word that a caption may have."""
+        styles = _parts(" ".join((*self.styles, "style")))
+        return frozenset().union(*(name.words for name in self.names), styles, SMALL_WORDS)
+
+    @cached_property
+    def _emoji(self) -> dict[str, str]:
+        return {_plain(name.emoji): name.name for name in self.names if name.emoji}
+
+    @cached_property
+    def _characters(self) -> re.Pattern[str]:
+        """The emoji characters, longest first: one may begin another."""
+        longest = sorted((e for e in self._emoji if not e.isascii()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest)) or "(?!)")
+
+    def read(self, prompt: str) -> Reading:
+        """The prompt in words of the data, what to say about it, and the words that no caption had."""
+        notes: list[str] = []
+        text = self._named(prompt, notes)
+        unknown: dict[str, str] = {}
+        for word in dict.fromkeys(_WORD.findall(text)):
+            if all(part in self.known for part in _parts(word)):
+                continue
+            single = self._single(word.lower())
+            if single is None:
+                unknown[word] = self._hint(word.lower(), styled=self._in_style(word, text))
+                continue
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", single, text)
+            notes.append(f"'{word}' is read as '{single}'")
+        if not unknown:
+            notes += self._unlike(text)
+        return Reading(text, tuple(notes), unknown or None)
+
+    def find(self, word: str = "") -> list[Name]:
+        """The names that have a word, or begin with it; those whose name has it first, then by keyword."""
+        asked = self.read(word).text.lower().strip()
+        by_name = [n for n in self.names if asked in n.name.lower()]
+        by_keyword = [n for n in self.names if n not in by_name and any(k.startswith(asked) for k in n.keywords)]
+        exact = [n for n in by_name if asked in _parts(n.name) or asked == n.name.lower()]
+        return [*exact, *(n for n in by_name if n not in exact), *by_keyword]
+
+    def near(self, word: str) -> tuple[str, ...]:
+        """Words of the data that look like `word`."""
+        there = [known for known in self.known if len(known) > 2]
+        return tuple(difflib.get_close_matches(word.lower(), there, n=SUGGESTIONS, cutoff=NEAR))
+
+    def _named(self, prompt: str, notes: list[str]) -> str:
+        """Emoji characters said by their names."""
+        plain = prompt if prompt.isascii() else _plain(prompt)
+        found = [] if prompt.isascii() else self._characters.findall(plain)
+        if not found:
+            return prompt
+        for character in found:
+            name = self._emoji[character]
+            said = set(_parts(name)) <= set(_parts(self._characters.sub(" ", plain)))
+            plain = plain.replace(character, " " if said else f" {name} ", 1)
+            notes.append(f"'{character}' is read as '{name}'")
+        return re.sub(r"\s+(?=[,.;:!?)])", "", " ".join(plain.split()))
+
+    def _single(self, word: str) -> str | None:
+        """The form of a word that captions have: 'apples' -> 'apple', 'scissor' -> 'scissors'."""
+        forms = [IRREGULAR.get(word)]
+        if word.endswith("s"):
+            forms += [word[:-3] + "y"] if word.endswith("ies") else []
+            forms += [word[:-3] + "f", word[:-3] + "fe"] if word.endswith("ves") else []
+            forms += [word[:-1], *([word[:-2]] if word.endswith("es") else [])]
+        else:
+            forms += [word + "s", word + "es"]
+        return next((form for form in forms if form and len(form) > 1 and form in self.known), None)
+
+    def _hint(self, word: str, *, styled: bool) -> str:
+        if styled:
+            return f"the styles are {', '.join(self.styles)}"
+        near = self.near(word)
+        return f"did you mean {' or '.join(near)}?" if near else ""
+
+    def _in_style(self, word: str, text: str) -> bool:
+        return any(word in match["phrase"].split() for match in _STYLE.finditer(text))
+
+    def _unlike(self, text: str) -> list[str]:
+        """Notes on what is made of known words and unlike any caption."""
+        notes, rest = [], text
+        for match in _STYLE.finditer(text):
+            style = " ".join(part for part in match["phrase"].lower().split() if part not in ("a", "an", "the"))
+            own = next((s for s in self.styles if style == s or style.endswith(f" {s}")), None)
+            if own is None:
+                known = ", ".join(f"'{s} style'" for s in self.styles)
+                notes.append(f"'{style} style' is no style of this model's data; it has {known}")
+            rest = rest.replace(match[0], f" {style[: -len(own)] if own else ''} ", 1)
+        wanted = set(_parts(rest)) - SMALL_WORDS - COLOURS
+        if wanted and not any(wanted <= name.words for name in self.names):
+            most = max(self.names, key=lambda name: (len(wanted & name.words), len(wanted & set(_parts(name.name)))))
+            notes.append(
+                f"'{' '.join(rest.split()).strip(' ,')}' puts words together that no caption has beside each other; "
+                f"this model learned one thing a picture, like '{most.name}'"
+            )
+        return notes
+
+
+def refusal(unknown: Mapping[str, str]) -> str:
+    """The sentence that refuses unknown words, each with its hint."""
+    told = [f"'{word}'" + (f" ({hint})" if hint else "") for word, hint in unknown.items()]
+    return (
+        f"this model never learned the word{'s' if len(told) > 1 else ''} {', '.join(told)}; "
+        "see `zoo prompts WORD` for what it knows"
+    )
+
+
+def refuse_unknown(readings: Iterable[Reading]) -> None:
+    """UsageError for readings with words that no caption had."""
+    unknown = {word: hint for reading in readings for word, hint in (reading.unknown or {}).items()}
+    if unknown:
+        raise UsageError(refusal(unknown))
+
+
+def words_of(config: Mapping[str, Any]) -> list[Words]:
+    """The words of the conditioners of a checked config, as far as their cards have them."""
+    blocks = (config.get("conditioners") or {}).values()
+    cards = [read_card(block["weights"]) for block in blocks if isinstance(block, Mapping) and "weights" in block]
+    return [read_words(card.words) for card in cards if card.words is not None]
+
+
+@lru_cache(maxsize=8)
+def read_words(path: Path) -> Words:
+    """A file of words; WeightsError where it is missing, damaged or of another kind."""
+    import json
+
+    again = "install zoo again or restore it beside its card"
+    try:
+        if path.stat().st_size > LARGEST:
+            raise WeightsError(f"the file of words '{path}' is larger than {LARGEST >> 20} MiB; {again}")
+        raw: Any = json.loads(path.read_bytes())
+        if raw["schema"] != SCHEMA:
+            raise WeightsError(f"'{path}' has schema {str(raw['schema'])[:40]!r} where '{SCHEMA}' is read; {again}")
+        names = tuple(Name(str(n), str(e), str(g), tuple(map(str, k))) for n, e, g, k in raw["names"])
+        styles = tuple(str(style) for style in raw["styles"])
+    except OSError as error:
+        raise WeightsError(f"the file of words '{path}' can't be read ({error.strerror or error}); {again}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"the file of words '{path}' is damaged ({str(error)[:80]}); {again}") from error
+    return Words(names, styles)
+
+
+def _parts(text: str) -> list[str]:
+    """Letters and digits between everything else, in lower case; a lone sign is a word too."""
+    return [part for word in _WORD.findall(text.lower()) for part in re.findall(r"[^\W_]+", word) or [word]]
+
+
+def _plain(text: str) -> str:
+    return text.translate(dict.fromkeys(map(ord, _TEXT_LOOK)))

@@ -1,0 +1,1 @@
+"""The theory: what flows between the parts, noise, schedules, parameterizations, the denoiser."""

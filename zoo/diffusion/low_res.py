@@ -1,0 +1,110 @@
+"""Low-resolution conditioning: what a super-resolution network sees of the picture below it.
+
+Saharia et al. 2021 (SR3) join the small picture, enlarged, to the network's input channels. In a cascade it was drawn
+and not photographed, so Ho et al. 2021 (section 4.2) train the network on small pictures noised to a level s which it
+is told, and it learns to distrust what is finer than that noise:
+
+    z_s = alpha_s * small + sigma_s * eps,      concat = enlarge(z_s),      level = s
+
+s is a t of `schedule`: 0 is the small picture itself. *Non-truncated* conditioning noises a finished small picture;
+*truncated* conditioning stops the stage below at t = s and its x_s is z_s, which asks for the same schedule and for
+noise on the small picture (`noised: before`).
+
+| class | who uses it |
+|---|---|
+| `GaussianAugmentation` | cascaded diffusion and Imagen (noised before enlarging), IF (after) |
+| `Plain` | ADM's upsamplers, SR3: no noise, no level |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.diffusion.types import Condition, NoiseSchedule
+from zoo.schema.errors import ConfigError, UsageError
+
+Resize = Literal["bilinear", "bicubic"]
+Noised = Literal["before", "after"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianAugmentation:
+    """The small picture with Gaussian noise of a level the network is told.
+
+    schedule: what a level means. resize: how the small picture is enlarged. noised: before or after that.
+    """
+
+    noises = True
+
+    schedule: NoiseSchedule
+    resize: Resize = "bilinear"
+    noised: Noised = "before"
+
+    def __post_init__(self) -> None:
+        _check(self.resize, get_args(Resize), "resize")
+        _check(self.noised, get_args(Noised), "noised")
+
+    def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int]:
+        """(3, height, width) of the noise that a call needs."""
+        return (3, *(small if self.noised == "before" else size))
+
+    def __call__(
+        self, small: Tensor, *, size: tuple[int, int], level: Tensor | None = None, eps: Tensor | None = None
+    ) -> Condition:
+        """small (B, 3, h, w) in [-1, 1], level (B,) in [0, 1], eps (B, *noise_shape) -> concat (B, 3, H, W), level."""
+        level = small.new_zeros(len(small)) if level is None else level.to(small.device)
+        if eps is None:
+            if bool((level > 0).any()):
+                raise UsageError("a small picture is to be noised and no noise was given; give eps")
+            return self.upsampled(small, size=size, level=level)
+        alpha, sigma = (
+            torch.from_numpy(a).to(small).view(-1, 1, 1, 1) for a in self.schedule(level.double().cpu().numpy())
+        )
+        eps = eps.to(small)
+        if self.noised == "before":
+            return self.upsampled(alpha * small + sigma * eps, size=size, level=level)
+        return Condition(concat=alpha * enlarge(small, size, self.resize) + sigma * eps, level=level.float())
+
+    def upsampled(self, noised: Tensor, *, size: tuple[int, int], level: Tensor) -> Condition:
+        """The condition where the small picture is noised to `level` already: truncated conditioning."""
+        return Condition(concat=enlarge(noised, size, self.resize), level=level.float())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """The small picture as it is; the network is told no level."""
+
+    noises = False
+
+    resize: Resize = "bilinear"
+
+    def __post_init__(self) -> None:
+        _check(self.resize, get_args(Resize), "resize")
+
+    def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> None:
+        """No noise is needed."""
+
+    def __call__(
+        self, small: Tensor, *, size: tuple[int, int], level: Tensor | None = None, eps: Tensor | None = None
+    ) -> Condition:
+        """small (B, 3, h, w) in [-1, 1] -> concat (B, 3, H, W); a level other than 0 is refused."""
+        if level is not None and bool((level != 0).any()):
+            raise UsageError("low_res 'plain' noises nothing; leave the augmentation out")
+        return Condition(concat=enlarge(small, size, self.resize))
+
+
+def enlarge(small: Tensor, size: tuple[int, int], resize: Resize) -> Tensor:
+    """(B, C, h, w) -> (B, C, *size). Bicubic may leave [-1, 1] at edges, as it did in training."""
+    if tuple(small.shape[2:]) == tuple(size):
+        return small
+    return F.interpolate(small, size, mode=resize, align_corners=False)
+
+
+def _check(value: str, choices: tuple[str, ...], what: str) -> None:
+    if value not in choices:
+        raise ConfigError(f"unknown {what} '{value}' of a small picture; choose {' or '.join(choices)}")

@@ -1,0 +1,111 @@
+"""Weights that zoo neither ships nor downloads: where they are looked for, and how one is told from another.
+
+A file is hashed before it is opened, and opened as tensors alone (`weights_only=True`, or safetensors). Where it is
+missing the refusal is one sentence that says which file is needed: what was asked for is then unavailable, and never
+silently another number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from zoo.checkpoints.files import check_header
+from zoo.schema import files
+from zoo.schema.errors import WeightsError
+
+CACHE = "ZOO_CACHE"  # the environment variable of the folder that published files are looked for in
+
+
+class Unavailable(WeightsError):
+    """What was asked for needs a weight file that isn't there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFile:
+    """A weight file with a known hash: what it is for, its names, and the environment variable that points at it."""
+
+    purpose: str
+    names: tuple[str, ...]
+    sha256: str
+    bytes: int
+    variable: str
+
+    def find(self, path: str | None = None) -> Path:
+        """The file: by path, by environment variable, or in a cache, in this order; Unavailable where there is none.
+
+        Nothing is said of its content yet.
+        """
+        for given, source in ((path, "given"), (os.environ.get(self.variable), f"of ${self.variable}")):
+            if given:
+                found = Path(given).expanduser()
+                if not found.is_file():
+                    raise Unavailable(f"{self._needs()}; the path {source}, '{given}', is no file")
+                return found
+        for folder in caches():
+            for name in self.names:
+                if (folder / name).is_file():
+                    return folder / name
+        raise Unavailable(f"{self._needs()}; give its path, set ${self.variable} to it, or put it in '{caches()[0]}'")
+
+    def read(self, path: str | None = None) -> dict[str, Tensor]:
+        """Its tensors; WeightsError where the file found isn't this one."""
+        found = self.find(path)
+        hashed = sha256_of(found)
+        if hashed != self.sha256:
+            raise WeightsError(
+                f"'{found}' is damaged or another file (SHA-256 {hashed[:12]}…, {found.stat().st_size} bytes): "
+                f"{self._needs()}"
+            )
+        return read_tensors(found)
+
+    def _needs(self) -> str:
+        return f"{self.purpose} is unavailable: needs {self.names[0]}, SHA-256 {self.sha256} ({self.bytes:,} bytes)"
+
+
+def caches() -> list[Path]:
+    """zoo's own cache, and that of torch.hub, where other libraries leave their downloads."""
+    home = os.environ.get(CACHE)
+    own = Path(home).expanduser() if home else Path.home() / ".cache" / "zoo"
+    return [own, Path(torch.hub.get_dir()) / "checkpoints"]
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    try:
+        return files.sha256_of(path)
+    except OSError as error:
+        raise Unavailable(f"the weight file '{path}' can't be read ({error.strerror}); give the path of one") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors or from a pickle of tensors alone; run `sha256_of` first where a hash is known."""
+    try:
+        if path.suffix == ".safetensors":
+            check_header(path)
+        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever a hostile or cut file makes them raise
+        raise WeightsError(f"the weight file '{path}' can't be read as tensors alone: {error}") from error
+    if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):
+        tensors = tensors["state_dict"]
+    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise WeightsError(f"the weight file '{path}' holds no state dict; give one that maps names to tensors")
+    return {str(name): tensor for name, tensor in tensors.items()}
+
+
+def hash_of(module: nn.Module) -> str:
+    """SHA-256 over a module's tensors by name, shape and value: the hash of weights that are in no file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

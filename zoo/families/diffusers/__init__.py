@@ -1,0 +1,1 @@
+"""The layout in which diffusers keeps pipelines."""

@@ -1,0 +1,1 @@
+"""Score SDE (Song et al. 2021b)."""

@@ -1,0 +1,203 @@
+"""From what a call says to the conditions of its stages: every distinct text, label and number encoded once a call.
+
+Parts of a batch take their rows; stages that listen to one conditioner share what it said. How several conditioners of
+a stage join is said in `listens` (zoo.config.conditions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from zoo.config.conditions import JOINS, conditioners_of, givers, join_of
+from zoo.diffusion.types import Condition, Conditioner
+from zoo.guidance.interval import at_scale, classifier_free_scale
+from zoo.schema.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.pipeline.request import Request
+    from zoo.pipeline.stage import Stage
+
+AT_ONCE = 64  # texts that a conditioner encodes in one batch
+
+
+def source_of(conditioner: Conditioner) -> str:
+    """What a conditioner is given: prompts, labels, image or request."""
+    return getattr(conditioner, "source", "prompts")
+
+
+def sources(conditioners: Mapping[str, Conditioner]) -> set[str]:
+    """What the conditioners of a pipeline are given."""
+    return {source_of(conditioner) for conditioner in conditioners.values()}
+
+
+class Conditioning:
+    """The conditions of one call, by stage and part. What was encoded is kept to the call's end."""
+
+    def __init__(
+        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Request, device: torch.device
+    ) -> None:  # fmt: skip
+        self.conditioners, self.stages, self.request, self.device = conditioners, stages, request, device
+        self._encoded: dict[tuple[int, Hashable], Condition] = {}  # by the conditioner's id and what it was given
+
+    def __call__(self, number: int, part: slice) -> tuple[Condition, Condition | None]:
+        """What is asked for of a stage's samples, and nothing (or the negative prompts); None where the weights know no
+        nothing."""
+        stage, request = self.stages[number], self.request
+        cond: dict[str, Condition] = {}
+        null: dict[str, Condition] = {}
+        everyone, negative = True, request.negative[part]
+        for name in stage.conditioners:
+            conditioner = self.conditioners[name]
+            source = source_of(conditioner)
+            cond[name] = self._rows(conditioner, self._given(source, number, part))
+            if source == "request":  # its numbers say nothing that is asked for, and are the same in both
+                null[name] = cond[name]
+            elif any(negative) and source == "prompts":
+                null[name] = self._rows(conditioner, negative)
+            elif getattr(conditioner, "null_class", True):
+                null[name] = self._nothing(conditioner, len(negative))
+            else:
+                everyone = False
+        joined = join(stage.name, stage.listens, cond)
+        return joined, join(stage.name, stage.listens, null) if everyone else None
+
+    def _given(self, source: str, number: int, part: slice) -> Sequence[Hashable]:
+        """What a conditioner is given of a stage's samples, one each; equal ones are encoded once."""
+        request = self.request
+        count = len(request.samples[part])
+        if source == "labels":
+            return request.labels[part]
+        if source == "request":
+            return [tuple(numbers_of(self.stages[number], number, request).items())] * count
+        if source == "image":
+            assert request.image is not None  # the request was refused without
+            same = request.image.stride(0) == 0  # one for all samples
+            return [("image", 0 if same else i) for i in range(len(request.samples))[part]]
+        return request.prompts[part]
+
+    def _rows(self, conditioner: Conditioner, given: Sequence[Hashable]) -> Condition:
+        """The condition of each sample."""
+        key = id(conditioner)
+        if any((key, value) not in self._encoded for value in given):
+            self._encode(conditioner, given)
+        distinct = list(dict.fromkeys(given))
+        place = torch.tensor([distinct.index(value) for value in given], device=self.device)
+        return Condition.stack([self._encoded[key, value] for value in distinct]).rows(place)
+
+    def _encode(self, conditioner: Conditioner, given: Sequence[Hashable]) -> None:
+        """Encode what is given and, of prompts, all others of the call with it."""
+        source, key = source_of(conditioner), id(conditioner)
+        wanted: dict[Any, None] = dict.fromkeys(given)
+        if source == "prompts":
+            # Prompts and negative prompts apart: in one batch the rounding of one text would hang on the other.
+            for texts in (self.request.prompts, self.request.negative):
+                if set(given) <= set(texts):
+                    wanted = dict.fromkeys(texts)
+                    break
+        new = [value for value in wanted if (key, value) not in self._encoded]
+        for start in range(0, len(new), AT_ONCE):
+            batch = new[start : start + AT_ONCE]
+            said = conditioner([self._value(source, value) for value in batch]).to(self.device)
+            for i, value in enumerate(batch):
+                self._encoded[key, value] = said.rows(slice(i, i + 1))
+
+    def _value(self, source: str, given: Any) -> Any:
+        if source == "request":
+            return dict(given)
+        if source == "image":
+            assert self.request.image is not None
+            return self.request.image[given[1]].to(self.device)
+        return given
+
+    def _nothing(self, conditioner: Conditioner, count: int) -> Condition:
+        """The null condition of so many samples."""
+        empty = getattr(conditioner, "null_prompt", None)
+        if source_of(conditioner) == "prompts" and empty is not None:
+            return self._rows(conditioner, [empty] * count)
+        key = (id(conditioner), ("null",))
+        if key not in self._encoded:
+            self._encoded[key] = conditioner.null(1).to(self.device)
+        return self._encoded[key].rows(torch.zeros(count, dtype=torch.int64, device=self.device))
+
+
+def numbers_of(stage: Stage, number: int, request: Request) -> dict[str, float]:
+    """The numbers of a call that conditioners of source `request` are given, of one of its stages.
+
+    Pixels: `height`, `width`, `original_height`, `original_width`, `crop_top`, `crop_left`, `target_height` and
+    `target_width` (SDXL's names: the size itself, uncropped); `guidance`, the scale, where the stage has one; `level`,
+    to which a smaller image is noised.
+    """
+    numbers: dict[str, float] = {"level": float(stage.augmentation or 0.0)}
+    if len(request.sizes[number]) == 2:
+        height, width = request.sizes[number]
+        numbers |= {"height": height, "width": width, "crop_top": 0.0, "crop_left": 0.0}
+        numbers |= {f"{of}_height": height for of in ("original", "target")}
+        numbers |= {f"{of}_width": width for of in ("original", "target")}
+    for guidance in stage.guidance:
+        scale = classifier_free_scale(guidance if request.guidance is None else at_scale(guidance, request.guidance))
+        if scale is not None:
+            numbers["guidance"] = scale
+    return numbers
+
+
+def join(stage: str, listens: Sequence[str] | Mapping[str, Any], given: Mapping[str, Condition]) -> Condition:
+    """What the conditioners of a stage gave, as one condition; UsageError where two give one field and don't join."""
+    if isinstance(listens, Mapping):
+        joined = Condition()
+        for field in listens:
+            joined = joined.merge(_joined(stage, listens, field, given))
+        return joined
+    for field in JOINS:
+        names = [name for name in listens if getattr(given[name], field) is not None]
+        if len(names) > 1 and field != "scalars":
+            raise UsageError(
+                f"stage '{stage}' listens to '{names[0]}' and '{names[1]}', which both give {field}, and doesn't say "
+                "how they join; write its listens field by field, like {tokens: {join: width, of: [NAME, NAME]}}"
+            )
+    joined = Condition()
+    for name in conditioners_of(listens):
+        joined = joined.merge(given[name])
+    return joined
+
+
+def _joined(stage: str, listens: Mapping[str, Any], field: str, given: Mapping[str, Condition]) -> Condition:
+    """One field of a condition, of all its conditioners."""
+    names = givers(listens, field)
+    values: list[Any] = [getattr(given[name], field) for name in names]
+    missing = next((name for name, value in zip(names, values, strict=True) if value is None), None)
+    if missing is not None:
+        raise UsageError(f"stage '{stage}' listens to '{missing}' for {field} and that gives none; name another")
+    if field == "scalars":
+        return Condition(scalars={name: v for scalars in values for name, v in scalars.items()})
+    by_length = join_of(listens, field) == "length"
+    if len(values) > 1:
+        like, dim = values[0], 1 if by_length else values[0].ndim - 1
+        rest = [d for d in range(like.ndim) if d != dim]
+        for name, value in zip(names, values, strict=True):
+            if value.ndim != like.ndim or any(value.shape[d] != like.shape[d] for d in rest):
+                raise UsageError(
+                    f"stage '{stage}': {field} of '{names[0]}' {tuple(like.shape[1:])} and of '{name}' "
+                    f"{tuple(value.shape[1:])} can't join by {'length' if by_length else 'width'}; "
+                    f"{'join them by width' if by_length else 'they must be equally long'}"
+                )
+    value: Any = values[0] if len(values) == 1 else torch.cat(values, dim=1 if by_length else values[0].ndim - 1)
+    if field != "tokens":
+        alone: dict[str, Any] = {field: value}
+        return Condition(**alone)
+    return Condition(tokens=value, mask=_mask([given[name] for name in names], by_length))
+
+
+def _mask(parts: Sequence[Condition], by_length: bool) -> Tensor | None:
+    """Which joined tokens count: where nobody masks, all; side by side, where any does."""
+    if all(part.mask is None for part in parts):
+        return None
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    masks = [
+        torch.ones(t.shape[:2], dtype=torch.bool, device=t.device) if part.mask is None else part.mask
+        for part, t in zip(parts, tokens, strict=True)
+    ]
+    return torch.cat(masks, dim=1) if by_length else torch.stack(masks).any(dim=0)

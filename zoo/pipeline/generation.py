@@ -1,0 +1,99 @@
+"""What a pipeline returns: samples, what they are once decoded, and a record of how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from zoo.images.space import IMAGES, sheet, to_pil
+from zoo.pipeline.display import png
+from zoo.pipeline.space import SampleSpace
+from zoo.records.reading import RECORD_KEY, read_record
+from zoo.schema.names import targets
+
+__all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
+
+
+@dataclass(frozen=True, repr=False)
+class Generation:
+    """The outcome of a run; what the samples are, its space says (zoo.pipeline.space).
+
+    `samples` is what the last stage sampled, (B, C, *spatial): latents for a latent stage. `drawn` is what they are
+    once decoded, float32 on the CPU: images (B, 3, H, W) in [0, 1], or arrays in the data's units. `record` says what
+    made them: resolved config, weight hashes, versions, seeds, prompts, device, hashes of input images, verdicts; its
+    `images` has one entry a sample.
+    """
+
+    samples: Tensor
+    drawn: Tensor
+    record: Mapping[str, Any]
+    space: SampleSpace = IMAGES
+
+    @property
+    def tensor(self) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1]; UsageError where arrays were drawn."""
+        return self.space.images(self.drawn)
+
+    @property
+    def arrays(self) -> Tensor:
+        """Arrays (B, C, *spatial) in the data's units, not clipped; UsageError where images were drawn."""
+        return self.space.arrays(self.drawn)
+
+    @property
+    def numpy(self) -> np.ndarray:
+        """`drawn` as float32 (B, C, *spatial)."""
+        return self.drawn.numpy()
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """What a network's -1 and 1 stand for in `drawn`."""
+        return self.space.values
+
+    @cached_property
+    def images(self) -> list[Image.Image]:
+        """The images as PIL; UsageError where arrays were drawn."""
+        return [to_pil(t) for t in self.tensor]
+
+    @cached_property
+    def view(self) -> Image.Image:
+        """One picture for a look: all images in one; of arrays the first ones, as lines, in grey or in slices."""
+        return self.space.view(self.drawn)
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __repr__(self) -> str:
+        return f"Generation({self.space.said(self.drawn)})"
+
+    def _repr_png_(self) -> bytes:
+        """The view, for what shows PNG alone."""
+        return png(self.view)
+
+    def _repr_html_(self) -> str:
+        """For a notebook: images with their prompts, or the view of arrays."""
+        return self.space.html(self.drawn, self.record)
+
+    def sheet(self, columns: int | None = None) -> Image.Image:
+        """All images in one; UsageError where arrays were drawn."""
+        return sheet(self.images, columns=columns)
+
+    def targets(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
+        """The files `save` would write."""
+        return self.space.targets(path, len(self), grid=grid, overwrite=overwrite)
+
+    def save(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
+        """Write the samples with their record as their space does, and return the files; `grid` is all in one picture.
+
+        Images go to a picture file each (NAME-0.png, ... for several), with the record inside a PNG; arrays into one
+        .npy with the record in a .json beside it. A path without a suffix is a folder. What is numbered goes on after
+        the files that are there; with `overwrite` it begins again. Each file appears whole or not at all. Raises
+        UsageError for an unknown suffix and ZooError where the disk refuses.
+        """
+        return self.space.save(self.drawn, self.record, path, grid=grid, overwrite=overwrite)

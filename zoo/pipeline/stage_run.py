@@ -1,0 +1,129 @@
+"""One stage of one call: what it is told, where it starts, and what it is handed of the stage before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.diffusion.low_res import GaussianAugmentation
+from zoo.diffusion.noise import bound
+from zoo.diffusion.types import Condition, StepReport, StepTable
+from zoo.guidance.interval import at_scale
+from zoo.guidance.mask import Mask
+from zoo.guidance.posterior import with_picture
+from zoo.images.inputs import latent_mask
+from zoo.pipeline.conditioning import Conditioning
+from zoo.pipeline.request import Request
+from zoo.pipeline.stage import Stage, pixels
+from zoo.schema.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """A stage with its table; `number` is its place in the call, `address` the one in its noise."""
+
+    stage: Stage
+    table: StepTable
+    number: int
+    address: int
+    before: StageRun | None
+    conditioning: Conditioning
+    request: Request
+    device: torch.device
+
+    def draw(self, part: slice, given: Tensor | None, report: Callable[[StepReport], None]) -> Tensor:
+        """Samples (B, C, *spatial) of a part of the call; `given` is what the stage before drew of it."""
+        stage, table, device, request = self.stage, self.table, self.device, self.request
+        samples, address = request.samples[part], self.address
+        size = request.sizes[self.number]
+        factor = stage.autoencoder.factor
+        shape = (stage.autoencoder.channels, *(length // factor for length in size))
+        cond, null = self.conditioning(self.number, part)
+        if stage.enlarges:
+            cond = cond.merge(self._low_res(part, given))
+
+        begin = table.start
+        scale = stage.denoiser.start_scale(begin)  # of noise alone
+        eps = request.source(shape, purpose="start", samples=samples, stage=address).to(device)
+        guidance = [g if request.guidance is None else at_scale(g, request.guidance) for g in stage.guidance]
+        mask: Mask | None = None
+        if self.number == 0 and request.image is not None and request.measured:
+            x = scale * eps
+            known = None if request.mask is None else 1.0 - latent_mask(request.mask, factor).to(device)
+            picture = request.image[part].to(device)
+            of_picture = (shape[0], shape[1], shape[2])
+            guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
+        elif self.number == 0 and request.image is not None and not request.shown and not stage.enlarges:
+            images = request.image[part].to(device)
+            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
+            x = begin.alpha * known + begin.sigma * eps
+            if request.mask is not None:
+                free = latent_mask(request.mask, factor).to(device)
+                mask = Mask(x0=known, known=1.0 - free)
+                guidance.append(mask)
+                if request.strength == 1.0:
+                    # Where all is drawn anew nothing of the picture may shine through.
+                    x = torch.lerp(x, scale * eps, free)
+        elif stage.takes == "latent" and given is not None:
+            x = given  # at this stage's first t already: the stage before stopped there
+        elif stage.takes == "image" and given is not None:
+            images = self._picture(given, pixels(request.sizes[self.number]))
+            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(given.dtype)
+            x = begin.alpha * known + begin.sigma * eps
+        else:
+            x = scale * eps
+
+        denoise = stage.denoiser.bind(cond, table)
+        for wrapper in guidance:
+            denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
+        steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
+        after_step = mask.renoised(steps) if mask is not None and getattr(stage.sampler, "inpaints", False) else None
+        return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
+
+    def _low_res(self, part: slice, given: Tensor | None) -> Condition:
+        """The smaller picture as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
+        stage, request = self.stage, self.request
+        size, small = pixels(request.sizes[self.number]), request.smalls[self.number]
+        low_res, samples = stage.denoiser.low_res, request.samples[part]
+        assert low_res is not None
+        assert small is not None
+        before = self.before
+        if before is not None and given is not None and before.stage.interval[1] > 0.0:
+            # Truncated: what the stage before left is noised already, to the t where its last step really ended.
+            if not isinstance(low_res, GaussianAugmentation):
+                raise UsageError(f"stage '{before.stage.name}' stops at noise, for which '{stage.name}' has no level")
+            level = torch.full((len(samples),), before.table.steps[-1].t_next, device=given.device)
+            return low_res.upsampled(given, size=size, level=level)
+        if before is None or given is None:
+            assert request.image is not None  # the request was refused without
+            images = request.image[part].to(self.device)
+        else:
+            images = self._picture(given, small)
+        eps, level = None, None
+        noise_shape = low_res.noise_shape(small, size)
+        if stage.augmentation and noise_shape is not None:
+            level = torch.full((len(samples),), float(stage.augmentation), device=images.device)
+            eps = request.source(noise_shape, purpose="augmentation", samples=samples, stage=self.address).to(
+                images.device
+            )
+        return low_res(images, size=size, level=level, eps=eps)
+
+    def _picture(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """What the stage before sampled, as images (B, 3, *size) in [-1, 1]."""
+        assert self.before is not None
+        autoencoder = self.before.stage.autoencoder
+        images = autoencoder.decode(x.to(dtype_of(autoencoder))).float().clamp(-1, 1)
+        if tuple(images.shape[2:]) != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(-1, 1)
+        return images
+
+
+def dtype_of(module: Any) -> torch.dtype:
+    """The precision of a module's parameters; float32 for one without."""
+    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    return torch.float32 if parameter is None else parameter.dtype

@@ -1,0 +1,1 @@
+"""What a run minimises, and what its batches and conditions are made of."""

@@ -1,0 +1,93 @@
+"""The images of a batch: a training batch's cropped and mirrored as the dataset says, a validation batch's not.
+
+They are decoded once and kept as uint8, on a cuda device where they fit, and cropped and mirrored there: a batch is a
+gather. Images that can't be stacked before the crop, being of several sizes, are decoded anew for each batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.data.dataset import Dataset, PictureDataset
+from zoo.data.pixels import from_uint8
+from zoo.schema.errors import ConfigError
+from zoo.training.engine.objective import CPU, Batch, put, resident
+from zoo.training.objectives.array_batches import refuse_arrays
+
+
+def check_size(size: int, autoencoder: Any) -> None:
+    """ConfigError for images that an autoencoder can't make whole latents of: it would leave their edges out."""
+    factor = getattr(autoencoder, "factor", 1)
+    if size % factor:
+        raise ConfigError(
+            f"the autoencoder takes sizes that are multiples of {factor} and the data's is {size}; change data.size"
+        )
+
+
+class Pictures:
+    """A dataset's images, kept as uint8 (N, 3, size, size), or (N, 3, H, W) where a window is cropped at random."""
+
+    def __init__(self, train: Dataset, validation: Dataset, *, device: torch.device = CPU) -> None:
+        refuse_arrays(train)
+        self.train = train
+        whole = train.images() if not train.augments else _before_augmenting(train)
+        self.images = None if whole is None else resident(torch.from_numpy(whole), device)
+        self.mirrors = None
+        if self.images is not None and isinstance(train, PictureDataset) and train.augment.flip > 0.0:
+            may = [train.augment.may_flip(row) for row in train.rows]
+            self.mirrors = np.array(may)
+        self.validation = resident(torch.from_numpy(validation.images()), device)
+        self.shape = tuple(self.validation.shape[1:])
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(B, 3, size, size) in [-1, 1] on the batch's device."""
+        if not batch.training:
+            return from_uint8(batch.take(self.validation))
+        if self.images is not None:
+            return from_uint8(self._augmented(batch))
+        draws = batch.draw("augment")
+        drawn = [self.train.augmented(int(row), g) for row, g in zip(batch.rows, draws, strict=True)]
+        return from_uint8(torch.from_numpy(np.stack(drawn)).to(batch.device))
+
+    def _augmented(self, batch: Batch) -> Tensor:
+        """What `zoo.data.augmentation.Augment` makes of the batch's images, for all of them at once and on their
+        device.
+        """
+        images = batch.take(self.images)  # type: ignore[arg-type]
+        if not isinstance(self.train, PictureDataset) or not self.train.augments:
+            return images
+        augment = self.train.augment
+        down, across, mirror = batch.uniforms("augment", 3).T
+        if augment.crop is not None:
+            side, (height, width) = augment.crop, images.shape[2:]
+            window = np.arange(side)
+            rows = (down * (height - side + 1)).astype(np.int64)[:, None] + window
+            columns = (across * (width - side + 1)).astype(np.int64)[:, None] + window
+            place = torch.arange(len(images), device=images.device)[:, None, None]
+            picked = images.permute(0, 2, 3, 1)[
+                place, put(rows, images.device)[:, :, None], put(columns, images.device)[:, None, :]
+            ]
+            images = picked.permute(0, 3, 1, 2)
+        if self.mirrors is not None:
+            chosen = put((mirror < augment.flip) & self.mirrors[batch.rows], images.device)
+            images = torch.where(chosen[:, None, None, None], images.flip(3), images)
+        return images.contiguous()
+
+    def all(self) -> Tensor:
+        """Every training image as it is, uint8."""
+        return (
+            self.images
+            if self.images is not None and not self.train.augments
+            else torch.from_numpy(self.train.images())
+        )
+
+
+def _before_augmenting(train: Dataset) -> np.ndarray | None:
+    """(N, 3, H, W) uint8 that windows and mirror images are taken of; None where they aren't of one size."""
+    if not isinstance(train, PictureDataset):
+        return None
+    return train.images() if train.augment.crop is None else train.uncropped()
