@@ -2,7 +2,8 @@
 
 `zoo.diffusion.noise` and `zoo.diffusion.draws` key numpy's Philox by address. Here the same words come from the same
 counters by integer arithmetic that runs anywhere, and the same normal numbers from the same words by the ziggurat that
-numpy walks (Marsaglia & Tsang 2000, "The ziggurat method for generating random variables", 256 layers), for all samples at once.
+numpy walks (Marsaglia & Tsang 2000, "The ziggurat method for generating random variables", 256 layers), for all samples
+at once.
 
     word j of an address = word (j mod 4) of Philox4x64-10(key, counter + (j div 4) + 1)
 
