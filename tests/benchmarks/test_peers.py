@@ -15,7 +15,7 @@ from benchmarks.on_gpu import speed
 from benchmarks.peers import ahead, cell, exported, kernels, loops, metric_libraries, metrics, networks, ways
 from benchmarks.peers.compilations import compilations
 from benchmarks.peers.fresh import fresh
-from tests.benchmark.test_run import EXAMPLE, TINY, keys
+from tests.bench.test_run import EXAMPLE, TINY, keys
 from zoo.bench import machine, record
 from zoo.bench.report import read_record
 from zoo.bench.run import run_suite

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from tests.test_replay import PIPE, rewrite
+from tests.inspection.test_replay import PIPE, rewrite
 from zoo.cli.main import run
 
 

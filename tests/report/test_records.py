@@ -15,7 +15,7 @@ from zoo.bench.report.groups import groups
 from zoo.schema.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = [*sorted(ROOT.glob("benchmarks/results/*.json")), *sorted(ROOT.glob("tests/benchmark/*.json"))]
+COMMITTED = [*sorted(ROOT.glob("benchmarks/results/*.json")), *sorted(ROOT.glob("tests/bench/*.json"))]
 RECORD = records()["invented-2026-11-20.json"]
 HIT = "hit[emoji-evaluator@cfa563d6,test]@64"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmark.test_run import TINY
+from tests.bench.test_run import TINY
 from zoo.bench import estimate as estimates
 from zoo.bench import pipelines
 from zoo.bench.estimate import Reading, estimate, written
