@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo.bench.machine import code, host
 from zoo.records.benchmark_record import SINGLE_RECORD
+from zoo.schema.files import write_text
 from zoo.schema.version import installed
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -52,5 +53,4 @@ def write(record: Mapping[str, Any], path: Path | None = None) -> Path:
     """Write a record to `path`, or to results/NAME.json; returns the file."""
     target = RESULTS / f"{record['name']}.json" if path is None else path
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(record, indent=1) + "\n")
-    return target
+    return write_text(target, json.dumps(record, indent=1) + "\n")

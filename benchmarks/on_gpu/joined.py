@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -98,7 +97,7 @@ def earlier(*folders: Path) -> Path | None:
     known = []
     for path in found:
         try:
-            known.append((json.loads(path.read_text())["run"]["started"], path))
-        except (OSError, ValueError, KeyError):
+            known.append((record.read(path)["run"]["started"], path))
+        except (ValueError, KeyError):  # no record, or an older one
             continue
     return max(known)[1] if known else None

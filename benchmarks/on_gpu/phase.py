@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import ROW_KINDS
+from zoo.bench import record
 from zoo.bench.run import run_suite
 from zoo.bench.suite import read_suite
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--split", default="train", help="the split whose captions quality is measured with")
     parser.add_argument("--after", type=Path, help="an earlier record; what it didn't measure comes first")
     asked = parser.parse_args()
-    after = None if asked.after is None else json.loads(asked.after.read_text())
+    after = None if asked.after is None else record.read(asked.after)
     data = asked.data if asked.phase == "quality" else None
 
     def report(text: str, done: int, total: int) -> None:
