@@ -186,9 +186,8 @@ def test_what_never_ends_or_never_begins_is_no_file_to_read(tmp_path):
 
 def readers():
     """Whatever reads a JSON, a list or a checkpoint of somebody's."""
-    from zoo.bench.report import read_record
-
     from zoo.bench.record import read as suite_record
+    from zoo.bench.report import read_record
     from zoo.data.reserved import ReservedNames
     from zoo.inspection.sides import read_side
     from zoo.records.reading import read_json
