@@ -1,5 +1,4 @@
-"""What was tried to make the judge better, measured alike: other sittings, means of sittings, images seen in several
-places.
+"""What was tried to make the judge better, measured alike: other sittings, means of sittings, images seen shifted.
 
     python -m benchmarks.judge_variants --data emoji-core-128.zip --packages tarballs/ \\
         --blind benchmarks/results/blind benchmarks/results/blind-tuning \\
