@@ -227,6 +227,7 @@ def fresh(name, arguments, seed):
     return randomise(registry().load("network", name)(**arguments), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enlarger", ENLARGERS)
 def test_the_shipped_networks_make_a_cascade_with_classes_and_a_classifier(tmp_path, enlarger):
     """The one on U-Nets has a learned variance, which ancestral sampling uses."""

@@ -54,6 +54,7 @@ def config(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_whole_list_is_built_and_each_of_it_counts(config):
     pipe = zoo.build(config)
     guidance = pipe.stages[0].guidance[1].guidance
@@ -72,6 +73,7 @@ def test_a_whole_list_is_built_and_each_of_it_counts(config):
         assert not torch.allclose(zoo.build(fewer)(labels=["food"]).samples, made, atol=1e-4), k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "sampler"), [("pigdm", "dpmpp-2m"), ("dps", "ddpm"), ("pigdm", "heun")])
 def test_samples_are_held_to_a_measured_picture(config, sampler, method):
     config["stages"][0]["guidance"] += [{**HELD, "method": method, "scale": 1.0}]
@@ -111,6 +113,7 @@ def test_it_goes_back_through_attention_to_what_was_made_in_inference_mode():
     assert not any(isinstance(p, nn.Parameter) and p.grad is not None for p in unet.parameters())
 
 
+@pytest.mark.slow
 def test_repaint_holds_another_sampler_and_the_record_counts_both_ways(config):
     block = {"name": "repaint", "steps": 6, "jump": 2, "resamples": 3, "sampler": {"name": "ddim", "eta": 1.0}}
     pipe = zoo.build(config, overrides={"stages.0.sampler": block, "stages.0.sampler.sampler.eta": 0.5})

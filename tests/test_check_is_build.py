@@ -57,6 +57,7 @@ def of(schedule: str, reading: str = "v", time: str = "t999", **sampler: Any) ->
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_check_passes_what_draws_two_steps(schedule):
     seen = []
@@ -76,6 +77,7 @@ def test_a_check_passes_what_draws_two_steps(schedule):
     assert set(verdicts) == {True, False}
 
 
+@pytest.mark.slow
 def test_a_run_that_no_memory_holds_is_refused_before_it_is_planned():
     for sampler in (
         {"name": "ddim", "steps": 10**15}, {"name": "annealed-langevin", "repeats": 10**12},

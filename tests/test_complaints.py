@@ -49,6 +49,7 @@ def exact():
     return sampler(bound_oracle(DATA, schedule, table), table, start(table, (4, *SHAPE)), noise=no_noise)
 
 
+@pytest.mark.slow
 @each_sampler
 def test_every_deterministic_sampler_draws_the_sample_that_all_the_others_draw(name, exact):
     schedule, sampler = ScaledLinearSchedule(), sampler_of(name)

@@ -103,6 +103,7 @@ def test_there_are_commands_to_check():
     assert len(commands()) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in commands() if not _PLACEHOLDER.search(c.replace("README", ""))])
 def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
     words = shlex.split(command)[1:]

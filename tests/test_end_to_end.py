@@ -25,6 +25,7 @@ def apple(pipe):
     return pipe("red apple, 3d style", n=4, seed=0)
 
 
+@pytest.mark.slow
 def test_an_apple_is_red_on_white(apple):
     for picture in apple.tensor:
         corners = picture[:, [0, 0, -1, -1], [0, -1, 0, -1]]
@@ -34,6 +35,7 @@ def test_an_apple_is_red_on_white(apple):
         assert float(centre[0]) > float(centre[2]) + 0.25
 
 
+@pytest.mark.slow
 def test_the_prompt_decides_the_picture(pipe):
     asked = ["red apple, flat style", "green apple, flat style", "blue heart, flat style", "full moon, flat style"]
     made = pipe(asked, seed=0, noise=torch.randn(4, 4, 16, 16, generator=torch.Generator().manual_seed(0)))
@@ -42,6 +44,7 @@ def test_the_prompt_decides_the_picture(pipe):
     assert float(means[2, 2] - means[2, 0]) > 0.1  # blue over red
 
 
+@pytest.mark.slow
 def test_line_style_is_black_and_white_and_flat_is_not(pipe):
     names = ["red apple", "sun", "pizza", "red heart"]
     line = pipe([f"{n}, black and white line style" for n in names], seed=1).tensor
@@ -53,6 +56,7 @@ def test_line_style_is_black_and_white_and_flat_is_not(pipe):
     assert colourfulness(line) < 0.5 * colourfulness(flat)
 
 
+@pytest.mark.slow
 def test_two_samplers_agree_when_both_take_many_steps(pipe):
     fine = pipe("sun, flat style", seed=3, steps=100)
     other = zoo.build("latent-text2img", sampler="dpmpp-2m")("sun, flat style", seed=3, steps=100)
@@ -60,6 +64,7 @@ def test_two_samplers_agree_when_both_take_many_steps(pipe):
     assert float((fine.tensor - other.tensor).abs().mean()) < 0.03
 
 
+@pytest.mark.slow
 def test_img2img_and_inpainting_on_the_shipped_model(pipe, apple):
     image = apple.tensor[0]
     near = pipe("blue heart, 3d style", image=image, strength=0.2, seed=9)
@@ -72,6 +77,7 @@ def test_img2img_and_inpainting_on_the_shipped_model(pipe, apple):
     assert (half.tensor[0] - image)[:, :, 32:].abs().mean() > 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("steps", [20, 25])
 def test_diffusers_draws_the_same_pictures_from_an_export(pipe, tmp_path, steps):
@@ -93,6 +99,7 @@ def test_diffusers_draws_the_same_pictures_from_an_export(pipe, tmp_path, steps)
     assert np.abs(mine - np.rint(theirs * 255).astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_half_the_precision_draws_nearly_the_same(pipe):
     exact = pipe(PROMPTS, seed=2).tensor
     rough = zoo.build("latent-text2img", dtype="bfloat16")(PROMPTS, seed=2).tensor
@@ -106,6 +113,7 @@ def test_a_long_prompt_and_unknown_words_are_told(pipe):
         pipe("red " * 40)
 
 
+@pytest.mark.slow
 def test_every_shipped_card_loads_and_all_fit_the_limit():
     total = 0
     for name in card_names():

@@ -50,6 +50,7 @@ def run(folder, tests, *options, shared):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_gold_tests_without_their_sets_are_counted_and_named(tmp_path):
     status, said = run(tmp_path, TESTS, shared=tmp_path / "nothing")
     assert (status, "2 passed, 2 skipped" in said) == (0, True), said
@@ -58,6 +59,7 @@ def test_gold_tests_without_their_sets_are_counted_and_named(tmp_path):
     assert line.endswith("family/large, family/other")
 
 
+@pytest.mark.slow
 def test_gold_tests_run_where_their_sets_are(tmp_path):
     for name in ("large", "other"):
         (tmp_path / "family" / name).mkdir(parents=True)
@@ -67,11 +69,13 @@ def test_gold_tests_run_where_their_sets_are(tmp_path):
     assert "2 passed, 2 deselected" in run(tmp_path, TESTS, "-m", "not gold", shared=tmp_path)[1]
 
 
+@pytest.mark.slow
 def test_every_other_skipped_test_is_named_too(tmp_path):
     skipped = "import pytest\n\n\ndef test_it():\n    pytest.skip('there is no moon')\n"
     assert "NOT RUN: 1 test; there is no moon" in run(tmp_path, skipped, shared=tmp_path)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mark", "error"), [("'ldm/autoencoder_vq'", "is in tests/golden; take the mark"), ("", "names no set")]
 )

@@ -153,12 +153,14 @@ def test_the_graph_is_read_at_all():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_module_needs_only_what_stands_above_it(module):
     below = [f"{i.module} (line {i.line})" for i in own(module) if layer(i.module) > layer(module)]
     assert not below, f"{module} imports {', '.join(below)}, which stands below it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_modules_do_not_import_each_other_in_a_circle(module):
     seen: set[str] = set()
@@ -218,6 +220,7 @@ def test_only_the_registry_file_names_import_targets():
     assert [t.name for t in texts if target.search(t.read_text())] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [

@@ -327,6 +327,7 @@ def test_they_are_described(capsys):
     assert "Squares of even nodes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_call_sets_the_scale_that_a_guidance_declares():
     changes = {"stages.0.sampler.steps": 2}
     plain = zoo.build(LATENT, overrides=changes)("sun", seed=3, guidance=3.0)

@@ -162,6 +162,7 @@ def new_words(arguments: list[str]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_checks_counts_and_costs_are_the_same(pipeline, folders, capsys):
     for change in CHANGES:
@@ -171,6 +172,7 @@ def test_checks_counts_and_costs_are_the_same(pipeline, folders, capsys):
             assert before == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_differences_are_the_same(pipeline, folders, capsys):
     for change in [*CHANGES[1:], None]:
@@ -180,6 +182,7 @@ def test_differences_are_the_same(pipeline, folders, capsys):
         assert before == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [*(c for c, _ in BAD.values()), *GOOD.values()], ids=[*BAD, *GOOD])
 def test_refusals_are_the_same(config, folders):
     def say(new: bool) -> str:
@@ -192,6 +195,7 @@ def test_refusals_are_the_same(config, folders):
     assert before == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pipeline", "changes", "call"),
     [

@@ -34,6 +34,7 @@ def disc(size: int, colour: tuple[int, int, int] = (220, 40, 40)) -> torch.Tenso
     return to_tensor(large.resize((size, size), Image.Resampling.BOX))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
 def test_every_shipped_pipeline_draws_and_says_with_what(name):
     pipe = zoo.build(name)
@@ -56,6 +57,7 @@ def test_all_shipped_weights_fit_the_limit_and_every_file_has_its_card():
     assert {p.stem for p in FOLDER.glob("*.safetensors")} == set(card_names())
 
 
+@pytest.mark.slow
 def test_the_cascade_draws_a_red_apple_on_white_at_128(cascade):
     for picture in cascade(APPLES, n=2, seed=0).tensor:
         assert picture.shape == (3, 128, 128)
@@ -64,6 +66,7 @@ def test_the_cascade_draws_a_red_apple_on_white_at_128(cascade):
         assert float(centre[0] - centre[1:].max()) > 0.2
 
 
+@pytest.mark.slow
 def test_the_stages_of_the_cascade_show_one_picture(cascade):
     whole = cascade(APPLES, seed=1).tensor
     small = cascade(APPLES, seed=1, stages=1).tensor
@@ -71,6 +74,7 @@ def test_the_stages_of_the_cascade_show_one_picture(cascade):
     assert psnr(F.interpolate(whole, (32, 32), mode="area"), small) > 22.0
 
 
+@pytest.mark.slow
 def test_a_mixed_cascade_enlarges_what_the_latent_pipeline_draws():
     pipe, latent = zoo.build("latent-sr-text2img"), zoo.build("latent-text2img")
     small = latent(APPLES, seed=2).tensor
@@ -78,6 +82,7 @@ def test_a_mixed_cascade_enlarges_what_the_latent_pipeline_draws():
     assert psnr(F.interpolate(pipe(APPLES, seed=2).tensor, (64, 64), mode="area"), small) > 25.0
 
 
+@pytest.mark.slow
 def test_a_stage_is_exchanged_by_config(cascade):
     other = zoo.build("cascade-text2img", overrides={"stages.sr-128.sampler": {"name": "dpmpp-2m", "steps": 5}})
     ours, theirs = cascade(APPLES, seed=3), other(APPLES, seed=3)
@@ -94,6 +99,7 @@ def test_upscaling_is_a_decibel_better_than_bicubic():
     assert psnr(pipe(n=2, image=small, seed=0).tensor, truth) > psnr(bicubic, truth) + 1.0
 
 
+@pytest.mark.slow
 def test_the_class_decides_the_picture_and_a_classifier_pushes_it_further():
     """Under the shipped noise-aware classifier, whose own gradient is what classifier guidance follows."""
     classifier = zoo.load("emoji-classifier-32")

@@ -46,6 +46,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_fix(name):
         device.resolve(name)
 
 
+@pytest.mark.slow
 def test_a_record_says_that_the_device_was_left_open(monkeypatch):
     pretend(monkeypatch)
     words = {"prompts": "red apple, 3d style", "steps": 1}
@@ -85,6 +86,7 @@ def test_a_row_that_a_suite_names_for_that_device_too_is_measured_once():
     assert [r.asked.device for r in read_suite(rows, device="cuda").rows] == ["cuda"]
 
 
+@pytest.mark.slow
 def test_every_shipped_suite_can_be_measured_on_another_device():
     from zoo.bench.suite import suite_names
 

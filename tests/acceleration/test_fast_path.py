@@ -57,6 +57,7 @@ def count(module: torch.nn.Module) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["precompute", "channels_last", "both"])
 def test_fast_draws_what_slow_draws_to_rounding(part):
     slow = tiny_pipeline()(PROMPTS, seed=3)
@@ -189,6 +190,7 @@ def test_a_recorded_pipeline_draws_the_same_call_after_call(monkeypatch):
         assert (pipe(prompts).tensor - slow(prompts).tensor).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_network_is_compiled_and_then_recorded(monkeypatch):
     monkeypatch.setattr(zoo.acceleration.graphs, "record_cuda_graph", replayed)
     slow, pipe = tiny_pipeline(), tiny_pipeline()
@@ -238,6 +240,7 @@ def test_only_what_is_asked_for_is_copied_out_of_a_recording(monkeypatch):
     assert outputs == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_more_methods_than_torch_compiles_of_one_code_are_each_compiled():
     calls = []
 
@@ -266,6 +269,7 @@ def with_cache(stage, cache):
     return dataclasses.replace(stage, denoiser=cached(stage.denoiser, cache))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_a_cache_of_every_step_changes_no_bit(blocks):
     plain, cached = tiny_pipeline(), tiny_pipeline()
@@ -280,6 +284,7 @@ def test_a_cache_of_every_step_changes_no_bit_of_the_efficient_unet():
     assert 0 < (shallow - drawn(plain, everything())).abs().max() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "every", "full"), [(4, 2, 2), (5, 2, 3), (7, 3, 3), (3, 9, 1)])
 def test_the_deep_network_runs_as_often_as_the_record_says(steps, every, full):
     pipe = tiny_pipeline(steps=steps)

@@ -53,6 +53,7 @@ def differences(ours, theirs, *, dtype=torch.float64):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("name", CONFIGS)
 def test_autoencoder_is_diffusers_autoencoder_with_the_same_weights(name):
@@ -102,6 +103,7 @@ def shift(model, monkeypatch):
 FLIPS = (norm_eps, downsample_padding, upsample_mode, unscaled_attention, activation, scale, shift)
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("flip", FLIPS, ids=lambda f: f.__name__)
 def test_comparison_fails_when_one_switch_is_flipped(flip, monkeypatch):

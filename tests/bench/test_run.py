@@ -47,6 +47,7 @@ def keys(value, depth=3):
     }
 
 
+@pytest.mark.slow
 def test_a_run_writes_the_form_that_the_example_shows(tmp_path):
     suite = tiny([
         {"model": "tiny", "batch": 2}, {"model": "tiny", "batch": 2, "steps": 2, "fast": True},
@@ -109,6 +110,7 @@ def test_memory_that_runs_out_halves_the_batch_and_is_recorded(tmp_path, monkeyp
     assert made["rows"][0]["asked"]["batch"] == 5
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_a_round_halves_the_batch_too(tmp_path, monkeypatch):
     real, calls = pipelines.Built.__call__, []
 
@@ -129,6 +131,7 @@ def test_memory_that_runs_out_in_a_round_halves_the_batch_too(tmp_path, monkeypa
     assert large["profile"]["calls"] == 4  # two rounds of the half, and its baseline's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["build", "__call__"])
 def test_what_breaks_a_row_anywhere_leaves_the_others(where, tmp_path, monkeypatch):
     owner = pipelines.Builder if where == "build" else pipelines.Built
@@ -158,6 +161,7 @@ def test_a_slip_of_the_code_is_no_failed_row(tmp_path, monkeypatch):
         run_suite(tiny([{"model": "tiny"}]), folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     real = pipelines.Built.__call__
 
@@ -173,6 +177,7 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_its_rows_and_another_goes_on(tmp_path, monkeypatch):
     second = {**TINY, "name": "second"}
     suite = read_suite({
@@ -221,6 +226,7 @@ def data(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data):
     suite = read_suite({
         "schema": "zoo.suite/1", "name": "judged", "settings": {
@@ -259,6 +265,7 @@ def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data
         run_suite(suite, folder=tmp_path / "out", data=str(data), split="tset")
 
 
+@pytest.mark.slow
 def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeypatch):
     lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
     lines = [{**line, "group": "symbols" if i % 3 else "flags"} for i, line in enumerate(lines)]
@@ -289,6 +296,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
     assert row["quality"]["values"]
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_judged_keeps_its_speed(tmp_path, data, monkeypatch):
     def broken(*_, **__):
         raise zoo.schema.errors.NumericError("the network gave NaN")
@@ -325,6 +333,7 @@ def test_records_that_are_kept_leave_nothing_unsaid():
     assert [gap for made in suites for gap in record.gaps(made)] == []
 
 
+@pytest.mark.slow
 def test_without_data_quality_is_null_with_the_reason(tmp_path):
     suite = read_suite({
         "schema": "zoo.suite/1", "settings": {"repeats": 1, "warm_up": 0},
@@ -335,6 +344,7 @@ def test_without_data_quality_is_null_with_the_reason(tmp_path):
     assert "--data" in made["rows"][0]["quality"]["reason"]
 
 
+@pytest.mark.slow
 def test_a_group_is_measured_before_it_is_judged(tmp_path, monkeypatch):
     """A run that is killed while judging measures its group again: half a row is no row."""
     suite = tiny([{"model": "tiny"}])
@@ -400,6 +410,7 @@ def test_a_deadline_takes_no_more_than_the_later_rounds(monkeypatch):
     assert len(one.seconds) == measure.LEAST_ROUNDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "status", "agrees"),
     [(0.0, "measured", True), (1.9 / 255, "measured", True), (2.2 / 255, "measured", False),
@@ -433,6 +444,7 @@ def test_checks_that_cannot_be_made_here_say_why(tmp_path):
     assert all(r["reason"] for r in made["rows"])
 
 
+@pytest.mark.slow
 def test_training_is_checked_by_its_first_loss_and_by_a_resume(tmp_path, monkeypatch):
     from zoo.bench import checks
 
@@ -444,6 +456,7 @@ def test_training_is_checked_by_its_first_loss_and_by_a_resume(tmp_path, monkeyp
     assert made["rows"][0]["check"]["agrees"] is False
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_as_time_allows_and_hits_have_captions_of_their_own(tmp_path, data):
     lines = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
     lines = [{**line, "split": "test" if i < 6 else "val"} for i, line in enumerate(lines)]

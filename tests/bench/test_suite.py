@@ -33,6 +33,7 @@ def test_the_suites_that_are_promised_are_there():
     assert [f for f in folders() if f.is_dir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_suite_can_be_read_and_says_what_it_answers(name):
     read = read_suite(name)
@@ -62,12 +63,14 @@ def test_a_kind_of_rows_is_given_and_says_what_its_rows_may_name():
         read_suite(suite(kind="sorting", matrix=[{"model": "latent-text2img"}]), kinds=given)
 
 
+@pytest.mark.slow
 def test_every_preset_is_in_the_sweep_of_what_ships():
     from zoo.config.presets import preset_names
 
     assert {row.asked.model for row in read_suite("shipped").rows} >= set(preset_names())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stage", "millions"),
     [

@@ -44,6 +44,7 @@ def by_library(made):
     return [(r["asked"]["part"], r["asked"]["library"], r["status"]) for r in made["rows"]]
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("model", [DDPM, SD, SDXL])
 def test_loops_and_decoders_agree_on_the_same_tensors(model, tmp_path):
@@ -75,6 +76,7 @@ def test_loops_and_decoders_agree_on_the_same_tensors(model, tmp_path):
     assert {row.protocol for row in read.rows} == {f"diffusers, {part}" for part in parts}
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_other_weights_do_not_agree(tmp_path, monkeypatch):
     plain = networks.network_of
@@ -89,6 +91,7 @@ def test_other_weights_do_not_agree(tmp_path, monkeypatch):
     assert [p["agreement"]["agrees"] for p in made["pairs"]] == [False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_a_batch_is_looped_and_not_decoded(tmp_path):
     made, _ = measured(tmp_path, {"model": SDXL, "batch": 2, "fast": False})
@@ -96,6 +99,7 @@ def test_a_batch_is_looped_and_not_decoded(tmp_path):
     assert made["pairs"][0]["agreement"]["agrees"]
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_half_precision_tells_the_distance_and_does_not_judge_it(tmp_path):
     made, _ = measured(tmp_path, {"model": DDPM, "precision": "bfloat16", "fast": False})
@@ -103,6 +107,7 @@ def test_half_precision_tells_the_distance_and_does_not_judge_it(tmp_path):
     assert 1e-6 < made["pairs"][0]["agreement"]["largest_difference"] < 0.3
 
 
+@pytest.mark.slow
 def test_compiled_ways_say_what_compiling_took(tmp_path, monkeypatch):
     asked = {"model": DDPM, "fast": {**QUICK, "compile": True}}
     cold = {f"{suite(asked).rows[0].id}-loop-zoo": {"seconds": 12.5, "reason": None}}
@@ -122,6 +127,7 @@ def test_compiled_ways_say_what_compiling_took(tmp_path, monkeypatch):
     assert [pair["peer"].partition(" 0")[0] for pair in made["pairs"]] == ["diffusers", "diffusers compiled"]
 
 
+@pytest.mark.slow
 def test_without_diffusers_zoo_is_measured_alone_and_the_pair_says_so(tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
         monkeypatch.delitem(sys.modules, name)
@@ -137,6 +143,7 @@ def test_without_diffusers_zoo_is_measured_alone_and_the_pair_says_so(tmp_path, 
     assert read_record(path).pairs[0].ratio is None
 
 
+@pytest.mark.slow
 def test_what_is_late_is_not_reached_and_comes_next_time(tmp_path):
     made, _ = measured(tmp_path, {"model": DDPM}, seconds=1e-9)
     assert [(r["status"], bool(r["reason"])) for r in made["rows"]] == [("not reached", True)]
@@ -144,12 +151,14 @@ def test_what_is_late_is_not_reached_and_comes_next_time(tmp_path):
     assert {r["status"] for r in made["rows"]} == {"measured"}
 
 
+@pytest.mark.slow
 def test_a_row_whose_own_time_is_over_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(cell, "compile_seconds", lambda *_: 1e9)
     made, _ = measured(tmp_path, {"model": DDPM, "fast": {**QUICK, "compile": True}, "seconds": 60})
     assert [(r["id"].count("-"), r["status"], r["reason"]) for r in made["rows"]] == [(0, "not reached", cell.LATE)]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_is_late_is_a_note(tmp_path, monkeypatch):
     monkeypatch.setattr(cell.Cell, "late", lambda *_: True)
     made, _ = measured(tmp_path, {"model": SD})
@@ -158,6 +167,7 @@ def test_a_decoder_that_is_late_is_a_note(tmp_path, monkeypatch):
     assert made["rows"][0]["kernels"]["reason"] == "no time was left to count them"
 
 
+@pytest.mark.slow
 def test_a_mode_that_breaks_stops_no_other(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ValueError("a compiler's own\nsecond line")
@@ -169,6 +179,7 @@ def test_a_mode_that_breaks_stops_no_other(tmp_path, monkeypatch):
     assert made["pairs"][0]["reason"] == "ValueError: a compiler's own"
 
 
+@pytest.mark.slow
 def test_a_row_that_zoo_breaks_in_is_one_failed_row(tmp_path, monkeypatch):
     monkeypatch.setattr(ways, "zoo_loop", lambda *_: lambda _: torch.ones(1) @ torch.ones(2))
     monkeypatch.setattr(cell, "count", lambda _: "not counted")
@@ -177,6 +188,7 @@ def test_a_row_that_zoo_breaks_in_is_one_failed_row(tmp_path, monkeypatch):
     assert made["pairs"] == []
 
 
+@pytest.mark.slow
 def test_a_network_that_diffusers_does_not_have_is_told(tmp_path):
     asked = suite({"model": DDPM})
     config = {**asked.rows[0].config}
@@ -196,6 +208,7 @@ def test_fresh_weights_are_the_seeds_and_nothing_starts_at_zero():
     assert all(tensor.abs().sum() > 0 for tensor in one.values())
 
 
+@pytest.mark.slow
 def test_rounds_end_with_the_time_after_two(tmp_path, monkeypatch):
     monkeypatch.setattr(cell, "ROUNDS_SECONDS", 0.0)
     asked = read_suite({
@@ -241,6 +254,7 @@ def test_events_are_read_between_steps_alone(monkeypatch):
     assert clock.record() == {"p50": 0.002, "p90": 0.002, "steps": 4, "by": "events on the device"}
 
 
+@pytest.mark.slow
 def test_compilations_ahead_are_the_suites_and_stay_cold(tmp_path):
     asked = suite({"model": DDPM, "fast": {**QUICK, "compile": True}}, {"model": SD}, {"model": "latent-text2img"})
     ahead.write(tmp_path, compilations(asked, seconds=60.0))

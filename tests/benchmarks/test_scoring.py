@@ -63,6 +63,7 @@ def scorer(data, evaluator):
     return scoring.Scorer(str(data), split="test", count=100, evaluator=evaluator)
 
 
+@pytest.mark.slow
 def test_look_alikes_leave_and_real_images_reach_the_ceiling(scorer):
     assert len(scorer.rows) == len(scorer.captions) == 23
     assert scorer.rule["look_alikes"]["left_out"] == 1

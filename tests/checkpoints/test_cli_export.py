@@ -1,3 +1,5 @@
+import pytest
+
 from zoo.cli.main import run
 
 
@@ -12,6 +14,7 @@ def test_a_folder_with_something_in_it_is_told_before_anything_is_built(tmp_path
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_folder_is_written_and_named(tmp_path, monkeypatch, capsys):
     import zoo
     from tests.checkpoints.test_export import make

@@ -15,6 +15,7 @@ TINY = {"in_channels": 3, "out_channels": 3, "width": 8, "mult": (1, 2), "blocks
 PLAIN = {**TINY, "attention": "plain", "attention_levels": (1,), "context_width": None}
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize(
     "words",

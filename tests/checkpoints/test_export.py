@@ -105,6 +105,7 @@ SYSTEMS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_exported_pipeline_draws_the_same_pictures_within_one_grey_level(name, tmp_path):
@@ -121,6 +122,7 @@ def edit(folder, name, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize(
     ("name", "changes"),
@@ -182,6 +184,7 @@ def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
     assert torch.equal(found, pipeline.conditioners["text"].tokenize(prompts))
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_exported_schedule_has_the_same_betas():
     for schedule in (
@@ -192,6 +195,7 @@ def test_exported_schedule_has_the_same_betas():
         assert np.allclose(DDIMScheduler.from_config(config).betas, schedule.betas, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -249,6 +253,7 @@ def test_a_folder_with_something_in_it_is_refused_and_kept(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_filled_and_a_crash_leaves_nothing(tmp_path, monkeypatch):
     target = tmp_path / "deep" / "folder"
     target.mkdir(parents=True)

@@ -169,6 +169,7 @@ def test_a_header_bomb_is_refused_before_it_takes_memory(name, tmp_path):
     assert seconds < 5.0  # 0.1 in truth; nothing here may go on for ever
 
 
+@pytest.mark.slow
 def test_as_many_tensors_as_are_allowed_are_read(tmp_path):
     tensors = {f"t{i}": torch.zeros(0, dtype=torch.uint8) for i in range(TENSOR_LIMIT)}
     data = save(tensors)

@@ -77,6 +77,7 @@ def test_text_tower_is_stable_diffusions_under_transformers_names():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 @pytest.mark.parametrize("levels", [(), (0,), (1,), (0, 2)])
 def test_unet_names_are_a_bijection_whatever_the_shape(blocks, levels):

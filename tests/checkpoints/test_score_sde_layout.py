@@ -67,6 +67,7 @@ def apart(name, **changes):
     return relative(network(2.0 * x - 1.0, (2.0 * labels).log() / 4.0), -out * labels.view(-1, 1, 1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_sets.cases(SKIP_VE, SKIP_VP, VE, VP))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_gives_what_song_et_als_code_gave(name, dtype):

@@ -162,11 +162,13 @@ def test_every_list_of_these_families_is_covered():
     assert {*UNETS, *CLASSIFIERS, *SONGS} == LISTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNETS)
 def test_the_unet_is_the_published_one(name):
     assert built(UNet, **UNETS[name]) == published(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SONGS)
 def test_score_sdes_unet_is_the_published_one(name):
     made = {f"model.{n}": s for n, s in built(SongUNet, **SONGS[name]).items()}

@@ -39,6 +39,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_suites_are_listed(capsys):
     assert run(["bench", "--list"]) == 0
     told = capsys.readouterr()

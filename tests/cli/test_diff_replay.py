@@ -71,6 +71,7 @@ def test_diff_refuses_in_one_sentence(here, capsys, words, sentence):
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_diff_of_pictures_needs_no_torch(picture):
     code = (
         "import sys; from zoo.cli.main import run; assert run(['diff', 'cat.png', 'latent-text2img']) == 0; "

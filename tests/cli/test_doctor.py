@@ -55,6 +55,7 @@ def test_the_doctor_prints_a_table_and_writes_a_sheet(here, capsys):
     assert here == [("latent-text2img", ["stages.1.augmentation=0.2"], 1)]
 
 
+@pytest.mark.slow
 def test_with_json_stdout_is_one_value(here, capsys):
     assert run([*WORDS, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -89,6 +89,7 @@ def test_statistics_are_written_and_read(here, capsys):
     assert by_file[:2] == capsys.readouterr().out.splitlines()[0].split("\t")[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -139,6 +140,7 @@ def test_a_pipeline_that_publishes_nothing_says_so(here, capsys):
     assert "publishes no value" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_was_published_is_held_against_what_comes_out(toy, capsys):
     assert run(["reproduce", "toy.yaml", "--data", "real:test"]) == 1
     differs, agrees, beside = (line.split("\t") for line in capsys.readouterr().out.splitlines())

@@ -35,6 +35,7 @@ def test_a_prompt_becomes_a_picture_with_its_record(here, capsys):
     assert set(record["weights"]) == {"emoji-clip", "emoji-kl-f4", "emoji-latent-64"}
 
 
+@pytest.mark.slow
 def test_options_reach_the_pipeline(here, capsys):
     words = ["generate", "sun", "moon", "-n", "2", *QUICK, "--sampler", "ddpm", "--guidance", "2.5", "--json"]
     words += ["--set", "stages.0.sampler.grid=leading", "-o", "folder/", "--batch-size", "3", "--size", "32x64"]
@@ -48,6 +49,7 @@ def test_options_reach_the_pipeline(here, capsys):
     assert Image.open(here / "folder" / "0003.png").size == (64, 32)
 
 
+@pytest.mark.slow
 def test_image_mask_and_safety_from_the_command_line(here, capsys):
     Image.new("RGB", (64, 64), (250, 240, 10)).save("in.png")
     mask = Image.new("L", (64, 64))
@@ -62,11 +64,13 @@ def test_image_mask_and_safety_from_the_command_line(here, capsys):
     assert not read_record("c.png")["images"][0]["safety"]["allowed"]
 
 
+@pytest.mark.slow
 def test_a_grid_is_one_picture(here):
     assert run(["generate", "sun", "-n", "4", *QUICK, "--grid", "-o", "grid.png"]) == 0
     assert Image.open("grid.png").size == (132, 132)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -105,6 +109,7 @@ def test_unknown_words_are_named(here, capsys):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_output_is_refused_before_torch_is_loaded(here):
     code = (
         "import sys; from zoo.cli.main import run; "
@@ -118,6 +123,7 @@ def test_debug_shows_the_traceback(here, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_fast_path_is_an_option_and_in_the_record(here):
     assert run(["generate", "sun", *QUICK, "-o", "slow.png"]) == 0
     assert run(["generate", "sun", *QUICK, "--fast", "-o", "fast.png"]) == 0

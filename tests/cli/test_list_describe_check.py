@@ -144,6 +144,7 @@ def test_other_failures_have_their_exit_codes(monkeypatch, capsys, failure, code
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_hears_no_complaint():
     process = subprocess.Popen(
         [sys.executable, "-m", "zoo.cli.main", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -157,6 +158,7 @@ def test_a_reader_that_leaves_early_hears_no_complaint():
     assert error == b""
 
 
+@pytest.mark.slow
 def test_version_and_help_name_the_verbs():
     import zoo as package
 
@@ -171,6 +173,7 @@ def test_version_and_help_name_the_verbs():
     assert bare.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"), [(["list"], 0), (["describe", "schedule/ve"], 0), (["describe", "sampler/é"], 2)]
 )

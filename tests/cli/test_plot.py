@@ -16,6 +16,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_each_verb_writes_the_file_it_names(here, capsys, monkeypatch):
     asked = {}
 

@@ -138,6 +138,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "said"), BAD.values(), ids=BAD.keys())
 def test_a_wrong_pipeline_is_refused_by_one_sentence_that_names_parts_and_mend(components, config, said):
     with pytest.raises(ConfigError, match=said) as error:
@@ -213,6 +214,7 @@ def test_contracts_are_told_before_weight_files(components, carded, tmp_path):
         resolve(carded, {"stages.0.size": 40}, components=components)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -295,6 +297,7 @@ def test_the_shipped_pipelines_forms_are_right():
         assert config["summary"]
 
 
+@pytest.mark.slow
 def test_the_public_face_imports_no_torch_and_import_zoo_nothing_slow():
     script = """
 import sys

@@ -220,6 +220,7 @@ GRIDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_is_refused_is_what_no_plan_can_do(schedule):
     from zoo.assemble import component

@@ -29,6 +29,7 @@ def look(config, path):
     return config
 
 
+@pytest.mark.slow
 @quick
 @given(TREES, TREES)
 def test_merge_keeps_the_changes_and_is_idempotent(base, changes):
@@ -41,6 +42,7 @@ def test_merge_keeps_the_changes_and_is_idempotent(base, changes):
     assert (base, changes) == before
 
 
+@pytest.mark.slow
 @quick
 @given(TREES, TREES, TREES)
 def test_merging_mappings_is_associative_where_no_mapping_meets_a_scalar(a, b, c):

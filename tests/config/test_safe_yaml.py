@@ -66,6 +66,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_file_is_refused_by_name_and_runs_nothing(tmp_path, text):
     canary = tmp_path / "canary"
@@ -184,6 +185,7 @@ PLAIN = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(PLAIN)
 @example(["0E0", "1e5", "0o7", "12", "1.5", "-.5", "no", "null", "~", "2026-11-21"])
@@ -197,6 +199,7 @@ def test_what_yaml_writes_is_read_back(value):
 JSON_TEXT = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), min_size=1, max_size=10)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(JSON_TEXT, JSON_TEXT | st.integers(-(10**12), 10**12) | st.booleans() | st.floats(-1e300, 1e300))
@@ -211,6 +214,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(TOKENS, max_size=40).map("".join) | st.text(max_size=60) | st.binary(max_size=60))
 @example("[" * 200)

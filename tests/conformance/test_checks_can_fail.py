@@ -327,6 +327,7 @@ def test_a_mistake_is_seen_by_its_check_and_told_with_its_mend(kind, target, che
     assert failed[check].mend
 
 
+@pytest.mark.slow
 def test_what_is_right_in_these_is_not_told_as_wrong():
     assert examine("sampler", Loop).ok
     assert examine("autoencoder", Identity).ok

@@ -69,6 +69,7 @@ def others(tmp_path, monkeypatch):
         yield site
 
 
+@pytest.mark.slow
 def test_the_example_is_listed_with_its_version_and_keeps_its_promises(example, capsys):
     assert run(["list", "sampler", "ralston"]) == 0
     summary = "Ralston's second-order method: deterministic, at two evaluations a step."
@@ -85,6 +86,7 @@ def test_the_example_is_listed_with_its_version_and_keeps_its_promises(example, 
     assert (row["version"], row["keys"], row["broken"]) == ("0.1.0", list(plugin.keys), {})
 
 
+@pytest.mark.slow
 def test_the_examples_own_tests_pass(example):
     spec = importlib.util.spec_from_file_location("example_tests", EXAMPLE / "tests" / "test_conformance.py")
     assert spec is not None
@@ -159,6 +161,7 @@ def test_a_step_of_the_examples_sampler_is_ralstons(example):
     assert float(end) == pytest.approx(last.alpha_next * right, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_broken_promise_is_exit_code_1_and_named(others, capsys):
     assert run(["plugin", "check", "bad-plugin", "--set", "sampler.sized.size=4"]) == 1
     told = capsys.readouterr().out
@@ -172,6 +175,7 @@ def test_a_broken_promise_is_exit_code_1_and_named(others, capsys):
     assert "can't be made without size" in failed["sized", "made"]
 
 
+@pytest.mark.slow
 def test_a_plugin_that_cannot_be_found_fails_by_the_registrys_reason(others, capsys):
     assert run(["plugin", "check", "lost-plugin"]) == 1
     assert "sampler/lost\tlisted\tBROKEN\t" in capsys.readouterr().out

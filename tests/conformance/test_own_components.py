@@ -77,6 +77,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ENTRIES)
 def test_it_keeps_what_its_kind_promises(key):
     entry = ENTRIES[key]

@@ -193,6 +193,7 @@ def test_a_line_has_a_length_and_what_follows_it_is_read(tmp_path):
     assert found.broken[0].reason == "too long"
 
 
+@pytest.mark.slow
 def test_a_zip_of_one_huge_line_takes_no_memory(tmp_path):
     path = tmp_path / "d.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("metadata.jsonl", "w") as member:

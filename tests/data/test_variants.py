@@ -65,6 +65,7 @@ def test_the_first_variant_is_the_row_and_all_are_the_same_each_time(data):
             assert made.rows[i]["text"] == data.rows[i // 8]["text"]
 
 
+@pytest.mark.slow
 def test_a_caption_says_what_was_done_to_its_image(data):
     made = Variants(data, count=120, mirror=0.5, recolour=0.6, name_colour=0.3)
     seen = set()

@@ -56,6 +56,7 @@ def test_the_index_agrees_with_tarfile(tmp_path_factory, members, format):
     assert [(m.name, tar_index.read(path, m)) for m in found] == theirs
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_damaged_shard_is_refused_or_read_and_nothing_else(tmp_path_factory, data):

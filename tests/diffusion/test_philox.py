@@ -68,6 +68,7 @@ for purpose, stage, last, blocks in (("eps", 0, 0, 3), ("t", 2**63 + 5, (9 << 32
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_gives_the_same_words():
     """By Triton's interpreter, which needs no GPU."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -248,6 +248,7 @@ def captions(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_measured_as_the_pictures_it_draws_for_the_captions(captions):
     pipe = tiny_pipeline(steps=1, record={"config": {"name": "tiny"}, "config_sha256": "ab", "weights": {}})
     found = evaluate(pipe, captions, metrics=["fd", "clip"], extractors=[TOY], n=20, seed=3)
@@ -292,6 +293,7 @@ def test_metrics_of_a_clip_are_of_whichever_clip_was_given(captions):
     assert len(found.extractors) == 1
 
 
+@pytest.mark.slow
 def test_the_hit_score_is_the_judges(captions):
     import zoo
 
@@ -308,6 +310,7 @@ def test_the_hit_score_is_the_judges(captions):
     assert "concepts=6,styles=2" in values["hit-score"].key
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, captions, small_shards):
     pipe = tiny_pipeline(steps=1, record={"config_sha256": "ab"})
     asked = []

@@ -18,6 +18,7 @@ def extractor():
     return Inception2015(seed=1)
 
 
+@pytest.mark.slow
 def test_a_batch_that_the_caches_have_no_room_for_is_split_and_its_features_are_the_same(extractor, monkeypatch):
     sizes = []
     forward = inception.FoldedInception.__call__
@@ -35,6 +36,7 @@ def test_a_batch_that_the_caches_have_no_room_for_is_split_and_its_features_are_
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5 * float(whole.max()))
 
 
+@pytest.mark.slow
 def test_weights_that_are_written_to_after_pictures_were_seen_count(extractor):
     shown = pictures(1)
     before = extractor.images(shown)
@@ -49,6 +51,7 @@ def test_weights_that_are_written_to_after_pictures_were_seen_count(extractor):
     torch.testing.assert_close(extractor.images(shown), before)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32_and_not_equal_and_both_give_float32(extractor):
     shown = pictures(2)
     half = Inception2015(seed=1, precision="bfloat16")
@@ -67,6 +70,7 @@ def test_only_what_was_asked_for_is_given(extractor):
     assert {name: tuple(t.shape) for name, t in found.items()} == {"spatial": (1, 2023)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [AttributeError, NotImplementedError, None])
 def test_without_fused_kernels_or_with_wrong_ones_features_are_the_same(extractor, monkeypatch, broken):
     shown = pictures(1)

@@ -71,6 +71,7 @@ def at_rename(number, folder):
     values(drawn([]), folder)
 
 
+@pytest.mark.slow
 @one_thread
 def test_kill_9_at_draws_and_renames_loses_no_finished_shard_and_counts_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", SHARD)
@@ -91,6 +92,7 @@ def test_kill_9_at_draws_and_renames_loses_no_finished_shard_and_counts_nothing_
     assert values(drawn([], dies_at=0), tmp_path) == whole  # nothing is drawn any more
 
 
+@pytest.mark.slow
 @one_thread
 def test_kill_9_within_a_long_shard_loses_what_was_not_yet_written_in_between_and_no_more(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "PART", 0.0)  # seconds: after every batch
@@ -144,6 +146,7 @@ def killed_at_random(folder, kills, seed=0):
     return ended, wrong
 
 
+@pytest.mark.slow
 @one_thread
 def test_kill_9_at_random_moments_changes_no_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_module, "SHARD", SHARD)

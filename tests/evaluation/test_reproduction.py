@@ -58,6 +58,7 @@ def size_32(monkeypatch):
     monkeypatch.setattr(reproduction, "evaluate", smaller)
 
 
+@pytest.mark.slow
 def test_a_claim_is_measured_by_its_own_protocol_and_judged(toy, monkeypatch):
     size_32(monkeypatch)
     (first,) = reproduce("toy.yaml", data=".")
@@ -92,6 +93,7 @@ def _published(**changes):
     return read_published([{**CLAIM, **changes}], "x")[0]
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_is_needed_and_measures_nothing(toy, monkeypatch):
     monkeypatch.setattr(reproduction, "evaluate", lambda *a, **k: pytest.fail("it was run"))
     toy(CLAIM, {**CLAIM, "metric": "fid-tf1", "extractor": None, "ranges": 3})
@@ -142,6 +144,7 @@ def test_a_cards_claims_are_those_of_the_pipelines_that_draw_with_it(toy, tmp_pa
     assert [c.published.pipeline for c in claims("toy.yaml")] == ["toy", None]
 
 
+@pytest.mark.slow
 def test_a_value_is_of_the_split_that_it_was_published_of(toy, tmp_path, monkeypatch):
     size_32(monkeypatch)
     lines = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]

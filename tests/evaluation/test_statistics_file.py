@@ -63,6 +63,7 @@ def test_mu_and_sigma_alone_need_a_stated_protocol(tmp_path):
         read_statistics(common(tmp_path / "small.npz", width=64), protocol="fid-tf1")
 
 
+@pytest.mark.slow
 def test_adms_spatial_statistics_are_put_in_our_order(tmp_path):
     """Theirs are (17, 17, 7) laid out, ours (7, 17, 17); one order against the other would be another distance."""
     rng = np.random.default_rng(0)
@@ -133,6 +134,7 @@ def test_what_is_no_statistics_is_refused_by_name(tmp_path, members):
         read_statistics(npz(tmp_path / "x.npz", members), protocol="fid-tf1")
 
 
+@pytest.mark.slow
 def test_an_array_that_unpacks_beyond_reason_is_not_unpacked(tmp_path):
     path = npz(tmp_path / "bomb.npz", [("mu.npy", bytes(2**27))], zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 200_000

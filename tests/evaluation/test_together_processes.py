@@ -81,6 +81,7 @@ def counting(rank, folder):
         (folder / "found.json").write_text(json.dumps(found))
 
 
+@pytest.mark.slow
 @one_thread
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_values_are_one_for_any_number_of_processes_and_any_batch(tmp_path, small_shards, world):
@@ -96,6 +97,7 @@ def test_values_are_one_for_any_number_of_processes_and_any_batch(tmp_path, smal
             assert values[1] == (alone[key][1] and pytest.approx(alone[key][1], rel=1e-4)), (key, batch)
 
 
+@pytest.mark.slow
 @one_thread
 def test_a_process_that_is_killed_ends_the_run_and_the_next_one_draws_what_is_missing_once(tmp_path, small_shards):
     whole = measured(None)

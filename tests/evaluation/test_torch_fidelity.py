@@ -54,6 +54,7 @@ def networks(tmp_path_factory):
     return ours, theirs
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_features_of_the_same_pictures_agree(networks):
     ours, theirs = networks
@@ -72,6 +73,7 @@ def test_features_of_the_same_pictures_agree(networks):
     torch.testing.assert_close(ours.images(shown[1:], batch=1), found["pool"][1:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_fid_agrees_from_pictures_to_value(networks):
     ours, theirs = networks

@@ -62,6 +62,7 @@ def test_the_true_classifier_turns_the_mixture_into_its_component(sampler):
         assert relative(sampler(guided(data, table, label, scale=scale), table, x, noise=no_noise), right) > 1e-3
 
 
+@pytest.mark.slow
 def test_ddpm_moves_its_mean_by_the_variance_times_the_score():
     data = mixture(SHAPE)
     sampler = DDPM(steps=1000)

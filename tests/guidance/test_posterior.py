@@ -108,6 +108,7 @@ def test_ancestral_sampling_takes_the_same_term():
     assert relative(draw(guidance, DDPM(steps=150)).mean(0), mean) < 0.1
 
 
+@pytest.mark.slow
 @each_measurement
 def test_dps_comes_near_the_mean_and_any_sampler_takes_it(measurement):
     guidance, mean, _ = measured(measurement, method="dps")

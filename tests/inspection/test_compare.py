@@ -196,6 +196,7 @@ def counted(sampler: dict[str, Any], schedule: str = "scaled-linear", **stage: A
     return cost.evaluations, cost.exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [(1.0, 0.0), (1.0, 0.4), (0.6, 0.0)])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_evaluations_are_those_of_the_plan(name, interval):

@@ -127,6 +127,7 @@ def test_every_stage_of_a_cascade_has_its_rows():
     assert {"s8", "s16"} <= set(words(figure))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_a_figure_is_the_same_file_each_time_and_settings_stay(tmp_path, suffix):
     before = dict(matplotlib.rcParams)
@@ -158,6 +159,7 @@ def test_words_from_outside_are_no_mathematics(tmp_path):
     save(plot_schedules({r"$\frac{$": CosineSchedule()}), tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_schedules_are_drawn_without_torch(tmp_path):
     code = (
         "import sys; from zoo.cli.main import run; "

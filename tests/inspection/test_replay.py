@@ -134,6 +134,7 @@ def test_a_resized_picture_is_told_without_drawing(one):
     assert "32x32" in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

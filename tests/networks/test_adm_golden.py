@@ -138,6 +138,7 @@ def resampled_elsewhere(model):
             block.skip_connection = torch.nn.AvgPool2d(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "flip"),
     golden_sets.cases(

@@ -46,6 +46,7 @@ def widened(flat, wide):
     return wide.eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dims", [1, 2])

@@ -67,6 +67,7 @@ def apart(model, io):
     return relative(model(io["net_in"], io["c_noise"], **label), io["F_x"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_sets.cases(*NAMES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_gives_what_edms_code_gave(name, dtype):
@@ -154,6 +155,7 @@ ALSO = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "flip"), golden_sets.cases(*((n, f) for n in NAMES for f in (*EVERYWHERE, *ALSO[n]))))
 def test_recorded_outputs_tell_another_switch(name, flip):
     model, io = song(name)
@@ -166,6 +168,7 @@ def test_arguments_that_no_tensor_shows_are_heard(wrong):
     assert apart(*song("edm/edm_ddpmpp_cond", **wrong)) > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wrong", "said"),
     golden_sets.cases(

@@ -56,6 +56,7 @@ def difference(ours, theirs, *, dtype=torch.float64):
     return relative(ours(x, time, context=context), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("name", CONFIGS)
 def test_unet_is_diffusers_unet_with_the_same_weights(name):
@@ -162,6 +163,7 @@ FLIPS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("name", ["sd1-like", "sd2-like"])
 @pytest.mark.parametrize("flip", FLIPS, ids=lambda f: f.__name__)

@@ -87,6 +87,7 @@ def test_unet_gives_what_the_original_code_gave(name, original, dtype, close):
     assert out(original(name, dtype=dtype), dtype=dtype) < close
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "original", "wrong"),
     golden_sets.cases(

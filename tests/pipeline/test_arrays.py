@@ -57,6 +57,7 @@ def card(tmp_path_factory):
     return write(folder, "signals", network.state_dict(), about)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", SIZES)
 def test_samples_have_the_axes_that_were_asked_for_whatever_the_batch(dims):
     pipe = built(dims)
@@ -206,6 +207,7 @@ def test_a_signal_is_seen_where_its_values_are():
     assert dark[1] < 0.1 * SIGNAL[1]
 
 
+@pytest.mark.slow
 def test_the_command_line_draws_arrays_and_draws_them_again(card, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     written = config(denoiser={"weights": str(card)})

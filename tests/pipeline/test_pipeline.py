@@ -40,6 +40,7 @@ def test_same_seed_same_picture_and_another_seed_another(pipe):
     assert not torch.allclose(first.samples, other.samples, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_a_sample_is_the_same_in_any_batch(eta):
     pipe = tiny_pipeline(eta=eta)
@@ -167,6 +168,7 @@ def test_two_stages_over_two_intervals_equal_one_over_both(pipe):
     torch.testing.assert_close(split("cat", seed=4).samples, pipe("cat", seed=4).samples, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stage_that_takes_an_image_refines_the_one_before_at_its_own_size():
     pipe = tiny_pipeline(steps=20)
     stage = pipe.stages[0]

@@ -67,6 +67,7 @@ def any_tree(request, tree, spoiled):
     return read(page(spoiled if request.param == "hostile" else read_records([ROOT / "benchmarks" / "results"])))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_record_becomes_an_element_or_runs(any_tree):
     known = {*KNOWN.split(), ""}
     for node in any_tree.walk():
@@ -80,6 +81,7 @@ def test_nothing_of_a_record_becomes_an_element_or_runs(any_tree):
     assert len(any_tree.all("style")) == 1
 
 
+@pytest.mark.slow
 def test_the_policy_lets_only_the_pages_own_style_and_script_in(any_tree):
     policy = any_tree.all("meta", http_equiv="Content-Security-Policy")[0].attributes["content"] or ""
     rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
@@ -95,6 +97,7 @@ def test_the_policy_lets_only_the_pages_own_style_and_script_in(any_tree):
         assert not re.search(reaching, text)
 
 
+@pytest.mark.slow
 def test_tables_plots_and_pictures_can_be_heard(any_tree):
     for table in any_tree.all("table"):
         assert all(

@@ -20,6 +20,7 @@ SLOW_TO_ARRIVE = {"annealed-langevin"}  # Langevin's dynamics take time, on any 
 each_sampler = pytest.mark.parametrize("name", ENTRIES)
 
 
+@pytest.mark.slow
 @each_sampler
 def test_it_keeps_what_samplers_promise(name):
     report = examine("sampler", ENTRIES[name].load(), name=name, **SMALL.get(name, {}))
@@ -31,6 +32,7 @@ def test_it_keeps_what_samplers_promise(name):
     assert outcomes["arrives"].said == "" or name in SLOW_TO_ARRIVE
 
 
+@pytest.mark.slow
 @each_sampler
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 9])

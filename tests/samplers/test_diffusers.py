@@ -71,6 +71,7 @@ DDIM_GRIDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @each_type
 @each_schedule
@@ -94,6 +95,7 @@ def test_ddim_agrees_where_x0_is_clipped(eta):
     assert relative(zoo_run(DDIM(eta=eta), schedule, 20), expected) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_ddim_agrees_at_every_point_on_linspace():
     schedule = LinearSchedule()
@@ -153,6 +155,7 @@ def generator_noise(steps):
     return torch.stack([torch.randn(SHAPE, generator=generator, dtype=torch.float64) for _ in range(steps)])
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @each_type
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
@@ -194,6 +197,7 @@ def dpm_scheduler(**keywords):
     return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_type="midpoint", **keywords)
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @each_type
 @each_schedule

@@ -67,6 +67,7 @@ def drive_by_sigma(scheduler, schedule, generator):
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", BY_SIGMA)

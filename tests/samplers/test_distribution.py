@@ -100,6 +100,7 @@ def asks(name, said):
     return noise.asked > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "said", "steps"), CASES)
 def test_samples_are_draws_of_the_data_and_not_where_the_noise_is_wrong(name, said, steps):
     sampler, noise = ENTRIES[name].load()(**said), Counted()

@@ -73,6 +73,7 @@ def fits(parameterization, table):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_trajectory_is_the_same_whatever_the_network_predicts(name):
     sampler, met = SAMPLERS[name], 0
@@ -98,6 +99,7 @@ def test_a_network_read_as_what_it_is_not_is_seen(name):
     assert not torch.allclose(states_of(SAMPLERS[name], table, read_as(v, eps)), expected, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2, 3, 37, 1000])
 def test_any_number_of_steps_is_walked_to_a_clean_end(name, steps):
@@ -116,6 +118,7 @@ def test_any_number_of_steps_is_walked_to_a_clean_end(name, steps):
 COUNTS = (1, 2, 3, 5, 7, 10, 27, 36, 50, 100, 250, 999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_any_number_of_steps_has_a_finite_plan_that_joins_up(name):
     last = 0

@@ -57,6 +57,7 @@ def trajectory(sampler, schedule, parameterization, *, steps=12, seed=0):
     return torch.stack(states)
 
 
+@pytest.mark.slow
 @each_schedule
 @each_sampler
 def test_every_parameterization_gives_the_same_trajectory(sampler, schedule):
@@ -202,6 +203,7 @@ def end_state(sampler, steps, schedule, *, interval=(0.9, 0.2)):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [AngleSchedule(), ExplodingSchedule()], ids=["preserving", "exploding"])
 @pytest.mark.parametrize(
     ("sampler", "order"), [(DDIM(grid=Trailing()), 1.0), (DPMpp2M(grid=Trailing()), 2.0)], ids=["ddim", "dpmpp-2m"]
@@ -214,6 +216,7 @@ def test_solvers_have_their_theoretical_order(sampler, order, schedule):
     assert all(abs(o - order) < 0.15 for o in observed), (errors, observed)
 
 
+@pytest.mark.slow
 def test_second_order_is_lost_without_the_earlier_estimate():
     class Forgetful(DPMpp2M):
         def plan(self, schedule, steps=None, *, interval=(1.0, 0.0)):
@@ -275,6 +278,7 @@ def discrepancies(samples):
     return weight, max(mean), max(covariance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     [DDPM(steps=300), DDPM(steps=300, variance="fixed_large"), DDIM(steps=300, eta=1.0), DDIM(steps=300)],
@@ -287,6 +291,7 @@ def test_samples_have_the_distribution_of_the_data(sampler):
     assert covariance < 0.15
 
 
+@pytest.mark.slow
 def test_the_distribution_test_sees_a_wrong_noise():
     class Louder(DDIM):
         def _coefficients(self, step):

@@ -107,6 +107,7 @@ def test_an_interval_is_walked_within_its_ends():
     assert len(table) == 8 + 2 * 2 * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [CosineSchedule(), FlowSchedule()], ids=["cosine", "flow"])
 @pytest.mark.parametrize("renoised", [False, True], ids=["held", "renoised"])
 def test_a_known_sample_is_distributed_as_noised_wherever_a_jump_leads(schedule, renoised):
@@ -130,6 +131,7 @@ def test_a_known_sample_is_distributed_as_noised_wherever_a_jump_leads(schedule,
         assert abs(float(left.var()) - 1.0) < 5.0 * math.sqrt(2.0 / left.numel())
 
 
+@pytest.mark.slow
 def test_the_rest_fits_the_known_part_better_than_by_the_mask_alone():
     # Two clusters on the diagonal. Where the first number is a cluster's mean, the second is N(0.6, 0.3^2): the other
     # cluster is e^8 times less likely, and 2.3 % are below 0.
@@ -167,6 +169,7 @@ def test_the_rest_fits_the_known_part_better_than_by_the_mask_alone():
     assert abs(float(resampled.std()) - 0.3) < 0.5 * abs(float(alone.std()) - 0.3)
 
 
+@pytest.mark.slow
 def test_a_pipeline_inpaints_by_it_the_same_in_any_batch():
     pipe = tiny_pipeline()
     repaint = RePaint(steps=6, sampler=DDIM(eta=1.0), jump=2, resamples=2)

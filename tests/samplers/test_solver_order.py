@@ -60,6 +60,7 @@ def exact():
     return end_state(DPMSolver(order=3), 1500, AngleSchedule())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDERS)
 def test_solvers_have_their_order(name, exact):
     sampler, order, count = ORDERS[name]

@@ -109,6 +109,7 @@ def _saver(place: Path, seed: int, side: int, times: int, refused) -> None:
             refused.value += 1
 
 
+@pytest.mark.slow
 def test_of_several_writers_of_one_name_the_last_wins_and_no_reader_sees_half(tmp_path):
     place, refused = tmp_path / "a.png", context().Value("i", 0)
     made(0, 64).save(place)

@@ -40,6 +40,7 @@ def pipeline(card):
     return {"schema": "zoo.pipeline/1", "stages": [{**stage, "sampler": {"name": "dpmpp-2m", "steps": 12}}]}
 
 
+@pytest.mark.slow
 def test_what_is_drawn_has_the_spectrum_and_the_size_of_what_was_learned(card):
     drawn = zoo.build(pipeline(card))(n=64, seed=3).numpy
     data = Sines(size=32, count=512, low=2.0, high=4.0).arrays()

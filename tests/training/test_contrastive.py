@@ -61,6 +61,7 @@ def recipe(tmp_path_factory):
     return root / "judge.yaml"
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_same_weights_and_makes_an_extractor(recipe, tmp_path):
     class Stopped(Exception):
         pass

@@ -83,6 +83,7 @@ def scalars(folder: Path) -> dict[tuple[str, str], float]:
     return {(step, name): float(value) for step, name, value in rows if "images" not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"parallel": "ddp"}, {"parallel": "fsdp"}, {"parallel": "ddp", "accumulate": 2}])
 def test_two_processes_end_in_one_process_s_weights(alone, tmp_path, changes):
     assert together(2, partial(train, tmp_path / "run", **changes), tmp_path / "log") == [(0, ""), (0, "")]
@@ -118,6 +119,7 @@ def train_rivals(folder: Path) -> None:
         Loop(Rivals(), settings(), folder, identity="rivals", devices=devices).run()
 
 
+@pytest.mark.slow
 def test_an_adversary_too_ends_where_it_does_in_one_process(tmp_path):
     assert together(1, partial(train_rivals, tmp_path / "one"), tmp_path / "log") == [(0, "")]
     assert together(2, partial(train_rivals, tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
@@ -145,12 +147,14 @@ def test_fp16_skips_the_same_steps_in_every_process(tmp_path):
     assert together(2, partial(train_steep, tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_whole_batch_in_parts(alone, tmp_path):
     train(tmp_path, accumulate=4)
     first, second = (load_file(f / "weights.safetensors") for f in (alone, tmp_path))
     assert largest_difference(first, second) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", [("fsdp", None), (None, "fsdp"), ("ddp", "fsdp")])
 def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path, ways):
     for steps, way in zip((10, 20), ways, strict=True):
@@ -280,6 +284,7 @@ def command(*arguments: str) -> None:
     assert code == 0, f"exit code {code}"
 
 
+@pytest.mark.slow
 def test_the_command_runs_under_torchrun(recipe, tmp_path):
     def trained(folder: str, *more: str) -> partial[None]:
         return partial(command, str(recipe), "--run", str(tmp_path / folder), *more)

@@ -28,6 +28,7 @@ def trained(folder, objective=None, **changes) -> Loop:
 # -- averages
 
 
+@pytest.mark.slow
 def test_several_averages_are_each_what_they_would_be_alone(tmp_path):
     both = trained(tmp_path / "both", average=[0.5, 0.9])
     for decay, average in zip((0.5, 0.9), both.averages, strict=True):
@@ -87,6 +88,7 @@ def test_dropout_drops_the_share_it_should_and_keeps_the_mean():
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_dropout_survives_accumulation_and_resuming(tmp_path):
     objective = Line(dropout=0.4)
     whole = trained(tmp_path / "whole", Line(dropout=0.4))
@@ -397,6 +399,7 @@ class Rivals(Line):
         return {"loss": self.adversary(fake).mean() - self.adversary(real).mean() + size}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Remembering, Rivals])
 def test_what_an_objective_holds_beside_its_network_resumes_bit_for_bit(tmp_path, kind):
     def everything(loop: Loop) -> dict[str, Tensor]:

@@ -46,6 +46,7 @@ def run(folder, clock, **changes):
     return loop, rates
 
 
+@pytest.mark.slow
 def test_a_steady_run_has_as_many_steps_as_fit(tmp_path):
     clock = Clock()
     loop, rates = run(tmp_path, clock)
@@ -54,6 +55,7 @@ def test_a_steady_run_has_as_many_steps_as_fit(tmp_path):
     assert loop.step == loop.settings.steps == len(rates)
 
 
+@pytest.mark.slow
 def test_the_rate_decays_over_the_recipe_s_share_and_ends_with_the_time(tmp_path):
     loop, rates = run(tmp_path, Clock())
     assert loop.settings.decay_steps == pytest.approx(loop.step / 2, abs=2)
@@ -64,6 +66,7 @@ def test_the_rate_decays_over_the_recipe_s_share_and_ends_with_the_time(tmp_path
     assert decaying == sorted(decaying, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "second",
     [
@@ -81,6 +84,7 @@ def test_an_uneven_run_ends_in_time_with_its_rate_near_zero(tmp_path, second):
     assert max(jumps) < 1.35  # no rate leaps up
 
 
+@pytest.mark.slow
 def test_the_time_of_validations_counts(tmp_path):
     clock = Clock(validation=3.0)
     loop, _ = run(tmp_path, clock, validate_every=10)
@@ -89,6 +93,7 @@ def test_the_time_of_validations_counts(tmp_path):
     assert loop.step < 80
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_was_decided_and_the_rest_of_the_time(tmp_path):
     clock = Clock()
     wanted = settings(seconds=100.0, steps=40, decay_steps=20, save_every=30, validate_every=10**6)
@@ -111,6 +116,7 @@ def test_a_resumed_run_goes_on_with_what_was_decided_and_the_rest_of_the_time(tm
     assert later.now - 100.0 <= 71.0  # thirty seconds were used before
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_is_given_more_time_uses_it(tmp_path):
     first, _ = run(tmp_path, Clock())
     wanted, later = replace(first.fitting.recipe, seconds=200.0), Clock()
@@ -134,6 +140,7 @@ def test_a_finished_run_that_is_resumed_as_it_was_tells_of_no_change(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_clock_gives_the_same_weights(tmp_path):
     runs = [run(tmp_path / str(i), Clock())[0] for i in range(2)]
     assert equal(*map(weights_of, runs))

@@ -17,6 +17,7 @@ def loop_of(folder, objective=None, *, lag, **changes):
     return Loop(objective or Line(), settings(**changes), folder, identity="line", lag=lag)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "muon"}, {"accumulate": 2}, {"average": (0.9, 0.99)}])
 def test_it_is_the_same_run(tmp_path, changes):
     at_once, later = (loop_of(tmp_path / str(lag), lag=lag, **changes) for lag in (0, 3))
@@ -27,6 +28,7 @@ def test_it_is_the_same_run(tmp_path, changes):
     assert largest_difference(weights_of(at_once), weights_of(later)) < 1e-6  # averages add up in another order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("lag", [1, 3, 50])
 def test_a_bad_step_leaves_weights_moments_and_averages_as_they_were(tmp_path, optimizer, lag):

@@ -31,6 +31,7 @@ def uninterrupted(tmp_path_factory):
     return losses, weights_of(loop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", range(1, 20))
 def test_resume_at_any_step_is_bit_exact(stop, uninterrupted, tmp_path):
     losses, weights = uninterrupted
@@ -175,6 +176,7 @@ def test_only_the_newest_checkpoints_are_kept_and_the_run_can_be_read(tmp_path):
     json.loads((tmp_path / "checkpoints" / "step-00000020" / "manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_s_curve_has_each_step_once(tmp_path):
     whole = Loop(Line(), settings(validate_every=1), tmp_path / "whole", identity="line")
     whole.run()
@@ -193,6 +195,7 @@ def test_a_resumed_run_s_curve_has_each_step_once(tmp_path):
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path):
     loop = Loop(
         Line(), settings(steps=300, batch_size=16, learning_rate=1e-2, save_every=300), tmp_path, identity="line"

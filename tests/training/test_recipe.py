@@ -91,6 +91,7 @@ def shop(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_trained_weights_draw_from_a_config_that_names_their_cards(shop, tmp_path):
     runs = shop / "runs"
     config = {
@@ -133,6 +134,7 @@ def test_standardised_latents_have_unit_deviation_and_decode_as_before(shop):
     assert autoencoder.scale == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ae", "clip", "latent"])
 def test_a_resumed_run_ends_in_the_same_file(shop, tmp_path, name):
     whole = (shop / "runs" / f"toy-{name}" / "export" / f"toy-{name}.safetensors").read_bytes()
@@ -175,6 +177,7 @@ def test_what_init_fresh_names_starts_anew_and_the_rest_does_not(shop, tmp_path)
         zoo.train(shop / "ae.yaml", folder=tmp_path / "no", overrides={**overrides, "init_fresh": ["decoder.conv_uot"]})
 
 
+@pytest.mark.slow
 def test_a_deeper_network_begins_as_the_weights_it_starts_from(shop, tmp_path):
     card = shop / "runs/toy-latent/export/toy-latent.yaml"
     fresh = [
@@ -198,6 +201,7 @@ def test_a_deeper_network_begins_as_the_weights_it_starts_from(shop, tmp_path):
         assert not torch.equal(ours(x, time, context=context), theirs(x, time, context=context))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["latent", "clip"])
 def test_variants_are_trained_on_with_their_captions_and_resumed(shop, tmp_path, recipe):
     variants = {"count": 3, "mirror": 0.5, "recolour": 1.0, "synonyms": True}
@@ -236,6 +240,7 @@ def test_weights_stored_in_eight_bits_load_by_their_card(shop, tmp_path):
     assert (ours - theirs).norm() < 0.05 * theirs.norm()
 
 
+@pytest.mark.slow
 def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["train", str(shop / "ae.yaml"), "--set", "train.steps=2", "--run", "here"]) == 0
@@ -325,12 +330,14 @@ def test_what_a_run_would_end_in_or_climb_by_is_refused_before_it(setting, said,
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_betas_may_be_whole_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sines = Path(__file__).parents[2] / "recipes/signals/sines-64.yaml"
     assert run(["train", str(sines), "--set", "train.betas=[0, 0.9]", "--set", "train.steps=1", "--run", "here"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", ["0", "null"])
 def test_a_clip_of_nothing_clips_nothing(off, shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -371,6 +378,7 @@ def test_a_folder_has_one_run_at_a_time_and_a_dead_one_holds_nothing(shop, tmp_p
     assert run(words) == 0
 
 
+@pytest.mark.slow
 def test_other_data_is_refused_when_resuming_and_each_sitting_keeps_its_facts(shop, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load((shop / "ae.yaml").read_text())

@@ -75,6 +75,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_run_of_every_objective_ends_in_weights_and_what_has_state_resumes_bit_for_bit(folder, tmp_path, name):
     whole = zoo.train(folder / f"{name}.yaml", folder=tmp_path / "whole")

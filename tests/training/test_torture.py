@@ -15,12 +15,14 @@ from zoo.schema.errors import WeightsError
 from zoo.training.engine import checkpoint
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_call_of_a_save_loses_nothing(tmp_path):
     kills, mismatches = torture.kills_in_saves(tmp_path, torn=(0.3,), every=6)
     assert kills > 8
     assert mismatches == 0
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_of_a_run_changes_nothing(tmp_path):
     found = torture.kills_in_training(tmp_path, kills=4, steps=8)
     assert found["kills"] >= 4

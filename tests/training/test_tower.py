@@ -21,6 +21,7 @@ def tuned(shop, tmp_path_factory):  # noqa: F811
     return zoo.train(shop / "latent.yaml", folder=tmp_path_factory.mktemp("tuned") / "run", overrides=TUNE)
 
 
+@pytest.mark.slow
 def test_a_compact_copy_reads_captions_as_its_original(shop):  # noqa: F811
     tower = zoo.load(str(shop / "runs/toy-clip/export/toy-clip.yaml"))
     ids = tower.tokenize(["red disc, flat style", "", "a zebra"])
@@ -29,6 +30,7 @@ def test_a_compact_copy_reads_captions_as_its_original(shop):  # noqa: F811
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.slow
 def test_the_tower_is_exported_with_a_card_and_conditions_the_weights_it_was_trained_with(shop, tuned):  # noqa: F811
     (text,) = tuned.others
     assert text.name == "toy-more-text.yaml"
@@ -42,6 +44,7 @@ def test_the_tower_is_exported_with_a_card_and_conditions_the_weights_it_was_tra
     assert torch.equal(before.text_projection, after.text_projection)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_tower(shop, tuned, tmp_path):  # noqa: F811
     zoo.train(shop / "latent.yaml", folder=tmp_path / "run", overrides={**TUNE, "train.steps": 4})
     again = zoo.train(shop / "latent.yaml", folder=tmp_path / "run", overrides=TUNE, resume=True)
@@ -50,6 +53,7 @@ def test_a_resumed_run_ends_with_the_same_tower(shop, tuned, tmp_path):  # noqa:
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_clip_takes_a_tower_over_and_leaves_its_token_states(shop, tuned, tmp_path):  # noqa: F811
     made = zoo.train(
         shop / "clip.yaml", folder=tmp_path / "run", overrides={"conditioner.weights": str(tuned.others[0])}

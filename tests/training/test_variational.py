@@ -88,6 +88,7 @@ def gaussian_data(deviation, seed=0):
     return x0, predict
 
 
+@pytest.mark.slow
 def test_the_bound_of_a_right_denoiser_is_the_datas_likelihood():
     deviation, schedule = 0.2, CosineSchedule(steps=200)
     x0, predict = gaussian_data(deviation)

@@ -70,6 +70,7 @@ def played(out, plan, **more):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "reason"),
     [("hang", "ran past its deadline"), ("die", "signal 11"), ("raise", "exit code 1: the device said no")],
@@ -99,6 +100,7 @@ def test_nothing_that_was_started_is_left_when_it_is_interrupted(tmp_path, monke
     assert all(child.poll() is not None for child in made.children)
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_an_interruption_is_kept(tmp_path, monkeypatch, capfd):
     made, newest = played(tmp_path, ("measure", "hang")), conductor.newest
 
@@ -160,6 +162,7 @@ def test_a_phase_without_time_says_so_and_the_rest_goes_on(tmp_path, monkeypatch
     assert table.failed(joined.join([phase]), [phase]) == "nothing was measured"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", SUITES)
 @pytest.mark.parametrize("tiny", [True, False])
 def test_the_suites_can_be_read_for_any_device(phase, tiny):
@@ -190,6 +193,7 @@ def phase_of(name, rows, **more):
     return Phase(name, seconds=1.0, record=made | more)
 
 
+@pytest.mark.slow
 def test_records_are_joined_with_their_phases_and_gathered_in_few_files(tmp_path):
     one = phase_of("correct", [("measured", None), ("not reached", "late")], peaks={"cpu/float32": {"tflops": 1.0}})
     two = phase_of("speed", [("failed", "broke")], noise={"a": {"row": "a", "seconds": [1.0], "relative_spread": None}})

@@ -173,6 +173,7 @@ def test_pip_that_finds_nothing_is_a_sentence_without_where_it_looked(tmp_path, 
     assert asked[0][asked[0].index("--python-version") + 1] == site.PYTHON
 
 
+@pytest.mark.slow
 def test_what_a_bare_machine_lacks_is_hidden_while_the_archive_is_tried(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.on_gpu import speed
 from benchmarks.peers import ROW_KINDS
 from zoo.bench.suite import read_suite
 
 
+@pytest.mark.slow
 def test_the_suite_of_a_gpu_and_the_tiny_one_ask_for_the_same():
     large, tiny = (
         read_suite(speed.suite(device=device, tiny=device == "cpu"), kinds=ROW_KINDS) for device in ("cuda", "cpu")

@@ -40,6 +40,7 @@ def brief(monkeypatch):
     monkeypatch.setattr(Loop, "run", three)
 
 
+@pytest.mark.slow
 def test_it_leaves_a_record_weights_with_their_card_and_a_sheet(tmp_path, brief):
     found, (row,) = sit(tmp_path)
     assert (row["status"], row["kind"], row["run"]["steps"], row["run"]["batch"]) == ("measured", "training", 3, 4)
@@ -60,6 +61,7 @@ def test_it_leaves_a_record_weights_with_their_card_and_a_sheet(tmp_path, brief)
     assert record.gaps(found) == []
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_an_earlier_call_s_archive_and_says_how_that_did(tmp_path, brief):
     sit(tmp_path / "first")
     start = tmp_path / "start"
@@ -93,6 +95,7 @@ def test_weights_are_there_early_so_that_a_kill_loses_little(tmp_path, monkeypat
     assert read_card(str(tmp_path / "weights" / "tiny.yaml")).raw["provenance"]["steps"] == 1
 
 
+@pytest.mark.slow
 def test_a_batch_that_memory_runs_out_for_is_halved(tmp_path, monkeypatch, brief):
     tried = []
     overrides = module.OneCourse._overrides
@@ -110,6 +113,7 @@ def test_a_batch_that_memory_runs_out_for_is_halved(tmp_path, monkeypatch, brief
     assert (row["status"], row["run"]["batch"]) == ("measured", 2)
 
 
+@pytest.mark.slow
 def test_a_failure_while_judging_leaves_what_was_trained(tmp_path, monkeypatch, brief):
     monkeypatch.setattr(module.Scorer, "__call__", lambda self, config: 1 / 0)
     _, (row,) = sit(tmp_path)
@@ -172,6 +176,7 @@ def test_made_up_images_have_both_splits_and_concepts(tmp_path):
     assert len({row["concept"] for row in rows if row["split"] == "val"}) >= 5
 
 
+@pytest.mark.slow
 def test_a_trial_takes_a_few_images_of_the_data(tmp_path, brief):
     path = made_up(tmp_path / "data")
     few = some_of(str(path), tmp_path / "few", count=5)

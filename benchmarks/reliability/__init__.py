@@ -1,0 +1,1 @@
+"""Hostile files, kills, full disks and spoiled bits, at full counts: `python -m benchmarks.reliability`."""
