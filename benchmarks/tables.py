@@ -158,17 +158,40 @@ def speed(results: Path) -> str:
         parts.append(markdown(("what", "median"), rows))
     if step is not None:
         lines = [
-            (f"`{r['sampler']}`, {'x'.join(map(str, r['shape']))}", f"{r['zoo_us']:.1f} µs",
-             f"{r['diffusers_us']:.1f} µs", f"{r['times_faster']:.0f}x", f"{r['times_faster_with_reading']:.1f}x")
+            (f"`{r['sampler']}`, {'x'.join(map(str, r['shape']))}", f"{r['zoo_with_reading_us']:.1f} µs",
+             f"{r['diffusers_us']:.1f} µs", f"{r['times_faster_with_reading']:.1f}x")
             for r in step["values"]["rows"]
             if r["diffusers_us"] is not None
         ]  # fmt: skip
-        head = ("a sampler step's own arithmetic", "zoo", "diffusers", "faster", "with x0 read from the output")
+        # Like for like: both begin with the network's output and read x0 from it.
+        head = ("a sampler step's own arithmetic, x0 read from the output", "zoo", "diffusers", "diffusers over zoo")
         parts.append(markdown(head, lines))
         machines.append(_machine(step))
     if not parts:
         return MISSING
     return "\n\n".join([*parts, "Measured on " + "; ".join(dict.fromkeys(machines)) + "."])
+
+
+def against(results: Path) -> str:
+    """Whole pipelines and metrics against other libraries: every pair of the newest records, in whosever favour."""
+    parts = []
+    for suite in ("vs-diffusers", "vs-metrics"):
+        files = sorted(results.glob(f"{suite}-*.json"))
+        if not files:
+            continue
+        record = json.loads(files[-1].read_text())
+        names = {row["id"]: row["name"] for row in record["rows"]}
+        rows = [
+            (names[pair["ours"]], names[pair["theirs"]].rpartition(" ")[2], f"{pair['ratio']:.2f}x")
+            for pair in record["pairs"]
+            if pair.get("ratio") is not None
+        ]
+        head = ("what, in zoo", "against", "their seconds over zoo's (above 1: zoo is faster)")
+        count = record["suite"]["settings"]["count"]
+        few = f" Sets of {count} pictures: of so few, the Fréchet distance has a short way."
+        said = few if record["suite"]["kind"] == "metrics" else ""
+        parts.append(markdown(head, rows) + f"\n\n[{files[-1].name}](../benchmarks/results/{files[-1].name}).{said}")
+    return "\n\n".join(parts) or MISSING
 
 
 def batches(results: Path) -> str:
@@ -285,7 +308,7 @@ def _machine(record: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
-    "speed": speed, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
+    "speed": speed, "against": against, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
     "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
     "judge": judge_table.judge, "judge-variants": judge_table.variants,
     "model-pipelines": models.pipelines, "model-weights": models.weights,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import zoo
 from zoo.bench.suite import read_suite
@@ -40,7 +41,7 @@ PAGES = sorted(
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 # Words in capitals stand for what a reader puts there; pictures are the reader's own.
-_PLACEHOLDER = re.compile(r"\b(PATH|NAME|VERB|RECIPE|KEY|CARD)\b")
+_PLACEHOLDER = re.compile(r"\b(PATH|NAME|VERB|RECIPE|KEY|CARD|FOLDER)\b")
 
 
 def blocks(language: str) -> list[Any]:
@@ -266,6 +267,13 @@ def test_anchors_lead_to_headings(page):
     assert lost == []
 
 
+def test_the_readme_is_one_screen():
+    """At 50 rows of 120 columns a screen and a bit; tables and measurements have their pages."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 70
+    assert not any("<!-- table" in line for line in lines)
+
+
 def test_every_verb_has_its_page():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert [verb for verb in command_line.VERBS if f"zoo {verb}" not in page] == []
@@ -282,3 +290,73 @@ def test_nothing_documented_names_a_machine():
     ]
     own = re.compile(r"(?<![\w.])/(home|root|Users|work|tmp|opt)/\w")
     assert [f.name for f in files if own.search(f.read_text(encoding="utf-8"))] == []
+
+
+# -- pages that are run as they are written
+
+
+def parts_in_order(page: Path) -> list[tuple[str, str]]:
+    """The `zoo` commands and Python blocks of a page, in order, without what only a reader can fill in."""
+    found = []
+    for language, block in _FENCED.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            found.append(("python", block))
+        elif language == "sh":
+            lines = [part.strip() for line in block.splitlines() for part in line.split("&&")]
+            found += [("zoo", ln) for ln in lines if ln.startswith("zoo ") and not _PLACEHOLDER.search(ln)]
+    return found
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/python.md"])
+def test_the_first_pages_run_as_written(name, tmp_path, monkeypatch, capsys):
+    """Every line, one after another, in a folder of the reader's; only the samplers take fewer steps."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (80, 60), "orange").save("photo.png")
+    mask = Image.new("L", (80, 60))
+    mask.paste(255, (0, 0, 40, 60))
+    mask.save("white-where-new.png")
+    whole = zoo.build
+
+    def quick(config: Any, **named: Any) -> Any:
+        return whole(config, **{**named, "steps": 2})
+
+    monkeypatch.setattr(zoo, "build", quick)
+    space: dict[str, Any] = {}
+    run = parts_in_order(ROOT / name)
+    assert run
+    for kind, text in run:
+        if kind == "python":
+            exec(compile(text, name, "exec"), space)
+        else:
+            assert command_line.run(shlex.split(text)[1:]) == 0, f"{text}: {capsys.readouterr().err}"
+
+
+def test_the_site_has_every_page():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} == set(re.findall(r"[\w-]+\.md", nav))
+
+
+def test_the_texts_of_the_licences_are_whole():
+    """Each ends as its licence ends, and every one that NOTICE names is there."""
+    ends = {
+        "CC-BY-4.0.txt": "Creative Commons may be contacted at creativecommons.org.",
+        "Apache-2.0.txt": "limitations under the License.",
+        "MIT.txt": "SOFTWARE.",
+        "Unicode-3.0.txt": "authorization of the copyright holder.",
+    }
+    for name, end in ends.items():
+        assert (ROOT / "licences" / name).read_text(encoding="utf-8").rstrip().endswith(end), name
+        assert name in (ROOT / "NOTICE").read_text(encoding="utf-8")
+    assert {path.name for path in (ROOT / "licences").iterdir()} == set(ends)
+    for made in ("rows.csv.gz", "emoji-words.json", "docs/images", "tests/golden", "zoo export", "you draw"):
+        assert made in (ROOT / "NOTICE").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file", ["CITATION.cff", ".pre-commit-config.yaml", "mkdocs.yml"])
+def test_files_for_contributors_are_yaml(file):
+    assert parse_yaml((ROOT / file).read_text(encoding="utf-8"), source=file)
+
+
+def test_the_citation_and_the_changes_name_this_version():
+    assert f"version: {zoo.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## {zoo.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -143,3 +143,10 @@ def test_a_damaged_file_is_one_sentence(tmp_path, damage):
 def test_words_with_no_names_refuse_everything():
     assert Words((), ("3d",)).read("apple").unknown == {"apple": ""}
     assert Words((Name("apple", "", "food", ()),), ("3d",)).read("apple").unknown is None
+
+
+def test_the_page_says_how_many_names_and_which_styles(words):
+    page = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+    assert f"{len(words.names):,} names in eight styles" in page
+    assert all(f"`{style}`" in page for style in words.styles)
+    assert len(words.styles) == 8

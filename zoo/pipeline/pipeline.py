@@ -186,7 +186,7 @@ class Pipeline:
                 A list is one a prompt or one a sample, which is then what a call with that seed alone draws.
             size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share. Of
                 arrays the length of each axis.
-            steps, guidance: instead of the config's, in every stage.
+            steps: instead of the config's, in every stage. guidance: likewise.
             image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
                 or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
             strength: how far back the picture is noised, in (0, 1]; 0.6 by default, 1 with a mask.
