@@ -3,7 +3,7 @@
     python -m benchmarks.blind draw --data emoji-core-128.zip --folder blind/ --set second
 
 draws 50 captions of `val` by the pipelines of a set, shuffles the images, and writes them under numbers that say
-nothing: `images.png`, all in one row; sheets of ten to look at (`sheet-1.png`, ...); `answers.csv` to fill in; and
+nothing: `images.webp`, all in one row; sheets of ten to look at (`sheet-1.png`, ...); `answers.csv` to fill in; and
 `key.json`, which the reader doesn't open. `benchmarks.judge` compares them once the answers are there.
 
 | set | images | the reader writes for each | and hits where |
@@ -116,10 +116,10 @@ def read_styles(folder: Path) -> dict[int, str] | None:
 
 def read_images(folder: Path, sizes: Sequence[int]) -> list[Tensor]:
     """The drawn images, uint8 (3, size, size) each, by number from 1: each at the left of its own cell of a row."""
-    with Image.open(folder / "images.png") as picture:
+    with Image.open(folder / "images.webp") as picture:
         row = torch.from_numpy(np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy())
     if row.shape[2] != len(sizes) * row.shape[1]:
-        raise UsageError(f"'{folder}/images.png' holds no {len(sizes)} images in a row; draw them again")
+        raise UsageError(f"'{folder}/images.webp' holds no {len(sizes)} images in a row; draw them again")
     return [cell[:, :size, :size] for cell, size in zip(row.split(row.shape[1], dim=2), sizes, strict=True)]
 
 
@@ -218,7 +218,9 @@ def main() -> None:
     shuffled = [made[int(i)] for i in order]
     cell = max(image.shape[-1] for image, _ in shuffled)
     cells = [F.pad(image, (0, cell - image.shape[-1], 0, cell - image.shape[-1]), value=255) for image, _ in shuffled]
-    Image.fromarray(torch.cat(cells, dim=2).permute(1, 2, 0).numpy()).save(options.folder / "images.png")
+    Image.fromarray(torch.cat(cells, dim=2).permute(1, 2, 0).numpy()).save(
+        options.folder / "images.webp", lossless=True
+    )
     for first in range(0, len(shuffled), A_SHEET):
         part = [image for image, _ in shuffled[first : first + A_SHEET]]
         numbers = list(range(first + 1, first + 1 + len(part)))

@@ -200,7 +200,7 @@ def test_a_reader_who_is_asked_for_a_style_hits_with_it_alone(data, evaluator, t
     validation = scoring.Scorer(str(data), split="val", count=100, evaluator=evaluator)
     rows = [validation.split.rows[i] for i in validation.rows[:4]]
     images = [validation.split.image(i) for i in validation.rows[:4]]
-    Image.fromarray(np.concatenate(images, axis=2).transpose(1, 2, 0)).save(tmp_path / "images.png")
+    Image.fromarray(np.concatenate(images, axis=2).transpose(1, 2, 0)).save(tmp_path / "images.webp", lossless=True)
     key = [{"pipeline": "toy", "row": i, "size": 128} for i in validation.rows[:4]]
     (tmp_path / "key.json").write_text(json.dumps(key))
     own = [row["text"].rpartition(", ")[2] for row in rows]
@@ -255,7 +255,7 @@ def test_a_reader_and_a_judge_are_compared(data, evaluator, tmp_path):
     validation = scoring.Scorer(str(data), split="val", count=100, evaluator=evaluator)
     rows = [validation.rows[i] for i in range(4)]
     images = [validation.split.image(i) for i in rows]
-    Image.fromarray(np.concatenate(images, axis=2).transpose(1, 2, 0)).save(tmp_path / "images.png")
+    Image.fromarray(np.concatenate(images, axis=2).transpose(1, 2, 0)).save(tmp_path / "images.webp", lossless=True)
     key = [{"pipeline": "toy", "row": i, "size": 128} for i in rows]
     (tmp_path / "key.json").write_text(json.dumps(key))
     names = [validation.split.rows[i]["name"] for i in rows]
