@@ -23,7 +23,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
 
-SLOW = 0.4  # CPU seconds
+SLOW = 0.3  # CPU seconds
 
 
 class Cost(NamedTuple):

@@ -78,6 +78,7 @@ def test_a_run_starts_with_as_much_noise_as_its_schedule_ends_with(name):
         assert (began.alpha, began.sigma) == tuple(float(v) for v in schedule(1.0))
 
 
+@pytest.mark.slow
 @each_with_a_grid
 def test_a_swap_keeps_the_steps_and_no_setting_of_the_sampler_before(name):
     # The shipped preset's `eta: 0.0` is of its DDIM; an ancestral sampler would be silenced by it.

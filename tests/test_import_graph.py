@@ -190,6 +190,7 @@ def test_who_must_not_know_whom(who, whom, why):
     assert not wrong, f"{wrong[0]}: {who} never imports {whom}, because {why}"
 
 
+@pytest.mark.slow
 def test_nothing_imports_assemble_but_the_public_face():
     assert {m for m in MODULES for i in own(m) if i.module == "zoo.assemble"} == {"zoo"}
 
@@ -245,6 +246,7 @@ def test_torch_stays_out(code):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_needs_no_numpy():
     code = "import sys; from zoo.cli.main import run; assert run(['list']) == 0; assert 'numpy' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent)

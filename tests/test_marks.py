@@ -40,7 +40,10 @@ def comparing(tree: ast.Module) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             parts |= {one.id: node for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
     using = {name for name, node in parts.items() if any(_peers_of(one) for one in ast.walk(node))}
-    while more := {name for name, node in parts.items() if _words(node) & (using | peers)} - using:
+    if not (using or peers):
+        return set()
+    words = {name: _words(node) for name, node in parts.items()}
+    while more := {name for name in parts if words[name] & (using | peers)} - using:
         using |= more
     return {name for name in using if name.startswith("test_")} - NO_COMPARISON
 

@@ -124,6 +124,7 @@ def test_all_are_renamed(folders):
         assert zoo.names("pipeline") == PIPELINES
 
 
+@pytest.mark.slow
 def test_lists_are_the_same(folders, capsys):
     for arguments in (["list"], ["list", "--json"], ["list", "sampler"], ["list", "weights", "emoji*"]):
         before, after = both(folders, lambda _, arguments=arguments: printed(arguments, capsys))

@@ -325,6 +325,7 @@ def test_a_cache_is_a_line_of_the_config():
         zoo.check("latent-text2img", ["stages.0.step_cache={name: deep-features, evry: 2}"])
 
 
+@pytest.mark.slow
 def test_sdxls_network_has_its_published_size():
     with torch.device("meta"):
         model = UNet(

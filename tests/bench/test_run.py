@@ -92,6 +92,7 @@ def test_a_run_writes_the_form_that_the_example_shows(tmp_path):
     assert list(made["noise"]) == ["tiny/cpu"]
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_halves_the_batch_and_is_recorded(tmp_path, monkeypatch):
     real = pipelines.Built.__call__
 
@@ -363,6 +364,7 @@ def test_a_group_is_measured_before_it_is_judged(tmp_path, monkeypatch):
     assert [r["quality"]["reason"] for r in made["rows"]] == ["random weights: speed only"]
 
 
+@pytest.mark.slow
 def test_rows_of_several_kinds_share_a_record(tmp_path):
     suite = tiny([{"model": "tiny", "steps": 1}, {"model": "tiny", "steps": 1, "kind": "checks", "check": "images"}])
     made, _ = run_suite(suite, folder=tmp_path)

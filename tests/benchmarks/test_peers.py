@@ -200,6 +200,7 @@ def test_a_network_that_diffusers_does_not_have_is_told(tmp_path):
     assert "attention in its middle" in made["pairs"][0]["reason"]
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_the_seeds_and_nothing_starts_at_zero():
     row = suite({"model": SDXL}).rows[0]
     one, same, other = (fresh(row, seed).stages[0].denoiser.network.state_dict() for seed in (0, 0, 1))

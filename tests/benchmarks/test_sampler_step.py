@@ -10,6 +10,7 @@ def test_every_registered_sampler_is_measured():
     assert sampler_step.samplers().keys() == sampler_step.COUNTERPARTS.keys()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_run_gives_a_row_for_every_sampler_and_shape(monkeypatch):
     monkeypatch.setattr(sampler_step, "SHAPES", ((1, 1, 2, 2),))

@@ -78,6 +78,7 @@ def test_look_alikes_leave_and_real_images_reach_the_ceiling(scorer):
     assert "colour" not in values
 
 
+@pytest.mark.slow
 def test_the_same_rows_are_drawn_for_as_by_zoo_evaluate(scorer, data):
     from zoo.evaluation.inputs.sources import open_source
 

@@ -159,6 +159,7 @@ def exported(tmp_path_factory):
     return pipeline, folder, ours(pipeline, PROMPTS, steps=10, guidance=3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
     pipeline, folder, _ = exported

@@ -152,6 +152,7 @@ def header(text):
     return struct.pack("<Q", len(data)) + data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_header_bomb_is_refused_before_it_takes_memory(name, tmp_path):
     data = BOMBS[name]()

@@ -74,6 +74,7 @@ def test_it_gives_what_song_et_als_code_gave(name, dtype):
     assert apart(name, dtype=dtype) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wrong"),
     golden_sets.cases(

@@ -182,6 +182,7 @@ def test_the_classifier_is_the_published_one(name):
     assert built(NoiseAwareClassifier, **CLASSIFIERS[name]) == published(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [

@@ -46,6 +46,7 @@ def here(tmp_path, monkeypatch):
 WORDS = ["doctor", "cascade", "latent-text2img", "--data", ".", "--n", "4", "--levels", "0,0.3"]
 
 
+@pytest.mark.slow
 def test_the_doctor_prints_a_table_and_writes_a_sheet(here, capsys):
     assert run([*WORDS, "-o", "sheet.png", "--steps", "1", "--set", "stages.1.augmentation=0.2"]) == 0
     told = capsys.readouterr().out

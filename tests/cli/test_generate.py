@@ -24,6 +24,7 @@ LATENT = ["--model", "latent-text2img"]
 QUICK = ["--steps", "2", *LATENT]
 
 
+@pytest.mark.slow
 def test_a_prompt_becomes_a_picture_with_its_record(here, capsys):
     assert run(["generate", "red apple, 3d style", *QUICK, "--seed", "5", "-o", "apple.png"]) == 0
     assert capsys.readouterr().out.strip() == "apple.png"

@@ -71,6 +71,7 @@ def test_without_records_here_they_must_be_named(tmp_path, monkeypatch, capsys):
     assert "name the records" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_page_is_made_without_torch(here):
     code = (
         "from zoo.cli.main import run; assert run(['report']) == 0\n"

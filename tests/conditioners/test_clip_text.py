@@ -57,6 +57,7 @@ def without_causal_mask(ours):
     return ours
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 @pytest.mark.parametrize(
     "flip",

@@ -83,6 +83,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "said"), BAD.values(), ids=BAD.keys())
 def test_a_wrong_cascade_is_refused_by_one_sentence(components, config, said):
     with pytest.raises(ConfigError, match=said) as error:

@@ -123,6 +123,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "said"), BAD.values(), ids=BAD.keys())
 def test_a_pair_that_cannot_work_is_refused_by_name(config, said):
     with pytest.raises(ConfigError, match=said) as error:

@@ -58,6 +58,7 @@ def test_merging_mappings_is_associative_where_no_mapping_meets_a_scalar(a, b, c
         assert merge(merge(a, b), c) == merge(a, merge(b, c))
 
 
+@pytest.mark.slow
 @quick
 @given(TREES, st.lists(KEYS, min_size=1, max_size=4), SCALARS | st.lists(SCALARS, max_size=3))
 def test_an_override_is_read_back_and_leaves_the_rest(tree, segments, value):
@@ -73,6 +74,7 @@ def test_an_override_is_read_back_and_leaves_the_rest(tree, segments, value):
     assert override(changed, path, value, EMPTY) == changed
 
 
+@pytest.mark.slow
 @quick
 @given(TREES, SCALARS, SCALARS)
 def test_overrides_of_different_places_commute_and_of_one_place_the_last_counts(tree, x, y):

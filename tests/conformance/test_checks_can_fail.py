@@ -318,6 +318,7 @@ MISTAKES = [
 ARGUMENTS = {"network": {"classes": 3}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "target", "check"), MISTAKES, ids=[f"{t.__name__}-{c}" for _, t, c in MISTAKES])
 def test_a_mistake_is_seen_by_its_check_and_told_with_its_mend(kind, target, check):
     wanted = next(c for c in CHECKS[kind] if c.name == check)

@@ -187,6 +187,7 @@ def test_a_plugin_that_cannot_be_found_fails_by_the_registrys_reason(others, cap
     assert "BROKEN\tsampler/lost\tplugin package 'lost-plugin'" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

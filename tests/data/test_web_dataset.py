@@ -42,6 +42,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\\\0", exclude
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     members=st.lists(st.tuples(st.one_of(names, st.just("long/" * 40 + "n")), st.binary(max_size=1500)), max_size=5),

@@ -121,6 +121,7 @@ def test_a_wrong_weight_file_is_refused_before_anything_is_looked_at(tmp_path, m
         evaluate("nowhere-yet.npz", pictures(40, 2), metrics=["fid"], n=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metrics", "count", "said"),
     [
@@ -352,6 +353,7 @@ def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, caption
     assert longer.generated["count"] == 45
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_drawing_halves_the_batch_and_the_record_says_so(captions, monkeypatch):
     from zoo.evaluation.inputs.generated import PipelinePictures
 

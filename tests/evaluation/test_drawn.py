@@ -44,6 +44,7 @@ def test_the_mark_names_what_decides_pictures_and_not_how_many():
     assert len(marks) == 3
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_says_so():
     pictures, whole = drawn(8), drawn(8, batch_size=2)
     calls, ask = [], pictures.pipe

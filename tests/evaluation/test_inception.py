@@ -65,6 +65,7 @@ def test_bfloat16_is_near_float32_and_not_equal_and_both_give_float32(extractor)
         assert 1e-4 < apart < 0.03, (layer, apart)
 
 
+@pytest.mark.slow
 def test_only_what_was_asked_for_is_given(extractor):
     found = extractor.features(pictures(1), ("spatial",))
     assert {name: tuple(t.shape) for name, t in found.items()} == {"spatial": (1, 2023)}

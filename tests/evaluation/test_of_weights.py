@@ -132,6 +132,7 @@ def data(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_shipped_classifier_is_measured_under_a_key_of_its_hash(data):
     found = measure_weights("emoji-classifier-32", data, split="test", n=7)
     sha = read_card("emoji-classifier-32").sha256[:8]

@@ -49,6 +49,7 @@ def test_a_name_that_says_something_else_is_refused(tmp_path):
         read_statistics(tmp_path / "absent.npz")
 
 
+@pytest.mark.slow
 def test_mu_and_sigma_alone_need_a_stated_protocol(tmp_path):
     path = common(tmp_path / "common.npz", arr_0=np.zeros((3, 4, 4, 3), dtype=np.uint8))
     with pytest.raises(UsageError, match="doesn't say what made them"):

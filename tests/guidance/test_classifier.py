@@ -48,6 +48,7 @@ def component(data, k):
     return Mixture(torch.ones(1, dtype=torch.float64), data.means[k : k + 1], data.deviations[k : k + 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [DDIM(steps=40), DPMpp2M(steps=40)], ids=["ddim", "dpmpp-2m"])
 def test_the_true_classifier_turns_the_mixture_into_its_component(sampler):
     # Bayes: with the exact grad log p(y | x_t), the guided ODE is that of the component.

@@ -153,6 +153,7 @@ def test_what_cannot_be_drawn_is_refused_in_a_sentence(tmp_path):
         save(plot_schedules(SCHEDULES), tmp_path / "file" / "a.png")
 
 
+@pytest.mark.slow
 def test_words_from_outside_are_no_mathematics(tmp_path):
     assert plain("a$b$") == r"a\$b\$"
     assert len(plain("x" * 500)) == 60

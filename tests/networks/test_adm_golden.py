@@ -78,6 +78,7 @@ def drawn(model, io):
     return model(x, io["timesteps"], **({"label": io["y"]} if "y" in io else {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", golden_sets.cases(*UNETS))
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-4), (torch.float64, 1e-5)])
 def test_unet_gives_what_the_original_code_gave(name, dtype, close):

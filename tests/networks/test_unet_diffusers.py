@@ -64,6 +64,7 @@ def test_unet_is_diffusers_unet_with_the_same_weights(name):
     assert difference(ours, theirs) < AGREES
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_unet_is_diffusers_unet_to_1e_5_in_float32():
     assert difference(*pair("sd1-like", dtype=torch.float32), dtype=torch.float32) < 1e-5

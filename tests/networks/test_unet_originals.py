@@ -79,6 +79,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "original"), golden_sets.cases(*((name, original) for original in SETS for name in SETS[original]))
 )

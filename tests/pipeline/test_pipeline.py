@@ -280,6 +280,7 @@ def test_odd_numbers_of_a_call_are_typed_refusals(words, said, pipe):
         pipe("cat", **words)
 
 
+@pytest.mark.slow
 def test_samples_may_have_seeds_of_their_own_and_are_what_each_draws_alone(pipe):
     made = pipe(["cat", "dog"], seed=[3, 2**64 - 1], batch_size=1)
     for i, (prompt, seed) in enumerate((("cat", 3), ("dog", 2**64 - 1))):

@@ -118,6 +118,7 @@ def test_tables_plots_and_pictures_can_be_heard(any_tree):
         assert (link.attributes["href"] or "")[1:] in names
 
 
+@pytest.mark.slow
 def test_every_value_of_the_leaderboard_stands_under_its_own_column(tree, found):
     for i, group in enumerate(groups(found)):
         board = tree.all("table", id=f"board-{i}")[0]

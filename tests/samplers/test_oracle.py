@@ -227,6 +227,7 @@ def test_second_order_is_lost_without_the_earlier_estimate():
     assert math.log2(errors[0] / errors[1]) < 1.2
 
 
+@pytest.mark.slow
 def test_one_gaussian_is_transported_exactly():
     # The ODE of one Gaussian is linear: x_t = alpha m + sqrt(v_t) z keeps its z.
     m, s = torch.full((1, 2, 3, 3), 0.3, dtype=torch.float64), 0.5

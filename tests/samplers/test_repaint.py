@@ -64,6 +64,7 @@ def test_the_table_walks_as_the_paper_does_and_counts_itself(nodes, jump, resamp
     assert [step.index for step in table.steps] == list(range(len(table)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", INNER, ids=[e.name for e in INNER])
 def test_any_sampler_may_be_walked_up_and_down(entry):
     arguments = {"repeats": 2} if entry.name == "annealed-langevin" else {}

@@ -68,6 +68,7 @@ def test_solvers_have_their_order(name, exact):
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.3, errors
 
 
+@pytest.mark.slow
 def test_lms_is_of_higher_order_than_two(exact):
     errors = [relative(end_state(LMS(), n, AngleSchedule()), exact) for n in (80, 160)]
     assert math.log2(errors[0] / errors[1]) > 1.8

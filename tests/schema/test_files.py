@@ -133,6 +133,7 @@ def _hanging(place: Path, ready) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_is_taken_away_and_a_living_ones_is_not(tmp_path, monkeypatch):
     ready = context().Event()
     writer = started(partial(_hanging, tmp_path / "a", ready))

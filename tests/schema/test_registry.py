@@ -51,6 +51,7 @@ def test_the_shipped_registry_names_known_kinds_and_targets():
     assert len({e.key for e in entries}) == len(entries) == sum(map(len, read_mapping(registry_file()).values()))
 
 
+@pytest.mark.slow
 def test_every_shipped_component_is_there_and_says_what_it_is():
     for entry in read_registry_file(registry_file()):
         assert entry.signature().summary == entry.summary() != "", entry.key
@@ -112,6 +113,7 @@ def test_a_plugin_that_fails_on_import_is_told_by_name_and_harms_nobody(install,
     assert "ddim" in known.names("sampler")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["nokind", "smapler.x", "sampler.", ".x", "sampler.UPPER"])
 def test_an_entry_point_that_names_nothing_is_listed_as_broken(install, key):
     install("odd-package", {"plugin_x": "class X: ..."}, {key: "plugin_x:X"})

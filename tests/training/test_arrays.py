@@ -55,6 +55,7 @@ def test_what_is_drawn_has_the_spectrum_and_the_size_of_what_was_learned(card):
     assert abs(np.exp(1j * phases).mean()) < 0.4  # and are not one signal again and again
 
 
+@pytest.mark.slow
 def test_the_card_says_the_shape_and_the_values(card):
     contract = read_card(str(card)).contract
     assert contract["size"] == [32]
@@ -74,6 +75,7 @@ def small(tmp_path, data, **changes):
     return tmp_path / "recipe.yaml"
 
 
+@pytest.mark.slow
 def test_volumes_of_a_file_are_trained_on_and_come_back_in_its_units(tmp_path):
     volumes = np.random.default_rng(0).integers(0, 1000, (12, 4, 4, 6))
     np.save(tmp_path / "volumes.npy", volumes)

@@ -129,6 +129,7 @@ def test_a_discriminator_treats_each_picture_alone():
     assert torch.allclose(made(x)[1:], made(x[1:]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_perceptual_distance_is_0_of_equal_pictures_and_reaches_the_decoder():
     seen = Perceptual(model=BACKBONE, pretrained=False)
     x = torch.rand(2, 3, 32, 32) * 2 - 1
@@ -145,6 +146,7 @@ def test_perceptual_distance_is_0_of_equal_pictures_and_reaches_the_decoder():
     assert all(id(p) not in {id(q) for q in made.network.parameters()} for p in made.perceptual.parameters())
 
 
+@pytest.mark.slow
 def test_perceptual_weights_are_the_users_and_nothing_is_downloaded(tmp_path):
     with pytest.raises(ConfigError, match="perceptual_weights"):
         kl(perceptual_weight=0.3)

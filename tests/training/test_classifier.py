@@ -47,6 +47,7 @@ def test_loss_is_cross_entropy_of_the_class_given_x_t():
     assert float(made.loss(made.network, whole)["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_validation_tells_how_often_the_class_is_found_at_each_noise_level():
     made = objective()
     optimizer = torch.optim.Adam(made.network.parameters(), lr=1e-2)

@@ -143,6 +143,7 @@ def train_steep(folder: Path) -> None:
         assert len(set(devices.gather(loop.skipped))) == 1
 
 
+@pytest.mark.slow
 def test_fp16_skips_the_same_steps_in_every_process(tmp_path):
     assert together(2, partial(train_steep, tmp_path / "two"), tmp_path / "log") == [(0, ""), (0, "")]
 
@@ -189,6 +190,7 @@ def train_watched(folder: Path) -> None:
     train(folder, steps=5, patience=3)
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes(tmp_path):
     assert together(2, partial(train_watched, tmp_path / "run"), tmp_path / "log") == [(0, ""), (0, "")]
     assert json.loads((tmp_path / "run/checkpoints/step-00000005/manifest.json").read_text())["state"]["world"] == 2
@@ -202,6 +204,7 @@ def train_poisoned(folder: Path) -> None:
         Loop(objective, plan, folder, identity="blocks", devices=devices).run()
 
 
+@pytest.mark.slow
 def test_a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
     for code, said in together(2, partial(train_poisoned, tmp_path / "run"), tmp_path / "log"):
         assert code == 1

@@ -105,6 +105,7 @@ def test_dropout_survives_accumulation_and_resuming(tmp_path):
     assert equal(weights_of(resumed), weights_of(whole))
 
 
+@pytest.mark.slow
 def test_what_torch_s_generator_gives_is_the_same_on_resuming(tmp_path):
     def odd() -> Line:
         objective = Line()
@@ -126,6 +127,7 @@ def test_what_torch_s_generator_gives_is_the_same_on_resuming(tmp_path):
 # -- switches
 
 
+@pytest.mark.slow
 def test_compiling_changes_no_name_and_hardly_a_number(tmp_path, monkeypatch):
     compiled = []
 
@@ -194,6 +196,7 @@ class Steep(Line):
         return {"loss": 10.0 * super().loss(network, batch)["loss"]}
 
 
+@pytest.mark.slow
 def test_fp16_skips_and_counts_the_steps_that_overflow(tmp_path):
     loop = Loop(Steep(precision=torch.float16), settings(precision="fp16"), tmp_path / "whole", identity="line")
     before = weights_of(loop)
@@ -243,6 +246,7 @@ def worsening(folder, **changes) -> Loop:
     return loop
 
 
+@pytest.mark.slow
 def test_a_run_stops_when_validation_no_longer_falls_and_gives_the_best(tmp_path):
     loop = worsening(tmp_path / "whole")
     assert loop.run() == {"loss": 3.0}

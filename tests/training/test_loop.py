@@ -46,12 +46,14 @@ def test_resume_at_any_step_is_bit_exact(stop, uninterrupted, tmp_path):
     assert equal(weights_of(resumed), weights)
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(uninterrupted, tmp_path):
     loop = Loop(Line(), settings(seed=1), tmp_path, identity="line")
     loop.run()
     assert not equal(weights_of(loop), uninterrupted[1])
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, uninterrupted):
     loop = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     for _ in range(6):
@@ -122,6 +124,7 @@ def test_a_crash_while_saving_leaves_the_older_checkpoint(tmp_path, monkeypatch)
     assert resumed.step == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_inside_a_step_leaves_no_half_step_behind(tmp_path, monkeypatch, uninterrupted):
     loop = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
     update = loop.average.update

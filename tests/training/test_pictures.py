@@ -34,6 +34,7 @@ def batch(rows=(0, 1, 2, 3, 4, 5, 1, 0) * 6):
     return Batch(rows=rows, samples=np.arange(70, 70 + len(rows), dtype=np.int64), seed=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augment",
     [

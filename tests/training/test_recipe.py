@@ -113,6 +113,7 @@ def test_trained_weights_draw_from_a_config_that_names_their_cards(shop, tmp_pat
         pipe("purple disc, flat style")
 
 
+@pytest.mark.slow
 def test_a_run_folder_tells_what_made_it(shop):
     facts = json.loads((shop / "runs/toy-latent/run.json").read_text())
     assert facts["recipe"]["objective"]["name"] == "denoising"
@@ -217,6 +218,7 @@ def test_variants_are_trained_on_with_their_captions_and_resumed(shop, tmp_path,
         assert len({p.name for p in caches} & {p.name for p in (tmp_path / "b/cache").glob("*")}) == 2
 
 
+@pytest.mark.slow
 def test_words_of_variants_are_learned_by_a_tower_that_learns(shop, tmp_path):
     overrides = {
         "name": "toy-varied", "variants": {"count": 4, "mirror": 1.0, "recolour": 1.0},
@@ -229,6 +231,7 @@ def test_words_of_variants_are_learned_by_a_tower_that_learns(shop, tmp_path):
         zoo.load(str(shop / "runs/toy-clip/export/toy-clip.yaml")).check(["purple disc, flat style"])
 
 
+@pytest.mark.slow
 def test_weights_stored_in_eight_bits_load_by_their_card(shop, tmp_path):
     card = shop / "runs/toy-ae/export/toy-ae.yaml"
     start = {"init_from": str(card), "train.steps": 1, "train.learning_rate": 0.0, "storage": "int8"}

@@ -76,6 +76,7 @@ def test_importance_is_uniform_until_every_point_is_known():
     assert np.allclose(weight, 1.0)
 
 
+@pytest.mark.slow
 def test_a_splits_losses_count_from_the_next_step_on_and_equal_the_wholes():
     whole_draw, split_draw = teach(Importance(CosineSchedule(steps=10))), teach(Importance(CosineSchedule(steps=10)))
     for step in (60, 61):

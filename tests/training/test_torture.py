@@ -50,6 +50,7 @@ def left_as_it_was(folder) -> None:
     assert resumed.step == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO], ids=["full", "denied", "broken"])
 @pytest.mark.parametrize("call", ["mkdir", "fsync", "rename"])
 def test_a_disk_that_refuses_leaves_the_earlier_checkpoint(tmp_path, monkeypatch, code, call):

@@ -65,6 +65,7 @@ def test_a_clip_takes_a_tower_over_and_leaves_its_token_states(shop, tuned, tmp_
     assert any(not torch.equal(start[k], clip[k]) for k in clip if k.startswith("visual."))
 
 
+@pytest.mark.slow
 def test_a_tower_that_cannot_learn_or_does_not_fit_is_refused(shop, tuned, tmp_path):  # noqa: F811
     overrides = {"conditioner.weights": str(tuned.others[0]), "network.text_width": 8}
     with pytest.raises(ConfigError, match="text_width"):

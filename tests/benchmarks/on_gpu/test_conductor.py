@@ -172,6 +172,7 @@ def test_the_suites_can_be_read_for_any_device(phase, tiny):
         assert suite.summary.endswith(".")
 
 
+@pytest.mark.slow
 def test_every_sampler_part_and_extractor_is_checked():
     from zoo.bench.suite import known_extractors
     from zoo.schema.registry import registry

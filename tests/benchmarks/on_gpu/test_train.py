@@ -80,6 +80,7 @@ def test_it_goes_on_from_an_earlier_call_s_archive_and_says_how_that_did(tmp_pat
     assert card.raw["provenance"]["started_from"]["sha256"] == sha256
 
 
+@pytest.mark.slow
 def test_weights_are_there_early_so_that_a_kill_loses_little(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "EARLY", 0.0)
 
