@@ -20,6 +20,7 @@ from zoo.conditioners.words import read_words
 from zoo.config.blocks import is_block, make
 from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
+from zoo.config.check import resolve as resolve_config
 from zoo.diffusion.denoiser import Denoiser
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
@@ -167,16 +168,28 @@ def assemble(
             )
         )
     safety = config.get("safety")
-    text = json.dumps(config, sort_keys=True)
-    record = {"config": config, "config_sha256": hashlib.sha256(text.encode()).hexdigest(), "weights": parts.hashes}
-    record |= requested(device)
+    record = {**_said(config), "weights": parts.hashes, **requested(device)}
+
+    def resampled(sampler: str | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What changes in the record, and each stage's sampler, where a request names another; checked as a config."""
+        other = resolve_config(resolved, None, {"sampler": sampler}).config
+        made = {stage["name"]: component("sampler", stage["sampler"]) for stage in other["stages"]}
+        return _said(other), made
+
     pipeline = Pipeline(
         conditioners=conditioners,
         stages=stages,
         safety=None if safety is None else component("safety", safety),
         record=record,
+        resampled=resampled,
     )
     return pipeline.to(place, precision)
+
+
+def _said(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as a record has it."""
+    text = json.dumps(config, sort_keys=True)
+    return {"config": config, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:

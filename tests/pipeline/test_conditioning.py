@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import zoo
+from tests.config import forced
 from tests.config.test_incompatible import pixels
 from tests.tiny import WIDTH, LetterCounts, TinyNet, randomise, tiny_cascade, tiny_pipeline
 from zoo.autoencoders.identity import Identity
@@ -141,6 +142,7 @@ def config(listens, *, width=10, vector=None, **conditioners):
     network = {
         "name": "unet", "in_channels": 3, "out_channels": 3, "width": 32, "mult": [1], "blocks": 1, "groups": 8,
         "heads": 4, "attention_levels": [0], "context_width": width, "vector_width": vector,
+        **({} if width else {"attention": "plain"}),
     }  # fmt: skip
     made = pixels(network=network, size=8, guidance=[{"name": "classifier-free", "scale": 2.0}])
     stage = {**made["stages"][0], "listens": listens}
@@ -196,13 +198,9 @@ def test_what_doesnt_join_is_refused_by_the_check(listens, changes, said):
 
 
 def test_a_width_that_a_check_refuses_fails_when_it_is_forced():
-    from zoo.assemble import assemble
-    from zoo.config.presets import check_preset
-    from zoo.schema.registry import registry
-
     for bad in (config({"tokens": "a"}), config(JOINED, vector=28), config(["a", "b"])):
         with pytest.raises((RuntimeError, UsageError)):
-            assemble(check_preset(bad, registry()))("apple", steps=1)
+            forced.built(bad)("apple", steps=1)
 
 
 # -- other sources than prompts and labels

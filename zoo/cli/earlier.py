@@ -29,6 +29,8 @@ def read_earlier(path: str) -> Earlier:
     """The request of an image that zoo wrote; UsageError where its record doesn't say all of it."""
     record = check_whole(read_record(path), source=path)
     images, shared = record["images"], record.get("seed")
+    if any("run" in entry for entry in images):
+        raise UsageError(f"'{path}' holds images that were requested differently; give the file of one of them")
     seeds = [entry.get("seed", shared) for entry in images]
     numbers = [entry.get("sample") for entry in images]
     if not all(isinstance(n, int) for n in (*seeds, *numbers)):

@@ -33,17 +33,20 @@ class ClassifierFree:
     needs = ("null",)
     neutral: ClassVar[Mapping[str, float]] = {"scale": 1.0}
     call_scale = "scale"
+    scale_each = True  # a call may give one a sample
 
-    scale: float = 4.0
+    scale: float = 4.0  # a call may put a tensor (B,) in its place, one a sample
 
     def __post_init__(self) -> None:
-        arguments.scaled(scale=self.scale)
+        if not isinstance(self.scale, Tensor):
+            arguments.scaled(scale=self.scale)
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
     ) -> DenoiseFn:
         """The guided denoiser; it replaces `denoise`, so it stands first in the list of guidance."""
-        if self.scale == 1.0:
+        scale: Any = self.scale
+        if not isinstance(scale, Tensor) and scale == 1.0:
             return denoise
         if not isinstance(denoise, BoundDenoiser):
             raise ConfigError(
@@ -51,13 +54,14 @@ class ClassifierFree:
                 "put it first in the list of guidance"
             )
         if null is None:
+            said = "of its own a sample" if isinstance(scale, Tensor) else f"{scale:g}"
             raise UsageError(
-                f"guidance of scale {self.scale:g} needs a condition for 'nothing asked', which these weights "
+                f"guidance of scale {said} needs a condition for 'nothing asked', which these weights "
                 "don't have; use scale 1"
             )
         # What isn't said in words (a low-resolution picture and its noise level) is the same in both halves.
         null = Condition(concat=cond.concat, level=cond.level).merge(null)
-        if self.scale == 0.0:
+        if not isinstance(scale, Tensor) and scale == 0.0:
             return denoiser.bind(null, table)
         both = denoiser.bind(Condition.stack([cond, null]), table)
 
@@ -67,6 +71,7 @@ class ClassifierFree:
             # The variance is the condition's, as in GLIDE.
             fields = {name: getattr(found, name) for name in ("variance_logit", "log_variance", "score")}
             kept = {name: value.chunk(2)[0] for name, value in fields.items() if value is not None}
-            return Prediction(x0=torch.lerp(x0_null, x0_cond, self.scale), x0_cond=x0_cond, **kept)
+            weight = scale.to(x0_cond).view(-1, *[1] * (x.ndim - 1)) if isinstance(scale, Tensor) else scale
+            return Prediction(x0=torch.lerp(x0_null, x0_cond, weight), x0_cond=x0_cond, **kept)
 
         return guided

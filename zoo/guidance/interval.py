@@ -6,10 +6,12 @@ low < sigma / alpha <= high, and elsewhere the denoiser is asked as if it were n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.diffusion.types import Condition, DenoiseFn, Guidance, Prediction, Step, StepTable
@@ -61,10 +63,27 @@ def classifier_free_scale(guidance: Guidance) -> float | None:
     return None if inner is None else classifier_free_scale(inner)
 
 
-def at_scale(guidance: Guidance, scale: float) -> Guidance:
-    """The guidance with another scale, where a call sets it."""
+def scales_each(guidance: Guidance) -> bool:
+    """Whether a call may set a scale a sample of this guidance, or of the one it holds (`scale_each`)."""
+    if getattr(guidance, "call_scale", None) is not None:
+        return bool(getattr(guidance, "scale_each", False))
+    inner = getattr(guidance, "guidance", None)
+    return inner is not None and scales_each(inner)
+
+
+def at_scales(guidance: Guidance, scales: Sequence[float | None]) -> Guidance:
+    """The guidance with the scales that a call sets, one a sample; None leaves its own."""
+    own = classifier_free_scale(guidance)
+    if own is None or all(scale is None for scale in scales):
+        return guidance
+    values = [own if scale is None else scale for scale in scales]
+    return at_scale(guidance, values[0] if len(set(values)) == 1 else torch.tensor(values))
+
+
+def at_scale(guidance: Guidance, scale: float | Tensor) -> Guidance:
+    """The guidance with another scale, where a call sets it; a tensor is one a sample."""
     made: Any = guidance  # a frozen dataclass
     argument, inner = getattr(guidance, "call_scale", None), getattr(guidance, "guidance", None)
     if argument is not None:
-        return replace(made, **{argument: float(scale)})
+        return replace(made, **{argument: scale if isinstance(scale, Tensor) else float(scale)})
     return guidance if inner is None else replace(made, guidance=at_scale(inner, scale))

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from zoo.images.decode import LARGEST_PICTURE, open_picture, read_file
 from zoo.pipeline.display import captions, images_html
-from zoo.records.reading import RECORD_KEY
+from zoo.records.reading import RECORD_KEY, record_of
 from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.files import atomic
 from zoo.schema.names import targets
@@ -150,9 +150,7 @@ class Images:
         """
         files = self.targets(path, len(drawn), grid=grid, overwrite=overwrite)
         pictures = [self.view(drawn)] if grid else [to_pil(image) for image in drawn]
-        shared = {k: v for k, v in record.items() if k != "images"}
-        entries = record.get("images", [])
-        records = [{**shared, "images": entries if grid else entries[i : i + 1]} for i in range(len(files))]
+        records = [dict(record)] if grid else [record_of(record, i) for i in range(len(files))]
         for file, picture, own in zip(files, pictures, records, strict=True):
             information = PngInfo()
             information.add_itxt(RECORD_KEY, json.dumps(own))

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from zoo.pipeline.generation import Generation
 from zoo.pipeline.pipeline import Pipeline, Progress
 from zoo.pipeline.space import SampleSpace, space_of
 from zoo.pipeline.stage import lay_out, pixels, small_sizes
-from zoo.records.reading import check_whole, read_record
+from zoo.records.reading import check_record, check_whole, read_record, record_of
 from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.registry import registry
 from zoo.schema.version import __version__
@@ -119,11 +119,35 @@ def replay(
     if build is None:
         from zoo import build  # the pipeline is put together by the public face alone
     try:
-        pipe = build(known["config"], device=place, dtype=known.get("dtype"))
-        made = _draw(_part(pipe, known, source), known, images, image, mask, callback)
+        drawn = []
+        for one in _alike(known, source):
+            pipe = _part(build(one["config"], device=place, dtype=known.get("dtype")), one, source)
+            drawn.append(_draw(pipe, one, one["images"], image, mask, callback))
+        made = _joined(drawn)
     except ZooError as error:
         raise UsageError(f"'{source}' can't be drawn again: {error}") from error
     return _compare(space, before, made, tolerance, tuple(reasons))
+
+
+def _alike(record: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
+    """The record; or one a sample, where samples of a request have steps, guidance, samplers or inputs of their own."""
+    count = len(record["images"])
+    if not any("run" in entry for entry in record["images"]):
+        return [record]
+    if not all(isinstance(entry.get("run", {}), Mapping) for entry in record["images"]):
+        raise _not_ours(source, "the run of an image has another form")
+    alone = [check_whole(check_record(record_of(record, i), source=source), source=source) for i in range(count)]
+    for one in alone:
+        _entries(one, source)
+    return [*alone]
+
+
+def _joined(drawn: Sequence[Generation]) -> Generation:
+    """Several runs' samples as one."""
+    if len(drawn) == 1:
+        return drawn[0]
+    samples, tensors = torch.cat([one.samples for one in drawn]), torch.cat([one.drawn for one in drawn])
+    return replace(drawn[0], samples=samples, drawn=tensors)
 
 
 def _compare(

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from zoo.config.conditions import JOINS, conditioners_of, givers, join_of
 from zoo.diffusion.types import Condition, Conditioner
-from zoo.guidance.interval import at_scale, classifier_free_scale
+from zoo.guidance.interval import classifier_free_scale
 from zoo.schema.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.pipeline.request import Request
+    from zoo.pipeline.prepared import Prepared
     from zoo.pipeline.stage import Stage
 
 AT_ONCE = 64  # texts that a conditioner encodes in one batch
@@ -38,7 +38,7 @@ class Conditioning:
     """The conditions of one call, by stage and part. What was encoded is kept to the call's end."""
 
     def __init__(
-        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Request, device: torch.device
+        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Prepared, device: torch.device
     ) -> None:  # fmt: skip
         self.conditioners, self.stages, self.request, self.device = conditioners, stages, request, device
         self._encoded: dict[tuple[int, Hashable], Condition] = {}  # by the conditioner's id and what it was given
@@ -57,7 +57,7 @@ class Conditioning:
             if source == "request":  # its numbers say nothing that is asked for, and are the same in both
                 null[name] = cond[name]
             elif any(negative) and source == "prompts":
-                null[name] = self._rows(conditioner, negative)
+                null[name] = self._negative(conditioner, negative)
             elif getattr(conditioner, "null_class", True):
                 null[name] = self._nothing(conditioner, len(negative))
             else:
@@ -68,11 +68,11 @@ class Conditioning:
     def _given(self, source: str, number: int, part: slice) -> Sequence[Hashable]:
         """What a conditioner is given of a stage's samples, one each; equal ones are encoded once."""
         request = self.request
-        count = len(request.samples[part])
         if source == "labels":
             return request.labels[part]
         if source == "request":
-            return [tuple(numbers_of(self.stages[number], number, request).items())] * count
+            stage = self.stages[number]
+            return [tuple(numbers_of(stage, number, request, scale).items()) for scale in request.scales[part]]
         if source == "image":
             assert request.image is not None  # the request was refused without
             same = request.image.stride(0) == 0  # one for all samples
@@ -113,6 +113,15 @@ class Conditioning:
             return self.request.image[given[1]].to(self.device)
         return given
 
+    def _negative(self, conditioner: Conditioner, negative: Sequence[str]) -> Condition:
+        """The condition of negative prompts; of a sample without one the null condition, as if it were alone."""
+        words = [text for text in negative if text]
+        if len(words) == len(negative):
+            return self._rows(conditioner, negative)
+        both = Condition.stack([self._nothing(conditioner, 1), self._rows(conditioner, words)])
+        places = iter(range(1, len(words) + 1))
+        return both.rows(torch.tensor([next(places) if text else 0 for text in negative], device=self.device))
+
     def _nothing(self, conditioner: Conditioner, count: int) -> Condition:
         """The null condition of so many samples."""
         empty = getattr(conditioner, "null_prompt", None)
@@ -124,12 +133,12 @@ class Conditioning:
         return self._encoded[key].rows(torch.zeros(count, dtype=torch.int64, device=self.device))
 
 
-def numbers_of(stage: Stage, number: int, request: Request) -> dict[str, float]:
+def numbers_of(stage: Stage, number: int, request: Prepared, scale: float | None) -> dict[str, float]:
     """The numbers of a call that conditioners of source `request` are given, of one of its stages.
 
     Pixels: `height`, `width`, `original_height`, `original_width`, `crop_top`, `crop_left`, `target_height` and
-    `target_width` (SDXL's names: the size itself, uncropped); `guidance`, the scale, where the stage has one; `level`,
-    to which a smaller image is noised.
+    `target_width` (SDXL's names: the size itself, uncropped); `guidance`, the scale (`scale` of the call, or the
+    stage's own), where the stage has one; `level`, to which a smaller image is noised.
     """
     numbers: dict[str, float] = {"level": float(stage.augmentation or 0.0)}
     if len(request.sizes[number]) == 2:
@@ -138,9 +147,9 @@ def numbers_of(stage: Stage, number: int, request: Request) -> dict[str, float]:
         numbers |= {f"{of}_height": height for of in ("original", "target")}
         numbers |= {f"{of}_width": width for of in ("original", "target")}
     for guidance in stage.guidance:
-        scale = classifier_free_scale(guidance if request.guidance is None else at_scale(guidance, request.guidance))
-        if scale is not None:
-            numbers["guidance"] = scale
+        own = classifier_free_scale(guidance)
+        if own is not None:
+            numbers["guidance"] = own if scale is None else scale
     return numbers
 
 

@@ -7,7 +7,6 @@ stands in its config, and where a run starts in `zoo.tasks`.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,24 +15,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.acceleration.accelerated import speed_up, step_cache_of
+from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.device import resolve
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
-from zoo.diffusion.noise import SeededSamples
-from zoo.diffusion.types import Conditioner, Guidance, NoiseSource, StepReport
-from zoo.images.inputs import hash_of
+from zoo.diffusion.types import Conditioner, Guidance, NoiseSource, Sampler, StepReport
+from zoo.pipeline.call import Inputs, read_call, read_inputs
 from zoo.pipeline.conditioning import Conditioning
 from zoo.pipeline.display import table_html
 from zoo.pipeline.generation import Generation
-from zoo.pipeline.request import Request, read_request, whole_number
+from zoo.pipeline.prepared import Given, Prepared, prepare
+from zoo.pipeline.request import Request
 from zoo.pipeline.safety import SafetyCheck
 from zoo.pipeline.stage import Stage
-from zoo.pipeline.stage_run import StageRun, dtype_of
-from zoo.schema.errors import NumericError, UsageError
+from zoo.pipeline.stage_run import StageRun
+from zoo.pipeline.walk import Walk, decoded, in_order, record_of_run, with_known
+from zoo.schema.errors import UsageError
 from zoo.schema.progress import mode, shown
-from zoo.schema.version import __version__
 
 __all__ = ["Pipeline", "Progress", "Stage"]
+Resampled = Callable[[str | Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Sampler]]]
 BLANK = 0.5  # the grey that stands in for a picture a safety check refused
 
 
@@ -55,7 +55,8 @@ class Pipeline:
     """See the module; `record` is the resolved config and the hashes of the weights.
 
     `first` is the number of the first stage in the noise's address: a stage alone draws with the noise it has in the
-    whole pipeline.
+    whole pipeline. `resampled` makes, of another sampler's name or block, the part of the record that changes and each
+    stage's sampler by the stage's name.
     """
 
     conditioners: Mapping[str, Conditioner]
@@ -64,6 +65,7 @@ class Pipeline:
     record: Mapping[str, Any] = field(default_factory=dict)
     first: int = 0
     fast: Fast = field(default_factory=Fast)
+    resampled: Resampled | None = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -166,7 +168,9 @@ class Pipeline:
         alone = dataclasses.replace(
             stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
         )
-        return Pipeline(self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast)
+        return Pipeline(
+            self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -204,46 +208,81 @@ class Pipeline:
                     guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, stages=stages,
                     batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
                 )  # fmt: skip
-        begun = time.perf_counter()
-        run = list(self.stages)[: self._count(stages)]
-        request = read_request(
-            run, self.conditioners, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size,
+        stages_run = self._first(stages)
+        request, given = read_call(
+            stages_run, self.conditioners, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size,
             steps=steps, guidance=guidance, image=image, mask=mask, strength=strength, noise=noise,
+            batch_size=batch_size,
         )  # fmt: skip
-        runs = self._runs(run, request)
-        total = len(request.samples)
-        batch = total if batch_size is None else whole_number("batch_size", batch_size, "1 or more")
-        parts = [slice(i, min(i + batch, total)) for i in range(0, total, batch)]
-        whole, done = sum(len(r.table) for r in runs) * len(parts), 0
+        return self._draw(stages_run, request, given, callback)
+
+    @torch.inference_mode()
+    def run(
+        self, request: Request, *, inputs: Mapping[str, Tensor] | None = None, noise: NoiseSource | None = None,
+        callback: Callable[[Progress], Any] | None = None,
+    ) -> Generation:  # fmt: skip
+        """Draw a request: samples with different prompts, negative prompts, labels, seeds, scales, steps and samplers.
+
+        A sample comes out as it would alone, within the rounding of another batch: at most 1/255 in float32. Samples
+        whose steps, sampler and start (none, an image, a mask, the strength) are the same walk in one batch; those of
+        other plans are runs of their own, one after the other, in this version.
+
+        Args:
+            request: see `zoo.pipeline.request.Request`. inputs: the tensors of the images and masks that it names, by
+                their
+                SHA-256 (`pipe.inputs`).
+            noise: a source in place of the noise that the samples' seeds and numbers address.
+            callback: receives a `Progress` after each step.
+
+        Raises UsageError for a request this pipeline can't do, before any network runs, and NumericError for NaN.
+        """
+        given = Given(tensors=inputs or {}, source=noise)
+        return self._draw(self._first(request.stages), request, given, callback)
+
+    def inputs(
+        self, *, image: Any = None, mask: Any = None, size: int | tuple[int, ...] | None = None,
+        stages: int | None = None,
+    ) -> Inputs:  # fmt: skip
+        """An image, or an image and a mask, as the samples of a request name them: `size` and `stages` are its own."""
+        return read_inputs(self._first(stages), image=image, mask=mask, size=size)
+
+    def _draw(
+        self, stages: Sequence[Stage], request: Request, given: Given, callback: Callable[[Progress], Any] | None
+    ) -> Generation:
+        begun = time.perf_counter()
+        groups = prepare(stages, self.conditioners, request, given)
+        walks = [self._walk(stages, group, request.batch_size) for group in groups]
+        whole, done = sum(walk.length for walk in walks), 0
         samples, pictures = [], []
-        for part in parts:
-            x: Tensor | None = None
-            for stage_run in runs:
+        for walk in walks:
+            drawn = []
+            for part in walk.parts:
+                x: Tensor | None = None
+                for stage_run in walk.runs:
 
-                def report(r: StepReport, name: str = stage_run.stage.name, before: int = done) -> None:
-                    if callback is not None:
-                        callback(Progress(
-                            stage=name, step=r.index + 1, steps=r.total, done=before + r.index + 1, total=whole,
-                            x_t=r.x_t, x0=r.x0,
-                        ))  # fmt: skip
+                    def report(r: StepReport, name: str = stage_run.stage.name, before: int = done) -> None:
+                        if callback is not None:
+                            callback(Progress(
+                                stage=name, step=r.index + 1, steps=r.total, done=before + r.index + 1, total=whole,
+                                x_t=r.x_t, x0=r.x0,
+                            ))  # fmt: skip
 
-                x = stage_run.draw(part, x, report)
-                done += len(stage_run.table)
-            assert x is not None
-            pixels = run[-1].autoencoder.decode(x.to(dtype_of(run[-1].autoencoder))).float()
-            if not bool(torch.isfinite(pixels).all()):
-                who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
-                raise NumericError(f"the {who} of stage '{run[-1].name}' gave NaN or infinity; run it in float32")
-            samples.append(x.cpu())
-            pictures.append(run[-1].space.finish(pixels).cpu())
+                    x = stage_run.draw(part, x, report)
+                    done += len(stage_run.table)
+                assert x is not None
+                samples.append(x.cpu())
+                drawn.append(decoded(stages[-1], x))
+            pictures.append(with_known(torch.cat(drawn), walk.group))
+        order = torch.tensor([row for group in groups for row in group.rows]).argsort()
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
-            tensor, drawn = torch.cat(pictures).clone(), torch.cat(samples).clone()
-        if request.mask is not None and request.image is not None and not request.measured:
-            # Latents can't hold the known part to the pixel; the picture itself can.
-            tensor = torch.lerp(request.image * 0.5 + 0.5, tensor, request.mask)
+            tensor, sampled = (in_order(parts, order) for parts in (pictures, samples))
         tensor, verdicts = self._checked(tensor)
-        record = self._record(request, runs, batch, verdicts, time.perf_counter() - begun)
-        return Generation(samples=drawn, drawn=tensor, record=record, space=run[-1].space)
+        record = record_of_run(self, walks, verdicts, time.perf_counter() - begun)
+        return Generation(samples=sampled, drawn=tensor, record=record, space=stages[-1].space)
+
+    def _first(self, stages: int | None) -> list[Stage]:
+        """The stages that run."""
+        return list(self.stages)[: self._count(stages)]
 
     def _count(self, stages: int | None) -> int:
         if stages is None:
@@ -254,21 +293,28 @@ class Pipeline:
             )
         return stages
 
-    def _runs(self, stages: Sequence[Stage], request: Request) -> list[StageRun]:
+    def _walk(self, stages: Sequence[Stage], group: Prepared, batch_size: int | None) -> Walk:
+        """The runs of the samples of one plan."""
         runs: list[StageRun] = []
-        conditioning = Conditioning(self.conditioners, stages, request, self.device)
+        changed: Mapping[str, Any] = {}
+        if group.sampler is not None:
+            if self.resampled is None:
+                raise UsageError("this pipeline was put together by hand and finds no sampler by name; leave it out")
+            changed, samplers = self.resampled(group.sampler)
+            stages = [dataclasses.replace(stage, sampler=samplers[stage.name]) for stage in stages]
+        conditioning = Conditioning(self.conditioners, stages, group, self.device)
         for number, stage in enumerate(stages):
             high, low = stage.interval
-            if number == 0 and request.image is not None:
-                high = min(high, request.strength)
+            if number == 0 and group.image is not None:
+                high = min(high, group.start.strength)
             if number == len(stages) - 1 and stage.feeds == "low_res":
                 low = 0.0  # nobody takes its noisy picture, so it is drawn to the end
-            table = stage.sampler.plan(stage.denoiser.schedule, request.steps, interval=(high, low))
+            table = stage.sampler.plan(stage.denoiser.schedule, group.steps, interval=(high, low))
             runs.append(StageRun(
                 stage=stage, table=table, number=number, address=self.first + number, before=runs[-1] if runs else None,
-                conditioning=conditioning, request=request, device=self.device,
+                conditioning=conditioning, request=group, device=self.device,
             ))  # fmt: skip
-        return runs
+        return Walk(group=group, runs=runs, batch=batch_size or len(group.rows), changed=changed)
 
     def _checked(self, tensor: Tensor) -> tuple[Tensor, list[dict[str, Any]] | None]:
         if self.safety is None:
@@ -276,53 +322,3 @@ class Pipeline:
         verdicts = self.safety(tensor)
         refused = torch.tensor([not v.allowed for v in verdicts]).view(-1, 1, 1, 1)
         return torch.where(refused, torch.full_like(tensor, BLANK), tensor), [dataclasses.asdict(v) for v in verdicts]
-
-    def _record(
-        self, request: Request, runs: Sequence[StageRun], batch: int, verdicts: list[dict[str, Any]] | None,
-        seconds: float,
-    ) -> dict[str, Any]:  # fmt: skip
-        images = []
-        for i, sample in enumerate(request.samples):
-            entry: dict[str, Any] = {"prompt": request.prompts[i], "negative": request.negative[i], "sample": sample}
-            if isinstance(request.source, SeededSamples):
-                entry |= {"seed": request.source.seeds[sample], "sample": request.source.numbers[sample]}
-            if request.labels[i] is not None:
-                entry["label"] = request.labels[i]
-            if verdicts is not None:
-                entry["safety"] = verdicts[i]
-            images.append(entry)
-        inputs = {"image": request.image, "mask": request.mask}
-        return {
-            "schema": "zoo.generation/1",
-            **self.record,
-            "seed": getattr(request.source, "seed", None),
-            "noise": type(request.source).__name__,
-            "asked": {
-                "size": request.size, "steps": request.steps, "guidance": request.guidance,
-                "strength": request.strength if request.image is not None else None, "batch_size": batch,
-            },
-            "inputs": {k: hash_of(_shared(v)) for k, v in inputs.items() if v is not None},
-            "stages": [
-                {"name": r.stage.name, "evaluations": r.table.evaluations}
-                | ({"augmentation": r.stage.augmentation} if r.stage.enlarges else {})
-                | _shortened(r)
-                for r in runs
-            ],
-            "device": str(self.device),
-            "dtype": str(dtype_of(self.stages[0].denoiser.network)).removeprefix("torch."),
-            **({} if self.fast == Fast() else {"fast": self.fast.record()}),
-            "versions": {"zoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
-            "seconds": round(seconds, 3),
-            "images": images,
-        }  # fmt: skip
-
-
-def _shortened(run: StageRun) -> dict[str, int]:
-    """How many evaluations are of the whole network, where a step cache shortens the others."""
-    cache = step_cache_of(run.stage.denoiser)
-    return {} if cache is None else {"full_evaluations": cache.full_evaluations(run.table.evaluations)}
-
-
-def _shared(rows: Tensor) -> Tensor:
-    """One row where all are the same tensor's: what a call was given doesn't depend on how many it drew from it."""
-    return rows[:1] if rows.stride(0) == 0 else rows

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from zoo.diffusion.low_res import GaussianAugmentation
 from zoo.diffusion.noise import bound
 from zoo.diffusion.types import Condition, StepReport, StepTable
-from zoo.guidance.interval import at_scale
+from zoo.guidance.interval import at_scales
 from zoo.guidance.mask import Mask
 from zoo.guidance.posterior import with_picture
 from zoo.images.inputs import latent_mask
 from zoo.pipeline.conditioning import Conditioning
-from zoo.pipeline.request import Request
+from zoo.pipeline.prepared import Prepared
 from zoo.pipeline.stage import Stage, pixels
 from zoo.schema.errors import UsageError
 
@@ -33,7 +33,7 @@ class StageRun:
     address: int
     before: StageRun | None
     conditioning: Conditioning
-    request: Request
+    request: Prepared
     device: torch.device
 
     def draw(self, part: slice, given: Tensor | None, report: Callable[[StepReport], None]) -> Tensor:
@@ -50,23 +50,24 @@ class StageRun:
         begin = table.start
         scale = stage.denoiser.start_scale(begin)  # of noise alone
         eps = request.source(shape, purpose="start", samples=samples, stage=address).to(device)
-        guidance = [g if request.guidance is None else at_scale(g, request.guidance) for g in stage.guidance]
+        guidance = [at_scales(g, request.scales[part]) for g in stage.guidance]
         mask: Mask | None = None
-        if self.number == 0 and request.image is not None and request.measured:
+        white = request.mask_of(part)
+        if self.number == 0 and request.image is not None and request.start.measured:
             x = scale * eps
-            known = None if request.mask is None else 1.0 - latent_mask(request.mask, factor).to(device)
+            known = None if white is None else 1.0 - latent_mask(white, factor).to(device)
             picture = request.image[part].to(device)
             of_picture = (shape[0], shape[1], shape[2])
             guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
-        elif self.number == 0 and request.image is not None and not request.shown and not stage.enlarges:
+        elif self.number == 0 and request.image is not None and not request.start.shown and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
             x = begin.alpha * known + begin.sigma * eps
-            if request.mask is not None:
-                free = latent_mask(request.mask, factor).to(device)
+            if white is not None:
+                free = latent_mask(white, factor).to(device)
                 mask = Mask(x0=known, known=1.0 - free)
                 guidance.append(mask)
-                if request.strength == 1.0:
+                if request.start.strength == 1.0:
                     # Where all is drawn anew nothing of the picture may shine through.
                     x = torch.lerp(x, scale * eps, free)
         elif stage.takes == "latent" and given is not None:

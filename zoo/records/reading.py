@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,6 +73,17 @@ def check_record(record: dict[str, Any], *, source: str) -> dict[str, Any]:
         if key in record and not isinstance(record[key], kind):
             raise UsageError(f"the record in '{source}' is not one that zoo writes: '{key}' has another form")
     return record
+
+
+def record_of(record: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """The record of one sample alone: what its entry says is otherwise for it (`run`) in the place of what all share.
+
+    Samples of a request may have steps, guidance, samplers and inputs of their own (zoo.pipeline.walk).
+    """
+    entries = record.get("images") or []
+    entry = dict(entries[i]) if i < len(entries) else {}
+    own = entry.pop("run", {})
+    return {**record, **own, "images": [entry] if entries[i : i + 1] else []}
 
 
 def check_whole(record: dict[str, Any], *, source: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "inverts": "the arguments at which it inverts its measurement without noise",
         "pictures": "it works on pictures, and not on arrays of other axes",
         "call_scale": "the argument that `guidance=` of a call sets",
+        "scale_each": "that argument may be a tensor (B,), one a sample, so unlike scales walk in one batch",
     },
     "measurement": {
         "needs_noise": "it takes something away altogether, and can't be inverted without noise",

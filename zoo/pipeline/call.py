@@ -1,0 +1,159 @@
+"""The arguments of `pipe(...)` as a request, and what goes beside it: the thin way to make one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from zoo.diffusion.noise import AddressedNoise, FixedNoise, SeededSamples
+from zoo.diffusion.types import Conditioner, NoiseSource
+from zoo.guidance.interval import holds_classifier_free
+from zoo.images.inputs import check_frames, hash_of, opened, read_image, read_mask
+from zoo.pipeline.conditioning import source_of, sources
+from zoo.pipeline.prepared import Given
+from zoo.pipeline.request import Request, SampleSpec, read_guidance, whole, whole_number
+from zoo.pipeline.stage import Stage, lay_out, small_sizes
+from zoo.pipeline.starts import image_size, start_of
+from zoo.schema.errors import RequestNote, UsageError
+
+
+def read_call(
+    stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, prompts: Any, negative: Any, labels: Any,
+    n: int, seed: Any, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
+    strength: float | None, noise: Any, batch_size: Any,
+) -> tuple[Request, Given]:  # fmt: skip
+    """A call of the stages that run; UsageError, with the fix, for one they can't do."""
+    asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
+    n = whole_number("n", n, "the number of images a prompt, 1 or more")
+    steps = None if steps is None else whole_number("steps", steps, "1 or more")
+    guidance = read_guidance(guidance)
+    if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
+        raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+    start = start_of(stages, conditioners, image=image, mask=mask, strength=strength)
+    if isinstance(noise, (Tensor, Mapping)):
+        source: NoiseSource = FixedNoise(noise)
+    else:
+        source = _seeded(seed, prompts=len(asked), n=n) if noise is None else noise
+    count = len(asked) * n
+    sizes = lay_out(stages, size)
+    smalls = small_sizes(stages, sizes)
+    note = stages[-1].space.size_note(sizes[-1], "this pipeline")
+    if note is not None:
+        warnings.warn(note, RequestNote, stacklevel=3)
+    if image is not None and mask is not None and not isinstance(image, (Tensor, list, tuple)):
+        image = opened(image, "image")
+        if not isinstance(mask, (Tensor, list, tuple)):
+            mask = opened(mask, "mask")
+            check_frames(image, mask)
+    pictures = white = None
+    if image is not None:
+        of = image_size(stages, sizes, smalls)
+        pictures = read_image(image, size=of, count=count, each=n)
+        white = None if mask is None else read_mask(mask, size=of)
+    names = [None] * count if pictures is None else _names(pictures)
+    begins = start.strength if image is not None and not (start.measured or start.shown or stages[0].enlarges) else None
+    specs = [
+        SampleSpec(
+            prompt=asked[i // n], negative=unwanted[i // n], label=classes[i // n], **_address(source, i), steps=steps,
+            guidance=guidance, image=names[i], mask=None if white is None else hash_of(white), strength=begins,
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    request = Request(
+        samples=tuple(specs), size=None if size is None else sizes[-1],
+        batch_size=None if batch_size is None else whole_number("batch_size", batch_size, "1 or more"),
+    )  # fmt: skip
+    return request, Given(image=pictures, mask=white, source=source, checked=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """An image and a mask by their SHA-256, as a `SampleSpec` names them, and the tensors that `pipe.run` is given."""
+
+    image: str
+    mask: str | None
+    tensors: Mapping[str, Tensor]
+
+
+def read_inputs(stages: Sequence[Stage], *, image: Any, mask: Any, size: Any) -> Inputs:
+    """An image, and a mask, read for a run of these stages; kinds as `zoo.images.inputs.KINDS` says."""
+    if image is None:
+        raise UsageError("an input is an image, or an image and a mask; give an image")
+    sizes = lay_out(stages, size)
+    of = image_size(stages, sizes, small_sizes(stages, sizes))
+    picture = read_image(image, size=of, count=1)[0]
+    found = {hash_of(picture): picture}
+    if mask is None:
+        return Inputs(image=hash_of(picture), mask=None, tensors=found)
+    white = read_mask(mask, size=of)[0]
+    return Inputs(image=hash_of(picture), mask=hash_of(white), tensors=found | {hash_of(white): white})
+
+
+def _names(images: Tensor) -> list[str]:
+    """The SHA-256 of each row; of one that stands for all, once."""
+    if images.stride(0) == 0:
+        return [hash_of(images[:1])] * len(images)
+    return [hash_of(row) for row in images]
+
+
+def _address(source: NoiseSource, row: int) -> dict[str, Any]:
+    """Seed and number of a sample; of noise that was given, its place alone."""
+    if isinstance(source, AddressedNoise):
+        return {"seed": source.seed, "index": row}
+    if isinstance(source, SeededSamples):
+        return {"seed": source.seeds[row], "index": source.numbers[row]}
+    return {"index": row}
+
+
+def _seeded(seed: Any, *, prompts: int, n: int) -> AddressedNoise | SeededSamples:
+    """The noise of one seed for a call, or of one a prompt, or one a sample."""
+    if not isinstance(seed, (list, tuple)):
+        return AddressedNoise(_plain(seed))
+    seeds = [_plain(one) for one in seed]
+    if len(seeds) == prompts * n:
+        return SeededSamples(seeds=tuple(seeds), numbers=(0,) * len(seeds))
+    if len(seeds) != prompts:
+        raise UsageError(f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt")
+    return SeededSamples(seeds=tuple(s for s in seeds for _ in range(n)), numbers=tuple(range(n)) * prompts)
+
+
+def _plain(seed: Any) -> Any:
+    """numpy's whole numbers as Python's, which a record can hold."""
+    return int(seed) if whole(seed) else seed
+
+
+def _read_words(
+    conditioners: Mapping[str, Conditioner], prompts: Any, negative: Any, labels: Any
+) -> tuple[list[str], list[str], list[int | str | None]]:
+    """Prompts, negative prompts and labels, as many of each."""
+    taken = sources(conditioners)
+    if labels is not None and "labels" not in taken:
+        raise UsageError("no conditioner of this pipeline takes labels; ask with prompts")
+    if prompts is not None and not conditioners:
+        raise UsageError("this pipeline has no conditioner and can't be asked with prompts; call it without any")
+    if prompts is not None and "prompts" not in taken:
+        raise UsageError("no conditioner of this pipeline takes prompts; ask with labels")
+    asked = [""] if prompts is None else [prompts] if isinstance(prompts, str) else list(prompts)
+    if not asked or not all(isinstance(p, str) for p in asked):
+        raise UsageError("prompts must be a text or a list of at least one text")
+    classes: list[Any] = [labels] if isinstance(labels, (str, int)) else [None] if labels is None else list(labels)
+    if not classes:
+        raise UsageError("labels must be a number or a name, or a list of at least one")
+    if len(asked) != len(classes) and 1 not in (len(asked), len(classes)):
+        raise UsageError(f"{len(classes)} labels for {len(asked)} prompts; give one, or one a prompt")
+    count = max(len(asked), len(classes))
+    asked = asked * count if len(asked) == 1 else asked
+    classes = classes * count if len(classes) == 1 else classes
+    unwanted = [""] if negative is None else [negative] if isinstance(negative, str) else list(negative)
+    if len(unwanted) not in (1, count):
+        raise UsageError(f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt")
+    unwanted = unwanted * count if len(unwanted) == 1 else unwanted
+    for conditioner in conditioners.values():
+        if hasattr(conditioner, "check"):
+            words = {"prompts": [*asked, *unwanted], "labels": classes}.get(source_of(conditioner), [])
+            conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
+    return asked, unwanted, classes

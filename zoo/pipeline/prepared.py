@@ -1,0 +1,173 @@
+"""A request made ready to be drawn: checked against the stages, laid out, its images and masks as tensors.
+
+Samples that walk alike (the same steps, sampler and kind of start) are one `Prepared`, which runs in batches; their
+prompts, labels, seeds, images and guidance scales are their own. Samples of other plans are other runs, one after the
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.diffusion.noise import AddressedNoise, SeededSamples
+from zoo.diffusion.types import Conditioner, NoiseSource
+from zoo.guidance.interval import holds_classifier_free, scales_each
+from zoo.images.inputs import hash_of
+from zoo.pipeline.conditioning import source_of, sources
+from zoo.pipeline.request import Request, SampleSpec
+from zoo.pipeline.stage import Pixels, Stage, lay_out, small_sizes
+from zoo.pipeline.starts import Start, image_size, start_of
+from zoo.schema.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What goes beside a request: tensors and noise.
+
+    Args:
+        tensors: images (3, H, W) in [-1, 1] and masks (1, H, W) of 0 and 1 by their SHA-256.
+        image, mask: the same of a call, whose samples are all of one plan: (B, 3, H, W) and (1, 1, H, W).
+        source: noise that isn't the samples' addressed one. checked: the call's words and numbers were held against
+            the pipeline already.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    image: Tensor | None = None
+    mask: Tensor | None = None
+    source: NoiseSource | None = None
+    checked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Samples of one plan, one entry a sample where it is a list; `sizes` and `smalls` have one a stage that runs."""
+
+    rows: list[int]  # their places in the request
+    specs: list[SampleSpec]
+    samples: list[int]  # addresses of their noise in the source
+    size: tuple[int, ...] | None  # as requested
+    sizes: list[tuple[int, ...]]
+    smalls: list[Pixels | None]
+    source: NoiseSource
+    start: Start
+    image: Tensor | None = None  # (B, 3, H, W) in [-1, 1]
+    mask: Tensor | None = None  # (1 or B, 1, H, W), 1 where it is drawn anew
+
+    @property
+    def prompts(self) -> list[str]:
+        """One a sample."""
+        return [spec.prompt for spec in self.specs]
+
+    @property
+    def negative(self) -> list[str]:
+        """One a sample; an empty one says nothing."""
+        return [spec.negative for spec in self.specs]
+
+    @property
+    def labels(self) -> list[int | str | None]:
+        """One a sample."""
+        return [spec.label for spec in self.specs]
+
+    @property
+    def scales(self) -> list[float | None]:
+        """Of guidance, one a sample; None is the stage's own."""
+        return [spec.guidance for spec in self.specs]
+
+    @property
+    def steps(self) -> int | None:
+        """In every stage; None is the samplers' own."""
+        return self.specs[0].steps
+
+    @property
+    def sampler(self) -> str | Mapping[str, Any] | None:
+        """In every stage; None is the stages' own."""
+        return self.specs[0].sampler
+
+    def mask_of(self, part: slice) -> Tensor | None:
+        """The mask of some samples, (1 or B, 1, H, W)."""
+        return self.mask if self.mask is None or len(self.mask) == 1 else self.mask[part]
+
+
+def prepare(
+    stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], request: Request, given: Given
+) -> list[Prepared]:
+    """The request's samples, those of one plan together, in the order of their first; UsageError for what can't be."""
+    if not given.checked:
+        _check(stages, conditioners, request)
+    sizes = lay_out(stages, request.size)
+    smalls = small_sizes(stages, sizes)
+    source, samples = _noise(request, given)
+    each = all(scales_each(g) for s in stages for g in s.guidance if holds_classifier_free(g))
+    groups: dict[Any, list[int]] = {}
+    for row, spec in enumerate(request.samples):
+        # Guidance of 0 asks the null condition alone. One that takes no scale a sample has a run for each.
+        scale = spec.guidance == 0.0 if each else spec.guidance
+        groups.setdefault((spec.plan_key(), scale), []).append(row)
+    made = []
+    for rows in groups.values():
+        specs = [request.samples[row] for row in rows]
+        first = specs[0]
+        image, mask = given.image, given.mask
+        start = start_of(stages, conditioners, image=first.image, mask=first.mask, strength=first.strength)
+        if image is None and first.image is not None:
+            of = image_size(stages, sizes, smalls)
+            image = _tensor([str(s.image) for s in specs], given.tensors, (3, *of), "image")
+            image = image.expand(len(specs), -1, -1, -1)
+            mask = (
+                None if first.mask is None else _tensor([str(s.mask) for s in specs], given.tensors, (1, *of), "mask")
+            )
+        made.append(Prepared(
+            rows=rows, specs=specs, samples=[samples[row] for row in rows],
+            size=None if request.size is None else sizes[-1], sizes=sizes, smalls=smalls, source=source, start=start,
+            image=image, mask=mask,
+        ))  # fmt: skip
+    return made
+
+
+def _tensor(names: Sequence[str], tensors: Mapping[str, Tensor], shape: tuple[int, ...], what: str) -> Tensor:
+    """(1 or B, *shape): one row where all samples name the same."""
+    distinct = list(dict.fromkeys(names))
+    for name in distinct:
+        found = tensors.get(name)
+        if found is None:
+            raise UsageError(f"a sample names the {what} {name[:12]} and no such {what} is given; give it in inputs")
+        if tuple(found.shape) != shape or hash_of(found) != name:
+            raise UsageError(
+                f"what is given as the {what} {name[:12]} has another hash or shape than {shape}; "
+                "make it with pipe.inputs"
+            )
+    return torch.stack([tensors[name] for name in (distinct if len(distinct) == 1 else names)])
+
+
+def _noise(request: Request, given: Given) -> tuple[NoiseSource, list[int]]:
+    """The source of a request's noise, and the number of each sample in it."""
+    specs = request.samples
+    if given.source is not None:
+        return given.source, list(range(len(specs)))
+    if len({spec.seed for spec in specs}) == 1:
+        return AddressedNoise(specs[0].seed), [spec.index for spec in specs]
+    seeds, numbers = tuple(spec.seed for spec in specs), tuple(spec.index for spec in specs)
+    return SeededSamples(seeds=seeds, numbers=numbers), list(range(len(specs)))
+
+
+def _check(stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], request: Request) -> None:
+    """UsageError for words that no conditioner takes, and for a scale that no guidance has."""
+    taken = sources(conditioners)
+    for spec in request.samples:
+        if (spec.prompt or spec.negative) and "prompts" not in taken:
+            raise UsageError("no conditioner of this pipeline takes prompts; leave prompt and negative out")
+        if spec.label is not None and "labels" not in taken:
+            raise UsageError("no conditioner of this pipeline takes labels; leave label out")
+        if spec.guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
+            raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+    texts = [text for spec in request.samples for text in (spec.prompt, spec.negative)]
+    labels = [spec.label for spec in request.samples]
+    for conditioner in conditioners.values():
+        if hasattr(conditioner, "check"):
+            words = {"prompts": texts, "labels": labels}.get(source_of(conditioner), [])
+            conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
