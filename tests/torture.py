@@ -194,6 +194,7 @@ def kills_in_training(folder: Path, kills: int, steps: int = STEPS, seed: int = 
     run = folder / "run-0"
     while found["kills"] < kills or run.exists():
         saving.value = 0
+        fresh, begun = not run.exists(), time.perf_counter()
         process = started(partial(_run, run, steps, saving))
         process.join(chance.uniform(0.0, longest) if found["kills"] < kills else None)
         if process.is_alive():
@@ -203,6 +204,8 @@ def kills_in_training(folder: Path, kills: int, steps: int = STEPS, seed: int = 
             found["kills"] += 1
             found["inside_saves"] += saving.value
             continue
+        if fresh:  # the machine may be quicker, or slower, than it was
+            longest = 1.2 * (time.perf_counter() - begun)
         ended = loop_in(run, steps=steps)
         if process.exitcode == 0:
             ended.resume()
