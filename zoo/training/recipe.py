@@ -38,7 +38,7 @@ SCHEMA = "zoo.recipe/1"
 KEYS = (
     "schema", "name", "summary", "data", "objective", "network", "autoencoder", "conditioner", "schedule",
     "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage", "variants",
-    "train", "card",
+    "train", "card", "loggers",
 )  # fmt: skip
 # The slots that an objective may read; which of them it does, trains and needs it declares itself.
 SLOTS = (
@@ -85,7 +85,9 @@ class Recipe:
         """A hash of everything that decides the weights but the length of the run; checkpoints carry it."""
         train = {k: v for k, v in self.raw["train"].items() if k in ("batch_size", "seed", "average", "betas")}
         data = {k: v for k, v in self.raw["data"].items() if k != "path"}
-        parts = {k: v for k, v in self.raw.items() if k not in ("summary", "card", "train", "data", "storage")}
+        parts = {
+            k: v for k, v in self.raw.items() if k not in ("summary", "card", "train", "data", "storage", "loggers")
+        }
         text = json.dumps({**parts, "train": train, "data": data}, sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -124,6 +126,12 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
         raise ConfigError(f"{where}: card is {raw['card']!r}; give a block, what the weights' card says besides")
     if not isinstance(raw.get("summary", ""), str):
         raise ConfigError(f"{where}: summary is {raw['summary']!r}; give a sentence")
+    if "loggers" in raw:
+        if not isinstance(raw["loggers"], list):
+            raise ConfigError(f"{where}: loggers is {raw['loggers']!r}; give a list, like [tensorboard], or []")
+        checked["loggers"] = [
+            check_block(block, kind="logger", where=f"{where}, loggers", registry=registry) for block in raw["loggers"]
+        ]
     if not isinstance(raw["train"], Mapping):
         raise ConfigError(f"{where}: train is {raw['train']!r}; give a block with steps and batch_size")
     settings = read_signature(SETTINGS)

@@ -18,6 +18,7 @@ from zoo.schema.files import locked
 from zoo.training import export, provenance
 from zoo.training.engine.distributed import started
 from zoo.training.engine.ema import Average
+from zoo.training.engine.loggers import usual
 from zoo.training.engine.loop import Loop, Progress
 from zoo.training.engine.objective import CPU
 from zoo.training.engine.settings import TrainSettings
@@ -123,7 +124,9 @@ def train(
         with devices.first_then_others():
             objective = objective_of(recipe, parts, folder, devices.device)
         first_weights = provenance.hash_of_tensors(objective.network.state_dict())
-        loop = Loop(objective, settings, folder, identity=recipe.identity, devices=devices)
+        named = recipe.raw.get("loggers")
+        loggers = usual() if named is None else [parts.component("logger", block) for block in named]
+        loop = Loop(objective, settings, folder, identity=recipe.identity, devices=devices, loggers=loggers)
         # A run that was ended before its first checkpoint begins again.
         notes = loop.resume() if resume and begun else ["nothing was saved yet: it begins at step 0"] if resume else []
         if devices.rank == 0:

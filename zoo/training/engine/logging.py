@@ -1,15 +1,16 @@
-"""What a run writes for people: `scalars.csv`, sample sheets, and TensorBoard events where that is installed."""
+"""What a run writes for people: `scalars.csv` and sample sheets, and both to its loggers."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
 from zoo.schema.files import atomic, write_atomically
+from zoo.training.engine.loggers import Logger
 
 HEADER = "step,name,value"
 
@@ -20,7 +21,7 @@ class Scalars:
     A run that goes on from `step` forgets the lines after it, whose steps it takes again.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = 0, loggers: Sequence[Logger] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         place = folder / "scalars.csv"
@@ -30,31 +31,28 @@ class Scalars:
         write_atomically(place, "".join(f"{ln}\n" for ln in [HEADER, *kept]).encode())
         self._file = place.open("a", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file, lineterminator="\n")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:  # an extra, not a need: the CSV has it all
-            self._board = None
-        else:
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._loggers = loggers
+        for logger in loggers:
+            logger.open(folder, step)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line a value."""
         for name, value in values.items():
             self._csv.writerow([step, name, f"{value:.6g}"])
-            if self._board is not None:
-                self._board.add_scalar(name, value, step)
         self._file.flush()
+        for logger in self._loggers:
+            logger.scalars(step, values)
 
     def picture(self, step: int, sheet: Tensor) -> None:
         """A sheet, uint8 (3, H, W), as samples/step-N.png."""
         (self.folder / "samples").mkdir(exist_ok=True)
         with atomic(self.folder / "samples" / f"step-{step:08d}.png") as file:
             Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file, "PNG")
-        if self._board is not None:
-            self._board.add_image("samples", sheet, step)
+        for logger in self._loggers:
+            logger.sheet(step, sheet)
 
     def close(self) -> None:
         """Finish the files."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for logger in self._loggers:
+            logger.close()

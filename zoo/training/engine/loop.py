@@ -30,6 +30,7 @@ from zoo.training.engine.distributed import Devices, LossOf, whole
 from zoo.training.engine.dropout import AddressedDropout, check_splits
 from zoo.training.engine.early_stopping import Stopping
 from zoo.training.engine.ema import Average
+from zoo.training.engine.loggers import Logger
 from zoo.training.engine.logging import Scalars
 from zoo.training.engine.objective import Batch, Objective
 from zoo.training.engine.optimizers import optimizers
@@ -57,12 +58,13 @@ class Loop:
     def __init__(
         self, objective: Objective, settings: TrainSettings, folder: Path, *, identity: str,
         devices: Devices | None = None, lag: int | None = None, clock: Callable[[], float] = time.perf_counter,
+        loggers: Sequence[Logger] = (),
     ) -> None:  # fmt: skip
         """`lag`: after how many steps a loss is looked at; 0 on a CPU and `LAG` on cuda where none is given."""
         self.fitting = Fitting(settings) if settings.seconds > 0.0 else None
         settings = settings if self.fitting is None else self.fitting.begin()
         self.objective, self.settings, self.folder, self.identity = objective, settings, folder, identity
-        self.clock = clock
+        self.clock, self.loggers = clock, loggers
         self.devices = devices or Devices(device=objective.device)
         self.part = settings.share(self.devices.world)  # samples of one forward pass
         if self.part < settings.batch_size:
@@ -296,7 +298,7 @@ class Loop:
         An interrupt saves nothing: it may fall inside a step, and half a step is no state to resume from.
         """
         first = self.devices.rank == 0
-        scalars = Scalars(self.folder, self.step) if first else None
+        scalars = Scalars(self.folder, self.step, self.loggers) if first else None
         last: Mapping[str, float] = {}
         rate = 0.0
         before, opened = self.seconds, self.clock()

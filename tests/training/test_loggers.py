@@ -1,0 +1,102 @@
+"""Loggers: what they are told, in which order, and what a recipe may say of them."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+
+from tests.test_tracked_files import ROOT
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import registry
+from zoo.training.engine.loggers import TensorBoard, WandB, usual
+from zoo.training.engine.logging import Scalars
+from zoo.training.recipe import read_recipe
+
+
+class Recorder:
+    """A logger that remembers."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple] = []
+
+    def open(self, folder, step):
+        self.heard.append(("open", folder.name, step))
+
+    def scalars(self, step, values):
+        self.heard.append(("scalars", step, dict(values)))
+
+    def sheet(self, step, sheet):
+        self.heard.append(("sheet", step, tuple(sheet.shape)))
+
+    def close(self):
+        self.heard.append(("close",))
+
+
+def tell(folder, logger):
+    scalars = Scalars(folder, 3, [logger])
+    scalars.write(4, {"loss": 0.5})
+    scalars.picture(4, torch.zeros(3, 8, 8, dtype=torch.uint8))
+    scalars.close()
+
+
+def test_a_logger_is_told_what_the_csv_holds(tmp_path):
+    logger = Recorder()
+    tell(tmp_path / "run", logger)
+    assert logger.heard == [("open", "run", 3), ("scalars", 4, {"loss": 0.5}), ("sheet", 4, (3, 8, 8)), ("close",)]
+    assert (tmp_path / "run" / "scalars.csv").read_text().splitlines()[-1] == "4,loss,0.5"
+
+
+def test_wandb_gets_a_run_of_the_folders_name(tmp_path, monkeypatch):
+    heard: list[tuple] = []
+    run = types.SimpleNamespace(log=lambda values, step: heard.append((step, values)), finish=lambda: heard.append(()))
+    module = types.ModuleType("wandb")
+    module.init = lambda **named: heard.append(("init", named)) or run  # type: ignore[attr-defined]
+    module.Image = lambda array: array.shape  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    tell(tmp_path / "flowers", WandB(project="own", mode="offline"))
+    assert heard[0][1]["name"] == heard[0][1]["id"] == "flowers"
+    assert (heard[0][1]["project"], heard[0][1]["mode"]) == ("own", "offline")
+    assert heard[1:] == [(4, {"loss": 0.5}), (4, {"samples": (8, 8, 3)}), ()]
+
+
+@pytest.mark.parametrize(
+    ("logger", "package"),
+    [(TensorBoard(), "torch.utils.tensorboard"), (WandB(), "wandb")],
+    ids=["tensorboard", "wandb"],
+)
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch, logger, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match="pip install"):
+        logger.open(tmp_path, 0)
+
+
+def test_without_tensorboard_the_csv_is_enough(monkeypatch):
+    monkeypatch.setattr("zoo.training.engine.loggers.find_spec", lambda name: None)
+    assert usual() == []
+
+
+@pytest.fixture
+def recipe():
+    return (ROOT / "recipes" / "signals" / "sines-64.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [("loggers: []", []), ("loggers: [tensorboard, {name: wandb, project: x}]", ["tensorboard", "wandb"])],
+)
+def test_a_recipe_names_loggers_and_they_change_no_weights(tmp_path, recipe, line, names):
+    (tmp_path / "a.yaml").write_text(recipe)
+    (tmp_path / "b.yaml").write_text(f"{recipe}{line}\n")
+    plain, named = (read_recipe(tmp_path / f"{n}.yaml", registry()) for n in "ab")
+    assert [block["name"] for block in named.raw["loggers"]] == names
+    assert plain.identity == named.identity
+
+
+@pytest.mark.parametrize("line", ["loggers: tensorboard", "loggers: [nothing]", "loggers: [{name: wandb, projct: x}]"])
+def test_loggers_that_are_none_are_refused(tmp_path, recipe, line):
+    (tmp_path / "a.yaml").write_text(f"{recipe}{line}\n")
+    with pytest.raises(ConfigError):
+        read_recipe(tmp_path / "a.yaml", registry())
