@@ -12,6 +12,7 @@ import pytest
 import zoo
 from zoo.conditioners.vocabulary import encode
 from zoo.conditioners.words import Name, Words, read_words, refuse_unknown, words_of
+from zoo.config.check import resolve
 from zoo.schema.errors import RequestNote, UsageError, WeightsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,8 +128,8 @@ def test_python_callers_are_told_too():
 def test_words_that_training_adds_are_not_refused():
     """Only a pipeline reads prompts by the words; a conditioner that is trained on has the captions as they are."""
     assert zoo.load("emoji-clip").words is None
-    assert [len(w.names) for w in words_of(zoo.check("latent-text2img"))] == [1544]
-    assert words_of(zoo.check("class2img")) == []
+    assert [len(w.names) for w in words_of(resolve("latent-text2img"))] == [1544]
+    assert words_of(resolve("class2img")) == []
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"schema": "zoo.words/2"}', '{"schema": "zoo.words/1", "styles": []}'])

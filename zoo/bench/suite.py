@@ -331,8 +331,8 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
         models = known_extractors()
     else:
         models = [RECIPE] if check == "training" else [*preset_names(), *configs]
-        own = columns.get("model")  # a config file, by its path
-        models += [own] if isinstance(own, str) and own.endswith(SUFFIXES) and check != "training" else []
+        file = columns.get("model")  # a config file, by its path
+        models += [file] if isinstance(file, str) and file.endswith(SUFFIXES) and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
     row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)

@@ -15,6 +15,7 @@ from zoo.cli.threads import Threads
 from zoo.schema.errors import RequestNote, UsageError
 
 if TYPE_CHECKING:
+    from zoo.config.check import Resolved
     from zoo.pipeline.space import SampleSpace
 
 DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
@@ -119,7 +120,7 @@ def generate(
             raise UsageError("--from brings the image's own model; leave --model out, or --from")
         config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
     resolved = resolve(config, overrides, chosen)  # a wrong request is told at once, before torch is imported
-    count = _check_words(resolved.config, call, quiet=as_json)
+    count = _check_words(resolved, call, quiet=as_json)
     space = space_of(resolved.config["stages"][-1])
     output = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
@@ -149,13 +150,13 @@ def generate(
         typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)
 
 
-def _check_words(config: Mapping[str, Any], call: Mapping[str, Any], *, quiet: bool) -> int:
+def _check_words(resolved: Resolved, call: Mapping[str, Any], *, quiet: bool) -> int:
     """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
     from zoo.conditioners.words import refuse_unknown, words_of
 
     prompts, negative = call["prompts"] or [], call["negative"]
     unwanted = [negative] if isinstance(negative, str) else negative or []
-    for words in words_of(config):
+    for words in words_of(resolved):
         readings = [words.read(prompt) for prompt in dict.fromkeys([*prompts, *unwanted])]
         refuse_unknown(readings)
         notes = [note for reading in readings for note in reading.notes]

@@ -19,14 +19,14 @@ def prompts(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of them as JSON.")] = False,
 ) -> None:
     """Show what a model knows: the names that its pictures have, and its styles."""
-    import zoo
     from zoo.conditioners.words import words_of
+    from zoo.config.check import resolve
     from zoo.schema.errors import UsageError
 
-    resolved = zoo.check(model)
+    resolved = resolve(model)
     known = words_of(resolved)
     if not known:
-        labels = _labels(resolved)
+        labels = _labels(resolved.config)
         if not labels:
             raise UsageError(f"'{model}' has no list of what it knows; `zoo describe {model}` says what it takes")
         typer.echo(json.dumps({"labels": labels}) if as_json else "\n".join(labels))

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zoo.config.cards import read_card
 from zoo.schema.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from zoo.config.check import Resolved
 
 SCHEMA = "zoo.words/1"
 LARGEST = 8 << 20  # bytes of a file of words
@@ -185,11 +187,11 @@ def refuse_unknown(readings: Iterable[Reading]) -> None:
         raise UsageError(refusal(unknown))
 
 
-def words_of(config: Mapping[str, Any]) -> list[Words]:
-    """The words of the conditioners of a checked config, as far as their cards have them."""
-    blocks = (config.get("conditioners") or {}).values()
-    cards = [read_card(block["weights"]) for block in blocks if isinstance(block, Mapping) and "weights" in block]
-    return [read_words(card.words) for card in cards if card.words is not None]
+def words_of(resolved: Resolved) -> list[Words]:
+    """The words of a pipeline's conditioners, as far as their cards have them."""
+    blocks = (resolved.config.get("conditioners") or {}).values()
+    used = [resolved.cards[block["weights"]] for block in blocks if isinstance(block, Mapping) and "weights" in block]
+    return [read_words(card.words) for card in used if card.words is not None]
 
 
 @lru_cache(maxsize=8)
