@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def run(home: Path, count: int = 10_000, seed: int = 0) -> dict[str, Any]:
     def examples(share: float) -> Any:
         phases, health = [Phase.generate], [HealthCheck.too_slow, HealthCheck.data_too_large]
         return settings(
-            max_examples=max(1, round(count * share)), deadline=None, database=None, phases=phases,
+            max_examples=math.ceil(count * share), deadline=None, database=None, phases=phases,
             suppress_health_check=health, derandomize=seed == 0,
         )  # fmt: skip
 
