@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--no-record", action="store_true", help="print only")
     options = parser.parse_args()
 
+    at_start = {key: said for key, said in record.code().items() if key != "zoo"}  # before the sheet changes a file
     pipe = zoo.build(options.pipeline)
     data = ImageFolder(path=options.data, split=options.split, size=pipe.stages[-1].size)
     card = read_card("emoji-evaluator")
@@ -59,7 +60,7 @@ def main() -> None:
             values=report.to_dict(), weights={**pipe.record["weights"], card.name: card.sha256},
             threads=torch.get_num_threads(),
         )  # fmt: skip
-        print(record.write(made))
+        print(record.write(made | at_start))
 
 
 if __name__ == "__main__":
