@@ -59,7 +59,7 @@ def test_a_walk_that_runs_out_of_words_says_so():
 
 INTERPRETED = """
 import torch
-from zoo import philox
+from zoo.diffusion import philox
 from zoo.diffusion.philox_kernel import blocks_of
 for purpose, stage, last, blocks in (("eps", 0, 0, 3), ("t", 2**63 + 5, (9 << 32) | 2, 200)):
     samples = torch.tensor([0, 1, 7, 511, 2**40])

@@ -326,7 +326,7 @@ def test_a_run_that_was_killed_goes_on_and_draws_nothing_twice(tmp_path, caption
             if Stopping.left == 0:
                 raise KeyboardInterrupt
             Stopping.left -= 1
-            asked.extend(noise.ids)
+            asked.extend(noise.numbers)
             return pipe(noise=noise, **named)
 
     whole = [(v.key, v.value, v.error) for v in evaluate(pipe, captions, extractors=[TOY], n=35).values]
