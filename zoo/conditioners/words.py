@@ -173,7 +173,7 @@ class Words:
 
 def refusal(unknown: Mapping[str, str]) -> str:
     """The sentence that refuses unknown words, each with its hint."""
-    told = [f"'{word}'" + (f" ({hint})" if hint else "") for word, hint in unknown.items()]
+    told = [f"'{word}'" + (f" ({hint})" if hint else "") for word, hint in sorted(unknown.items())]
     return (
         f"this model never learned the word{'s' if len(told) > 1 else ''} {', '.join(told)}; "
         "see `zoo prompts WORD` for what it knows"
