@@ -107,7 +107,7 @@ def test_half_the_precision_draws_nearly_the_same(pipe):
 
 
 def test_a_long_prompt_and_unknown_words_are_told(pipe):
-    with pytest.raises(UsageError, match=r"'snorgle'.*'flurbish'"):
+    with pytest.raises(UsageError, match=r"'flurbish'.*'snorgle'"):
         pipe("a snorgle and a flurbish, 3d style")
     with pytest.raises(UsageError, match="40 tokens"):
         pipe("red " * 40)
