@@ -78,7 +78,7 @@ def _tiniest() -> dict[str, Any]:
     """What even two CPU cores compile in seconds."""
     network = {
         "name": "unet", "in_channels": 3, "out_channels": 3, "width": 8, "mult": [1], "blocks": 1,
-        "attention": "plain", "attention_levels": [], "context_width": None, "groups": 4,
+        "attention": "plain", "attention_levels": [], "heads": 2, "context_width": None, "groups": 4,
     }  # fmt: skip
     stage = {**TINY["stages"][0], "listens": [], "guidance": []}
     return {
