@@ -20,7 +20,7 @@ from zoo.schema.registry import Entry, Registry, read_registry_file, registry, r
 
 NETWORK = {
     "name": "unet", "in_channels": 3, "out_channels": 3, "width": 32, "mult": [1, 2], "blocks": 1,
-    "attention_levels": [], "context_width": None, "groups": 8,
+    "attention": "plain", "heads": 4, "attention_levels": [], "context_width": None, "groups": 8,
 }  # fmt: skip
 
 
