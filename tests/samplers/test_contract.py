@@ -71,7 +71,9 @@ def test_a_run_is_counted_kept_and_finite_in_two_steps(name):
     ],
 )  # fmt: skip
 def test_settings_that_no_run_can_mean_are_refused_by_a_check(sampler, said):
-    network = {"name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "context_width": None}
+    network = {
+        "name": "unet", "in_channels": 3, "out_channels": 3, "attention": "plain", "heads": 4, "context_width": None,
+    }  # fmt: skip
     denoiser = {"network": network, "schedule": "linear", "parameterization": "v"}
     sampler = {**sampler, **({"steps": 5} if sampler["name"] != "predictor-corrector" else {"corrections": 5})}
     stage = {"name": "base", "size": 64, "denoiser": denoiser, "sampler": sampler}
