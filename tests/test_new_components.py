@@ -141,7 +141,8 @@ from zoo.guidance.measurement import Downsampled
 from zoo.diffusion.low_res import Plain
 from zoo.diffusion.parameterization import V
 from zoo.pipeline.safety import MeanBrightness
-from zoo.step_cache import DeepFeatures
+from zoo.acceleration.step_cache import DeepFeatures
+from zoo.training.engine.loggers import TensorBoard
 from zoo.training.objectives.denoising import Denoising
 
 
@@ -228,6 +229,10 @@ class Bright(MeanBrightness):
     """Brightness by another name."""
 
 
+class Book(TensorBoard):
+    """TensorBoard's, under another name."""
+
+
 class Learning(Denoising):
     """Denoising that also wants a conditioner."""
 
@@ -240,7 +245,7 @@ POINTS = {
     "low_res.enlarged": "odd_parts.heavy:Enlarged", "step_cache.kept": "odd_parts.heavy:Kept",
     "dataset.waves": "odd_parts.heavy:Waves", "extractor.seeing": "odd_parts.heavy:Seeing",
     "metric.spread": "odd_parts.heavy:Spread", "safety.bright": "odd_parts.heavy:Bright",
-    "objective.learning": "odd_parts.heavy:Learning",
+    "objective.learning": "odd_parts.heavy:Learning", "logger.book": "odd_parts.heavy:Book",
     "sampler.halves": "odd_parts.walking:Halves", "schedule.line": "odd_parts.walking:Line",
     "grid.squares": "odd_parts.walking:Squares", "guidance.away": "odd_parts.guiding:Away",
     "sampler.heavy": "odd_parts.guiding:Heavy",

@@ -124,7 +124,7 @@ def _record(path: Path) -> str:
 
 
 def _benchmark(path: Path) -> str:
-    from zoo.bench.report.reading import read_record
+    from zoo.bench.report import read_record
 
     return repr(read_record(path))
 

@@ -92,7 +92,7 @@ def test_the_policy_lets_only_the_pages_own_style_and_script_in(any_tree):
         digest = base64.b64encode(hashlib.sha256(node.text.encode()).digest()).decode()
         assert rules[rule] == f"'sha256-{digest}'"
     for name in ("page.css", "page.js"):
-        text = (ROOT / "zoo" / "report" / name).read_text(encoding="utf-8")
+        text = (ROOT / "zoo" / "bench" / "report" / name).read_text(encoding="utf-8")
         reaching = r"https?://|@import|url\(|fetch\(|innerHTML|outerHTML|insertAdjacent|document\.write|eval\("
         assert not re.search(reaching, text)
 
@@ -287,7 +287,7 @@ def contrast(a: str, b: str) -> float:
 
 
 def test_text_and_marks_have_contrast_in_every_theme():
-    style = (ROOT / "zoo" / "report" / "page.css").read_text()
+    style = (ROOT / "zoo" / "bench" / "report" / "page.css").read_text()
     themes = [
         dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
         for block in re.findall(r"\{[^{}]*--ink:[^{}]*\}", style)
