@@ -1,4 +1,4 @@
-"""Eight-bit storage of weights: int8 numbers and one scale a row, in the place of a float matrix.
+"""Eight-bit storage of weights: int8 numbers and one scale a row, in place of a float matrix.
 
 A tensor NAME (rows, ...) is stored as `NAME.int8` of its shape and `NAME.scale` (rows,) in float16, the largest
 magnitude of each row over 127; vectors, and what is no floating-point tensor, stay as they are. Half of float16's

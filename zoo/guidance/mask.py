@@ -10,7 +10,7 @@ known region it walks as under a perfect denoiser whose data is that one sample:
 
 Either way the network sees around the hole what it was trained to see, and the run ends in the known x0 exactly,
 whatever the sampler. The hole is only as well fitted to its surroundings as the network makes it at each step; RePaint
-(Lugmayr et al. 2022) goes back up and down again to mend that, which is a sampler (`zoo.samplers.repaint`). It noises
+(Lugmayr et al. 2022) jumps back up in noise to fix that, and is a sampler (`zoo.samplers.repaint`). It noises
 the known part anew after each step: `Mask.renoised`.
 """
 
@@ -44,14 +44,14 @@ class Mask:
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
     ) -> DenoiseFn:
-        """The same denoiser, right about the known part."""
+        """The same denoiser, exact in the known part."""
 
         def masked(x: Tensor, step: Step) -> Prediction:
             prediction = denoise(x, step)
             like = prediction.x0
             known = self.known.to(device=like.device, dtype=like.dtype)
             x0 = torch.lerp(like, self.x0.to(device=like.device, dtype=like.dtype), known)
-            # A classifier has nothing to say about what is given.
+            # A classifier's gradient doesn't apply to the known part.
             score = prediction.score
             return prediction._replace(x0=x0, score=None if score is None else score * (1.0 - known))
 

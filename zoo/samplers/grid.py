@@ -1,4 +1,4 @@
-"""Time grids: at which t a sampler asks the network, and the rows of the table that follow from it.
+"""Time grids: at which t a sampler evaluates the network, and the rows of the table that follow from it.
 
 A grid gives n values of t in (0, 1], descending. On a schedule with T points the first three land on whole indices,
 the ones that published samplers use (Lin et al. 2023, table 2):
@@ -6,7 +6,7 @@ the ones that published samplers use (Lin et al. 2023, table 2):
 | grid | indices | who uses it |
 |---|---|---|
 | `Leading` | k * (T // n) + offset | latent diffusion, Stable Diffusion (offset 1); `ddimN` of OpenAI (offset 0) |
-| `Trailing` | round(T - k * T / n) - 1 | starts at t = 1, as a sample does: the one to take |
+| `Trailing` | round(T - k * T / n) - 1 | starts at t = 1, as a sample does: recommended |
 | `Linspace` | round(k * (T - 1) / (n - 1)) | improved DDPM, ADM, DiT |
 | `Karras` | evenly in (sigma / alpha)^(1 / rho) | k-diffusion, EDM (Karras et al. 2022, eq. 5) |
 | `LogSNR` | evenly in ln(sigma / alpha) | DPM-Solver, NCSN; k-diffusion's exponential |
