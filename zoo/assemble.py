@@ -1,4 +1,4 @@
-"""From a checked config to objects; the one file that knows every slot of a pipeline."""
+"""From a checked config to objects; the one file with every slot of a pipeline."""
 
 from __future__ import annotations
 

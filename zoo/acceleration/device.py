@@ -1,4 +1,4 @@
-"""Which device work is done on: a name as torch knows it, or `auto` for the best available.
+"""The device to run on: a name as torch knows it, or `auto` for the best available.
 
 Python's default is the CPU, so that a script does the same on every machine; the command line's is `auto`. Records
 hold the device that was used, and beside it what was requested.

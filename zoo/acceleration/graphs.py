@@ -18,7 +18,7 @@ Recorder = Callable[[Function, Moving, Fixed], tuple[tuple[Tensor, ...], Callabl
 class Graphed:
     """A function of tensors, recorded at the first call with its shapes, and replayed from then on.
 
-    `record` makes a recording: given the function and the memory that it shall read, the memory that it writes and
+    `record` makes a recording: given the function and the memory that it reads, the memory that it writes and
     what runs it again.
     """
 

@@ -15,7 +15,7 @@ from zoo.schema.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFeatures:
-    """Run the whole U-Net at every so many evaluations, and between them only its blocks next to the picture.
+    """Run the whole U-Net at every `every`-th evaluation, and only its outermost blocks between.
 
     Args:
         every: 1 is no cache at all, 2 halves the deep work.

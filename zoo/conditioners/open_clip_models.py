@@ -29,7 +29,7 @@ def _folder() -> Path:
 def text_tower(model: str) -> dict[str, Any]:
     """`ClipText`'s arguments for a model of open_clip: widths, layers, activation.
 
-    Raises ConfigError for a name that open_clip doesn't know, and for a tower that is no plain CLIP's.
+    Raises ConfigError for a name that open_clip doesn't know, and for a tower that isn't a plain CLIP's.
     """
     names = sorted(path.stem for path in _folder().glob("*.json"))
     if model not in names:

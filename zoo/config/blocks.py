@@ -55,7 +55,7 @@ def check_fit(arguments: Mapping[str, Any], signature: Signature, *, what: str, 
             f"{where}: {what} names '{target}' in fits, which can't be imported ({type(error).__name__}: {error}); "
             "mend or uninstall that package"
         ) from error
-    # A default that is no literal (math.inf) is left to the function's own.
+    # A default that isn't a literal (math.inf) is left to the function's own.
     known = {p.name: p.literal() for p in signature.parameters}
     given = {name: value for name, value in known.items() if value is not None or _is_none(signature, name)}
     given |= arguments
@@ -72,7 +72,7 @@ def _is_none(signature: Signature, name: str) -> bool:
 def parameters_of(function: Any) -> tuple[str, ...]:
     """The names of a function's parameters."""
     code = getattr(function, "__code__", None)
-    if code is None:  # no plain function
+    if code is None:  # not a plain function
         from inspect import signature
 
         return tuple(signature(function).parameters)

@@ -156,7 +156,7 @@ def _with_pipelines(found: Description) -> Description:
 
 
 def _unknown_word(word: str, known: Registry) -> str:
-    """A bare name that is no pipeline may be a component's, or a typo."""
+    """A bare name that isn't a pipeline may be a component's, or a typo."""
     kinds = [entry.kind for entry in known if entry.name == word] + ["weights"] * (word in card_names())
     if kinds:
         return f"'{word}' is no pipeline; say '{kinds[0]}/{word}'"

@@ -257,7 +257,7 @@ class LowRes(Protocol):
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """Inputs, one a sample -> Condition; `null` is what the weights were trained with where no condition was given.
+    """Inputs, one a sample -> Condition; `null` is what the weights were trained with for no condition.
 
     Two class attributes, literals that are read from the source, say what it takes and gives (zoo.config.conditions):
     `source`, one of `prompts` (the default), `labels`, `image` and `request`; and `fills`, the fields of a Condition.

@@ -11,7 +11,7 @@ known region it walks as under a perfect denoiser whose data is that one sample:
 Either way the network sees around the hole what it was trained to see, and the run ends in the known x0 exactly,
 whatever the sampler. The hole is only as well fitted to its surroundings as the network makes it at each step; RePaint
 (Lugmayr et al. 2022) jumps back up in noise to fix that, and is a sampler (`zoo.samplers.repaint`). It noises
-the known part anew after each step: `Mask.renoised`.
+the known part again after each step: `Mask.renoised`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Mask:
         return masked
 
     def renoised(self, noise: StepNoise) -> AfterStep:
-        """After each step: the known part, noised anew to where the step led (Lugmayr et al. 2022, algorithm 1)."""
+        """After each step: the known part, noised again to its next level (Lugmayr et al. 2022, algorithm 1)."""
 
         def after_step(x: Tensor, step: Step) -> Tensor:
             x_known = step.alpha_next * self.x0.to(x)

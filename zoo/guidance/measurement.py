@@ -38,7 +38,7 @@ class Operator(Protocol):
 
 
 class Measurement(Protocol):
-    """A measurement by name. `shrinks`: y has so many times fewer pixels a side; `needs_noise`: no inverse without."""
+    """A measurement by name. `shrinks`: by what factor y has fewer pixels a side; `needs_noise`: no inverse without."""
 
     hears_mask: bool
     needs_noise: bool

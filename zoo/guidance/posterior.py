@@ -31,7 +31,7 @@ from zoo.guidance.arguments import Method
 from zoo.guidance.measurement import Measurement, Operator
 from zoo.schema.errors import ConfigError, NumericError, UsageError
 
-# Above this sigma / alpha x_t holds next to nothing of the sample, and J, which is as small, would be multiplied by
+# Above this sigma / alpha x_t holds almost nothing of the sample, and J, which is as small, would be multiplied by
 # sigma^2 / alpha with all the network's errors.
 LOUDEST = 100.0
 

@@ -1,6 +1,6 @@
 """Rescaled guidance (Lin et al. 2024, section 3.4): strong guidance scaled to the spread of the conditional prediction.
 
-Guidance that moves a prediction away from what is not wanted also makes it larger, and images come out
+Guidance that moves a prediction away from the unconditional one also makes it larger, and images come out
 overexposed. With F_guided the guided prediction in some space and F_cond the condition's own, each sample is scaled
 back towards the standard deviation that it had:
 
@@ -33,7 +33,7 @@ class Rescale:
     """Scale guided predictions back to the spread of the condition's own, in a space: x0, eps or v.
 
     It stands after the guidance that it rescales, classifier-free guidance or autoguidance; where those don't guide (a
-    scale of 1, outside a limited interval) it changes nothing. A strength of 0 is none, 1 all of it.
+    scale of 1, outside a limited interval) it changes nothing. A strength of 0 is no rescaling, 1 full rescaling.
     """
 
     fits = "zoo.guidance.arguments:rescale"

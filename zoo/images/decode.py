@@ -71,7 +71,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, where: str, limit: int =
 def open_picture(
     data: bytes, *, name: str, where: str | None = None, deep: Literal["scale", "keep"] = "scale"
 ) -> Image.Image:
-    """The decoded image, upright; UsageError naming the file for what is no image, or too large a one.
+    """The decoded image, upright; UsageError naming the file where it isn't an image, or is too large.
 
     Args:
         where: the folder or archive that `name` is in.
@@ -177,7 +177,7 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
 
 
 def _from_16_bits(values: np.ndarray, said: str) -> np.ndarray:
-    """Whole numbers up to 65535 as uint8; UsageError where they may as well be 8 bits, which would come out black."""
+    """Whole numbers up to 65535 as uint8; UsageError where they may be 8 bits, which would turn black."""
     high = int(values.max()) if values.size else 0
     if 0 < high <= 255:
         raise UsageError(

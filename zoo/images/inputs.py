@@ -1,6 +1,6 @@
 """What callers give as an image or a mask: paths, bytes, open files, PIL images, arrays, and lists of them.
 
-Images come out as RGB on white in [-1, 1], cropped around their centre and resized to the requested size. A mask is
+Images are returned as RGB on white in [-1, 1], cropped around their centre and resized to the requested size. A mask is
 white where the image is drawn anew: its luminance times its alpha, at its own resolution, so that thin parts survive
 being made smaller.
 """

@@ -28,7 +28,7 @@ class StageCost:
 
     stage: str
     evaluations: int  # of the network, for each batch of images
-    exact: bool  # whether it takes so many, or at most so many
+    exact: bool  # whether the number is exact, or a maximum
     full_evaluations: int  # those of the whole network, where a step cache shortens the others
     parameters: int | None  # of the denoising network; None where it has no weights yet
 

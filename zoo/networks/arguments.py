@@ -77,7 +77,7 @@ def levels_of(
 
 
 def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int:
-    """The number of attention heads at so many channels, whichever of the two was given."""
+    """The number of attention heads at `channels` channels, from whichever of the two was given."""
     if (heads is None) == (head_width is None):
         raise ConfigError("give either heads or head_width; the tensors don't show which is meant")
     said, number = ("heads", heads) if heads is not None else ("head_width", head_width)

@@ -145,7 +145,7 @@ class EfficientUNet(nn.Module):
             half(i, wide[i + 1], before=nn.Conv2d(wide[i], wide[i + 1], 3, stride=2, padding=1), after=None)
             for i in range(len(mult))
         )
-        # The coarsest level's way up goes on from its way down; a skip would only repeat it.
+        # The coarsest level's way up continues from its way down; a skip would only repeat it.
         self.up = nn.ModuleList(
             half(
                 i, wide[i + 1] if i == len(mult) - 1 else 2 * wide[i + 1], before=None,

@@ -223,7 +223,7 @@ class Pipeline:
     ) -> Generation:  # fmt: skip
         """Draw a request: samples with different prompts, negative prompts, labels, seeds, scales, steps and samplers.
 
-        A sample comes out as it would alone, within the rounding of another batch: at most 1/255 in float32. Samples
+        A sample is as it would be alone, within the rounding of another batch: at most 1/255 in float32. Samples
         whose steps, sampler and start (none, an image, a mask, the strength) are the same walk in one batch; those of
         other plans are runs of their own, one after the other, in this version.
 

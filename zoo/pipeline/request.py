@@ -2,7 +2,7 @@
 
 A call of a pipeline (`pipe(prompts, ...)`) makes one (zoo.pipeline.call), a server reads one from JSON, and
 `pipe.run(request)` draws it. Samples are independent of each other: each has its own prompt, negative prompt, label,
-seed, number, guidance scale, steps, sampler and start, and comes out as it would alone (within the rounding of another
+seed, number, guidance scale, steps, sampler and start, and is as it would be alone (within the rounding of another
 batch).
 
 Images and masks are named by the SHA-256 of their values as they are drawn from (`zoo.images.inputs.hash_of`), which is

@@ -1,6 +1,6 @@
 """A sample space: what a stage's decoded samples are, as one object.
 
-A stage has one. It says how long a sample's axes are and in which units its values come out, how samples are looked at,
+A stage has one. It says how long a sample's axes are and in which units its values are, how samples are viewed,
 written and read back, and what they exclude. `Images` are images, `Arrays` signals, fields and volumes.
 The loop over stages, the request, `Generation` and `zoo replay` call the space, whichever it is.
 """

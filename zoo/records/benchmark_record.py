@@ -45,7 +45,7 @@ def read_file(path: Path, schemas: Sequence[str] = (SUITE_RECORD, SINGLE_RECORD)
 
 
 def filled(value: Any, form: Form, place: str) -> Any:
-    """A copy of a value with every field that its form knows; UsageError with the place for one of another kind.
+    """A copy of a value with every field of its form; UsageError with the place for one of another kind.
 
     What is missing is None where it is text, a number or a truth value, and else empty.
     """

@@ -65,7 +65,7 @@ class Leading:
 
 @dataclass(frozen=True, kw_only=True)
 class Trailing:
-    """Even strides from t = 1 down (Lin et al. 2023): the network is first asked where sampling does start."""
+    """Even strides from t = 1 down (Lin et al. 2023): the first evaluation is where sampling does start."""
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         if schedule.T is None:
@@ -94,7 +94,7 @@ class Linspace:
 class Karras:
     """Nodes between sigma_max and sigma_min (of sigma / alpha), denser at low noise; None: the schedule's own ends.
 
-    The nodes lie between the schedule's points; the denoiser's `time_rounding` says what its network is told.
+    The nodes lie between the schedule's points; the denoiser's `time_rounding` says what its network takes there.
     """
 
     rho: float = 7.0
@@ -219,7 +219,7 @@ def _range(schedule: NoiseSchedule, lowest: float | None, highest: float | None,
 
 
 def refuse_below(schedule: NoiseSchedule, low: float, grid: str) -> None:
-    """UsageError for a noise that the schedule has not: it would be clipped, or be told to the network as another."""
+    """UsageError for a noise level below the schedule's: it would be clipped, or the network would take another."""
     # A continuous schedule says by its inverse where it begins, for some at no noise at all.
     first = 1.0 / schedule.T if schedule.T is not None else float(schedule.t_from_log_snr(-2.0 * np.log(low)))
     lowest = noise_ratio(schedule, first)

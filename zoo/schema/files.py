@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, under any number of writers, and their hashes.
 
-A file is written beside its place under a name of its own and renamed over it, so whoever reads the place finds the old
+A file is written beside its place under a name of its own and renamed over it, so a reader finds the old
 file or a new one, and of several writers the last wins. What a killed writer left is removed by the next one.
 """
 

@@ -62,7 +62,7 @@ def shown(how: Mode) -> Iterator[Report]:
 
 
 class _Counted(Report):
-    """Says "drawing 12 of 36, 3 s left", at most every `LINE_EVERY` seconds."""
+    """Says "drawing 12 of 36, 3 s left", at most once in `every` seconds."""
 
     def __init__(self, say: Callable[[str, float | None], Any], every: float) -> None:
         self.say, self.every = say, every

@@ -250,7 +250,7 @@ def installed_plugins() -> list[Plugin]:
         try:
             home: Any = point.dist
             version, place = str(home.version or "unknown"), str(home.locate_file(""))
-        except Exception:  # damaged metadata of somebody's package
+        except Exception:  # damaged metadata of another package
             version, place = "unknown", "unknown"
         found[package] = Plugin(package, version, place, tuple(sorted(keys)))
     return sorted(found.values(), key=lambda plugin: plugin.package)
@@ -307,7 +307,7 @@ def _canonical(package: str) -> str:
 def _package(point: Any) -> str:
     try:
         return str(point.dist.name or "an unnamed package")
-    except Exception:  # damaged metadata of somebody's package
+    except Exception:  # damaged metadata of another package
         return "an unnamed package"
 
 

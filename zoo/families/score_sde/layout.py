@@ -5,7 +5,7 @@ three matrices. Arguments give what tensors don't show: the size in training, th
 original's config says `fir: true`), which SDE (`vp`, `sub-vp` or `ve`, the config's `training.sde`), and whether a
 checkpoint's averaged weights are meant or the plain ones.
 
-What comes out gives eps, under `parameterization: eps`:
+The converted network gives eps, under `parameterization: eps`:
 
 | sde | trained on | schedule | time_input |
 |---|---|---|---|

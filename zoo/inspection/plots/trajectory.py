@@ -104,7 +104,7 @@ def plot_trajectory(trajectory: Trajectory) -> Figure:
 
 
 def _chosen(total: int, columns: int) -> set[int]:
-    """Evenly spaced steps of so many, with the first and the last."""
+    """Evenly spaced steps of `total`, with the first and the last."""
     return {round(v) for v in np.linspace(0, total - 1, min(columns, total))}
 
 
