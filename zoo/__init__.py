@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from zoo.schema.version import __version__
 
-TYPE_CHECKING = False  # as typing's, whose import costs more than all of this module
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without its slow import
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -39,11 +39,11 @@ def build(
     """A pipeline, by name, from a file, from a mapping, or from what `zoo.config.check.resolve` made of one.
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
-    `guidance`, for every stage that has the slot. device: cpu where none is given, "auto" for the best there is.
+    `guidance`, for every stage that has the slot. device: the CPU by default, "auto" for the best available.
     """
     from zoo.config.check import resolve
 
-    resolved = resolve(config, overrides, shortcuts)  # what is wrong is told before torch is imported
+    resolved = resolve(config, overrides, shortcuts)  # errors are raised before torch is imported
     from zoo.acceleration.threads import prepare
 
     prepare()
@@ -53,7 +53,7 @@ def build(
 
 
 def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, **shortcuts: Any) -> dict[str, Any]:
-    """The config with every default written out, or a ZooError that names the mend; no weight is read."""
+    """The config with every default written out, or a ZooError that names the fix; no weight is read."""
     from zoo.config.check import resolve
 
     return resolve(config, overrides, shortcuts).config
@@ -86,7 +86,7 @@ def train(
     device: Any = None,
     callback: Any = None,
 ) -> TrainedRun:
-    """Train what a recipe says, in `folder` (runs/NAME); the weights and their card are in `folder/export` after."""
+    """Train by a recipe in `folder` (runs/NAME), which ends up with the weights and their card in `folder/export`."""
     from pathlib import Path
 
     from zoo.acceleration.threads import prepare

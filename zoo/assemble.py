@@ -1,4 +1,4 @@
-"""From a checked config to objects; the one file that knows every slot of a pipeline."""
+"""From a checked config to objects; the one file with every slot of a pipeline."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _tensors(card: Card) -> dict[str, Tensor]:
 
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
-    """A network with what it was trained for: schedule, parameterization, how t and a smaller picture reach it."""
+    """A network with what it was trained for: schedule, parameterization, how t and a smaller image reach it."""
     reading = facts["parameterization"]
     return Denoiser(
         network=network,
@@ -74,7 +74,7 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
 
 
 def part(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card] = read_card) -> Any:
-    """What stands in a slot of a stage: weights by their card, or a component with fresh weights."""
+    """The component in a slot of a stage: weights by their card, or a component with fresh weights."""
     if "weights" in block:
         card = cards(block["weights"])
         if card.kind != kind:
@@ -121,7 +121,7 @@ class _Parts:
 
 
 def _small_size(card: Card | None) -> int | None:
-    """Pixels a side of the smaller picture that a card says its network enlarges."""
+    """Pixels a side of the smaller image that a card says its network enlarges."""
     small = None if card is None else card.contract.get("low_res")
     return small if isinstance(small, int) and not isinstance(small, bool) else None
 
@@ -133,9 +133,9 @@ def _listens(said: Any) -> tuple[str, ...] | dict[str, Any]:
 def assemble(
     resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Pipeline:
-    """A resolved config -> a pipeline, in `dtype` (float32). No file is read but the weights'.
+    """A resolved config -> a pipeline, in `dtype` (float32). Only weight files are read.
 
-    `device` is the CPU where none is given; `auto` is the best there is, and the record says that it was left open.
+    `device` is the CPU by default; `auto` is the best available, and the record notes that it was chosen so.
     """
     place, precision = resolve(device), _dtype(dtype)
     config, parts = resolved.config, _Parts(resolved.cards)
@@ -171,7 +171,7 @@ def assemble(
     record = {**_said(config), "weights": parts.hashes, **requested(device)}
 
     def resampled(sampler: str | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What changes in the record, and each stage's sampler, where a request names another; checked as a config."""
+        """The changes to the record, and each stage's sampler, where a request names another; checked as a config."""
         other = resolve_config(resolved, None, {"sampler": sampler}).config
         made = {stage["name"]: component("sampler", stage["sampler"]) for stage in other["stages"]}
         return _said(other), made
@@ -187,7 +187,7 @@ def assemble(
 
 
 def _said(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config as a record has it."""
+    """A config in the form that a record holds."""
     text = json.dumps(config, sort_keys=True)
     return {"config": config, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
 

@@ -1,7 +1,7 @@
-"""A denoiser's network answered for by what was worked out before: embeddings of a run's steps, keys, deep features.
+"""A denoiser's network evaluated with precomputed embeddings of a run's steps, keys and values, and deep features.
 
-`Denoiser.forward` asks whatever stands in its network's place; here that is an `AcceleratedRun`, of which `bind` begins
-one for each run, so that nothing is kept from one run to the next but what was compiled and recorded.
+`Denoiser.forward` calls its `evaluate` in the network's place; here that is an `AcceleratedRun`. `bind` starts one for
+each run, so that only what was compiled and recorded is kept between runs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerated:
-    """What answers in a network's place: an engine of the fast path, a step cache, or both."""
+    """What is evaluated in a network's place: an engine of the fast path, a step cache, or both."""
 
     engine: Engine | None = None
     step_cache: DeepFeatures | None = None
 
     def begin(self, denoiser: Denoiser, table: StepTable) -> AcceleratedRun:
-        """What answers in one run."""
+        """The evaluation of one run."""
         return AcceleratedRun(denoiser, table, self.engine, self.step_cache)
 
 
@@ -64,7 +64,7 @@ class AcceleratedRun:
         self, denoiser: Denoiser, table: StepTable, engine: Engine | None, cache: DeepFeatures | None
     ) -> None:  # fmt: skip
         self.denoiser, self.table, self.engine, self.cache = denoiser, table, engine, cache
-        # Embeddings by the number that the network is handed for t, and what it reads for text.
+        # Embeddings by the network's input for t, and keys and values of the text.
         self._embeddings: dict[float, Tensor] = {}
         self._context: Any = None
         # Of a step cache: deep features, and how many evaluations they have served.

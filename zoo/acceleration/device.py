@@ -1,7 +1,7 @@
-"""Which device work is done on: a name as torch knows it, or `auto` for the best that is there.
+"""The device to run on: a name as torch knows it, or `auto` for the best available.
 
 Python's default is the CPU, so that a script does the same on every machine; the command line's is `auto`. Records
-hold the device that it came to, and beside it what was requested.
+hold the device that was used, and beside it what was requested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AUTO = "auto"
 
 
 def best() -> torch.device:
-    """The first that is there of cuda, mps and xpu, else the CPU."""
+    """The first available of cuda, mps and xpu, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
@@ -39,7 +39,7 @@ def resolve(device: str | torch.device | None) -> torch.device:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left: torch says it by a type on a GPU, by a sentence on a CPU."""
+    """Whether an error says that there is no memory left: torch has a type for it on a GPU only."""
     said = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)

@@ -27,7 +27,7 @@ class Engine:
     def parts(
         self, x: Tensor, emb: Tensor, context: Any, mask: Tensor | None, *, blocks: int = 0, deep: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """network.evaluate, for an embedding and keys and values that were worked out before."""
+        """network.evaluate, for an embedding and keys and values that were computed before."""
         return self._parts((self._laid(x), emb, deep), {"context": context, "mask": mask, "blocks": blocks})
 
     def _laid(self, x: Tensor) -> Tensor:
@@ -44,5 +44,5 @@ class Engine:
     def _call_parts(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
         x, emb, deep = moving
         made = self.network.evaluate(x, emb, fixed["context"], fixed["mask"], blocks=fixed["blocks"], deep=deep)
-        # Without a step cache nobody asks for the deep features, which a recording would copy at every step.
+        # Without a step cache nothing uses the deep features, which a recording would copy at every step.
         return made if fixed["blocks"] else made[:1]

@@ -1,11 +1,11 @@
-"""The fast path: what makes a run quicker and changes its pictures by rounding alone; off by default.
+"""The fast path: what makes a run faster and changes its images by rounding alone; off by default.
 
-| part | what it does | on where nothing is said |
+| part | what it does | on by default |
 |---|---|---|
 | `precompute` | time embeddings of all steps at once, keys and values of the text once a run | everywhere |
 | `channels_last` | convolutions see pixels' channels side by side in memory | cpu, cuda |
 | `compile` | networks and decoder through torch.compile, which fuses norms and activations | cuda |
-| `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch is waited for | cuda |
+| `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch overhead | cuda |
 
 Guided and unguided samples go through the network in one batch with or without it (`zoo.guidance.classifier_free`).
 """
@@ -33,7 +33,7 @@ class Fast:
     backend: str = "inductor"
 
     def record(self) -> dict[str, Any]:
-        """As a record says it; the backend where it is not torch's own."""
+        """The form of a record; with the backend where it is not torch's own."""
         said = asdict(self)
         return {k: v for k, v in said.items() if k != "backend" or (self.compile and v != "inductor")}
 
@@ -42,7 +42,7 @@ def choose(
     device: torch.device, *, precompute: bool | None, channels_last: bool | None, compile: bool | None,
     graphs: bool | None,
 ) -> Fast:  # fmt: skip
-    """What was asked for; None is what helps on the device (see the module)."""
+    """What was requested; None is what helps on the device (see the module)."""
     cuda = device.type == "cuda"
     if graphs and not cuda:
         raise UsageError(f"CUDA graphs need a cuda device and the pipeline is on {device}; leave graphs out")
@@ -57,7 +57,7 @@ def choose(
 
 
 def compiled(method: Any, backend: str) -> Any:
-    """A bound method through torch.compile, for the shapes that it meets.
+    """A bound method through torch.compile, for the shapes that it is called with.
 
     torch counts compilations by code object and from the eighth on runs uncompiled, with no more than a warning. So
     each method is given a code object of its own: the stages of a cascade, or the pipelines of a benchmark, would
@@ -72,8 +72,8 @@ def compiled(method: Any, backend: str) -> Any:
 
 
 def lay_out_weights(module: Any, fast: Fast) -> None:
-    """The weights of a module in the memory format asked for."""
-    # torch has this memory format for pictures' filters only, and refuses volumes' instead of passing them over.
+    """The weights of a module in the requested memory format."""
+    # torch has this memory format for images' filters only, and refuses volumes' instead of skipping them.
     if fast.channels_last and isinstance(module, nn.Module) and all(p.ndim < 5 for p in module.parameters()):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -1,4 +1,4 @@
-"""Functions of tensors recorded once and replayed: an evaluation as one CUDA graph, for whose launches nobody waits."""
+"""Functions of tensors recorded once and replayed: an evaluation as one CUDA graph, without launch overhead."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Recorder = Callable[[Function, Moving, Fixed], tuple[tuple[Tensor, ...], Callabl
 
 
 class Graphed:
-    """A function of tensors, recorded the first time that shapes are met, and replayed from then on.
+    """A function of tensors, recorded at the first call with its shapes, and replayed from then on.
 
-    `record` makes a recording: given the function and the memory that it shall read, the memory that it writes and
+    `record` makes a recording: given the function and the memory that it reads, the memory that it writes and
     what runs it again.
     """
 
@@ -29,7 +29,7 @@ class Graphed:
         self._known: tuple[tuple[Any, ...], Any] = ((), ())  # the fixed values of the latest call, and their shapes
 
     def __call__(self, moving: Moving, fixed: Fixed) -> tuple[Tensor, ...]:
-        # A recording has no gradient, which guidance that goes back through the network asks for.
+        # A recording has no gradient, which guidance that backpropagates through the network needs.
         if torch.is_grad_enabled() and any(m is not None and m.requires_grad for m in moving):
             return self.function(moving, fixed)
         key = (_shapes(moving), self._fixed_shapes(fixed))
@@ -38,7 +38,7 @@ class Graphed:
         return self.recordings[key].replay(moving, fixed)
 
     def _fixed_shapes(self, fixed: Fixed) -> Any:
-        # A large U-Net has 140 keys and values, the same ones from step to step: they are looked through once a run.
+        # A large U-Net has 140 keys and values, the same ones from step to step: they are compared once a run.
         values = tuple(fixed.items())
         seen, shapes = self._known
         same = len(seen) == len(values) and all(
@@ -65,7 +65,7 @@ def record_cuda_graph(
                 function(moving, fixed)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # What another thread asks of the driver meanwhile (its power, say) is none of this recording's business.
+        # Another thread's calls to the driver (to read its power, say) must not break the recording.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = function(moving, fixed)
 

@@ -1,8 +1,8 @@
 """Step caches: a U-Net's deep features change slowly from step to step, and can be used again.
 
 Ma et al. 2024 (DeepCache): at every `every`-th network evaluation the whole network runs and the features that enter
-its last blocks are kept; between, only the blocks next to the picture run, on these features. What it costs in quality
-is for a benchmark to say (docs/benchmarks.md).
+its last blocks are kept; between, only the outermost blocks run, on these features. Benchmarks measure the cost
+in quality (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zoo.schema.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFeatures:
-    """Run the whole U-Net at every so many evaluations, and between them only its blocks next to the picture.
+    """Run the whole U-Net at every `every`-th evaluation, and only its outermost blocks between.
 
     Args:
         every: 1 is no cache at all, 2 halves the deep work.

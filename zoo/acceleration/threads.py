@@ -1,10 +1,10 @@
-"""Threads that leave a busy machine in peace: how PyTorch's wait, and how many there are.
+"""Threads that don't slow a busy machine: how PyTorch's threads wait, and how many there are.
 
 PyTorch on a CPU shares each operation among OpenMP threads, one a core, and a thread that is done spins until the
 others are. Beside other work the others aren't running, and spinning takes the core that they wait for: an image that
 takes a fifth of a second alone took eleven. A thread that spins shortly and then sleeps costs an idle machine next to
-nothing. GNU's OpenMP, which PyTorch brings, reads how long from the environment when it is loaded, so it must stand
-there before torch is imported.
+nothing. GNU's OpenMP, which PyTorch brings, reads how long from the environment when it is loaded, so it must be set
+before torch is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 SPIN = "GOMP_SPINCOUNT"
 TURNS = "1000"  # some microseconds; GNU's own default is some hundred milliseconds
-# A user who has said how threads are to wait is left alone.
+# A user's own setting of how threads wait is kept.
 SAID = (SPIN, "OMP_WAIT_POLICY")
 
 

@@ -1,6 +1,6 @@
-"""Which arguments the autoencoders can be built with: what their constructors ask first, and `zoo check` without torch.
+"""Which arguments the autoencoders can be built with: checked by their constructors, and by `zoo check` without torch.
 
-Each function raises ConfigError for arguments that can't be built, or whose latents would be none.
+Each function raises ConfigError for arguments that can't be built, or whose latents would be empty.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models", section 3.1 and appendix G.
 Parameter names and shapes equal the published kl-f4 / kl-f8 files (`encoder.`, `decoder.`, `quant_conv.`,
 `post_quant_conv.`), so these load by stripping a prefix. Norms use eps 1e-6 and downsampling pads right and
-bottom only; both are invisible in the tensors and change the picture when wrong.
+bottom only; both are invisible in the tensors and change the image when wrong.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class AutoencoderKL(nn.Module):
     Args:
         width: channels at full resolution; mult: multiples of it, one a level (factor = 2 ** (levels - 1)).
         blocks: residual blocks a level of the encoder (the decoder has one more).
-        z_channels: channels the encoder and decoder speak; channels: channels of the latents.
+        z_channels: channels of the encoder's output and the decoder's input; channels: channels of the latents.
         attention_levels: levels with attention after each block, counted from the finest; the middle always has it.
         groups: groups of every norm.
     """

@@ -1,7 +1,7 @@
 """Weight files: read only what their card describes, and put it in place strictly or not at all.
 
 safetensors holds no code but also no checksum: flipped bits and zeroed pages of its data go unnoticed, and a flipped
-header renames tensors. So every file is held against the size and SHA-256 of its card before it is parsed.
+header renames tensors. So every file is checked against the size and SHA-256 of its card before it is parsed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def load_strict(
 
     Args:
         tensors: by name; the module takes them over and does not copy those that have the right dtype already.
-        what: what a refusal calls them. other: prefixes of tensors that belong to other parts and are left out.
+        what: their name in errors. other: prefixes of tensors that belong to other parts and are left out.
         dtype: of all floating-point tensors; None leaves each as it is.
 
     Raises WeightsError naming what is missing, left over or of another shape; the module is then unchanged.

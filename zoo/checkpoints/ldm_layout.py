@@ -4,11 +4,11 @@ Such a file may hold the U-Net twice (Rombach et al. 2022, CompVis' `LitEma`):
 
 | weights | where | which |
 |---|---|---|
-| `ema` | `model_ema.` + the name with every dot removed | the moving average, which the paper's numbers are of |
+| `ema` | `model_ema.` + the name with every dot removed | the moving average, which the paper's results use |
 | `plain` | `model.diffusion_model.` + the name | as the optimizer left them; in pruned files often the average |
 
 The two have the same shapes, so a file never shows that the wrong ones were taken. The average is read unless `plain`
-is said, and a file without one is refused until it is.
+is requested, and a file without one is refused otherwise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Eight-bit storage of weights: int8 numbers and one scale a row, in the place of a float matrix.
+"""Eight-bit storage of weights: int8 numbers and one scale a row, in place of a float matrix.
 
 A tensor NAME (rows, ...) is stored as `NAME.int8` of its shape and `NAME.scale` (rows,) in float16, the largest
-magnitude of each row over 127; vectors, and what is no floating-point tensor, stay as they are. Half of float16's
+magnitude of each row over 127; vectors, and tensors that aren't floating-point, stay as they are. Half of float16's
 bytes; each number is off by at most half a scale. It is a way to store, not to compute: loaded weights are float.
 """
 

@@ -46,7 +46,7 @@ def bench_suite(
     dry_run: bool = False, as_json: bool = False, out: Path, data: str | None = None, split: str = "test",
     device: str = "auto", resume: bool = False,
 ) -> None:  # fmt: skip
-    """Measure a suite of these kinds of rows, or show what it asks for."""
+    """Measure a suite of these kinds of rows, or show what it requests."""
     from zoo.bench.suite import read_suite
 
     read_suite(suite, overrides, kinds=kinds)  # a wrong request is refused before torch is imported

@@ -66,12 +66,12 @@ def pack(
 
 
 def _printable(text: str) -> str:
-    """Names from outside may hold control characters, which a terminal obeys."""
+    """Names from outside may hold control characters, which a terminal would interpret."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _unknown_words(weights: str):
-    """A caption's words that some conditioner weights never learned."""
+    """The words of a caption that the weights of a conditioner weren't trained on."""
     import zoo.conditioners.vocabulary as vocabulary
     from zoo.checkpoints.files import read_verified
     from zoo.config.cards import read_card

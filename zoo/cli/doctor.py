@@ -55,7 +55,7 @@ def doctor(
     import zoo
     from zoo.config.check import resolve
 
-    resolved = resolve(name, overrides, {"steps": steps})  # a wrong request is told before torch is imported
+    resolved = resolve(name, overrides, {"steps": steps})  # a wrong request is refused before torch is imported
     from zoo.cli.progress import step_bar
     from zoo.config.cards import read_card
     from zoo.evaluation.cascade_doctor import LEVELS, examine

@@ -67,7 +67,7 @@ def _spread(values: Sequence[str] | None, count: int, what: str) -> list[str] | 
 def again(
     start: str, call: dict[str, Any], chosen: dict[str, Any], *, size: str | None, fresh: bool
 ) -> tuple[Any, dict[str, Any], str | None]:
-    """Config, call and size of an earlier image, but for what was given; `chosen` gets its steps and guidance.
+    """Config, call and size of an earlier image, except for what was given; `chosen` gets its steps and guidance.
 
     fresh: a seed or a number of images was given, so its noise is not wanted.
     """
@@ -84,7 +84,7 @@ def again(
     classes = _spread(call["labels"], count, "labels") or before.labels
     strength = call["strength"] if call["strength"] is not None else before.asked.get("strength")
     call = call | {"strength": strength if call["image"] is not None else None, "stages": before.stages}
-    if fresh:  # the images' different prompts, each as often as wanted
+    if fresh:  # the images' different prompts, each as often as requested
         given = list(dict.fromkeys(given or before.prompts))
         call |= {"prompts": given, "negative": unwanted[0], "labels": classes and list(dict.fromkeys(classes))}
     else:

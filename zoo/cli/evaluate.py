@@ -1,4 +1,4 @@
-"""`zoo evaluate`: two sets of pictures, or a pipeline and real ones, to numbers that say what they compare with."""
+"""`zoo evaluate`: metrics of two sets of images, or of a pipeline against real ones."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def evaluate(
             features=cache_folder() if features is None else features, forget=features is None,
             save_statistics=save_statistics, watch=watch,
         )  # fmt: skip
-    if found is None:  # torchrun started several processes, and the first speaks for all
+    if found is None:  # torchrun started several processes, and only the first prints
         return
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
@@ -102,7 +102,7 @@ def read_blocks(text: str) -> list[Any]:
 
 
 def check_names(asked: list[Any]) -> None:
-    """Metrics and their arguments, told before torch is imported."""
+    """Check metrics and their arguments before torch is imported."""
     from zoo.evaluation.choice import metric_block
     from zoo.schema.registry import registry
 
@@ -111,7 +111,7 @@ def check_names(asked: list[Any]) -> None:
 
 
 def cache_folder() -> Path:
-    """Where features are kept until a run is done, if nobody says: $ZOO_CACHE/features, or below ~/.cache/zoo."""
+    """Where features are kept until a run is done, by default: $ZOO_CACHE/features, or below ~/.cache/zoo."""
     home = os.environ.get("ZOO_CACHE")
     return (Path(home).expanduser() if home else Path.home() / ".cache" / "zoo") / "features"
 

@@ -23,7 +23,7 @@ def export(
     import zoo
     from zoo.config.check import resolve
 
-    resolved = resolve(model, overrides, {"sampler": sampler})  # a wrong request is told before torch is imported
+    resolved = resolve(model, overrides, {"sampler": sampler})  # a wrong request is refused before torch is imported
     from zoo.families.diffusers.export import check_target, export_diffusers
 
     check_target(output)

@@ -1,4 +1,4 @@
-"""`zoo generate`: prompts, classes or a small picture to pictures."""
+"""`zoo generate`: prompts, classes or a small image to images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _parse_size(size: str | None, space: SampleSpace) -> int | tuple[int, ...] |
 
 
 def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, overwrite: bool) -> None:
-    """Tell about an output that can't be written before the run, not after it."""
+    """UsageError for an output that can't be written, before the run."""
     if output == "-":
         raise UsageError("'-' names no file, and pictures aren't written to standard output; give a file or a folder")
     _check_names([Path(output)], output)
@@ -119,7 +119,7 @@ def generate(
         if model is not None:
             raise UsageError("--from brings the image's own model; leave --model out, or --from")
         config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
-    resolved = resolve(config, overrides, chosen)  # a wrong request is told at once, before torch is imported
+    resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported
     count = _check_words(resolved, call, quiet=as_json)
     space = space_of(resolved.config["stages"][-1])
     output = output or str(free(Path(space.default_file), overwrite=overwrite))

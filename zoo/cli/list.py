@@ -1,4 +1,4 @@
-"""`zoo list`: what there is."""
+"""`zoo list`: the names of pipelines, weights and components."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The command line `zoo`: verbs, global options, and how failures are told.
+"""The command line `zoo`: verbs, global options, and how failures are reported.
 
-A failure is one sentence on stderr and an exit code: 2 where the request was wrong, 1 where a right request could not
+A failure is one sentence on stderr and an exit code: 2 where the request was wrong, 1 where a valid request could not
 be carried out, 130 after Ctrl-C, 143 where the system ends it (SIGTERM). A traceback is shown with `--debug` only.
 """
 
@@ -67,7 +67,7 @@ def _globals(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
-    """What stands before the verb; `run` reads `--debug` itself, wherever it stands."""
+    """Options before the verb; `run` reads `--debug` itself, in any position."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         typer.echo(f"zoo {__version__}")
         return 0
-    # Each verb's options cost milliseconds to declare, so the one that was asked for is enough.
+    # Each verb's options cost milliseconds to declare, so only the requested one is declared.
     command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
     try:
         result = command.main(args=words, prog_name="zoo", standalone_mode=False)
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
         # typer answers Ctrl-C with this code and says nothing.
         return _tell("interrupted", 130, debug) if code == 130 else code
     except BrokenPipeError:
-        # `zoo list | head`: whoever read us has enough. Python would complain once more at exit without this.
+        # `zoo list | head`: the reader has closed the pipe. Without this Python would print another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Terminated:
@@ -114,14 +114,14 @@ def _tell(sentence: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    # A name from outside may hold anything, and a terminal obeys control characters.
+    # Untrusted names may hold control characters, which a terminal would interpret.
     line = "".join(c if c.isprintable() else " " for c in sentence)
     print(f"error: {line}", file=sys.stderr)
     return code
 
 
 class Terminated(SystemExit):
-    """SIGTERM: what tidies up behind itself does so, and nothing takes it for an error."""
+    """SIGTERM: cleanup runs, and it isn't reported as an error."""
 
 
 def _terminate(*_: object) -> None:
@@ -132,7 +132,7 @@ def main() -> None:
     """The entry point of the console script."""
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, _terminate)
-    for stream in (sys.stdout, sys.stderr):  # an ascii terminal, and names that are no UTF-8
+    for stream in (sys.stdout, sys.stderr):  # an ascii terminal, and names that aren't UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     prepare()  # before a verb imports torch

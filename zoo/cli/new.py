@@ -1,4 +1,4 @@
-"""`zoo new`: a recipe of one's own to begin with."""
+"""`zoo new`: a starter recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zoo plot`: pictures of the theory."""
+"""`zoo plot`: schedules, noising, step grids and trajectories as figures."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def trajectory(
 
 
 def _check_output(out: str) -> None:
-    """A wrong name is told before anything slow is imported."""
+    """Refuse a wrong name before anything slow is imported."""
     from zoo.schema.errors import UsageError
 
     if not out.lower().endswith((".png", ".svg")):
@@ -106,7 +106,7 @@ def _default(kind: str) -> str:
 
 
 def _components(kind: str, words: Sequence[str]) -> dict[str, Any]:
-    """Components by name or block, called by their names and what differs from the defaults."""
+    """Components by name or block, keyed by their names and what differs from the defaults."""
     from zoo.config.blocks import check_block, make
     from zoo.inspection.facts import brief
     from zoo.schema.registry import registry

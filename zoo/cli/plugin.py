@@ -1,4 +1,4 @@
-"""`zoo plugin`: whether a package's components keep what the rest of zoo relies on."""
+"""`zoo plugin`: whether a package's components keep zoo's contracts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check(
     """Run the conformance suite on a package's components; exit code 1 where a promise is broken."""
     from zoo.schema.registry import find_plugin, registry
 
-    if "/" in package:  # a wrong name is told before torch is imported
+    if "/" in package:  # a wrong name is refused before torch is imported
         kind, _, name = package.partition("/")
         registry().entry(kind, name)
         keys: Sequence[str] = (package,)

@@ -1,4 +1,4 @@
-"""`zoo prompts`: what a model can be asked for."""
+"""`zoo prompts`: what can be requested of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zoo replay`: a picture's record run again."""
+"""`zoo replay`: draw an image again from its record."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def replay(
     from zoo.schema.errors import UsageError
 
     try:
-        record = check_whole(read_record(picture), source=picture)  # told before torch is imported
+        record = check_whole(read_record(picture), source=picture)  # refused before torch is imported
         from zoo.inspection.replay import replay as run
 
         with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
-            warnings.simplefilter("ignore", RequestNote)  # whoever drew it was told
+            warnings.simplefilter("ignore", RequestNote)  # shown when it was drawn
             bar.describe("drawing again")
             found = run(
                 picture, record=record, image=image, mask=mask, tolerance=tolerance, device=device,
@@ -43,7 +43,7 @@ def replay(
     except ZooError as error:
         if as_json:
             typer.echo(json.dumps({"schema": "zoo.replay/1", "verdict": "impossible", "because": [str(error)]}))
-        raise UsageError(str(error)) from error  # whatever stood in the way, there is no verdict
+        raise UsageError(str(error)) from error  # without a run there is no verdict
     if output is not None and found.picture is not None:
         found.save(output)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))

@@ -60,7 +60,7 @@ def reproduce(
                 batch_size=batch_size, features=cache_folder() if features is None else features,
                 forget=features is None, watch=watch,
             )  # fmt: skip
-            if found is None:  # torchrun started several processes, and the first speaks for all
+            if found is None:  # torchrun started several processes, and only the first prints
                 return
     if as_json:
         typer.echo(json.dumps([x.to_dict() for x in found or needed], indent=2))

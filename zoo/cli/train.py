@@ -37,7 +37,7 @@ def train(
     from zoo.cli.progress import step_bar
     from zoo.training.engine.time_limit import ENDLESS
 
-    silent = os.environ.get("RANK", "0") != "0"  # torchrun's; the first process speaks for all
+    silent = os.environ.get("RANK", "0") != "0"  # torchrun's; only the first process prints
     with step_bar(quiet=silent) as bar:
         bar.describe("preparing")
 

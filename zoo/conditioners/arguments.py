@@ -1,4 +1,4 @@
-"""Which arguments the conditioners can be made with: what their constructors ask first, and `zoo check` without torch.
+"""Which arguments the conditioners can be made with: checked by their constructors, and by `zoo check` without torch.
 
 Each function raises ConfigError for arguments that can't be built or read nothing.
 """

@@ -1,6 +1,6 @@
 """Class labels as a condition: numbers, or names for them (Dhariwal & Nichol 2021, section 3.1).
 
-The network has an embedding a class. One more, numbered after the last class, stands for 'nothing asked' where the
+The network has an embedding a class. One more, numbered after the last class, is the null class where the
 weights were trained for classifier-free guidance (Ho & Salimans 2022).
 """
 
@@ -22,7 +22,7 @@ class ClassLabel:
 
     Args:
         names: the classes' names, in the order of their numbers.
-        null_class: whether the network has a row for 'nothing asked', numbered after the last class.
+        null_class: whether the network has a row for no class, numbered after the last class.
     """
 
     fits = "zoo.conditioners.arguments:class_label"
@@ -55,7 +55,7 @@ class ClassLabel:
         return label
 
     def check(self, labels: Sequence[int | str | None]) -> None:
-        """Raise UsageError for labels there are not, before anything is computed."""
+        """Raise UsageError for unknown labels, before anything is computed."""
         for label in labels:
             self.number(label)
 

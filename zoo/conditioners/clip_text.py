@@ -1,7 +1,7 @@
 """CLIP's text tower as a conditioner: token states for cross-attention, and the pooled embedding.
 
 Radford et al. 2021, section 2.4; Rombach et al. 2022 (Stable Diffusion) read its token states. The transformer is
-open_clip's and keeps its parameter names. What tensors don't show is said outright: activation, layer, final norm,
+open_clip's and keeps its parameter names. What tensors don't show is given as arguments: activation, layer, final norm,
 padding token.
 """
 
@@ -97,7 +97,7 @@ class ClipText(nn.Module):
     def check(self, prompts: Sequence[str]) -> None:
         """Raise UsageError for prompts that are too long or have unknown words, before anything is computed.
 
-        What is unusual about a prompt that is drawn all the same is a warning, a `RequestNote`.
+        An unusual prompt that is drawn all the same gives a warning, a `RequestNote`.
         """
         if self.words is not None:
             readings = [self.words.read(prompt) for prompt in prompts]
@@ -145,7 +145,7 @@ class ClipText(nn.Module):
         return Condition(tokens=tokens, vector=pooled)
 
     def null(self, batch: int) -> Condition:
-        """The condition of the empty prompt, which training used where nothing was asked."""
+        """The condition of the empty prompt, which training used for no condition."""
         return self([""] * batch)
 
 

@@ -22,7 +22,7 @@ class Numbers:
     Args:
         names: of the numbers, in order; those of a call are listed at `zoo.pipeline.conditioning.numbers_of`.
         width: of each embedding, cosines first; null embeds none, and gives the scalars alone.
-        fixed: numbers that are always these, of names that a call knows or doesn't: `{aesthetic_score: 6.0}`.
+        fixed: numbers that are always these, whether or not a call has such numbers: `{aesthetic_score: 6.0}`.
     """
 
     source = "request"

@@ -1,4 +1,4 @@
-"""What open_clip's own model configs say of their text towers, read without importing open_clip (or torch)."""
+"""Text towers as open_clip's own model configs describe them, read without importing open_clip (or torch)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.signature import find_source
 from zoo.schema.unknown import unknown
 
-# What zoo.conditioners.clip_text.ClipText is made of; a tower that says more of itself is another kind of transformer.
+# What zoo.conditioners.clip_text.ClipText is made of; a tower with other settings is another kind of transformer.
 PLAIN = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
 
 
@@ -29,7 +29,7 @@ def _folder() -> Path:
 def text_tower(model: str) -> dict[str, Any]:
     """`ClipText`'s arguments for a model of open_clip: widths, layers, activation.
 
-    Raises ConfigError for a name that open_clip doesn't know, and for a tower that is no plain CLIP's.
+    Raises ConfigError for a name that open_clip doesn't know, and for a tower that isn't a plain CLIP's.
     """
     names = sorted(path.stem for path in _folder().glob("*.json"))
     if model not in names:

@@ -16,7 +16,7 @@ from zoo.conditioners.open_clip_models import facts, text_tower
 from zoo.schema.errors import WeightsError
 from zoo.schema.files import sha256_of
 
-# Of a whole CLIP's file, what its text tower has no use for.
+# Tensors of a whole CLIP's file that its text tower doesn't use.
 OTHER = ("visual.", "logit_scale", "logit_bias", "attn_mask")
 
 
@@ -64,7 +64,7 @@ def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
     else:
         try:
             read = torch.load(path, "cpu", weights_only=True)
-        except Exception as error:  # whatever a hostile or cut file makes it raise
+        except Exception as error:  # a hostile or truncated file may raise anything
             raise WeightsError(f"the weight file '{path}' can't be read as tensors alone: {error}") from error
         tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
         if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):

@@ -1,4 +1,4 @@
-"""A conditioner without a network: what stands in for text encoders where only speed is asked."""
+"""A conditioner without a network, in place of text encoders where only speed matters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.diffusion.types import Condition
 
 
 class StandIn:
-    """Random tokens drawn from a prompt's letters: stands in for a text encoder where only speed is asked.
+    """Random tokens drawn from a prompt's letters: stands in for a text encoder where only speed matters.
 
     prompts -> Condition(tokens (B, length, context_width), vector (B, vector_width)). Equal prompts get equal tokens.
     """

@@ -2,7 +2,7 @@
 
 CLIP (Radford et al. 2021) has 49,408 byte-pair tokens; a model trained on a few thousand words needs the rows of
 those only. A compact table ships the rows its data uses (`token_ids` says which) and one row for every other token;
-`restore` makes the full table again, so nothing downstream knows the difference.
+`restore` makes the full table again, so nothing downstream changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo.schema.errors import UsageError
 
 VOCABULARY = 49408
 START, END = 49406, 49407
-UNKNOWN = 49405  # a token no caption has; while training it stands in for words left out
+UNKNOWN = 49405  # a token no caption has; in training it replaces words that are left out
 
 
 @cache
@@ -32,7 +32,7 @@ def _tokenizer() -> Any:
 
 @lru_cache(maxsize=2**16)
 def encode(text: str) -> tuple[int, ...]:
-    """Token ids of one text, without start and end; a text that was met is not encoded again."""
+    """Token ids of one text, without start and end; cached by text."""
     return tuple(_tokenizer().encode(text))
 
 

@@ -1,9 +1,9 @@
 """The words that a model's data used: how a prompt is read by them, and what is unusual about it.
 
-A file of words (`words:` of a card, schema zoo.words/1) lists the names that pictures of the data have, each with its
-emoji character and keywords, and the styles. By it a prompt is understood as far as the data goes: an emoji character
-is its name, a plural the one thing that is drawn. What no caption had is refused with words that captions do have, and
-what a picture can be drawn of but isn't learned (another style, several things at once) gets a note.
+A file of words (`words:` of a card, schema zoo.words/1) lists the names that images of the data have, each with its
+emoji character and keywords, and the styles. With it prompts are read in the words of the data: an emoji character
+becomes its name, a plural the singular. Words that no caption had are refused with similar words that captions do have,
+and prompts that can be drawn but are unlike the captions (another style, several things at once) get a note.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCHEMA = "zoo.words/1"
 LARGEST = 8 << 20  # bytes of a file of words
 NEAR = 0.6  # difflib's ratio from which a word is suggested
 SUGGESTIONS = 3
-# What a sentence has between the words that count.
+# Words of a sentence that carry no content.
 SMALL_WORDS = frozenset({"a", "an", "the", "in", "of", "on", "with", "and", "at", "to", "for"})
 COLOURS = frozenset({
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray", "gold",
@@ -37,12 +37,12 @@ IRREGULAR = {
 }  # fmt: skip
 _WORD = re.compile(r"[^\s,.;:!?()\"]+")
 _STYLE = re.compile(r"(?:^|,|\bin\b)\s*(?P<phrase>[^,]*?)\s*\bstyle\b", re.IGNORECASE)
-_TEXT_LOOK = "\ufe0f\ufe0e"  # says only whether a character is shown in colour
+_TEXT_LOOK = "\ufe0f\ufe0e"  # only selects whether a character is shown in colour
 
 
 @dataclass(frozen=True)
 class Name:
-    """What pictures of the data are called."""
+    """A name of images of the data."""
 
     name: str
     emoji: str
@@ -57,7 +57,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Reading:
-    """A prompt as it is understood: `text` goes to the model; `unknown` has a hint for each unknown word."""
+    """A prompt as it is read: `text` goes to the model; `unknown` has a hint for each unknown word."""
 
     text: str
     notes: tuple[str, ...] = ()
@@ -119,7 +119,7 @@ class Words:
         return tuple(difflib.get_close_matches(word.lower(), there, n=SUGGESTIONS, cutoff=NEAR))
 
     def _named(self, prompt: str, notes: list[str]) -> str:
-        """Emoji characters said by their names."""
+        """Emoji characters replaced by their names."""
         plain = prompt if prompt.isascii() else _plain(prompt)
         found = [] if prompt.isascii() else self._characters.findall(plain)
         if not found:
@@ -152,7 +152,7 @@ class Words:
         return any(word in match["phrase"].split() for match in _STYLE.finditer(text))
 
     def _unlike(self, text: str) -> list[str]:
-        """Notes on what is made of known words and unlike any caption."""
+        """Notes on prompts of known words that are unlike any caption."""
         notes, rest = [], text
         for match in _STYLE.finditer(text):
             style = " ".join(part for part in match["phrase"].lower().split() if part not in ("a", "an", "the"))

@@ -1,7 +1,7 @@
-"""A stage that feeds arrays (signals, fields, volumes) and no pictures: its keys, and what can't stand with it.
+"""A stage that feeds arrays (signals, fields, volumes) instead of images: its keys, and what it excludes.
 
-Its `size` is the length of each axis, and `values: [low, high]` what -1 and 1 stand for; a card that was trained on
-arrays says those in its contract. Such a stage draws samples themselves from noise, alone in its pipeline.
+Its `size` is the length of each axis, and `values: [low, high]` what -1 and 1 mean; a card that was trained on
+arrays states those in its contract. Such a stage draws samples themselves from noise, alone in its pipeline.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_values(value: Any, denoiser: Mapping[str, Any], where: str, cards: Car
 
 
 def samples_themselves(denoiser: Mapping[str, Any], registry: Registry, cards: Cards) -> dict[str, Any]:
-    """The block of no autoencoder, for samples of as many channels as the network takes."""
+    """The block of the identity autoencoder, for samples of as many channels as the network takes."""
     channels = _fact(denoiser, "in_channels", cards)
     return {"name": registry.default("autoencoder"), **({"channels": channels} if whole(channels) else {})}
 
@@ -60,7 +60,7 @@ def _fact(denoiser: Mapping[str, Any], fact: str, cards: Cards) -> Any:
 
 
 def check_arrays(stages: list[StageParts], safety: Any) -> None:
-    """Refuse what works on pictures beside a stage of arrays, and a network of another number of axes than it draws."""
+    """Refuse what works on images beside a stage of arrays, and a network of another number of axes than it draws."""
     for parts in stages:
         dims, name = parts.network["dims"], parts.name
         if parts.stage["feeds"] != "array":

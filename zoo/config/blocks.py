@@ -40,7 +40,7 @@ def check_block(block: Any, *, kind: str, where: str, registry: Registry) -> dic
 
 
 def check_fit(arguments: Mapping[str, Any], signature: Signature, *, what: str, where: str) -> None:
-    """Ask the function that a component names in `fits` whether it can be made with these arguments and its defaults.
+    """Check by the function that a component names in `fits` that it can be made with these arguments and defaults.
 
     ConfigError with that function's own sentence where it refuses them.
     """
@@ -55,7 +55,7 @@ def check_fit(arguments: Mapping[str, Any], signature: Signature, *, what: str, 
             f"{where}: {what} names '{target}' in fits, which can't be imported ({type(error).__name__}: {error}); "
             "mend or uninstall that package"
         ) from error
-    # A default that is no literal (math.inf) is left to the function's own.
+    # A default that isn't a literal (math.inf) is left to the function's own.
     known = {p.name: p.literal() for p in signature.parameters}
     given = {name: value for name, value in known.items() if value is not None or _is_none(signature, name)}
     given |= arguments
@@ -72,7 +72,7 @@ def _is_none(signature: Signature, name: str) -> bool:
 def parameters_of(function: Any) -> tuple[str, ...]:
     """The names of a function's parameters."""
     code = getattr(function, "__code__", None)
-    if code is None:  # no plain function
+    if code is None:  # not a plain function
         from inspect import signature
 
         return tuple(signature(function).parameters)
@@ -82,7 +82,7 @@ def parameters_of(function: Any) -> tuple[str, ...]:
 def check_arguments(
     arguments: Mapping[str, Any], signature: Signature, *, what: str, where: str, registry: Registry
 ) -> dict[str, Any]:
-    """Keyword arguments held against a signature: none unknown, none missing, each of its type."""
+    """Keyword arguments checked against a signature: none unknown, none missing, each of its type."""
     parameters = {p.name: p for p in signature.parameters}
     checked: dict[str, Any] = {}
     for key, value in arguments.items():
@@ -101,12 +101,12 @@ def check_arguments(
 
 
 def takes_block(parameter: Parameter) -> bool:
-    """Whether an argument takes a component block: it is called like a kind and isn't plain text or a number."""
+    """Whether an argument takes a component block: it is named like a kind and isn't plain text or a number."""
     return parameter.name in KINDS and not is_scalar(parameter)
 
 
 def make(kind: str, block: Any, registry: Registry) -> Any:
-    """The component of a block, imported and made with its arguments; those that are called like a kind are blocks."""
+    """The component of a block, imported and made with its arguments; arguments named like a kind are blocks."""
     named = {"name": block} if isinstance(block, str) else dict(block)
     target = registry.load(kind, named.pop("name", ""))
     return target(**{key: make(key, v, registry) if key in KINDS and is_block(v) else v for key, v in named.items()})

@@ -26,14 +26,14 @@ KEYS = (
     "schema", "name", "kind", "component", "summary", "config", "denoiser", "contract", "file", "words",
     "licence", "attribution", "data", "recipe", "metrics", "published", "provenance",
 )  # fmt: skip
-# What the constructor of a denoiser takes besides its network belongs to the weights.
+# The denoiser's arguments other than its network belong to the weights.
 DENOISER = "zoo.diffusion.denoiser:Denoiser"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A card, checked for its form; `raw` is all that it says."""
+    """A card, checked for its form; `raw` is all of it."""
 
     name: str
     path: Path
@@ -142,7 +142,7 @@ class Cards:
 
 
 def check_card(card: Card, registry: Registry) -> dict[str, Any]:
-    """Hold a card's component and denoiser against the registry; the component's block, written out."""
+    """Check a card's component and denoiser against the registry; the component's block, written out."""
     where = f"card '{card.name}'"
     block = check_block(card.block, kind=card.kind, where=where, registry=registry)
     if card.denoiser is not None:
@@ -156,7 +156,7 @@ def check_denoiser(block: Mapping[str, Any], *, where: str, registry: Registry) 
 
 
 def check_weight_file(card: Card) -> None:
-    """WeightsError unless the weight file is there and as large as the card says; its hash is for the loader."""
+    """WeightsError unless the weight file exists and is as large as the card says; the loader checks its hash."""
     try:
         size = card.file.stat().st_size if card.file.is_file() else None
     except OSError:
@@ -173,7 +173,7 @@ def check_weight_file(card: Card) -> None:
 
 
 def check_schema(raw: Mapping[str, Any], expected: str, source: str) -> None:
-    """Refuse a file of another kind or of a version this zoo doesn't know."""
+    """Refuse a file of another kind or of a schema version that this zoo doesn't know."""
     found = raw.get("schema")
     if found == expected:
         return

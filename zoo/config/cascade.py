@@ -8,7 +8,7 @@ from zoo.schema.registry import Registry
 
 
 def check_cascade(stages: list[StageParts], registry: Registry) -> None:
-    """Refuse a small picture that nobody gives or takes, of another size or noise than the network knows."""
+    """Refuse a small image that no stage gives or takes, or of a size or noise unlike the network's training."""
     for parts, before in zip(stages, [None, *stages], strict=False):
         feeds = None if before is None else before.stage["feeds"]
         if before is not None and feeds == "low_res" and parts.low_res is None:

@@ -1,7 +1,7 @@
 """`resolve`: from what the user wrote to a pipeline in which everything is written out and everything fits.
 
 The order: read, shortcuts, overrides one by one, keys and arguments, contracts, weight files (there and as large as
-their cards say; the loader checks their hashes). Each file is read once; what was read of it goes along.
+their cards say; the loader checks their hashes). Each file is read once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A pipeline that was checked, with all that its files say but the weights.
+    """A checked pipeline, with the content of all its files except the weights.
 
     Args:
         config: plain values, every default written out; what a record holds and a second check reads.
@@ -47,7 +47,7 @@ def resolve(
 ) -> Resolved:
     """The pipeline with every default written out, its cards and its plans, or a ZooError that names the fix.
 
-    What is resolved already and to be changed in nothing comes back as it is.
+    A resolved pipeline without changes is returned as it is.
     """
     if isinstance(config, Resolved):
         if not overrides and all(value is None for value in (shortcuts or {}).values()):

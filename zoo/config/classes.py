@@ -1,4 +1,4 @@
-"""Whether class labels fit the network that hears them, and a classifier what it guides: a part of the contract."""
+"""Whether class labels fit the network that reads them, and a classifier the network that it guides."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """What a stage is conditioned on: which conditioner fills which field of a `Condition`, and how several join.
 
-`listens` is a list of conditioners' names, each of which then fills all that it gives, or says it field by field:
+`listens` is a list of conditioners' names, each of which then fills all that it gives, or a mapping by field:
 
     listens: {tokens: {join: width, of: [clip-l, clip-g]}, vector: [clip-g, sizes], label: group}
 
 Tokens join by `width` (side by side, position by position: SDXL) or by `length` (one after the other), vectors by
 width; scalars have names of their own. A conditioner declares `fills`: field -> the facts whose product is its width (a
-list counts as many as it is long), an empty list where it has none. A field whose fact is null isn't filled.
+list counts as its length), an empty list where it has none. A field whose fact is null isn't filled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def conditioners_of(listens: Sequence[str] | Mapping[str, Any]) -> tuple[str, ..
 
 
 def givers(listens: Mapping[str, Any], field: str) -> list[str]:
-    """The conditioners of one field, where it is said field by field."""
+    """The conditioners of one field, where `listens` is a mapping by field."""
     said = listens[field]
     return [said] if isinstance(said, str) else list(said["of"] if isinstance(said, Mapping) else said)
 
@@ -99,7 +99,7 @@ def _check_name(name: Any, conditioners: Sequence[str], where: str) -> None:
 
 
 def filled(part: Part) -> dict[str, int | None]:
-    """The fields that a conditioner fills, with their widths as far as its facts tell them."""
+    """The fields that a conditioner fills, with their widths as far as its facts state them."""
     fills = part["fills"]
     if not isinstance(fills, Mapping):
         found = {"tokens": part["context_width"] or part["width"], "vector": part["vector_width"]}
@@ -120,7 +120,7 @@ def _facts(rule: str | Sequence[str]) -> Sequence[str]:
 
 
 def check_conditions(parts: StageParts) -> None:
-    """Refuse conditioners that give what others give too, or not what the network was trained with."""
+    """Refuse conditioners that fill the same field, or not what the network was trained with."""
     listens, stage = parts.stage["listens"], f"stage '{parts.name}'"
     named = dict(zip(conditioners_of(listens), parts.conditioners, strict=True))
     given = {name: filled(part) for name, part in named.items()}

@@ -1,8 +1,8 @@
 """Whether the parts of a pipeline fit each other, from facts alone: no weight is read and torch is not needed.
 
 A card states its facts in `contract`; for a component without weights they are its arguments, their defaults and its
-literal class attributes. A fact nobody states is not checked. Every refusal is one sentence that names both parts and
-the mend.
+literal class attributes. A fact that isn't stated is not checked. Every refusal is one sentence that names both parts
+and the fix.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from zoo.schema.registry import Registry
 if TYPE_CHECKING:
     from zoo.diffusion.types import StepTable
 
-# What a stage's output may start or condition in the next one.
+# How a stage's output may start or condition the next one.
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
-RGB = 3  # channels that a smaller picture adds to a network's input
+RGB = 3  # channels that a smaller image adds to a network's input
 
 
 def check_contract(config: Mapping[str, Any], registry: Registry, cards: Cards) -> list[StepTable]:
@@ -116,13 +116,13 @@ def _derive(block: Mapping[str, Any], kind: str, registry: Registry) -> dict[str
         **signature.constants, **defaults, **block, "null": "null" in signature.methods or signature.open,
         "methods": None if signature.open else signature.methods,
     }  # fmt: skip
-    if isinstance(target := signature.constants.get("facts"), str):  # the component's own word, never a config's
+    if isinstance(target := signature.constants.get("facts"), str):  # declared by the component, never by a config
         facts |= _told(target, {name: facts.get(name) for name in signature.names})
     return facts
 
 
 def _told(function: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a component's own function, which it declares as "module:name", says of its arguments without torch."""
+    """Facts that a component's own function, declared as "module:name", derives from its arguments without torch."""
     module, _, name = function.partition(":")
     return getattr(import_module(module), name)(arguments)
 
@@ -156,7 +156,7 @@ def _check_latents(parts: StageParts) -> None:
 
 
 def _check_variance(parts: StageParts) -> None:
-    """A learned variance is the upper half of what a network gives (Nichol & Dhariwal 2021, eq. 15)."""
+    """A learned variance is the upper half of a network's output channels (Nichol & Dhariwal 2021, eq. 15)."""
     channels, given, says = parts.autoencoder["channels"], parts.network["out_channels"], parts.network["variance"]
     if not whole(channels) or not whole(given):
         return

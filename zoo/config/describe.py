@@ -1,4 +1,4 @@
-"""What there is, for people: names by pattern, and what a name means."""
+"""Names by pattern, and what a name means, for people."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _describe_card(name: str) -> Description:
 
 
 def _with_pipelines(found: Description) -> Description:
-    """A card's description, with what the shipped pipelines that draw with the weights reach."""
+    """A card's description, with the published values of the shipped pipelines that use the weights."""
     pipelines = presets_with(found.name)
     said = list(found.facts.get("published") or ())
     for name in pipelines:
@@ -156,7 +156,7 @@ def _with_pipelines(found: Description) -> Description:
 
 
 def _unknown_word(word: str, known: Registry) -> str:
-    """A bare name that is no pipeline may be a component's, or a slip."""
+    """A bare name that isn't a pipeline may be a component's, or a typo."""
     kinds = [entry.kind for entry in known if entry.name == word] + ["weights"] * (word in card_names())
     if kinds:
         return f"'{word}' is no pipeline; say '{kinds[0]}/{word}'"

@@ -1,7 +1,7 @@
 """Whether a stage's list of guidance fits together and fits the stage: a part of the contract.
 
-A list is read from its beginning, the first innermost. `limited-interval` holds another guidance and stands where that
-would.
+A list is read from its beginning, the first innermost. `limited-interval` holds another guidance and takes its
+place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_guidance(parts: StageParts, registry: Registry, *, first: bool, table: StepTable) -> None:
-    """Refuse guidance that excludes another, that nothing stands before, or that the stage has no use for."""
+    """Refuse guidance that excludes another, that lacks the one it must follow, or that the stage has no use for."""
     _check_together(parts, registry)
     for guidance in parts.guidance:
         needs = () if guidance.declares("neutral") else guidance["needs"] or ()

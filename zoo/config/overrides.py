@@ -4,7 +4,7 @@
 name. Naming another component (`stages.base.sampler: dpmpp-2m`) replaces its block and, for settings of a run
 (samplers, grids, guidance), keeps of the old one what both take (steps). A mapping without a name is merged in.
 Overrides apply after the shortcuts, in order.
-Nothing here changes what it is given.
+Nothing here changes its arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoo.schema.unknown import unknown
 # A swap keeps what both components take where arguments are settings of a run. Those of networks, autoencoders,
 # conditioners and schedules describe what was trained, and mean nothing to another one.
 _KEEPING = ("sampler", "grid", "guidance")
-# Of samplers, what means the same in all of them. One's eta of 0 is a plain DDIM and would silence an ancestral one.
+# Of samplers, what means the same in all of them: DDIM's eta of 0 would turn off an ancestral sampler's noise.
 _ANY_SAMPLERS = frozenset({"steps", "grid", "final"})
 SHORTCUTS = ("sampler", "steps", "guidance")
 Overrides = Mapping[str, Any] | Sequence[str] | None
@@ -114,7 +114,7 @@ def _find_item(items: list[Any], head: str, path: str) -> int:
 
 
 def _replace(old: Any, new: Any, kind: str | None, known: Registry) -> Any:
-    """What stands in a place after `new` was put there."""
+    """The value of a slot after `new` was put there."""
     if kind not in KINDS and kind != "denoiser":
         return merge(old, new) if isinstance(old, Mapping) and isinstance(new, Mapping) else new
     if isinstance(old, list) or new is None or not isinstance(new, (str, Mapping)):
@@ -135,7 +135,7 @@ def _replace(old: Any, new: Any, kind: str | None, known: Registry) -> Any:
 
 
 def _takes(kind: str, name: Any, known: Registry) -> set[str]:
-    """The arguments of a component; none where it can't be used, which the check tells later."""
+    """The arguments of a component; none where it can't be used, which the check reports later."""
     try:
         return set(known.entry(kind, name).signature().names)
     except ConfigError:
@@ -143,7 +143,7 @@ def _takes(kind: str, name: Any, known: Registry) -> set[str]:
 
 
 def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], known: Registry) -> dict[str, Any]:
-    """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None is not given."""
+    """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None means not given."""
     changed = dict(config)
     for name in shortcuts:
         if name not in SHORTCUTS:
@@ -181,11 +181,11 @@ def _path_text(path: Any) -> str:
 
 
 def at_call_scale(block: Any, scale: Any, known: Registry) -> dict[str, Any] | None:
-    """A guidance block with the scale that a call sets (`guidance=`), in it or in what it holds; None without one."""
+    """A guidance block with the scale that a call sets (`guidance=`), its own or a held one's; None without one."""
     named = {"name": block} if isinstance(block, str) else dict(block) if isinstance(block, Mapping) else {}
     try:
         argument = known.entry("guidance", named.get("name", "")).signature().constants.get("call_scale")
-    except ConfigError:  # the check tells
+    except ConfigError:  # the check reports it
         argument = None
     if argument is not None:
         return {**named, argument: scale}

@@ -43,11 +43,11 @@ class StageParts:
     guidance: list[Part]
     sampler: Part
     cards: Cards
-    low_res: Part | None = None  # how the network sees a smaller picture
-    denoiser: Mapping[str, Any] = field(default_factory=dict)  # what the weights say: schedule, parameterization, ...
+    low_res: Part | None = None  # how the network is conditioned on a smaller image
+    denoiser: Mapping[str, Any] = field(default_factory=dict)  # facts of the weights: schedule, parameterization, ...
 
     def says(self, fact: str, default: str) -> str:
-        """The name of what the denoiser says of itself."""
+        """The name of a fact that the denoiser states."""
         block = self.denoiser.get(fact, default)
         return block["name"] if isinstance(block, Mapping) else block
 
@@ -58,7 +58,7 @@ def whole(value: Any) -> bool:
 
 
 def defaults(kind: str, name: str, registry: Registry) -> dict[str, Any]:
-    """A component's arguments with their defaults, None where there is none or it is no literal."""
+    """A component's arguments with their defaults, None where there is none or it isn't a literal."""
     return {p.name: p.literal() for p in registry.entry(kind, name).signature().parameters}
 
 

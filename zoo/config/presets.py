@@ -35,7 +35,7 @@ TAKES = ("noise", "latent", "image")
 FEEDS = ("image", "latent", "low_res", "embedding", "array")
 LARGEST_SIDE = 2**14  # pixels
 SUFFIXES = (".yaml", ".yml", ".json")
-DRAWN = (".png", ".npy")  # what zoo drew: the record in it has the config
+DRAWN = (".png", ".npy")  # zoo's own samples, whose record has the config
 # A digit in front would be read as a stage's index in `stages.0.sampler.steps`.
 _STAGE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -46,7 +46,7 @@ def preset_names() -> list[str]:
 
 
 def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """A pipeline's mapping as written and what errors call it: by preset name, by path, or given as a mapping."""
+    """A pipeline's mapping as written and its name in errors: by preset name, by path, or given as a mapping."""
     if isinstance(config, Mapping):
         source = "the config"
         written: Mapping[str, Any] = config
@@ -83,7 +83,7 @@ def presets_with(weights: str) -> list[str]:
 
 
 def _recorded(path: Path) -> Mapping[str, Any]:
-    """The config in the record of what zoo drew."""
+    """The config in the record of a sample that zoo drew."""
     from zoo.records.reading import check_whole, read_record
 
     return check_whole(read_record(path), source=str(path))["config"]
@@ -99,7 +99,7 @@ def _find(config: str | Path) -> Path:
 
 
 def check_form(config: Mapping[str, Any]) -> None:
-    """What overrides need to find their way: stages are a list of mappings."""
+    """Check what overrides rely on: stages are a list of mappings."""
     stages = config.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(s, Mapping) for s in stages):
         raise ConfigError("a pipeline needs stages: a list of one block or more; add it")
@@ -113,7 +113,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     if not isinstance(conditioners, Mapping):
         raise ConfigError(f"conditioners is {show(conditioners)}; write one `name: block` line each")
     safety = config.get("safety")
-    read_published(config.get("published"), "a pipeline")  # checked here; no part of what is built
+    read_published(config.get("published"), "a pipeline")  # checked here, and not built
     checked: dict[str, Any] = {
         "schema": config["schema"],
         "name": _text(config.get("name"), "name"),
@@ -173,7 +173,7 @@ def check_stage(
             for i, block in enumerate(guidance)
         ],
         "sampler": check_block(stage["sampler"], kind="sampler", where=f"{where}.sampler", registry=registry),
-        # The level to which a super-resolution stage's small picture is noised; only where one is given.
+        # The level to which a super-resolution stage's small image is noised; only where one is given.
         **_check_augmentation(stage.get("augmentation"), f"{where}.augmentation"),
         **_check_step_cache(stage.get("step_cache"), f"{where}.step_cache", registry),
         **({"values": check_values(stage.get("values"), denoiser, f"{where}.values", cards)} if array else {}),

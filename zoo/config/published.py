@@ -1,18 +1,18 @@
 """Published values: what a card or a preset says that its weights reach, and by which protocol.
 
     published:
-      - metric: fid-tf1          # the front of a key: fid-tf1, fid-clean, fd, is, kid, precision, hit-score, ...
+      - metric: fid-tf1          # the prefix of a key: fid-tf1, fid-clean, fd, is, kid, precision, hit-score, ...
         value: 2.27
-        n: 50000                 # generated pictures that a value is of
+        n: 50000                 # generated images that a value is of
         sampler: ddpm            # or those of the pipeline
         steps: 250
         guidance: 1.5
-        split: test              # of the data: whose rows are drawn for, and compared with
-        tolerance: 0.05          # how far an own value may be from it and still agree
+        split: test              # of the data: whose rows condition the samples and are compared with them
+        tolerance: 0.05          # how far a measured value may be from it and still agree
         protocol: ADM's reference batch of ImageNet 256x256
         source: Peebles & Xie 2023, table 2
 
-A value without its N, tolerance and source is refused: nobody could hold another against it. A `key` says which
+A value without its N, tolerance and source is refused: none could be compared with it. A `key` says which
 extractor, with which weights, it is of; a value under another key isn't comparable.
 """
 
@@ -32,7 +32,7 @@ NEEDED = ("metric", "value", "n", "tolerance", "source")
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A value somebody published. `ranges` of n pictures each were averaged; `settings` are the metric's own."""
+    """A published value. `ranges` of n images each were averaged; `settings` are the metric's own."""
 
     metric: str
     value: float
@@ -53,7 +53,7 @@ class Published:
 
     @property
     def measured_by(self) -> str:
-        """The registered metric: the one of that name, or that declares it among the fronts of its keys."""
+        """The registered metric: the one of that name, or that declares it among the prefixes of its keys."""
         return measured_by(self.metric)
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ def _entry(entry: Any, where: str) -> Published:
 
 def measured_by(front: str) -> str:
     """The registered metric whose values go by this name: its own, or one that it declares in `fronts`."""
-    from zoo.schema.registry import registry  # only where a value is asked for, so that cards are read without it
+    from zoo.schema.registry import registry  # imported late, so that cards are read without it
 
     known = registry()
     names = known.names("metric")

@@ -1,6 +1,6 @@
 """Whether a sampler fits the schedule that its network was trained under: a part of the contract.
 
-A run is planned here as it will be, before any weight is read: schedule, grid and sampler are made from their blocks,
+The run is planned here before any weight is read: schedule, grid and sampler are made from their blocks,
 which takes numpy and no torch, and what they refuse is what `zoo check` refuses. The plan's rows say the rest: how many
 network evaluations a run takes, and whether it starts where alpha is 0.
 """
@@ -23,7 +23,7 @@ NOISE = ("eta", "s_churn", "s_noise")  # arguments by which samplers add noise
 
 
 def refuse_noise(block: Any, where: str, registry: Registry) -> None:
-    """Refuse ancestral noise asked of a sampler that has no place for it, and name those that have."""
+    """Refuse ancestral noise requested of a sampler that adds none, and name those that do."""
     name = block.get("name") if isinstance(block, Mapping) else None
     if not isinstance(name, str) or name not in registry.names("sampler"):
         return
@@ -45,7 +45,7 @@ def _takes(sampler: str, key: str, registry: Registry) -> bool:
 
 
 def plan_of(stage: Mapping[str, Any], schedule: Any, registry: Registry) -> StepTable:
-    """The table of a stage's run on a schedule (a block, or made already); whatever its components raise."""
+    """The table of a stage's run on a schedule (a block or an object); raises what its components raise."""
     made = schedule if callable(schedule) else make("schedule", schedule, registry)
     interval = stage.get("interval") or (1.0, 0.0)
     return make("sampler", stage["sampler"], registry).plan(made, interval=(interval[0], interval[1]))
@@ -72,7 +72,7 @@ def check_sampling(parts: StageParts, registry: Registry) -> StepTable:
     on = f"{stage}: {walk} on {parts.schedule.label} of {network}"
     try:
         table = plan_of(parts.stage, schedule, registry)
-    except Exception as error:  # a plugin's may be of any kind
+    except Exception as error:  # a plugin may raise anything
         raise ConfigError(_sentence(on, error)) from error
     read = _made(
         "parameterization", parts.denoiser["parameterization"], f"{stage}: parameterization '{reading}' of {network}",
@@ -103,7 +103,7 @@ def _sentence(what: str, error: Exception) -> str:
 
 
 def _check_at_noise(parts: StageParts, read: Any, reading: str, told: str, sigma: float) -> None:
-    """Where nothing of the sample is left: whether the network's output says something of it, and t is a number."""
+    """At pure noise: whether the network's output determines x0, and its t is finite."""
     stage, network = f"stage '{parts.name}'", parts.network.label
     where = f"at alpha = 0, where {parts.schedule.label} ends and {parts.sampler.label} starts"
     try:

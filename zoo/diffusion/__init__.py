@@ -1,1 +1,1 @@
-"""The theory: what flows between the parts, noise, schedules, parameterizations, the denoiser."""
+"""Schedules, parameterizations, the denoiser, addressed noise, and the types that pass between the parts."""

@@ -7,7 +7,7 @@ autocast) takes its place as forward's `evaluate`.
 
 How t reaches the network (`time_input`; i = t * T - 1 is the schedule's index):
 
-| name | the network is handed | who uses it |
+| name | the network's input | who uses it |
 |---|---|---|
 | `index` | i | DDPM, ADM, DiT, latent diffusion, Stable Diffusion |
 | `index1000` | i * 1000 / T | improved DDPM with `rescale_timesteps` (T = 4000) |
@@ -15,7 +15,7 @@ How t reaches the network (`time_input`; i = t * T - 1 is the schedule's index):
 | `sigma` | sigma / alpha | score SDE, variance exploding |
 | `log-sigma-quarter` | ln(sigma / alpha) / 4 | EDM (Karras et al. 2022, table 1) |
 
-`time_rounding` says what networks that learned whole indices see between the points (a Karras grid lands there):
+`time_rounding` says what networks trained on whole indices get between the points (where a Karras grid lands):
 the `nearest` index, or an `interpolate`d one.
 
 `initial_scale` says how large x is where a run starts from noise alone, (alpha_0, sigma_0) being the schedule there:
@@ -27,7 +27,7 @@ the `nearest` index, or an `interpolate`d one.
 
 They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffusion's.
 
-`variance` says what a network that gives twice the samples' channels has in the second half, which no tensor shows:
+`variance` says what the second half is of a network that gives twice the samples' channels, which no tensor shows:
 
 | name | the second half is | elsewhere |
 |---|---|---|
@@ -69,7 +69,7 @@ VARIANCES = ("learned_range", "learned")
 class At:
     """What a denoiser's evaluation needs of t: numbers for all samples, or tensors with one a sample.
 
-    time: what the network is handed. Tensors are (B,) of time, and (B, 1, ...) of the others.
+    time: the network's input for t. Tensors are (B,) of time, and (B, 1, ...) of the others.
     """
 
     time: Any
@@ -92,7 +92,7 @@ class At:
 
 
 class Denoiser(nn.Module):
-    """A network, the schedule it was trained under, how its output is read, and what it sees of a smaller picture."""
+    """A network, the schedule it was trained under, how its output is read, and how it sees a smaller image."""
 
     def __init__(
         self,
@@ -131,10 +131,10 @@ class Denoiser(nn.Module):
         self, x_t: Tensor, t: float | Sequence[float] | np.ndarray | Step | At, cond: Condition, *,
         evaluate: Evaluate | None = None,
     ) -> Prediction:  # fmt: skip
-        """E[x0 | x_t, cond] by one network evaluation. Pure: what it gives depends on its arguments and the weights.
+        """E[x0 | x_t, cond] by one network evaluation. Pure: the result depends on the arguments and the weights.
 
         x_t (B, C, *spatial); t in [0, 1], one for all samples or one each, or a run's step; cond of B samples. x0 is
-        float32, or float64 where x_t is. `evaluate` answers in the network's place. UsageError for a condition that
+        float32, or float64 where x_t is. `evaluate` replaces the network. UsageError for a condition that
         lacks what the network reads, and for a network that gives a wrong number of channels.
         """
         at = t if isinstance(t, At) else self.at(t, like=x_t)
@@ -186,7 +186,7 @@ class Denoiser(nn.Module):
         return At(time, alpha, sigma, *self.parameterization(alpha, sigma))
 
     def time_input(self, t: float) -> float:
-        """The number the network is handed for t (see the table above)."""
+        """The network's input for t (see the table above)."""
         if self.time_input_name == "t999":
             return 999.0 * t
         if self.time_input_name in ("sigma", "log-sigma-quarter"):
@@ -194,13 +194,13 @@ class Denoiser(nn.Module):
             ratio = float(sigma / alpha)
             return ratio if self.time_input_name == "sigma" else log(ratio) / 4.0
         points = self.schedule.T
-        assert points is not None  # the constructor saw to it
+        assert points is not None  # checked by the constructor
         # The t of a point comes back as its exact index; (i + 1) / T * T is not always i + 1 in floating point.
         index = t * points - 1.0
         nearest = float(round(index))
         if self.time_rounding == "nearest" or abs(index - nearest) < 1e-9:
             index = nearest
-        # Between the first point and t = 0 there is nothing the network was trained on.
+        # The network wasn't trained between the first point and t = 0.
         index = max(index, 0.0)
         return index if self.time_input_name == "index" else index * 1000.0 / points
 
@@ -224,7 +224,7 @@ class BoundDenoiser:
     def __call__(self, x: Tensor, step: Step) -> Prediction:
         """x (B, C, *spatial) at step.t -> x0 in float32, or in float64 where x is; NumericError for NaN on the CPU."""
         if self._prepared is None:
-            # Inference mode's tensors would be in the way of guidance that goes back through the network.
+            # Tensors of inference mode would break guidance that backpropagates through the network.
             with torch.inference_mode(False):
                 cond = self.cond._map(lambda v: v.clone() if v.is_inference() else v)
             self._prepared = cond.to(x.device, _precision(self.denoiser.network, x))
@@ -236,10 +236,10 @@ class BoundDenoiser:
 def network_arguments(
     network: nn.Module, cond: Condition, *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:  # fmt: skip
-    """What of a condition a network reads, by its arguments' names, where and as wide as it takes them.
+    """The fields of a condition that a network reads, by argument name, on its device and in its dtype.
 
     Conditioners may say more than a network's `reads` names (CLIP's pooled vector, to Stable Diffusion's U-Net); one
-    without `reads` is handed every field there is. Raises UsageError where one that names what it reads isn't given it.
+    without `reads` gets every field there is. Raises UsageError where a field in `reads` isn't given.
     """
     named = {
         "context": cond.tokens, "mask": cond.mask, "vector": cond.vector, "label": cond.label, "image": cond.image,
@@ -252,7 +252,7 @@ def network_arguments(
         scalars = cond.scalars or {}
         read = {name: named[name] if name in named else scalars.get(name) for name in reads}
         missing = next((name for name, value in read.items() if value is None and name != "mask"), None)
-        if missing is not None and hasattr(network, "evaluate"):  # which asks nobody whether all is there
+        if missing is not None and hasattr(network, "evaluate"):  # which doesn't check that all is given
             raise UsageError(f"the network reads '{missing}' and is given none; listen to what gives it")
     return {
         # As time does, a level and other numbers stay float32: bfloat16 would read index 999 as 1000.
@@ -263,7 +263,7 @@ def network_arguments(
 
 
 def times(time: float | Tensor, x: Tensor) -> Tensor:
-    """(B,) what the network is handed for t, float32 or wider."""
+    """(B,) the network's input for t, float32 or wider."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     if isinstance(time, Tensor):
         return time.to(x.device, dtype)
@@ -271,10 +271,10 @@ def times(time: float | Tensor, x: Tensor) -> Tensor:
 
 
 def refuse_nan(prediction: Prediction, step: Step, steps: int) -> None:
-    """NumericError where a network on the CPU gave NaN or infinity at a step of so many."""
+    """NumericError where a network on the CPU gave NaN or infinity at a step; `steps` is how many there are."""
     output = prediction.output
-    # One bad number spoils the sum, which is quicker to ask; a sum may also overflow by itself. An accelerator
-    # isn't made to wait for the answer at every step: its samples are looked at in the end.
+    # One bad number spoils the sum, which is quicker to check; a sum may also overflow by itself. An accelerator
+    # isn't synchronized at every step: its samples are checked at the end.
     if output is None or output.device.type != "cpu":
         return
     for part in (output, prediction.variance_logit, prediction.log_variance):
@@ -286,6 +286,6 @@ def refuse_nan(prediction: Prediction, step: Step, steps: int) -> None:
 
 
 def _precision(network: nn.Module, x: Tensor) -> torch.dtype:
-    """A network runs in its own precision; one without parameters takes what comes."""
+    """A network runs in its own precision; one without parameters takes the dtype of x."""
     weight = next(network.parameters(), None)
     return x.dtype if weight is None else weight.dtype

@@ -29,7 +29,7 @@ def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def rows_of_batch(seed: int, step: int, batch_size: int, length: int) -> np.ndarray:
-    """The rows of batch `step`: consecutive places in the endless row of shuffled epochs; (batch_size,) int64."""
+    """The rows of batch `step`: consecutive places in the endless sequence of shuffled epochs; (batch_size,) int64."""
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = places // length
     rows = np.empty(batch_size, dtype=np.int64)

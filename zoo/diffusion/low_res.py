@@ -1,14 +1,14 @@
-"""Low-resolution conditioning: what a super-resolution network sees of the picture below it.
+"""Low-resolution conditioning: how a super-resolution network is conditioned on the small image.
 
-Saharia et al. 2021 (SR3) join the small picture, enlarged, to the network's input channels. In a cascade it was drawn
-and not photographed, so Ho et al. 2021 (section 4.2) train the network on small pictures noised to a level s which it
-is told, and it learns to distrust what is finer than that noise:
+Saharia et al. 2021 (SR3) concatenate the enlarged small image to the network's input channels. In a cascade it is a
+sample, so Ho et al. 2021 (section 4.2) train the network on small images noised to a level s, which it is conditioned
+on, and it learns to ignore detail finer than that noise:
 
     z_s = alpha_s * small + sigma_s * eps,      concat = enlarge(z_s),      level = s
 
-s is a t of `schedule`: 0 is the small picture itself. *Non-truncated* conditioning noises a finished small picture;
-*truncated* conditioning stops the stage below at t = s and its x_s is z_s, which asks for the same schedule and for
-noise on the small picture (`noised: before`).
+s is a t of `schedule`: 0 is the small image itself. *Non-truncated* conditioning noises a finished small image;
+*truncated* conditioning stops the stage below at t = s and its x_s is z_s, which needs the same schedule and
+noise on the small image (`noised: before`).
 
 | class | who uses it |
 |---|---|
@@ -34,9 +34,9 @@ Noised = Literal["before", "after"]
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianAugmentation:
-    """The small picture with Gaussian noise of a level the network is told.
+    """The small image with Gaussian noise of a level that the network is conditioned on.
 
-    schedule: what a level means. resize: how the small picture is enlarged. noised: before or after that.
+    schedule: what a level means. resize: how the small image is enlarged. noised: before or after that.
     """
 
     noises = True
@@ -71,13 +71,13 @@ class GaussianAugmentation:
         return Condition(concat=alpha * enlarge(small, size, self.resize) + sigma * eps, level=level.float())
 
     def upsampled(self, noised: Tensor, *, size: tuple[int, int], level: Tensor) -> Condition:
-        """The condition where the small picture is noised to `level` already: truncated conditioning."""
+        """The condition where the small image is noised to `level` already: truncated conditioning."""
         return Condition(concat=enlarge(noised, size, self.resize), level=level.float())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plain:
-    """The small picture as it is; the network is told no level."""
+    """The small image as it is, without noise or level."""
 
     noises = False
 
@@ -99,7 +99,7 @@ class Plain:
 
 
 def enlarge(small: Tensor, size: tuple[int, int], resize: Resize) -> Tensor:
-    """(B, C, h, w) -> (B, C, *size). Bicubic may leave [-1, 1] at edges, as it did in training."""
+    """(B, C, h, w) -> (B, C, *size). Bicubic may leave [-1, 1] at edges, as in training."""
     if tuple(small.shape[2:]) == tuple(size):
         return small
     return F.interpolate(small, size, mode=resize, align_corners=False)

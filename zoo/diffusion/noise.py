@@ -2,13 +2,13 @@
 
 A sequential generator gives sample 3 other noise in a batch of 4 than in a batch of 1. Here every draw has an address
 (seed, purpose, sample, stage, step, draw) and its numbers come from a counter-based generator keyed by it (Philox:
-Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so a picture is the same whatever the batch size,
+Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so an image is the same whatever the batch size,
 the shard or the device.
 
     key     = (seed, hash of purpose)                          2 x 64 bits
     counter = (running, sample, stage, step * 2^32 + draw)     4 x 64 bits; `running` counts blocks within a draw
 
-`FixedNoise` replays given tensors, which is how pictures are compared with other libraries.
+`FixedNoise` replays given tensors, which is how images are compared with other libraries.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class AddressedNoise:
 class SeededSamples:
     """Addressed noise of samples with seeds of their own: row i of a call is sample `numbers[i]` of seed `seeds[i]`.
 
-    So each sample is what a call of its own with that seed draws.
+    So each sample is what a separate call with that seed draws.
     """
 
     seeds: tuple[int, ...]
@@ -141,7 +141,7 @@ class FixedNoise:
 class Renumbered:
     """Another source whose samples have other numbers: row i of a call is sample `numbers[i]` of the source.
 
-    So one picture of a batch is drawn again alone.
+    So one image of a batch can be drawn again alone.
     """
 
     source: NoiseSource
@@ -192,7 +192,7 @@ def bound(
 ) -> BoundNoise:
     """The noise of some samples of a run: `bound(source, ...)(step, draw)`.
 
-    The purposes zoo itself uses are `start` (where a run begins) and `step` (what a sampler asks on the way).
+    The purposes zoo itself uses are `start` (where a run begins) and `step` (what a sampler draws at its steps).
     """
     return BoundNoise(
         source=source,

@@ -28,7 +28,7 @@ from zoo.schema.errors import ConfigError
 
 @dataclass(frozen=True)
 class Eps:
-    """The network predicts the noise. It can say nothing where alpha = 0, since x_t is the noise itself there."""
+    """The network predicts the noise. It doesn't determine x0 where alpha = 0, since x_t is the noise itself there."""
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         _refuse_zero(alpha, "eps")
@@ -83,7 +83,7 @@ class Flow:
 class EDM:
     """EDM's preconditioning: network input, output and target have unit variance at every noise level.
 
-    Karras et al. 2022, table 1, says it for x_t / alpha and sigma / alpha; here for any alpha.
+    Karras et al. 2022, table 1, gives it for x_t / alpha and sigma / alpha; here it is for any alpha.
 
     Args:
         sigma_data: the data's standard deviation.
@@ -109,7 +109,7 @@ class EDM:
 
 @dataclass(frozen=True)
 class Score:
-    """The network predicts the score, grad log p(x_t) = -eps / sigma; like eps it can say nothing where alpha = 0."""
+    """The network predicts the score, grad log p(x_t) = -eps / sigma; like eps it doesn't determine x0 at alpha = 0."""
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         _refuse_zero(alpha, "score")

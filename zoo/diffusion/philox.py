@@ -9,7 +9,7 @@ at once.
 
 An int64 tensor holds the bits of an unsigned number: products wrap as they should, shifts are masked.
 A walk takes a few words more than the numbers it gives: where a word falls outside of its layer's core (0.7 % of them)
-it needs another to decide, and after a refusal begins anew. Which words begin a number is found by `ROUNDS` passes
+it needs another to decide, and after a rejection starts again. Which words begin a number is found by `ROUNDS` passes
 over the row, which resolve that many undecided words in a row (more: below 1e-15 a number), and `TRIES` tries in the
 tail (more: below 1e-11 a number). A device whose exp and log1p round otherwise may decide otherwise in the last bit.
 """
@@ -72,7 +72,7 @@ def _blocks(samples: Tensor, fixed: Tensor, blocks: int) -> Tensor:
 
 
 class _Fused:
-    """`_blocks` as one kernel; three hundred where it can't be had, or gives other words when a shape is first seen."""
+    """`_blocks` as one kernel; as separate operations without Triton, or where the kernel's first words differ."""
 
     def __init__(self) -> None:
         self._usable = True
@@ -86,7 +86,7 @@ class _Fused:
         if self._usable:
             try:
                 same = torch.equal(self._kernel(samples, fixed, blocks), plain)
-            except Exception as error:  # no triton, or one that is too old or too new
+            except Exception as error:  # no triton, or an incompatible version
                 self._stop(str(error))
             else:
                 self._seen.add(shape)
@@ -95,7 +95,7 @@ class _Fused:
         return plain
 
     def _kernel(self, samples: Tensor, fixed: Tensor, blocks: int) -> Tensor:
-        from zoo.diffusion.philox_kernel import blocks_of  # triton is there where cuda is
+        from zoo.diffusion.philox_kernel import blocks_of  # triton comes with cuda
 
         return blocks_of(samples.contiguous(), fixed, blocks)
 

@@ -1,4 +1,4 @@
-"""Philox4x64-10 as one Triton kernel, for cuda devices; `zoo.diffusion.philox` holds what it gives against its own
+"""Philox4x64-10 as one Triton kernel, for cuda devices; `zoo.diffusion.philox` checks its output against its own
 arithmetic.
 """
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-if TYPE_CHECKING:  # plans are made, and checked, without torch
+if TYPE_CHECKING:  # plans are made and checked without torch
     import numpy as np
     import torch
     from torch import Tensor
@@ -25,7 +25,7 @@ class Condition:
     vector: Tensor | None = None  # (B, D) pooled embedding
     label: Tensor | None = None  # (B,) int64 class
     image: Tensor | None = None  # (B, D) or (B, L, D) embedding of an image, read apart from the text's
-    concat: Tensor | None = None  # (B, C, H, W) joined to the network's input channels
+    concat: Tensor | None = None  # (B, C, H, W) concatenated to the network's input channels
     level: Tensor | None = None  # (B,) noise-augmentation level in [0, 1]
     scalars: Mapping[str, Tensor] | None = None  # by name, each (B,): other numbers that a network reads
 
@@ -81,14 +81,14 @@ def _each(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 class Prediction(NamedTuple):
-    """What a denoiser says about x_t. A sampler reads `x0` and never asks how the network put it."""
+    """A denoiser's output at x_t. A sampler reads `x0`, whatever the network's parameterization."""
 
     x0: Tensor  # (B, C, *spatial), float32 or wider
     variance_logit: Tensor | None = None  # learned range, in [-1, 1] (Nichol & Dhariwal 2021, eq. 15)
     score: Tensor | None = None  # grad_x log p(y | x_t) of a classifier or a measurement
     x0_cond: Tensor | None = None  # the condition's own x0, where guidance has moved x0 away from it
     log_variance: Tensor | None = None  # learned as such, of the step on the schedule's own points
-    output: Tensor | None = None  # the network's own, of which x0 is the reading: what a loss compares
+    output: Tensor | None = None  # the network's own output, from which x0 is computed; for losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Step:
     """One network evaluation of a sampling run; all numbers are host floats.
 
     The network is evaluated at (t, alpha, sigma) and the state moves on to (t_next, alpha_next, sigma_next).
-    `coefficients` are the sampler's own update weights, worked out by `plan` in float64.
+    `coefficients` are the sampler's own update weights, computed by `plan` in float64.
     """
 
     index: int
@@ -113,8 +113,8 @@ class Step:
 class StepTable:
     """A sampling run as data: one row a network evaluation, in order.
 
-    begin: where x starts, if the first row raises its noise (churn) before it asks the network. at_most: whether a run
-    may make do with fewer rows, as one that chooses the length of its steps on the way does.
+    begin: where x starts, if the first row raises its noise (churn) before it evaluates the network. at_most: whether
+    a run may use fewer rows, as adaptive step sizes do.
     """
 
     steps: tuple[Step, ...]
@@ -131,7 +131,7 @@ class StepTable:
 
     @property
     def start(self) -> Step:
-        """The row that says where x starts: x = alpha * x0 + sigma * eps."""
+        """The row where x starts: x = alpha * x0 + sigma * eps."""
         return self.steps[0] if self.begin is None else self.begin
 
 
@@ -144,7 +144,7 @@ class Coefficients(NamedTuple):
 
 
 DenoiseFn: TypeAlias = "Callable[[Tensor, Step], Prediction]"
-# A network's answer to (x, time, arguments by name); time is a number for all samples, or (B,).
+# A network's output for (x, time, arguments by name); time is a number for all samples, or (B,).
 Evaluate: TypeAlias = "Callable[[Tensor, float | Tensor, Mapping[str, Any]], Tensor]"
 
 
@@ -195,14 +195,14 @@ class NoiseSource(Protocol):
 
 
 class StepNoise(Protocol):
-    """A noise source bound to a run's samples, stage, shape and device: what a sampler's loop asks."""
+    """A noise source bound to a run's samples, stage, shape and device: called by a sampler's loop."""
 
     def __call__(self, step: int, draw: int = 0) -> Tensor: ...
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A frozen recipe: `plan` makes the table, calling runs a pure loop over it."""
+    """Frozen settings: `plan` makes the table, calling runs a pure loop over it."""
 
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
@@ -241,13 +241,13 @@ class Autoencoder(Protocol):
 
 
 class Acceleration(Protocol):
-    """Another way to evaluate a denoiser's network, begun anew for each run (zoo.acceleration)."""
+    """Another way to evaluate a denoiser's network, started again for each run (zoo.acceleration)."""
 
     def begin(self, denoiser: Any, table: StepTable) -> Evaluate: ...
 
 
 class LowRes(Protocol):
-    """The small picture that a super-resolution network is conditioned on -> Condition (zoo.diffusion.low_res)."""
+    """The small image that a super-resolution network is conditioned on -> Condition (zoo.diffusion.low_res)."""
 
     def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int] | None: ...
     def __call__(
@@ -257,7 +257,7 @@ class LowRes(Protocol):
 
 @runtime_checkable
 class Conditioner(Protocol):
-    """What it is given, one a sample -> Condition; `null` is the condition the weights were trained to read as nothing.
+    """Inputs, one a sample -> Condition; `null` is what the weights were trained with for no condition.
 
     Two class attributes, literals that are read from the source, say what it takes and gives (zoo.config.conditions):
     `source`, one of `prompts` (the default), `labels`, `image` and `request`; and `fills`, the fields of a Condition.

@@ -1,1 +1,1 @@
-"""Published lines of models, a folder each: how their files name what zoo names otherwise."""
+"""Published model families, a folder each: their files' layouts in zoo's names, and back."""

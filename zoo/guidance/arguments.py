@@ -1,4 +1,4 @@
-"""Which arguments guidance and measurements take: what their constructors ask first, and `zoo check` without torch.
+"""Which arguments guidance and measurements take: checked by their constructors, and by `zoo check` without torch.
 
 Each function raises ConfigError for arguments that no sample could be drawn with.
 """

@@ -1,10 +1,10 @@
-"""Autoguidance (Karras et al. 2024, eq. 3): away from what a worse version of the network says of the same condition.
+"""Autoguidance (Karras et al. 2024, eq. 3): away from a worse version of the network under the same condition.
 
     x0 = x0_weak + scale * (x0_strong - x0_weak)
 
-The weaker network (smaller, or trained for a shorter time) errs where the stronger one does, only more so; going on
-from it through the stronger one leaves errors behind. Unlike classifier-free guidance that costs no variety, and
-needs no null condition. Over a prediction that is guided already, it adds its own direction,
+The weaker network (smaller, or trained for a shorter time) errs where the stronger one does, but more;
+extrapolating from it through the stronger one reduces errors. Unlike classifier-free guidance that costs no variety,
+and needs no null condition. Over a prediction that is guided already, it adds its own direction,
 (scale - 1) * (x0_strong - x0_weak), with the strong network's x0 as it was before guidance.
 """
 

@@ -1,4 +1,4 @@
-"""Classifier guidance (Dhariwal & Nichol 2021, algorithms 1 and 2): towards what a classifier calls the class.
+"""Classifier guidance (Dhariwal & Nichol 2021, algorithms 1 and 2): towards what a classifier assigns to the class.
 
 By Bayes' rule grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t). A classifier trained on noised samples gives
 the second term by one backward pass; a sampler adds it to the first:
@@ -26,8 +26,8 @@ from zoo.schema.errors import NumericError, UsageError
 class Classifier:
     """Guide by the gradient of a noise-aware classifier, (x_t, time) -> logits (B, classes).
 
-    The classifier was trained under the denoiser's schedule and is told t in the same way. The null label pulls
-    nowhere.
+    The classifier was trained under the denoiser's schedule and takes t in the same way. The null label has
+    no gradient.
     """
 
     fits = "zoo.guidance.arguments:scaled"

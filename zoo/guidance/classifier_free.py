@@ -1,10 +1,10 @@
-"""Classifier-free guidance (Ho & Salimans 2022, eq. 6): away from what the network says when nothing is asked.
+"""Classifier-free guidance (Ho & Salimans 2022, eq. 6): away from the network's unconditional prediction.
 
     x0 = x0_null + scale * (x0_cond - x0_null)
 
 The paper guides eps. x0 is affine in the network's output with the same coefficients for both rows, and the weights
-of the two rows sum to one, so guiding x0, eps or v is the same thing. Scale 1 is the condition alone, 0 none at all;
-a negative prompt is a condition put in the place of the null one.
+of the two rows sum to one, so guiding x0, eps or v is the same thing. Scale 1 is the condition alone, 0 unconditional;
+a negative prompt is a condition in the place of the null one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ClassifierFree:
                 f"guidance of scale {said} needs a condition for 'nothing asked', which these weights "
                 "don't have; use scale 1"
             )
-        # What isn't said in words (a low-resolution picture and its noise level) is the same in both halves.
+        # Fields that aren't the prompt's (a low-resolution image and its noise level) are the same in both halves.
         null = Condition(concat=cond.concat, level=cond.level).merge(null)
         if not isinstance(scale, Tensor) and scale == 0.0:
             return denoiser.bind(null, table)

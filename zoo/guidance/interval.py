@@ -1,7 +1,7 @@
 """Guidance in a limited interval of noise levels (Kynkäänniemi et al. 2024).
 
-Guidance at the noisiest steps costs variety and at the cleanest ones does nothing. The guidance given is followed where
-low < sigma / alpha <= high, and elsewhere the denoiser is asked as if it were not in the list.
+Guidance at the noisiest steps costs variety and at the cleanest ones does nothing. The guidance given is applied where
+low < sigma / alpha <= high, and elsewhere the denoiser runs as if it were not in the list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LimitedInterval:
     """Follow another guidance where low < sigma / alpha <= high; outside its cost is saved too.
 
     Args:
-        guidance: what is limited, for instance classifier-free guidance; this stands where that would in the list.
+        guidance: the guidance to limit, for instance classifier-free guidance; this takes its place in the list.
     """
 
     fits = "zoo.guidance.arguments:interval"

@@ -10,8 +10,8 @@ known region it walks as under a perfect denoiser whose data is that one sample:
 
 Either way the network sees around the hole what it was trained to see, and the run ends in the known x0 exactly,
 whatever the sampler. The hole is only as well fitted to its surroundings as the network makes it at each step; RePaint
-(Lugmayr et al. 2022) goes back up and down again to mend that, which is a sampler (`zoo.samplers.repaint`). It noises
-the known part anew after each step: `Mask.renoised`.
+(Lugmayr et al. 2022) jumps back up in noise to fix that, and is a sampler (`zoo.samplers.repaint`). It noises
+the known part again after each step: `Mask.renoised`.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ class Mask:
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
     ) -> DenoiseFn:
-        """The same denoiser, right about the known part."""
+        """The same denoiser, exact in the known part."""
 
         def masked(x: Tensor, step: Step) -> Prediction:
             prediction = denoise(x, step)
             like = prediction.x0
             known = self.known.to(device=like.device, dtype=like.dtype)
             x0 = torch.lerp(like, self.x0.to(device=like.device, dtype=like.dtype), known)
-            # A classifier has nothing to say about what is given.
+            # A classifier's gradient doesn't apply to the known part.
             score = prediction.score
             return prediction._replace(x0=x0, score=None if score is None else score * (1.0 - known))
 
         return masked
 
     def renoised(self, noise: StepNoise) -> AfterStep:
-        """After each step: the known part, noised anew to where the step led (Lugmayr et al. 2022, algorithm 1)."""
+        """After each step: the known part, noised again to its next level (Lugmayr et al. 2022, algorithm 1)."""
 
         def after_step(x: Tensor, step: Step) -> Tensor:
             x_known = step.alpha_next * self.x0.to(x)

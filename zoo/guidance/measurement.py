@@ -1,4 +1,4 @@
-"""Linear measurements of a sample, y = H x0 + noise: what is left of a picture that was masked, shrunk or blurred.
+"""Linear measurements of a sample, y = H x0 + noise: what is left of an image that was masked, shrunk or blurred.
 
 A measurement, bound to the shape of samples, is an operator with what inverting it takes: H, its transpose, and the
 solution of (a H H^T + b) z = y, for which H H^T is diagonal, in pixels or in the frequencies of a cosine transform.
@@ -38,7 +38,7 @@ class Operator(Protocol):
 
 
 class Measurement(Protocol):
-    """What a config names. `shrinks`: y has so many times fewer pixels a side; `needs_noise`: without, no inverse."""
+    """A measurement by name. `shrinks`: by what factor y has fewer pixels a side; `needs_noise`: no inverse without."""
 
     hears_mask: bool
     needs_noise: bool
@@ -131,7 +131,7 @@ class Blurred:
 
     deviation: float = 2.0
     hears_mask = False
-    needs_noise = True  # what the kernel takes away altogether can't be divided back
+    needs_noise = True  # frequencies that the kernel removes can't be restored by division
 
     def __post_init__(self) -> None:
         arguments.blurred(deviation=self.deviation)
@@ -176,7 +176,7 @@ def _cosines(n: int) -> Tensor:
 
 
 def _response(n: int, deviation: float) -> Tensor:
-    """What the kernel, cut off at four deviations, leaves of each of n frequencies."""
+    """The response of the kernel, cut off at four deviations, at each of n frequencies."""
     reach = range(1, int(4.0 * deviation + 0.5) + 1)
     frequency = torch.arange(n, dtype=torch.float64)
     total, left = 1.0, torch.ones(n, dtype=torch.float64)

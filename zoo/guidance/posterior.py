@@ -1,4 +1,4 @@
-"""Posterior sampling: towards samples that, measured, would give the picture at hand (y = H x0 + noise).
+"""Posterior sampling: towards samples that, measured, would give the image at hand (y = H x0 + noise).
 
 By Bayes' rule grad log p(x_t | y) = grad log p(x_t) + grad log p(y | x_t), and for the second term nothing needs to be
 trained. With x0_hat = E[x0 | x_t] the denoiser's estimate, J = d x0_hat / d x_t and e = y - H x0_hat,
@@ -31,17 +31,17 @@ from zoo.guidance.arguments import Method
 from zoo.guidance.measurement import Measurement, Operator
 from zoo.schema.errors import ConfigError, NumericError, UsageError
 
-# Above this sigma / alpha x_t holds next to nothing of the sample, and J, which is as small, would be multiplied by
+# Above this sigma / alpha x_t holds almost nothing of the sample, and J, which is as small, would be multiplied by
 # sigma^2 / alpha with all the network's errors.
 LOUDEST = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """Hold samples to a measured picture, which a call gives as its image: inpainting, super-resolution, deblurring.
+    """Hold samples to a measured image, which a call gives as its image: inpainting, super-resolution, deblurring.
 
     Args:
-        measurement: what was done to the picture. method: pigdm or dps. scale: 1 is Bayes' rule.
+        measurement: what was done to the image. method: pigdm or dps. scale: 1 is Bayes' rule.
         noise: standard deviation of the measurement's noise, of values in [-1, 1].
         deviation: the data's standard deviation; the paper's is 1.
     """
@@ -66,21 +66,21 @@ class Posterior:
             )
 
     def given(self, picture: Tensor, *, shape: tuple[int, int, int], known: Tensor | None = None) -> Measured:
-        """This guidance with a measured picture (B, C, h, w); `shape` (C, H, W) is the samples', `known` a mask."""
+        """This guidance with a measured image (B, C, h, w); `shape` (C, H, W) is the samples', `known` a mask."""
         operator = self.measurement.bind(shape, known)
-        # Nothing is known of the picture under a mask, whatever is painted there.
+        # Nothing is known of the image under a mask, whatever is painted there.
         return Measured(posterior=self, operator=operator, y=picture if known is None else operator(picture))
 
     def wrap(
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
     ) -> DenoiseFn:
-        """Without a picture there is nothing to hold samples to."""
+        """UsageError: without an image there is nothing to hold samples to."""
         raise UsageError("posterior guidance needs the measured picture; give an image")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """Posterior guidance with its picture."""
+    """Posterior guidance with its image."""
 
     posterior: Posterior
     operator: Operator
@@ -131,7 +131,7 @@ class Measured:
 
 
 def posterior_of(guidance: Iterable[Guidance]) -> Posterior | None:
-    """The guidance of a list that needs a measured picture, which another may hold; None without."""
+    """The guidance of a list that needs a measured image, which another may hold; None without."""
     for one in guidance:
         inner: Any = one
         while hasattr(inner, "guidance"):
@@ -144,7 +144,7 @@ def posterior_of(guidance: Iterable[Guidance]) -> Posterior | None:
 def with_picture(
     guidance: Guidance, picture: Tensor, *, shape: tuple[int, int, int], known: Tensor | None = None
 ) -> Guidance:
-    """The guidance with a measured picture, where it or the one it holds needs that."""
+    """The guidance with a measured image, where it or the one it holds needs that."""
     made: Any = guidance
     if "image" in getattr(made, "needs", ()):
         return made.given(picture, shape=shape, known=known)

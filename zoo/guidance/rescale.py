@@ -1,14 +1,14 @@
-"""Rescaled guidance (Lin et al. 2024, section 3.4): strong guidance made as loud as the condition's own prediction.
+"""Rescaled guidance (Lin et al. 2024, section 3.4): strong guidance scaled to the spread of the conditional prediction.
 
-Guidance that moves a prediction away from what is not wanted also makes it larger, and pictures come out
+Guidance that moves a prediction away from the unconditional one also makes it larger, and images come out
 overexposed. With F_guided the guided prediction in some space and F_cond the condition's own, each sample is scaled
 back towards the standard deviation that it had:
 
     F_rescaled = F_guided * std(F_cond) / std(F_guided)            (eq. 15)
     F = strength * F_rescaled + (1 - strength) * F_guided          (eq. 16)
 
-A standard deviation is another thing in another space: that of eps is 1 whatever the picture while that is mostly
-noise, that of x0 is the picture's contrast. So the space is named. The paper's networks give v and it rescales v.
+A standard deviation differs by space: that of eps is 1 for any image while x_t is mostly noise, that of x0 is the
+image's contrast. So the space is named. The paper's networks give v and it rescales v.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SPACES: Mapping[str, Parameterization] = {"x0": X0(), "eps": Eps(), "v": V()}
 class Rescale:
     """Scale guided predictions back to the spread of the condition's own, in a space: x0, eps or v.
 
-    It stands after the guidance that it tames, classifier-free guidance or autoguidance; where those don't guide (a
-    scale of 1, outside a limited interval) it changes nothing. A strength of 0 is none, 1 all of it.
+    It stands after the guidance that it rescales, classifier-free guidance or autoguidance; where those don't guide (a
+    scale of 1, outside a limited interval) it changes nothing. A strength of 0 is no rescaling, 1 full rescaling.
     """
 
     fits = "zoo.guidance.arguments:rescale"

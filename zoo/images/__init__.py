@@ -1,7 +1,8 @@
-"""Images as people and programs hand them over: read right, or refused in a sentence that names them and the fix.
+"""Images: reading those that callers give, or refusing them with an error that names the fix; and saving samples.
 
-| module | what it reads |
+| module | what it does |
 |---|---|
 | `decode` | bytes of a file: its format, its size, its checksums; upright, 8 bits a channel |
-| `given` | what a Python caller or a command line gives: a path, bytes, a file, a PIL image, an array |
+| `inputs` | what a Python caller or a command line gives: a path, bytes, a file, a PIL image, an array |
+| `space` | images as a sample space: pixels in [0, 1], PIL, PNG files with the record inside |
 """

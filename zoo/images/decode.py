@@ -1,8 +1,8 @@
-"""Bytes of an image to pixels: what every reader reads with, and what it refuses.
+"""Bytes of an image to pixels: the one decoder, and what it refuses.
 
 An image is hostile until decoded: its format is one of `FORMATS` (others start programs or are rare), its header is
-held against `LARGEST_PICTURE` before any pixel is made, PNG's checksums are checked (Pillow skips them), and whatever a
-decoder raises becomes one sentence.
+checked against `LARGEST_PICTURE` before any pixel is made, PNG's checksums are verified (Pillow skips them), and
+whatever a decoder raises becomes one sentence.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 def read_file(path: str | Path, *, what: str = "file", limit: int = LARGEST_FILE) -> bytes:
     """The bytes of a regular file; UsageError for a device, a pipe, a folder, or more than `limit` bytes."""
     try:
-        # A pipe that nobody writes to would be waited for.
+        # A pipe without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError as error:
         raise UsageError(f"the {what} '{path}' does not exist; give the path of one") from error
@@ -61,7 +61,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, where: str, limit: int =
             large = archive.getinfo(name).file_size > limit or len(data) > limit
     except KeyError as error:
         raise UsageError(f"'{where}' has no file '{name}'") from error
-    except Exception as error:  # whatever a damaged zip makes its reader raise
+    except Exception as error:  # a damaged zip may raise anything
         raise UsageError(f"'{name}' in '{where}' can't be read: {error}") from error
     if large:
         raise UsageError(f"'{name}' in '{where}' has more bytes than are read, at most {limit}; make it smaller")
@@ -71,7 +71,7 @@ def read_member(archive: zipfile.ZipFile, name: str, *, where: str, limit: int =
 def open_picture(
     data: bytes, *, name: str, where: str | None = None, deep: Literal["scale", "keep"] = "scale"
 ) -> Image.Image:
-    """The decoded image, upright; UsageError naming the file for what is no image, or too large a one.
+    """The decoded image, upright; UsageError naming the file where it isn't an image, or is too large.
 
     Args:
         where: the folder or archive that `name` is in.
@@ -106,7 +106,7 @@ def check_size(picture: Image.Image, said: str) -> None:
 
 
 def _check_packing(picture: Image.Image, data: bytes, said: str) -> None:
-    """UsageError for a large image in next to no bytes: 180 kB unfold to 190 MB, which is no photo and no drawing."""
+    """UsageError for a large image in next to no bytes: 180 kB unfold to 190 MB, which no real image does."""
     unfolded = picture.width * picture.height * 3
     if unfolded > BELIEVED and unfolded > TIGHTEST * len(data):
         raise UsageError(
@@ -146,7 +146,7 @@ def check_chunks(data: bytes) -> None:
 
 
 def eight_bits(picture: Image.Image, said: str) -> Image.Image:
-    """An image of at most 8 bits a channel: 16 bits and floats by their range, which of 32 bits nobody knows."""
+    """An image of at most 8 bits a channel: 16 bits and floats by their range, which is unknown for 32 bits."""
     if picture.mode.startswith("I;16"):
         return Image.fromarray(_from_16_bits(np.asarray(picture, dtype=np.uint16), said))
     if picture.mode == "I":
@@ -177,7 +177,7 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
 
 
 def _from_16_bits(values: np.ndarray, said: str) -> np.ndarray:
-    """Whole numbers up to 65535 as uint8; UsageError where they may as well be 8 bits, which would come out black."""
+    """Whole numbers up to 65535 as uint8; UsageError where they may be 8 bits, which would turn black."""
     high = int(values.max()) if values.size else 0
     if 0 < high <= 255:
         raise UsageError(
@@ -221,5 +221,5 @@ def to_array(picture: Image.Image) -> np.ndarray:
 
 
 def to_square(picture: Image.Image, size: int) -> np.ndarray:
-    """A PIL picture -> uint8 (3, size, size) on white, centre-cropped, area-averaged down (bicubic up)."""
+    """A PIL image -> uint8 (3, size, size) on white, centre-cropped, area-averaged down (bicubic up)."""
     return to_array(scaled(centre_square(on_white(picture)), size))

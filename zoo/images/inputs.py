@@ -1,6 +1,6 @@
 """What callers give as an image or a mask: paths, bytes, open files, PIL images, arrays, and lists of them.
 
-Images come out as RGB on white in [-1, 1], cropped around their centre to the size that is drawn and resized. A mask is
+Images are returned as RGB on white in [-1, 1], cropped around their centre and resized to the requested size. A mask is
 white where the image is drawn anew: its luminance times its alpha, at its own resolution, so that thin parts survive
 being made smaller.
 """
@@ -94,7 +94,7 @@ def _mask_tensor(mask: Tensor, size: tuple[int, int]) -> Tensor:
         raise UsageError(f"the mask tensor has shape {tuple(mask.shape)}; give ({size[0]}, {size[1]})")
     values = flat.float()
     low, high = float(values.min()), float(values.max())
-    # Whole numbers go up to 255 where they are 8-bit, and up to 1 where they say yes and no.
+    # Whole numbers go up to 255 where they are 8-bit, and up to 1 where they are truth values.
     top = 255.0 if mask.dtype == torch.uint8 and high > 1.0 else 1.0
     if not (low >= 0.0 and high <= top):
         raise UsageError(f"the mask tensor has values from {low:.3g} to {high:.3g}; give values in [0, 1], or uint8")
@@ -112,7 +112,7 @@ def _whiteness(picture: Image.Image) -> np.ndarray:
         alpha = np.asarray(picture.getchannel("A"), dtype=np.float32) / 255.0
     values = np.asarray(picture.convert("L"), dtype=np.float32)
     if alpha is None and values.size and set(np.unique(values).tolist()) == {0.0, 1.0}:
-        values = values * 255.0  # yes and no, written as 1 and 0
+        values = values * 255.0  # truth values, written as 1 and 0
     return (values if alpha is None else values * alpha) > HALF
 
 
@@ -175,7 +175,7 @@ def _all_of(source: Any, name: str) -> bytes:
                 part = source.read(LARGEST_FILE + 1 - len(data))
             except TypeError:  # one whose read takes no size gives all there is
                 part, whole = source.read(), True
-        except Exception as error:  # closed, open for writing, or a connection that is gone
+        except Exception as error:  # closed, open for writing, or a lost connection
             raise UsageError(f"{name} can't be read: {error}; open it with 'rb'") from error
         if not isinstance(part, (bytes, bytearray)):
             raise UsageError(f"{name} gives {type(part).__name__} and not bytes; open it with 'rb'")
@@ -186,7 +186,7 @@ def _all_of(source: Any, name: str) -> bytes:
 
 
 def _plain(tensor: Tensor, what: str) -> Tensor:
-    """The values of a tensor on the CPU, 8 bits as they are, others float32; UsageError for one of no plain numbers."""
+    """The values of a tensor on the CPU, 8 bits as they are, others float32; UsageError if they aren't numbers."""
     known = tensor.dtype == torch.bool or not (tensor.is_complex() or tensor.is_quantized)
     if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided or not known or tensor.numel() == 0:
         raise UsageError(f"the {what} tensor holds no plain numbers; give a dense one of values in [0, 1], or uint8")

@@ -22,7 +22,7 @@ from zoo.schema.names import targets
 if TYPE_CHECKING:
     from torch import Tensor
 
-GAP = 4  # white pixels between the pictures of a sheet
+GAP = 4  # white pixels between the images of a sample grid
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
@@ -75,11 +75,11 @@ class Images:
 
     @property
     def values(self) -> tuple[float, float]:
-        """What -1 and 1 of a network stand for."""
+        """What -1 and 1 of a network mean."""
         return 0.0, 1.0
 
     def lengths(self, size: Any, *, stage: str, multiple: int, dims: int | None) -> tuple[int, ...]:
-        """(height, width); UsageError for one the networks can't do."""
+        """(height, width); UsageError for one that the networks can't draw."""
         size = self.size if size is None else size
         wanted = (size, size) if isinstance(size, int) else tuple(size)
         if len(wanted) != 2 or any(
@@ -94,25 +94,25 @@ class Images:
         return wanted
 
     def check_pipeline(self, stage: str, *, stages: int, safety: Any, guidance: Iterable[Any]) -> None:
-        """Anything can stand with images."""
+        """Images exclude nothing."""
 
     def check_call(self, stage: str, **given: Any) -> None:
-        """Images can start from an image, be masked and enlarged; the request says which stage can."""
+        """Nothing to refuse: image inputs, masks and enlarging are checked by the request."""
 
     def finish(self, decoded: Tensor) -> Tensor:
         """[-1, 1] -> [0, 1], clipped."""
         return (decoded * 0.5 + 0.5).clamp(0, 1)
 
     def images(self, drawn: Tensor) -> Tensor:
-        """They are images."""
+        """The images, as they are."""
         return drawn
 
     def arrays(self, drawn: Tensor) -> Tensor:
-        """Images are no arrays in the data's units."""
+        """UsageError: images are not arrays in the data's units."""
         raise UsageError("what this pipeline draws are images, not arrays; read .tensor or .images")
 
     def view(self, drawn: Tensor) -> Image.Image:
-        """All of them in one."""
+        """All images in one sample grid."""
         return sheet([to_pil(image) for image in drawn])
 
     def said(self, drawn: Tensor) -> str:
@@ -124,7 +124,7 @@ class Images:
         return images_html([to_pil(image) for image in drawn], captions(record, len(drawn)))
 
     def size_note(self, size: Any, who: str) -> str | None:
-        """What there is to say of another size than the network learned; `who` is what has learned."""
+        """A note on a size that the network wasn't trained at; `who` names the network."""
         usual, wanted = (
             s if isinstance(s, tuple) else (s, s) for s in (self.size, self.size if size is None else size)
         )
@@ -144,9 +144,9 @@ class Images:
     ) -> list[Path]:  # fmt: skip
         """Write the images, each with its record inside if it is a PNG, and return the files.
 
-        A path that ends in a picture's suffix is a file: one image (or the sheet, with `grid`) goes there, several
-        become NAME-0.png, NAME-1.png, ... Any other path is a folder, made where missing, with 0000.png, 0001.png, ...
-        Numbers go on after those that are there; with `overwrite` they begin again.
+        A path that ends in an image format's suffix is a file: one image (or the sample grid, with `grid`) goes there,
+        several become NAME-0.png, NAME-1.png, ... Any other path is a folder, made where missing,
+        with 0000.png, 0001.png, ... Numbers go on after those that are there; with `overwrite` they begin again.
         """
         files = self.targets(path, len(drawn), grid=grid, overwrite=overwrite)
         pictures = [self.view(drawn)] if grid else [to_pil(image) for image in drawn]
@@ -164,7 +164,7 @@ class Images:
         return files
 
     def read(self, path: str | Path) -> np.ndarray:
-        """(H, W, 3) uint8 of a picture file."""
+        """(H, W, 3) uint8 of an image file."""
         try:
             picture = open_picture(read_file(path, what="picture"), name=str(path))
             if picture.width * picture.height > LARGEST_PICTURE:

@@ -1,4 +1,4 @@
-"""What differs between two pipelines, configs or records, in the terms of sampling and without torch.
+"""Inspecting pipelines: what differs between two, what one will cost, replaying records, and plots.
 
     from zoo.inspection import compare
 
@@ -12,6 +12,9 @@
 | `stages` | what differs between two stages |
 | `compare` | all of it, and the sentences |
 | `cost` | what a pipeline will cost: evaluations, parameters, bytes |
+| `replay` | drawing an image again from its record |
+| `installation` | versions, devices, caches, plugins, and what is broken |
+| `plots` | schedules, noising, trajectories and grids as figures |
 """
 
 from zoo.inspection.compare import Comparison, Difference, compare

@@ -1,4 +1,4 @@
-"""Two pipelines, configs or records held against each other."""
+"""Two pipelines, configs or records compared."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _conditioners(a: Side, b: Side) -> Iterator[Difference]:
 
 
 def _runs(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[Difference]:
-    """What two records say of their runs; of a config there is nothing to say."""
+    """Differences between the runs of two records; configs have none."""
     if a is None or b is None:
         return
     for what in ("seed", "noise", "inputs", "device", "dtype"):
@@ -165,7 +165,7 @@ def _runs(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[
 
 
 def _brief(value: Any) -> str:
-    """Hashes of input pictures by their first digits."""
+    """Hashes of input images by their first digits."""
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {str(v)[:8]}" for k, v in value.items()) or "none"
     return "none" if value is None else str(value)  # a seed is a name, not a quantity

@@ -1,4 +1,4 @@
-"""What a pipeline will cost, told before it runs and without torch: network evaluations, parameters, bytes of weights.
+"""What a pipeline will cost, before it runs and without torch: network evaluations, parameters, bytes of weights.
 
 Evaluations are the rows of each stage's plan, parameters from the headers of the weight files. The
 rest of a run's memory, and its time, depend on the machine; `zoo bench` measures them.
@@ -27,8 +27,8 @@ class StageCost:
     """A stage's share."""
 
     stage: str
-    evaluations: int  # of the network, for each batch of pictures
-    exact: bool  # whether it takes so many, or at most so many
+    evaluations: int  # of the network, for each batch of images
+    exact: bool  # whether the number is exact, or a maximum
     full_evaluations: int  # those of the whole network, where a step cache shortens the others
     parameters: int | None  # of the denoising network; None where it has no weights yet
 
@@ -41,7 +41,7 @@ class Cost:
     parameters: int
 
     def bytes_in(self, width: int) -> int:
-        """What the weights take in memory, in numbers of so many bytes."""
+        """What the weights take in memory, in numbers of `width` bytes."""
         return width * self.parameters
 
 

@@ -1,4 +1,4 @@
-"""What blocks mean: defaults written out, a network by its card, schedules and network evaluations as numbers."""
+"""Facts of blocks: defaults written out, a network by its card, schedules and network evaluations as numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo.schema.registry import KINDS, Registry
 if TYPE_CHECKING:
     from zoo.diffusion.types import StepTable
 
-NEARLY_CLEAN = 0.001  # the t at which a schedule's clean end is told: the first of a thousand points
+NEARLY_CLEAN = 0.001  # the t at which a schedule's clean end is measured: the first of a thousand points
 _SHOWN = 8  # entries of a list, like the names of classes
 _MADE = re.compile(r"([A-Za-z_]\w*)\(\)")  # a default that is a component: Trailing()
 
@@ -29,7 +29,7 @@ class Weights:
 
     name: str | None  # the card's
     sha256: str | None
-    facts: Mapping[str, Any]  # the denoiser's block, or the component's; empty where the card isn't the one meant
+    facts: Mapping[str, Any]  # the denoiser's block, or the component's; empty where the card isn't the same one
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ScheduleFacts:
 
 
 def written(kind: str, value: Any, registry: Registry) -> dict[str, Any]:
-    """A block with its defaults written out as far as they are plain; as it is, where its component isn't here."""
+    """A block with its defaults written out as far as they are plain; as it is, where its component isn't installed."""
     named = block(value)
     try:
         parameters = registry.entry(kind, named.get("name", "")).signature().parameters
@@ -55,7 +55,7 @@ def written(kind: str, value: Any, registry: Registry) -> dict[str, Any]:
 
 
 def _default(text: str | None, name: str, registry: Registry) -> Any:
-    """A default of source text as a plain value; None where it is neither a literal nor a component without words."""
+    """A default of source text as a plain value; None unless it is a literal or a component without arguments."""
     import ast
 
     made = _MADE.fullmatch(text or "")
@@ -108,7 +108,7 @@ def weights(value: Any, side: Side, *, denoiser: bool = False) -> Weights:
     recorded = side.recorded_hash(name)
     card = _card(name, side)
     if card is None or (recorded is not None and recorded != card.sha256):
-        # What the card that is here says needn't be true of the file that was used.
+        # The installed card may differ from that of the file that was used.
         return Weights(name, recorded, {})
     return Weights(name, card.sha256, (card.denoiser or {}) if denoiser else card.block)
 
@@ -138,7 +138,7 @@ def _snr(alpha: float, sigma: float) -> float:
 
 
 def plan(stage: Mapping[str, Any], side: Side, registry: Registry) -> StepTable | None:
-    """The table of a stage's run; None where its components, or what a card says of them, aren't here to make one."""
+    """The table of a stage's run; None where its components, or the facts of its card, aren't available."""
     schedule = weights(stage["denoiser"], side, denoiser=True).facts.get("schedule")
     try:
         return None if schedule is None else plan_of(stage, schedule, registry)

@@ -1,4 +1,4 @@
-"""What is installed: versions, devices, caches, plugins, and what of it is broken. The devices are torch's to say."""
+"""What is installed: versions, devices, caches, plugins, and what of it is broken. Devices are read from torch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def installation() -> dict[str, Any]:
 
 
 def devices() -> list[dict[str, Any]]:
-    """What images can be drawn on, and which of it `auto` is; where torch itself fails, one entry says why."""
+    """The devices, and which of them `auto` is; where torch itself fails, one entry says why."""
     try:
         import torch
 
@@ -61,7 +61,7 @@ def devices() -> list[dict[str, Any]]:
             found.append({"device": "mps", "what": "Apple's GPU"})
         found.append({"device": "auto", "what": str(best())})
         return found
-    except Exception as error:  # a torch that can't be imported is what a doctor is asked about
+    except Exception as error:  # a torch that can't be imported is reported, too
         reason = str(error).splitlines()[0] if str(error) else ""
         return [{"device": "none", "what": f"torch fails ({type(error).__name__}: {reason}); install it again"}]
 
@@ -89,13 +89,13 @@ def plugins() -> list[dict[str, Any]]:
 
 
 def _plugin_fault(plugin: Plugin, key: str) -> str | None:
-    """What its metadata and source say against a plugin's component, and else what importing it does."""
+    """The fault of a plugin's component by its metadata and source, or else by importing it; None without."""
     why = registry().fault(key, f"plugin package '{plugin.package}'")
     return why or tried(str(registry().at(key).target))
 
 
 def tried(target: str) -> str | None:
-    """What goes wrong when a target is imported, in a process of its own: it may end that; None where nothing does."""
+    """The error of importing a target, in a process of its own, which it may end; None where there is none."""
     own = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-c", TRY, target]
     try:

@@ -1,9 +1,9 @@
-"""A picture drawn again from the record inside it: bit-equal, within so many steps of 255, or different and why.
+"""An image drawn again from the record inside it: bit-equal, within some steps of 255, or different and why.
 
-What a picture depends on is its config, the weights, the noise's address (seed and sample number), the precision and
+An image depends on its config, the weights, the noise's address (seed and sample number), the precision and
 the machine. The first three are in the record and are followed; where the rest differs here the verdict says so. Noise
-is addressed by the sample's number, so one picture of a batch is drawn again alone. A file of arrays is drawn again
-whole, and steps are 255ths of the values that -1 to 1 stand for.
+is addressed by the sample's number, so one image of a batch can be drawn again alone. A file of arrays is drawn again
+whole, and steps are 255ths of the range of -1 to 1.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ TOLERANCE = 2.0  # steps of 255: other batches and processors round otherwise
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """How a picture drawn again compares with itself.
+    """How an image drawn again compares with the original.
 
     `maximum` and `mean` are of the absolute difference in steps of 255, `share` of how many values differ; None where
-    the sizes differ. `because` is what is known to be otherwise here; a verdict needs none of it to be "equal".
+    the sizes differ. `because` lists what is known to differ here; a verdict may be "equal" all the same.
     """
 
     verdict: Literal["equal", "within", "different"]
@@ -63,7 +63,7 @@ class Replay:
         return {"schema": SCHEMA, **{k: getattr(self, k) for k in kept}, "because": list(self.because)}
 
     def save(self, path: str | Path) -> None:
-        """Write what was drawn now, without a record: it has that of the picture it came from."""
+        """Write what was drawn now, without a record: the image it came from has it."""
         if self.picture is None:
             return
         try:
@@ -100,8 +100,8 @@ def replay(
 ) -> Replay:
     """Draw a PNG of zoo's again from its record, which is read from it if not given, and compare.
 
-    image, mask: what it was made from, if from a picture; they must be the ones whose hashes are recorded. device: the
-    recorded one where it is there, else cpu. build: makes the pipeline of a config (`zoo.build`).
+    image, mask: what it was made from, if from an image; they must be the ones whose hashes are recorded. device: the
+    recorded one where it is available, else cpu. build: makes the pipeline of a config (`zoo.build`).
     Raises UsageError, with the reason, where it can't be drawn again.
     """
     source = str(path)
@@ -117,7 +117,7 @@ def replay(
     place, reasons = _device(str(known.get("device", "cpu")), device)
     reasons += _reasons(known, len(images), place, source)
     if build is None:
-        from zoo import build  # the pipeline is put together by the public face alone
+        from zoo import build  # pipelines are built by the public API only
     try:
         drawn = []
         for one in _alike(known, source):
@@ -167,7 +167,7 @@ def _compare(
 
 
 def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, Any]]:
-    """The record's pictures, each with its prompt and sample number; and what can't be replayed at all is refused."""
+    """The record's images, each with its prompt and sample number; UsageError for what can't be replayed at all."""
     for number, entry in enumerate(record["images"]):
         sample, label = entry.get("sample"), entry.get("label")
         well = isinstance(sample, int) and 0 <= sample < 2**63 and isinstance(label, (str, int, type(None)))
@@ -214,7 +214,7 @@ def _expected(record: Mapping[str, Any], count: int, source: str) -> tuple[Sampl
 
 
 def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list[str]]:
-    """Where to draw, and what there is to say about it."""
+    """The device to draw on, and notes about it."""
     place = recorded if wanted is None else str(wanted)
     if wanted is None:
         try:
@@ -226,7 +226,7 @@ def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list
 
 
 def _reasons(record: Mapping[str, Any], count: int, place: str, source: str) -> list[str]:
-    """What is otherwise here than it was; UsageError where weights are missing altogether."""
+    """What differs here from the recorded run; UsageError where weights are missing altogether."""
     found = []
     for name, recorded in record["weights"].items():
         try:
@@ -262,7 +262,7 @@ def _draw(
     pipe: Pipeline, record: Mapping[str, Any], images: Sequence[Mapping[str, Any]], image: Any, mask: Any,
     callback: Callable[[Progress], Any] | None,
 ) -> Generation:  # fmt: skip
-    """The run that the record tells of, for the pictures that are in it."""
+    """The recorded run, for the images that are in the record."""
     asked, inputs = record.get("asked") or {}, record.get("inputs") or {}
     size = None if asked.get("size") is None else lay_out(pipe.stages, _lengths(asked["size"]))[-1]
     sizes = lay_out(pipe.stages, size)
@@ -278,7 +278,7 @@ def _draw(
     negative = [entry["negative"] for entry in images]
     labels: list[Any] = [entry.get("label") for entry in images]
     heard, classes = any(prompts), None not in labels
-    alone = not heard and not classes  # then there is one of each kind of word, for all pictures
+    alone = not heard and not classes  # then there is one of each kind of word, for all images
     unwanted = negative[:1] if alone else negative
     return pipe(
         prompts if heard else None, labels=labels if classes else None, negative=unwanted if any(negative) else None,
@@ -302,4 +302,4 @@ def _as_image(value: Any, *, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _lengths(size: Any) -> int | tuple[int, ...]:
-    return size if isinstance(size, int) else tuple(size)  # `_expected` saw to its form
+    return size if isinstance(size, int) else tuple(size)  # `_expected` has checked its form

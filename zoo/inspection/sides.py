@@ -72,7 +72,7 @@ def read_side(
 
 
 def as_it_ran(record: Mapping[str, Any], source: str, components: Registry) -> dict[str, Any]:
-    """A record's config with what the call asked for in its place: stages, steps, guidance and size."""
+    """A record's config with what the call requested in its place: stages, steps, guidance and size."""
     ran = [stage.get("name") for stage in record["stages"]]
     stages = [dict(stage) for stage in record["config"]["stages"] if stage.get("name") in ran]
     named = all(isinstance(s.get("name"), str) and isinstance(s.get("denoiser"), dict) for s in stages)

@@ -25,7 +25,7 @@ from zoo.schema.registry import Registry
 if TYPE_CHECKING:
     from zoo.diffusion.types import StepTable
 
-# What a denoiser hands its network, as the constructor has it.
+# The denoiser's settings of its network's input, as the constructor names them.
 _DENOISER = {"time_input": "index", "time_rounding": "nearest", "initial_scale": "sigma_T", "variance": None}
 
 

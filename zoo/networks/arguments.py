@@ -1,6 +1,6 @@
-"""Which arguments the networks can be built with: what their constructors ask first, and `zoo check` without torch.
+"""Which arguments the networks can be built with: checked by their constructors, and by `zoo check` without torch.
 
-Each function is given a network's arguments by name and raises ConfigError for those that can't be built, or would
+Each function takes a network's arguments by name and raises ConfigError for those that can't be built, or would
 give nothing but errors and NaN; a network names its function in `fits`.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from zoo.schema.errors import ConfigError
 
-MOST = 2**20  # of any count of channels: more is no network but a slip of the keyboard
-# A config from a stranger that asks for more would take all memory and time before anything fails. No published network
+MOST = 2**20  # of any count of channels: more is a typo
+# An untrusted config that requests more would take all memory and time before anything fails. No published network
 # comes near: the widest levels have some thousand channels, and a dozen blocks.
 WIDEST = 2**14
 MOST_BLOCKS = 256
@@ -20,7 +20,7 @@ MOST_LEVELS = 16
 
 
 def choose(name: str, value: object, known: Sequence[str]) -> None:
-    """ConfigError unless a word is one of those there are."""
+    """ConfigError unless a word is one of the known."""
     if value not in known:
         raise ConfigError(f"{name} is '{value}'; choose {', '.join(known[:-1])} or {known[-1]}")
 
@@ -38,7 +38,7 @@ def above_zero(name: str, value: float) -> None:
 
 
 def counts(numbers: Mapping[str, int | None], *, most: int = MOST) -> None:
-    """ConfigError unless each is 1 or more; None stands for nothing."""
+    """ConfigError unless each is 1 or more; None is allowed."""
     for name, number in numbers.items():
         if number is not None and not 1 <= number <= most:
             raise ConfigError(f"{name} is {number}; give 1 to {most}")
@@ -77,7 +77,7 @@ def levels_of(
 
 
 def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int:
-    """The number of attention heads at so many channels, whichever of the two was given."""
+    """The number of attention heads at `channels` channels, from whichever of the two was given."""
     if (heads is None) == (head_width is None):
         raise ConfigError("give either heads or head_width; the tensors don't show which is meant")
     said, number = ("heads", heads) if heads is not None else ("head_width", head_width)
@@ -91,7 +91,7 @@ def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int
 
 
 def _timed(*, width: int, classes: int | None, null_class: bool, dropout: float) -> None:
-    """What networks share that are told the time, and a class."""
+    """What networks share that are conditioned on time and a class."""
     counts({"classes": classes})
     if width % 2:
         raise ConfigError(f"width {width} is odd; time is embedded in cosines and as many sines")

@@ -3,7 +3,7 @@
 Ho et al. 2020 (appendix B); Dhariwal & Nichol 2021 (section 3) for what came later: attention at several resolutions,
 residual blocks that resample, adaptive group normalisation. Names and shapes equal those of the published files.
 
-Samples are (B, C, *spatial) with one, two or three spatial dimensions (`dims`); what is said of H and W goes for all.
+Samples are (B, C, *spatial) with one, two or three spatial dimensions (`dims`); what is said of H and W holds for all.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def convolution(dims: int, inside: int, outside: int, size: int, *, stride: int 
 
 
 def embedding_layers(width: int, emb_channels: int) -> nn.Sequential:
-    """From features of a number (B, width) to what residual blocks are told (B, emb_channels)."""
+    """From features of a number (B, width) to the embedding (B, emb_channels) that residual blocks read."""
     return nn.Sequential(nn.Linear(width, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
 
 
 def zeroed(module: M) -> M:
-    """The module with its parameters at zero: a residual branch that starts as nothing."""
+    """The module with its parameters at zero: a residual branch that starts at zero."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
@@ -77,7 +77,7 @@ def double(x: Tensor) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Residual block told the time: (B, in, H, W) and emb (B, D) -> (B, out, H, W).
+    """Residual block conditioned on time: (B, in, H, W) and emb (B, D) -> (B, out, H, W).
 
     scale_shift: emb scales and shifts the second norm's output (adaptive group normalisation) and is not added before
     it. resample: both branches are halved or doubled, the inner one between activation and convolution.
@@ -182,7 +182,7 @@ class Upsample(nn.Module):
 
 
 class Block(nn.Sequential):
-    """A row of layers; each is handed what its kind listens to."""
+    """A row of layers; each gets the inputs that its kind reads."""
 
     def forward(self, x: Tensor, emb: Tensor, context: Context = None, mask: Tensor | None = None) -> Tensor:
         for layer in self:
@@ -196,7 +196,7 @@ class Block(nn.Sequential):
 
 
 def call(block: nn.Module, *inputs: Context, recompute: bool) -> Tensor:
-    """block(*inputs); with `recompute` its inside is not kept and worked out again on the way back.
+    """block(*inputs); with `recompute` its activations are recomputed in the backward pass.
 
     Chen et al. 2016: memory of the blocks' outputs alone, for a third more compute.
     """
@@ -206,7 +206,7 @@ def call(block: nn.Module, *inputs: Context, recompute: bool) -> Tensor:
 
 
 def check_told(network: str, reads: Sequence[str], given: Mapping[str, Any]) -> None:
-    """UsageError where a network isn't told what it reads, or is told what it can't hear."""
+    """UsageError where a network isn't given an input that it reads, or is given one that it doesn't."""
     for name, value in given.items():
         if value is None and name in reads and name != "mask":
             raise UsageError(f"network '{network}' reads '{name}' and is given none; listen to what gives it")

@@ -50,7 +50,7 @@ class NoiseAwareClassifier(nn.Module):
     """F(x_t, time) -> logits: (B, in_channels, size, size) -> (B, classes).
 
     Args:
-        classes: how many it tells apart. size: pixels a side; attention pool has a place for each position.
+        classes: how many it distinguishes. size: pixels a side; attention pool has a place for each position.
         width, mult, stem_width, blocks, attention_levels, heads, head_width, qkv_order, scale_shift, resblock_updown,
             conv_resample, groups, dims: as in the U-Net (zoo.networks.unet); ADM's have head_width 64 and both
             switches on.
@@ -59,7 +59,7 @@ class NoiseAwareClassifier(nn.Module):
 
     fits = "zoo.networks.arguments:classifier"
     alone = "classification"
-    reads = ()  # the class is what it says
+    reads = ()  # the class is its output
 
     def __init__(
         self, *, classes: int, size: int, in_channels: int = 3, width: int = 128, mult: Sequence[float] = (1, 2, 3, 4),
@@ -77,7 +77,7 @@ class NoiseAwareClassifier(nn.Module):
         stem = width if stem_width is None else stem_width
         self.in_channels, self.width, self.classes, self.size, self.pool = in_channels, width, classes, size, pool
         self.size_multiple, self.dims = 2 ** (len(mult) - 1), dims
-        self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
+        self.checkpointing = False  # True: activations are recomputed in the backward pass
         emb_channels = 4 * width
 
         def res(inside: int, outside: int, resample: Resample | None = None) -> ResBlock:
@@ -116,7 +116,7 @@ class NoiseAwareClassifier(nn.Module):
         self.out = nn.Sequential(*end)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, in_channels, H, W) as a denoiser sees it; time (B,) as the denoiser is told it."""
+        """x (B, in_channels, H, W) as a denoiser sees it; time (B,) as the denoiser's network takes it."""
         if self.pool == "attention" and tuple(x.shape[2:]) != (self.size,) * self.dims:
             raise UsageError(
                 f"network 'classifier' pools samples of {'x'.join([str(self.size)] * self.dims)} and is given "

@@ -3,12 +3,12 @@
 Saharia et al. 2022, appendix B.1, against the U-Net of OpenAI's layout:
 
 - residual blocks are counted by level, few where pixels are many and more where they are few;
-- a level is halved before its convolutions and doubled after them, so that the picture's own size sees the first and
-  the last convolutions alone;
+- a level is halved before its convolutions and doubled after them, so that only the first and the last
+  convolutions run at full resolution;
 - skips are scaled by 1 / sqrt 2, and one leaves each level.
 
 The first convolution's output joins before the last one, scaled likewise: a narrow network could not carry the noise
-of every pixel, which it must know to take it away, through a level of half the size.
+of every pixel, which it needs to remove it, through a level of half the size.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Level(nn.Module):
             x = block(x, emb)
         x = x if self.attention is None else self.attention(x)
         if self.text is not None:
-            assert context is not None  # check_told saw to it
+            assert context is not None  # check_told has checked it
             x = self.text(x, context, mask)
         return x if self.after is None else self.after(x)
 
@@ -81,22 +81,22 @@ class Level(nn.Module):
 class EfficientUNet(nn.Module):
     """F(x, time, context, vector, label, level): (B, in_channels, H, W) -> (B, out_channels, H, W).
 
-    H and W must be multiples of 2 ** levels: the finest level already is at half the picture's size.
+    H and W must be multiples of 2 ** levels: the finest level already is at half the image's size.
 
     Args:
-        in_channels: 6 with the smaller picture, enlarged, beside x_t; 3 without.
-        width: channels at the picture's size; mult: multiples of it, one a level, finest first.
+        in_channels: 6 with the smaller image, enlarged, beside x_t; 3 without.
+        width: channels at full resolution; mult: multiples of it, one a level, finest first.
         blocks: residual blocks of each level on its way down, and as many on its way up.
         attention_levels: levels with self-attention. text_levels: levels with cross-attention to text (B, L,
             context_width). head_width: channels of an attention head.
         vector_width: D of a pooled embedding (B, D) that is added to the time's.
-        classes: how many labels it knows; null_class: one more, for "no class", whose number is `classes`.
-        level: is told the level in [0, 1] to which the smaller picture is noised.
+        classes: how many labels; null_class: one more, for "no class", whose number is `classes`.
+        level: whether it takes the level in [0, 1] to which the smaller image is noised.
         scale_shift: time scales and shifts norms. groups: groups of every norm.
     """
 
     fits = "zoo.networks.arguments:efficient_unet"
-    dims = 2  # pictures alone
+    dims = 2  # images only
 
     def __init__(
         self, *, in_channels: int = 6, out_channels: int = 3, width: int = 128, mult: Sequence[int] = (1, 2, 4, 8),
@@ -114,7 +114,7 @@ class EfficientUNet(nn.Module):
         )  # fmt: skip
         self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
         self.size_multiple = 2 ** len(mult)
-        self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
+        self.checkpointing = False  # True: activations are recomputed in the backward pass
         emb_channels = 4 * width
 
         def half(number: int, first: int, *, before: nn.Module | None, after: nn.Module | None) -> Level:
@@ -145,7 +145,7 @@ class EfficientUNet(nn.Module):
             half(i, wide[i + 1], before=nn.Conv2d(wide[i], wide[i + 1], 3, stride=2, padding=1), after=None)
             for i in range(len(mult))
         )
-        # The coarsest level's way up goes on from its way down; a skip would only say the same twice.
+        # The coarsest level's way up continues from its way down; a skip would only repeat it.
         self.up = nn.ModuleList(
             half(
                 i, wide[i + 1] if i == len(mult) - 1 else 2 * wide[i + 1], before=None,
@@ -159,7 +159,7 @@ class EfficientUNet(nn.Module):
         for place, reader in enumerate(self.readers()):
             reader.attention.place = place
         self.cuts = len(mult) - 1  # between how many levels a step cache can cut
-        # What of a condition this network listens to.
+        # The fields of a condition that this network reads.
         self.reads = (
             *(("context", "mask") if text_levels else ()),
             *(("vector",) if vector_width is not None else ()),
@@ -172,21 +172,21 @@ class EfficientUNet(nn.Module):
         return [m for m in self.modules() if isinstance(m, TextAttention)]
 
     def keys_values(self, context: Tensor) -> KeysValues:
-        """What stands for the context (B, L, D) in `evaluate`: the same at every step, so it is made once."""
+        """Keys and values of the context (B, L, D) for `evaluate`: the same at every step, so computed once."""
         return tuple(reader.keys_values(context) for reader in self.readers())
 
     def embed(
         self, time: Tensor, *, dtype: torch.dtype, label: Tensor | None = None, level: Tensor | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """What residual blocks are told (B, 4 width): time, pooled text, class and augmentation level, added up."""
+        """The embedding for residual blocks (B, 4 width): time, pooled text, class and augmentation level, summed."""
         emb = self.time_embed(timestep_embedding(time, self.width).to(dtype))
         if self.vector_proj is not None:
             emb = emb + self.vector_proj(vector)
         if self.label_emb is not None:
             emb = emb + self.label_emb(label)
         if self.aug_proj is not None:
-            assert level is not None  # check_told saw to it
+            assert level is not None  # check_told has checked it
             emb = emb + self.aug_proj(timestep_embedding(1000.0 * level.float(), self.width).to(dtype))
         return emb
 
@@ -194,7 +194,7 @@ class EfficientUNet(nn.Module):
         self, x: Tensor, emb: Tensor, context: Context = None, mask: Tensor | None = None, *, blocks: int = 0,
         deep: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """F told its embedding (B or 1, 4 width), and the features before the last `blocks` levels.
+        """F under its embedding (B or 1, 4 width), and the features before the last `blocks` levels.
 
         With `deep`, such features of another step, only the first and the last `blocks` levels run (Ma et al. 2024).
         """
@@ -222,7 +222,7 @@ class EfficientUNet(nn.Module):
         self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
         vector: Tensor | None = None, label: Tensor | None = None, level: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """x (B, in_channels, H, W); time (B,) as the weights know it; context (B, L, D); mask (B, L), True = read;
+        """x (B, in_channels, H, W); time (B,) as the weights take it; context (B, L, D); mask (B, L), True = read;
         vector (B, D); label (B,) int64; level (B,) in [0, 1]."""
         check_told(
             "efficient-unet", self.reads,

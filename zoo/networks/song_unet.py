@@ -1,7 +1,7 @@
-"""DDPM++ and NCSN++ of Song et al. 2021b (appendix H), as Karras et al. 2022 (appendix F) built them again for EDM.
+"""DDPM++ and NCSN++ of Song et al. 2021b (appendix H), as Karras et al. 2022 (appendix F) rebuilt them for EDM.
 
 Against the U-Net of OpenAI's layout: sums are scaled by sqrt 1/2, resampling goes through a filter, attention has one
-head, and NCSN++ embeds noise in random frequencies and hands the picture down the encoder beside its features. The
+head, and NCSN++ embeds noise in random frequencies and passes the image down the encoder beside its features. The
 names `map_layer0`, `enc`, `dec` and every shape equal EDM's published files, so these load by stripping `model.`;
 blocks are named by the size that they see in training, `resolution` and its halves.
 
@@ -14,7 +14,7 @@ What the papers call it, in this network's arguments:
 | either one for 64x64 faces | resolution 64, mult 1 2 2 2, attention_levels 2 |
 | Song et al.'s NCSN++ for 256x256 | encoder skip, decoder skip |
 
-EDM's files were trained with augmentation (augment_width 9), by class also with classes 10. They are told the noise by
+EDM's files were trained with augmentation (augment_width 9), by class also with classes 10. They take the noise by
 `time_input: log-sigma-quarter` under schedule and parameterization `edm`. Song et al.'s own files go through
 `zoo.families.score_sde.layout`.
 """
@@ -34,7 +34,7 @@ from zoo.networks.blocks import Resample, call, check_told, sines_first_embeddin
 
 NAME = "song-unet"
 HALF_SCALE = math.sqrt(0.5)
-NEARLY_ZERO = 1e-5  # of Xavier's weights, where a branch starts as next to nothing
+NEARLY_ZERO = 1e-5  # of Xavier's weights, where a branch starts near zero
 FOURIER_SCALE = 16.0  # deviation of the random frequencies (Song et al. 2021b, appendix H)
 
 
@@ -122,7 +122,7 @@ def group_norm(channels: int, *, eps: float) -> nn.GroupNorm:
 
 
 class SongBlock(nn.Module):
-    """Residual block told the noise, with attention of its own: (B, in, H, W) and emb (B, D) -> (B, out, H', W').
+    """Residual block conditioned on the noise, with attention: (B, in, H, W) and emb (B, D) -> (B, out, H', W').
 
     scale: of each sum of a branch and its shortcut. way: both are halved or doubled on the way in.
     """
@@ -176,15 +176,15 @@ class SongUNet(nn.Module):
         attention_levels: levels with attention, counted from the finest: after each block on the way down, after the
             last on the way up. The middle always has it. heads: of each.
         embedding: of the noise, in `positional` (fixed) or `fourier` (random) frequencies.
-        noise_mult: how many widths of them. emb_mult: how many widths residual blocks are told.
-        encoder: `standard`; `residual` or `skip` also hand the picture down, halved, and add it to features: by a
-            convolution of what was added before, or of the picture itself.
-        decoder: `standard`, one picture from the finest level; `skip`, one from each, doubled and added up.
+        noise_mult: how many widths of them. emb_mult: how many widths of the embedding that residual blocks read.
+        encoder: `standard`; `residual` or `skip` also pass the image down, halved, and add it to features: by a
+            convolution of what was added before, or of the image itself.
+        decoder: `standard`, one output from the finest level; `skip`, one from each, doubled and added up.
         resample_filter: taps of the filter of all resampling: `1 1`, the mean and the nearest neighbour, or `1 3 3 1`.
         skip_scale: of every sum in a residual block, sqrt 1/2. norm_eps: of every norm.
-        classes: how many labels it knows; null_class: the label numbered `classes` stands for none of them.
-        augment_width: how many numbers it was told of a training picture's augmentation. A picture that is drawn has
-            none, so their weights are kept and not asked.
+        classes: how many labels; null_class: the label numbered `classes` means none of them.
+        augment_width: how many numbers of a training image's augmentation it was conditioned on. Samples have
+            none, so these weights are kept and not used.
     """
 
     fits = "zoo.networks.arguments:song_unet"
@@ -212,7 +212,7 @@ class SongUNet(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.size_multiple = 2 ** (len(mult) - 1)
         self.sides = [f"{resolution >> level}x{resolution >> level}" for level in range(len(mult))]
-        self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
+        self.checkpointing = False  # True: activations are recomputed in the backward pass
         self.reads = () if classes is None else ("label",)
         self.noise_channels, emb_channels = noise_mult * width, emb_mult * width
 
@@ -274,7 +274,7 @@ class SongUNet(nn.Module):
         self._draw_weights()
 
     def _draw_weights(self) -> None:
-        """Xavier's uniform weights; branches start as next to nothing, and attention small."""
+        """Xavier's uniform weights; branches start near zero, and attention small."""
         for name, module in self.named_modules():
             if not isinstance(module, (nn.Conv2d, nn.Linear)):
                 continue
@@ -285,13 +285,13 @@ class SongUNet(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def embed(self, time: Tensor, *, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
-        """What residual blocks are told (B, emb_mult width): noise and class."""
+        """The embedding that residual blocks read (B, emb_mult width): noise and class."""
         if self.map_noise is None:
             emb = sines_first_embedding(time, self.noise_channels).to(dtype)
         else:
             emb = self.map_noise(time).to(dtype)
         if self.map_label is not None and self.classes is not None:
-            assert label is not None  # check_told saw to it
+            assert label is not None  # check_told has checked it
             # A one-hot label of unit variance, sqrt(classes) at its place, takes one column of the weights.
             columns = math.sqrt(self.classes) * self.map_label.weight.T
             columns = F.pad(columns, (0, 0, 0, 1)) if self.null_class else columns
@@ -299,7 +299,7 @@ class SongUNet(nn.Module):
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
 
     def forward(self, x: Tensor, time: Tensor, *, label: Tensor | None = None) -> Tensor:
-        """x (B, in_channels, H, W); time (B,) as the weights know it; label (B,) int64."""
+        """x (B, in_channels, H, W); time (B,) as the weights take it; label (B,) int64."""
         check_told(NAME, self.reads, {"label": label})
         emb = self.embed(time, dtype=x.dtype, label=label)
 
@@ -332,5 +332,5 @@ class SongUNet(nn.Module):
             if self.decoder == "skip" or level == 0:
                 drawn = self.dec[f"{side}_aux_conv"](F.silu(self.dec[f"{side}_aux_norm"](h)))
                 out = drawn if out is None else drawn + self.dec[f"{side}_aux_up"](out)
-        assert out is not None  # the finest level draws
+        assert out is not None  # the finest level always gives an output
         return out

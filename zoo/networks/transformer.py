@@ -20,7 +20,7 @@ class CrossAttention(nn.Module):
     """Multi-head attention of x (B, N, D) to context (B, L, D'), or to itself where context is None.
 
     `place` is its number among those of a network that read text: where it finds its keys and values if they were
-    worked out before, once for all steps (`zoo.diffusion.denoiser`).
+    computed before, once for all steps (`zoo.diffusion.denoiser`).
     """
 
     place = 0
@@ -88,7 +88,7 @@ class BasicTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def begin_as_identity(self) -> None:
-        """Zero what its shortcuts are joined by, so that a block added to trained ones leaves their output as it is."""
+        """Zero its branches' last layers, so that a block added to trained ones leaves their output as it is."""
         for layer in (self.attn1.to_out[0], self.attn2.to_out[0], self.ff.net[2]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)

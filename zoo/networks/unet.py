@@ -1,4 +1,4 @@
-"""The U-Net of the OpenAI family: unconditional, by class, by text, or of a smaller picture.
+"""The U-Net of the OpenAI family: unconditional, by class, by text, or by a smaller image.
 
 Ho et al. 2020 (appendix B), Nichol & Dhariwal 2021, Dhariwal & Nichol 2021 (section 3) and, with the cross-attention
 transformer, Rombach et al. 2022 (section 3.3). The names `time_embed`, `label_emb`, `input_blocks`, `middle_block`,
@@ -14,10 +14,10 @@ What the papers call it, in this network's arguments (resolution 32, where level
 | Stable Diffusion 1 | the defaults with heads 8 |
 | SD's upscaler | in_channels 7, width 256, mult 1 2 2 4, attention_levels 1 2 3, cross_only_levels 1 2, classes 1000 |
 
-Weights of Ho et al. (their own, not of OpenAI's recipe) want `norm_eps: 1e-6`, `downsample_padding: end` and
+Weights of Ho et al. (their own, not of OpenAI's recipe) need `norm_eps: 1e-6`, `downsample_padding: end` and
 `time_features: sines-first` too; without them nothing fails and the output is wrong in the third digit.
 
-A score network (Song & Ermon 2019) is this one too, told sigma by `time_input: log-sigma-quarter`.
+A score network (Song & Ermon 2019) is this one too, which takes sigma by `time_input: log-sigma-quarter`.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class UNet(nn.Module):
     multiples of patch * 2 ** (levels - 1).
 
     Args:
-        in_channels: with those of a smaller picture that is joined to x_t. out_channels: twice the sample's with a
+        in_channels: with those of a smaller image that is concatenated to x_t. out_channels: twice the sample's with a
             learned variance.
         width: channels of the finest level; mult: multiples of it, one a level; blocks: residual blocks a level.
         stem_width: channels of the first convolution, where they aren't width (ADM at 512x512: half of it).
         attention_levels: levels with attention after each residual block, counted from the finest.
         attention: a `transformer` that reads text, or `plain` self-attention; the latter wants context_width null.
         heads: attention heads, the same everywhere; head_width: instead, channels a head. One of the two is given:
-            tensors don't show which, and the wrong one gives the wrong picture (SD 1 has 8 heads, SD 2 width 64).
+            tensors don't show which, and the wrong one gives a wrong image (SD 1 has 8 heads, SD 2 width 64).
         heads_up: another number of heads on the way up (improved DDPM's `num_heads_upsample`).
         qkv_order: rows of plain attention, `legacy` or `new` (of the published files, ADM at 64x64 alone).
         depth: transformer blocks in each transformer, or a number for each level; the middle has the coarsest level's.
@@ -78,8 +78,8 @@ class UNet(nn.Module):
         time_features: `cosines-first` (OpenAI and all that followed), or `sines-first` (Ho et al.).
         vector_width: D of a vector (B, D) that is added to the embedding of time (Stable unCLIP, SDXL).
         dims: spatial dimensions of a sample: 1 (sound), 2, or 3 (volumes); every level halves all of them.
-        classes: how many labels it knows; null_class: one more, for "no class", whose number is `classes`.
-        level: is told the level in [0, 1] to which a smaller picture is noised (Saharia et al. 2022).
+        classes: how many labels; null_class: one more, for "no class", whose number is `classes`.
+        level: whether it takes the level in [0, 1] to which a smaller image is noised (Saharia et al. 2022).
         patch: pixels a side that the first convolution takes as one position, and the last gives back; what is
             learned is the same, at 1 / patch ** 2 of the work (Hoogeboom et al. 2023, section 3.3).
     """
@@ -114,7 +114,7 @@ class UNet(nn.Module):
         self.patch, self.size_multiple = patch, patch * 2 ** (len(mult) - 1)
         self.dims, self.time_features, self.downsample_padding = dims, time_features, downsample_padding
         self.stem_width = stem = width if stem_width is None else stem_width
-        self.checkpointing = False  # True: activations are worked out again on the way back, and not kept
+        self.checkpointing = False  # True: activations are recomputed in the backward pass
         emb_channels = 4 * width
 
         def res(inside: int, outside: int, resample: Resample | None = None) -> ResBlock:
@@ -182,7 +182,7 @@ class UNet(nn.Module):
         for place, reader in enumerate(readers):
             reader.place = place
         self.cuts = len(self.input_blocks) - 1  # between how many blocks a step cache can cut
-        # What of a condition this network listens to.
+        # The fields of a condition that this network reads.
         self.reads = (
             *(("context", "mask") if readers else ()),
             *(("vector",) if vector_width is not None else ()),
@@ -196,21 +196,21 @@ class UNet(nn.Module):
         return [a for b in blocks for a in ((b.attn1, b.attn2) if b.cross_only else (b.attn2,))]
 
     def keys_values(self, context: Tensor) -> KeysValues:
-        """What stands for the context (B, L, D) in `evaluate`: the same at every step, so it is made once."""
+        """Keys and values of the context (B, L, D) for `evaluate`: the same at every step, so computed once."""
         return tuple(reader.keys_values(context) for reader in self.readers())
 
     def embed(
         self, time: Tensor, *, dtype: torch.dtype, label: Tensor | None = None, level: Tensor | None = None,
         vector: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """What residual blocks are told (B, 4 width): time, class or vector, and augmentation level, added up."""
+        """The embedding for residual blocks (B, 4 width): time, class or vector, and augmentation level, summed."""
         sines_first = self.time_features == "sines-first"
         features = (sines_first_embedding if sines_first else timestep_embedding)(time, self.width)
         emb = self.time_embed(features.to(dtype))
         if self.label_emb is not None:
             emb = emb + self.label_emb(label if vector is None else vector)
         if self.aug_proj is not None:
-            assert level is not None  # check_told saw to it
+            assert level is not None  # check_told has checked it
             emb = emb + self.aug_proj(timestep_embedding(1000.0 * level.float(), self.width).to(dtype))
         return emb
 
@@ -218,7 +218,7 @@ class UNet(nn.Module):
         self, x: Tensor, emb: Tensor, context: Context = None, mask: Tensor | None = None, *, blocks: int = 0,
         deep: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """F told its embedding (B or 1, 4 width), and the features before the last `blocks` blocks.
+        """F under its embedding (B or 1, 4 width), and the features before the last `blocks` blocks.
 
         With `deep`, such features of another step, only the first and the last `blocks` blocks run (Ma et al. 2024).
         """
@@ -243,7 +243,7 @@ class UNet(nn.Module):
         self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
         label: Tensor | None = None, level: Tensor | None = None, vector: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """x (B, in_channels, H, W); time (B,) as the weights know it; context (B, L, D); mask (B, L), True = read;
+        """x (B, in_channels, H, W); time (B,) as the weights take it; context (B, L, D); mask (B, L), True = read;
         label (B,) int64; level (B,) in [0, 1]; vector (B, D)."""
         told = {"context": context, "mask": mask, "label": label, "level": level, "vector": vector}
         check_told("unet", self.reads, told)

@@ -1,1 +1,1 @@
-"""A pipeline and one call of it: stages, request, the run, what it returns."""
+"""A pipeline and one call of it: stages, request, run, and result."""

@@ -1,7 +1,7 @@
-"""What a stage of signals or volumes draws: arrays in the data's own units, and a picture of them for a look.
+"""The sample space of signals, fields and volumes: arrays in the data's own units, and an image to view them.
 
-Of an array nothing is clipped: a signal may overshoot the values that its data reached, and cutting that off would put
-corners into it. Pictures of arrays show `values[0]` to `values[1]`, and what lies outside at the edge.
+Arrays are not clipped: a signal may overshoot the range of its data, and clipping would distort it. Images of arrays
+show `values[0]` to `values[1]`, and clip what lies outside.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zoo.schema.names import array_targets
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 16  # samples in a picture
+SHOWN = 16  # samples in an image
 SLICES = 8  # of a volume
 SIGNAL = (192, 96)  # width and height of a signal's cell
 SIDE = 96  # pixels that a field is enlarged to, at most, and a slice of a volume to half of that
@@ -37,7 +37,7 @@ COLOURS = ("#2f6fb7", "#e2843b", "#2f9e77", "#a24fa8")
 
 @dataclass(frozen=True)
 class Arrays:
-    """Signals, fields or volumes (B, C, *spatial): `extent` is each axis' length, `values` what -1 and 1 stand for."""
+    """Signals, fields or volumes (B, C, *spatial): `extent` is each axis' length, `values` what -1 and 1 mean."""
 
     feeds: ClassVar[str] = "array"
     word: ClassVar[str] = "arrays"
@@ -60,11 +60,11 @@ class Arrays:
 
     @property
     def side(self) -> int:
-        """Arrays have no side."""
+        """UsageError: arrays have no side."""
         raise UsageError("this pipeline draws arrays, and what is wanted here are images; give another pipeline")
 
     def lengths(self, size: Any, *, stage: str, multiple: int, dims: int | None) -> tuple[int, ...]:
-        """Of each axis; UsageError for those that the network can't do."""
+        """The length of each axis; UsageError for those that the network can't draw."""
         wanted = self.extent if size is None else (size,) if isinstance(size, int) else tuple(size)
         said = "x".join(str(s) for s in wanted)
         dims = len(self.extent) if dims is None else dims
@@ -103,17 +103,17 @@ class Arrays:
         return decoded * ((high - low) / 2) + (high + low) / 2
 
     def images(self, drawn: Tensor) -> Tensor:
-        """Arrays are no images."""
+        """UsageError: arrays are not images."""
         raise UsageError(
             "what this pipeline draws are arrays, not pictures; read .arrays or .numpy, or .view for a look"
         )
 
     def arrays(self, drawn: Tensor) -> Tensor:
-        """They are arrays."""
+        """The arrays, as they are."""
         return drawn
 
     def view(self, drawn: Tensor) -> Image.Image:
-        """A picture of the first samples: signals as lines, fields in grey, volumes as slices side by side."""
+        """An image of the first samples: signals as lines, fields in grey, volumes as slices side by side."""
         return view(drawn, self.values)
 
     def said(self, drawn: Tensor) -> str:
@@ -121,11 +121,11 @@ class Arrays:
         return f"arrays={tuple(drawn.shape)}, values={self.values}"
 
     def html(self, drawn: Tensor, record: Mapping[str, Any]) -> str:
-        """The view, with what it is."""
+        """The view, with a caption."""
         return images_html([self.view(drawn)], [self.said(drawn)])
 
     def size_note(self, size: Any, who: str) -> str | None:
-        """Networks of arrays are measured at no other size than their own; nothing is known to say."""
+        """None: networks of arrays are measured at their own size only."""
         return None
 
     def targets(
@@ -139,9 +139,9 @@ class Arrays:
     ) -> list[Path]:  # fmt: skip
         """Write all arrays as one file, and return the files.
 
-        NAME.npy is a file of float32 (B, C, *spatial), with the record beside it in NAME.json and, with `grid`, a
-        picture in NAME.png; NAME.png alone is the picture, with the record inside. Any other path is a folder, and gets
-        samples.npy, samples.json and samples.png, or samples-1.npy, ... where those are there, unless `overwrite`.
+        NAME.npy is a file of float32 (B, C, *spatial), with the record beside it in NAME.json and, with `grid`, an
+        image in NAME.png; NAME.png alone is the image, with the record inside. Any other path is a folder, and gets
+        samples.npy, samples.json and samples.png, or samples-1.npy, ... where those exist, unless `overwrite`.
         """
         files = self.targets(path, len(drawn), grid=grid, overwrite=overwrite)
         array = np.ascontiguousarray(drawn.numpy(), dtype=np.float32)
@@ -201,7 +201,7 @@ def _write(path: Path, write: Callable[[Any], Any]) -> None:
 
 
 def view(arrays: Tensor, values: Sequence[float]) -> Image.Image:
-    """(B, C, *spatial), of one to three axes -> a picture of the first samples, values[0] dark or at the bottom."""
+    """(B, C, *spatial), of one to three axes -> an image of the first samples, values[0] dark or at the bottom."""
     low, high = values
     shown = ((arrays[:SHOWN].detach().float().cpu() - low) / (high - low)).clamp(0, 1)
     draw = {1: _signal, 2: _field, 3: _volume}.get(arrays.ndim - 2)

@@ -1,4 +1,4 @@
-"""The arguments of `pipe(...)` as a request, and what goes beside it: the thin way to make one."""
+"""The arguments of `pipe(...)` as a request, and the tensors and noise that go beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_call(
     n: int, seed: Any, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
     strength: float | None, noise: Any, batch_size: Any,
 ) -> tuple[Request, Given]:  # fmt: skip
-    """A call of the stages that run; UsageError, with the fix, for one they can't do."""
+    """A call of the stages that run; UsageError, with the fix, for one that they can't draw."""
     asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
     n = whole_number("n", n, "the number of images a prompt, 1 or more")
     steps = None if steps is None else whole_number("steps", steps, "1 or more")
@@ -94,14 +94,14 @@ def read_inputs(stages: Sequence[Stage], *, image: Any, mask: Any, size: Any) ->
 
 
 def _names(images: Tensor) -> list[str]:
-    """The SHA-256 of each row; of one that stands for all, once."""
+    """The SHA-256 of each row; of one shared by all, once."""
     if images.stride(0) == 0:
         return [hash_of(images[:1])] * len(images)
     return [hash_of(row) for row in images]
 
 
 def _address(source: NoiseSource, row: int) -> dict[str, Any]:
-    """Seed and number of a sample; of noise that was given, its place alone."""
+    """Seed and number of a sample; of noise that was given, its row alone."""
     if isinstance(source, AddressedNoise):
         return {"seed": source.seed, "index": row}
     if isinstance(source, SeededSamples):

@@ -1,7 +1,7 @@
-"""From what a call says to the conditions of its stages: every distinct text, label and number encoded once a call.
+"""From a call's inputs to the conditions of its stages: every distinct text, label and number is encoded once a call.
 
-Parts of a batch take their rows; stages that listen to one conditioner share what it said. How several conditioners of
-a stage join is said in `listens` (zoo.config.conditions).
+Parts of a batch take their rows; stages that share a conditioner share its output. How several conditioners of
+a stage join is set by `listens` (zoo.config.conditions).
 """
 
 from __future__ import annotations
@@ -25,27 +25,26 @@ AT_ONCE = 64  # texts that a conditioner encodes in one batch
 
 
 def source_of(conditioner: Conditioner) -> str:
-    """What a conditioner is given: prompts, labels, image or request."""
+    """A conditioner's source: prompts, labels, image or request."""
     return getattr(conditioner, "source", "prompts")
 
 
 def sources(conditioners: Mapping[str, Conditioner]) -> set[str]:
-    """What the conditioners of a pipeline are given."""
+    """The sources of a pipeline's conditioners."""
     return {source_of(conditioner) for conditioner in conditioners.values()}
 
 
 class Conditioning:
-    """The conditions of one call, by stage and part. What was encoded is kept to the call's end."""
+    """The conditions of one call, by stage and part. Encodings are kept until the call ends."""
 
     def __init__(
         self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Prepared, device: torch.device
     ) -> None:  # fmt: skip
         self.conditioners, self.stages, self.request, self.device = conditioners, stages, request, device
-        self._encoded: dict[tuple[int, Hashable], Condition] = {}  # by the conditioner's id and what it was given
+        self._encoded: dict[tuple[int, Hashable], Condition] = {}  # by the conditioner's id and its input
 
     def __call__(self, number: int, part: slice) -> tuple[Condition, Condition | None]:
-        """What is asked for of a stage's samples, and nothing (or the negative prompts); None where the weights know no
-        nothing."""
+        """The condition of a stage's samples, and the null one (or the negative prompts'); None for weights without."""
         stage, request = self.stages[number], self.request
         cond: dict[str, Condition] = {}
         null: dict[str, Condition] = {}
@@ -54,7 +53,7 @@ class Conditioning:
             conditioner = self.conditioners[name]
             source = source_of(conditioner)
             cond[name] = self._rows(conditioner, self._given(source, number, part))
-            if source == "request":  # its numbers say nothing that is asked for, and are the same in both
+            if source == "request":  # its numbers are no prompt, and the same in both
                 null[name] = cond[name]
             elif any(negative) and source == "prompts":
                 null[name] = self._negative(conditioner, negative)
@@ -66,7 +65,7 @@ class Conditioning:
         return joined, join(stage.name, stage.listens, null) if everyone else None
 
     def _given(self, source: str, number: int, part: slice) -> Sequence[Hashable]:
-        """What a conditioner is given of a stage's samples, one each; equal ones are encoded once."""
+        """A conditioner's inputs for a stage's samples, one each; equal ones are encoded once."""
         request = self.request
         if source == "labels":
             return request.labels[part]
@@ -74,7 +73,7 @@ class Conditioning:
             stage = self.stages[number]
             return [tuple(numbers_of(stage, number, request, scale).items()) for scale in request.scales[part]]
         if source == "image":
-            assert request.image is not None  # the request was refused without
+            assert request.image is not None  # a request without one was refused
             same = request.image.stride(0) == 0  # one for all samples
             return [("image", 0 if same else i) for i in range(len(request.samples))[part]]
         return request.prompts[part]
@@ -93,7 +92,7 @@ class Conditioning:
         source, key = source_of(conditioner), id(conditioner)
         wanted: dict[Any, None] = dict.fromkeys(given)
         if source == "prompts":
-            # Prompts and negative prompts apart: in one batch the rounding of one text would hang on the other.
+            # Prompts and negative prompts apart: in one batch the rounding of one text would depend on the other.
             for texts in (self.request.prompts, self.request.negative):
                 if set(given) <= set(texts):
                     wanted = dict.fromkeys(texts)
@@ -123,7 +122,7 @@ class Conditioning:
         return both.rows(torch.tensor([next(places) if text else 0 for text in negative], device=self.device))
 
     def _nothing(self, conditioner: Conditioner, count: int) -> Condition:
-        """The null condition of so many samples."""
+        """The null condition of `count` samples."""
         empty = getattr(conditioner, "null_prompt", None)
         if source_of(conditioner) == "prompts" and empty is not None:
             return self._rows(conditioner, [empty] * count)
@@ -134,7 +133,7 @@ class Conditioning:
 
 
 def numbers_of(stage: Stage, number: int, request: Prepared, scale: float | None) -> dict[str, float]:
-    """The numbers of a call that conditioners of source `request` are given, of one of its stages.
+    """The numbers of a call for conditioners of source `request`, for one of its stages.
 
     Pixels: `height`, `width`, `original_height`, `original_width`, `crop_top`, `crop_left`, `target_height` and
     `target_width` (SDXL's names: the size itself, uncropped); `guidance`, the scale (`scale` of the call, or the
@@ -154,7 +153,7 @@ def numbers_of(stage: Stage, number: int, request: Prepared, scale: float | None
 
 
 def join(stage: str, listens: Sequence[str] | Mapping[str, Any], given: Mapping[str, Condition]) -> Condition:
-    """What the conditioners of a stage gave, as one condition; UsageError where two give one field and don't join."""
+    """The outputs of a stage's conditioners as one condition; UsageError where two give one field and don't join."""
     if isinstance(listens, Mapping):
         joined = Condition()
         for field in listens:
@@ -174,7 +173,7 @@ def join(stage: str, listens: Sequence[str] | Mapping[str, Any], given: Mapping[
 
 
 def _joined(stage: str, listens: Mapping[str, Any], field: str, given: Mapping[str, Condition]) -> Condition:
-    """One field of a condition, of all its conditioners."""
+    """One field of a condition, from all its conditioners."""
     names = givers(listens, field)
     values: list[Any] = [getattr(given[name], field) for name in names]
     missing = next((name for name, value in zip(names, values, strict=True) if value is None), None)
@@ -201,7 +200,7 @@ def _joined(stage: str, listens: Mapping[str, Any], field: str, given: Mapping[s
 
 
 def _mask(parts: Sequence[Condition], by_length: bool) -> Tensor | None:
-    """Which joined tokens count: where nobody masks, all; side by side, where any does."""
+    """Which joined tokens count: all where none has a mask; side by side, where any counts."""
     if all(part.mask is None for part in parts):
         return None
     tokens = [part.tokens for part in parts if part.tokens is not None]

@@ -1,4 +1,4 @@
-"""What images and pipelines look like in a notebook: HTML and PNG, small enough to be kept in it."""
+"""Images and pipelines in a notebook: HTML and PNG, small enough to be kept in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def images_html(images: Sequence[Image.Image], captions: Sequence[str]) -> str:
 
 
 def captions(record: Mapping[str, Any], count: int) -> list[str]:
-    """What each image was requested by: its prompt or its class."""
+    """The prompt or class of each image."""
     entries = [*record.get("images", ()), *[{}] * count][:count]
     return [str(entry.get("prompt") or entry.get("label") or "") for entry in entries]
 

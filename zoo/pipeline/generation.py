@@ -1,4 +1,4 @@
-"""What a pipeline returns: samples, what they are once decoded, and a record of how they came about."""
+"""What a pipeline returns: samples, decoded samples, and a record of how they were made."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pi
 
 @dataclass(frozen=True, repr=False)
 class Generation:
-    """The outcome of a run; what the samples are, its space says (zoo.pipeline.space).
+    """The result of a run; its space says what the samples are (zoo.pipeline.space).
 
-    `samples` is what the last stage sampled, (B, C, *spatial): latents for a latent stage. `drawn` is what they are
-    once decoded, float32 on the CPU: images (B, 3, H, W) in [0, 1], or arrays in the data's units. `record` says what
-    made them: resolved config, weight hashes, versions, seeds, prompts, device, hashes of input images, verdicts; its
-    `images` has one entry a sample.
+    `samples` is what the last stage sampled, (B, C, *spatial): latents for a latent stage. `drawn` is the
+    decoded samples, float32 on the CPU: images (B, 3, H, W) in [0, 1], or arrays in the data's units. `record` says how
+    they were made: resolved config, weight hashes, versions, seeds, prompts, device, hashes of input images, verdicts;
+    its `images` has one entry a sample.
     """
 
     samples: Tensor
@@ -53,7 +53,7 @@ class Generation:
 
     @property
     def values(self) -> tuple[float, float]:
-        """What a network's -1 and 1 stand for in `drawn`."""
+        """What a network's -1 and 1 mean in `drawn`."""
         return self.space.values
 
     @cached_property
@@ -63,7 +63,7 @@ class Generation:
 
     @cached_property
     def view(self) -> Image.Image:
-        """One picture for a look: all images in one; of arrays the first ones, as lines, in grey or in slices."""
+        """One image to look at: all images in a sample grid; the first arrays, as lines, in grey or in slices."""
         return self.space.view(self.drawn)
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Generation:
         return f"Generation({self.space.said(self.drawn)})"
 
     def _repr_png_(self) -> bytes:
-        """The view, for what shows PNG alone."""
+        """The view, for frontends that show PNG only."""
         return png(self.view)
 
     def _repr_html_(self) -> str:
@@ -81,7 +81,7 @@ class Generation:
         return self.space.html(self.drawn, self.record)
 
     def sheet(self, columns: int | None = None) -> Image.Image:
-        """All images in one; UsageError where arrays were drawn."""
+        """All images in one sample grid; UsageError where arrays were drawn."""
         return sheet(self.images, columns=columns)
 
     def targets(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
@@ -89,11 +89,11 @@ class Generation:
         return self.space.targets(path, len(self), grid=grid, overwrite=overwrite)
 
     def save(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
-        """Write the samples with their record as their space does, and return the files; `grid` is all in one picture.
+        """Write the samples with their record as their space does, and return the files; `grid` is all in one image.
 
-        Images go to a picture file each (NAME-0.png, ... for several), with the record inside a PNG; arrays into one
-        .npy with the record in a .json beside it. A path without a suffix is a folder. What is numbered goes on after
-        the files that are there; with `overwrite` it begins again. Each file appears whole or not at all. Raises
+        Images go to an image file each (NAME-0.png, ... for several), with the record inside a PNG; arrays into one
+        .npy with the record in a .json beside it. A path without a suffix is a folder. Numbers go on after
+        those of existing files; with `overwrite` they begin again. Each file appears whole or not at all. Raises
         UsageError for an unknown suffix and ZooError where the disk refuses.
         """
         return self.space.save(self.drawn, self.record, path, grid=grid, overwrite=overwrite)

@@ -1,7 +1,7 @@
 """A pipeline: named conditioners and a list of stages, run one after another.
 
-Latent and cascaded diffusion, image to image, inpainting and upscaling are all this loop; which of them a pipeline is
-stands in its config, and where a run starts in `zoo.tasks`.
+Latent and cascaded diffusion, image to image, inpainting and upscaling are all this loop; its config says which of
+them a pipeline is, and `zoo.pipeline.starts` where a run starts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from zoo.schema.progress import mode, shown
 
 __all__ = ["Pipeline", "Progress", "Stage"]
 Resampled = Callable[[str | Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Sampler]]]
-BLANK = 0.5  # the grey that stands in for a picture a safety check refused
+BLANK = 0.5  # the grey that replaces an image that a safety check refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Pipeline:
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
-        """Move every network, to the best device there is with `auto`; returns this pipeline.
+        """Move every network, with `auto` to the best device available; returns this pipeline.
 
         Samples stay float32 whatever the networks' dtype.
         """
@@ -110,7 +110,7 @@ class Pipeline:
         for module in self.modules():
             module.to(device=device, dtype=dtype)
         if self.fast != Fast():
-            self._speed_up(self.fast)  # what was recorded of the weights is where they were
+            self._speed_up(self.fast)  # recordings refer to the weights' former memory
         return self
 
     def compile(
@@ -119,7 +119,7 @@ class Pipeline:
     ) -> Pipeline:  # fmt: skip
         """Turn the fast path on (zoo.acceleration.fast); returns this pipeline.
 
-        Pictures change by rounding alone. Each part can be switched; None is what helps on this device. `dtype` moves
+        Images change by rounding alone. Each part can be switched; None is what helps on this device. `dtype` moves
         the networks to another precision first. The first call after is slower where something is compiled.
         """
         if dtype is not None:
@@ -138,14 +138,14 @@ class Pipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the first network lives."""
+        """The first network's device."""
         parameters = (p for m in self.modules() for p in m.parameters())
         return next((p.device for p in parameters), torch.device("cpu"))
 
     def stage(self, which: int | str, *, augmentation: float | None = None) -> Pipeline:
-        """One stage alone, by number or name, as a pipeline of its own that draws to the end.
+        """One stage alone, by number or name, as a pipeline of its own that samples to t = 0.
 
-        A super-resolution stage is called with the small picture as `image`; its level is `augmentation`, or else
+        A super-resolution stage is called with the small image as `image`; its level is `augmentation`, or else
         the one it has here (of truncated conditioning, where the stage before it stops).
         """
         names = [s.name for s in self.stages]
@@ -184,21 +184,21 @@ class Pipeline:
         """Draw.
 
         Args:
-            prompts: one or several; None draws without being asked for anything. negative: what to move away from.
+            prompts: one or several; None draws unconditionally. negative: what to move away from.
             labels: classes by number or name, where the pipeline has such a conditioner.
-            n: pictures a prompt or label. seed: 64 bits; sample i of a call always gets the same noise from it.
+            n: images a prompt or label. seed: 64 bits; sample i of a call always gets the same noise from it.
                 A list is one a prompt or one a sample, which is then what a call with that seed alone draws.
-            size: pixels a side or (height, width) of the pictures that come out; earlier stages keep their share. Of
+            size: pixels a side or (height, width) of the final images; earlier stages keep their share. Of
                 arrays the length of each axis.
             steps: instead of the config's, in every stage. guidance: likewise.
-            image: a path, PIL picture or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
+            image: a path, PIL image or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
                 or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
-            strength: how far back the picture is noised, in (0, 1]; 0.6 by default, 1 with a mask.
+            strength: how far back the image is noised, in (0, 1]; 0.6 by default, 1 with a mask.
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
-            stages: run only so many. batch_size: samples a network call; None means all at once.
+            stages: run only the first `stages`. batch_size: samples a network call; None means all at once.
             callback: receives a `Progress` after each step. Without one, a terminal or a notebook shows a bar.
 
-        Raises UsageError for a request this pipeline can't do, before any network runs, and NumericError for NaN.
+        Raises UsageError for a request that can't be drawn, before any network runs, and NumericError for NaN.
         """
         if callback is None and (how := mode()) != "off":
             with shown(how) as bar:
@@ -223,18 +223,17 @@ class Pipeline:
     ) -> Generation:  # fmt: skip
         """Draw a request: samples with different prompts, negative prompts, labels, seeds, scales, steps and samplers.
 
-        A sample comes out as it would alone, within the rounding of another batch: at most 1/255 in float32. Samples
+        A sample is as it would be alone, within the rounding of another batch: at most 1/255 in float32. Samples
         whose steps, sampler and start (none, an image, a mask, the strength) are the same walk in one batch; those of
         other plans are runs of their own, one after the other, in this version.
 
         Args:
             request: see `zoo.pipeline.request.Request`. inputs: the tensors of the images and masks that it names, by
-                their
-                SHA-256 (`pipe.inputs`).
+            their SHA-256 (`pipe.inputs`).
             noise: a source in place of the noise that the samples' seeds and numbers address.
             callback: receives a `Progress` after each step.
 
-        Raises UsageError for a request this pipeline can't do, before any network runs, and NumericError for NaN.
+        Raises UsageError for a request that can't be drawn, before any network runs, and NumericError for NaN.
         """
         given = Given(tensors=inputs or {}, source=noise)
         return self._draw(self._first(request.stages), request, given, callback)
@@ -308,7 +307,7 @@ class Pipeline:
             if number == 0 and group.image is not None:
                 high = min(high, group.start.strength)
             if number == len(stages) - 1 and stage.feeds == "low_res":
-                low = 0.0  # nobody takes its noisy picture, so it is drawn to the end
+                low = 0.0  # no stage takes its noisy image, so it is sampled to t = 0
             table = stage.sampler.plan(stage.denoiser.schedule, group.steps, interval=(high, low))
             runs.append(StageRun(
                 stage=stage, table=table, number=number, address=self.first + number, before=runs[-1] if runs else None,

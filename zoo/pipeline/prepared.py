@@ -1,6 +1,6 @@
-"""A request made ready to be drawn: checked against the stages, laid out, its images and masks as tensors.
+"""A request prepared for sampling: checked against the stages, laid out, its images and masks as tensors.
 
-Samples that walk alike (the same steps, sampler and kind of start) are one `Prepared`, which runs in batches; their
+Samples of one plan (the same steps, sampler and kind of start) are one `Prepared`, which runs in batches; their
 prompts, labels, seeds, images and guidance scales are their own. Samples of other plans are other runs, one after the
 other.
 """
@@ -32,8 +32,8 @@ class Given:
     Args:
         tensors: images (3, H, W) in [-1, 1] and masks (1, H, W) of 0 and 1 by their SHA-256.
         image, mask: the same of a call, whose samples are all of one plan: (B, 3, H, W) and (1, 1, H, W).
-        source: noise that isn't the samples' addressed one. checked: the call's words and numbers were held against
-            the pipeline already.
+        source: noise that isn't the samples' addressed one. checked: the call's words and numbers were already
+            checked against the pipeline.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Prepared:
 
     @property
     def negative(self) -> list[str]:
-        """One a sample; an empty one says nothing."""
+        """One a sample; an empty one is none."""
         return [spec.negative for spec in self.specs]
 
     @property
@@ -96,7 +96,7 @@ class Prepared:
 def prepare(
     stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], request: Request, given: Given
 ) -> list[Prepared]:
-    """The request's samples, those of one plan together, in the order of their first; UsageError for what can't be."""
+    """The request's samples, those of one plan together, in the order of their first; UsageError for invalid ones."""
     if not given.checked:
         _check(stages, conditioners, request)
     sizes = lay_out(stages, request.size)
@@ -105,7 +105,7 @@ def prepare(
     each = all(scales_each(g) for s in stages for g in s.guidance if holds_classifier_free(g))
     groups: dict[Any, list[int]] = {}
     for row, spec in enumerate(request.samples):
-        # Guidance of 0 asks the null condition alone. One that takes no scale a sample has a run for each.
+        # Guidance of 0 needs the null condition alone. One that takes no scale a sample has a run for each.
         scale = spec.guidance == 0.0 if each else spec.guidance
         groups.setdefault((spec.plan_key(), scale), []).append(row)
     made = []

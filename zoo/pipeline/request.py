@@ -1,8 +1,8 @@
 """A request as plain data: what is to be drawn, one `SampleSpec` a sample, without a tensor or a file in it.
 
 A call of a pipeline (`pipe(prompts, ...)`) makes one (zoo.pipeline.call), a server reads one from JSON, and
-`pipe.run(request)` draws it. Samples are strangers to each other: each has its own prompt, negative prompt, label,
-seed, number, guidance scale, steps, sampler and start, and comes out as it would alone (within the rounding of another
+`pipe.run(request)` draws it. Samples are independent of each other: each has its own prompt, negative prompt, label,
+seed, number, guidance scale, steps, sampler and start, and is as it would be alone (within the rounding of another
 batch).
 
 Images and masks are named by the SHA-256 of their values as they are drawn from (`zoo.images.inputs.hash_of`), which is
@@ -28,10 +28,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSpec:
-    """What one sample is to be.
+    """The request of one sample.
 
     Args:
-        prompt, negative: texts; an empty one says nothing. label: a class by number or name.
+        prompt, negative: texts; an empty one is none. label: a class by number or name.
         seed: 64 bits; index: the number of the sample within its seed. Both are the address of its noise.
         guidance: scale of classifier-free guidance in every stage; None is the stages' own.
         steps: in every stage; None is the samplers' own. sampler: another one in every stage, by name or as a block;
@@ -75,7 +75,7 @@ class SampleSpec:
               "more than 0 (keep the image) and at most 1 (draw anew)")  # fmt: skip
 
     def plan_key(self) -> str:
-        """What must be the same for samples to walk in one batch: steps, sampler, and how they start."""
+        """What must be the same for samples to run in one batch: steps, sampler, and how they start."""
         start = (self.image is not None, self.mask is not None, self.strength)
         return json.dumps([self.steps, self.sampler, start], sort_keys=True)
 
@@ -87,7 +87,7 @@ class Request:
     Args:
         samples: one a sample, at least one.
         size: (height, width), or the length of each axis of arrays; None is the pipeline's own.
-        stages: run only so many. batch_size: samples a network call; None means all that walk alike at once.
+        stages: run only the first `stages`. batch_size: samples a network call; None means all of one plan at once.
     """
 
     samples: tuple[SampleSpec, ...]
@@ -117,7 +117,7 @@ class Request:
 
     @staticmethod
     def from_dict(written: Mapping[str, Any]) -> Request:
-        """The request that `to_dict` wrote, or that a stranger did; UsageError where it has another form."""
+        """The request that `to_dict` wrote, or from an untrusted source; UsageError where it has another form."""
         if not isinstance(written, Mapping) or written.get("schema") != SCHEMA:
             raise UsageError(f"a request says schema: {SCHEMA}; give one of that form")
         samples, size = written.get("samples"), written.get("size")

@@ -1,7 +1,7 @@
-"""Checks on finished pictures, run before they are returned or written.
+"""Checks on finished images, run before they are returned or written.
 
-A check is any callable from pictures (B, 3, H, W) in [0, 1] to one `Verdict` each; a refused picture is replaced by
-grey and the verdict stands in the record. No check is on by default.
+A check is any callable from images (B, 3, H, W) in [0, 1] to one `Verdict` each; a refused image is replaced by
+grey and the verdict is in the record. No check is on by default.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says of one picture."""
+    """A check's verdict on one image."""
 
     allowed: bool
     reason: str
@@ -29,7 +29,7 @@ class SafetyCheck(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class MeanBrightness:
-    """The simplest check there is: refuses pictures that are nearly black or nearly white all over.
+    """The simplest check: refuses images that are nearly black or nearly white all over.
 
     Args:
         low, high: the mean of all pixels, in [0, 1], must lie between these.
@@ -39,7 +39,7 @@ class MeanBrightness:
     high: float = 0.995
 
     def __call__(self, images: Tensor) -> list[Verdict]:
-        """images (B, 3, H, W) in [0, 1] -> one verdict a picture; the score is its mean brightness."""
+        """images (B, 3, H, W) in [0, 1] -> one verdict an image; the score is its mean brightness."""
         verdicts = []
         for mean in images.mean(dim=(1, 2, 3)).tolist():
             allowed = self.low <= mean <= self.high

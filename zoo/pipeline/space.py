@@ -1,8 +1,8 @@
-"""A sample space: what a stage draws once it is decoded, as one object.
+"""A sample space: what a stage's decoded samples are, as one object.
 
-A stage has one. It says how long a sample's axes are and in which units its values come out, how samples are looked at,
-written and read back, and what can't stand beside them. `Images` are pictures, `Arrays` signals, fields and volumes.
-The loop over stages, the request, `Generation` and `zoo replay` ask the space, and none of them knows which it is.
+A stage has one. It says how long a sample's axes are and in which units its values are, how samples are viewed,
+written and read back, and what they exclude. `Images` are images, `Arrays` signals, fields and volumes.
+The loop over stages, the request, `Generation` and `zoo replay` call the space, whichever it is.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ SPACES = (Images, Arrays)
 
 
 class SampleSpace(Protocol):
-    """See the module. `drawn` is what `finish` gave, float32 on the CPU."""
+    """See the module. `drawn` is the result of `finish`, float32 on the CPU."""
 
     feeds: ClassVar[str]  # what a stage alone, or the last one, feeds
     word: ClassVar[str]  # what samples are called: images, arrays
     value: ClassVar[str]  # what a replay compares each of
-    default_file: ClassVar[str]  # where a command writes to if told nothing
+    default_file: ClassVar[str]  # where a command writes to by default
     size_words: ClassVar[tuple[str, int | None]]  # how a command's size is written, and how many numbers it has at most
 
     @property
     def side(self) -> int:
-        """Pixels a side; UsageError where samples are no pictures."""
+        """Pixels a side; UsageError where samples aren't images."""
         ...
 
     @property
     def values(self) -> tuple[float, float]:
-        """What the lowest and highest value of a network's range, -1 and 1, stand for."""
+        """What the lowest and highest value of a network's range, -1 and 1, mean."""
         ...
 
     def lengths(self, size: Any, *, stage: str, multiple: int, dims: int | None) -> tuple[int, ...]:
-        """A sample's axes where `size` is requested (None: its own); UsageError for one the networks can't do."""
+        """A sample's axes where `size` is requested (None: its own); UsageError for one that networks can't draw."""
         ...
 
     def check_pipeline(self, stage: str, *, stages: int, safety: Any, guidance: Iterable[Any]) -> None:
-        """ConfigError for what can't stand in one pipeline with such a stage."""
+        """ConfigError for what can't be in one pipeline with such a stage."""
         ...
 
     def check_call(self, stage: str, **given: Any) -> None:
-        """UsageError for an image, a mask or a strength that such samples have no use for."""
+        """UsageError for an image, a mask or a strength where such samples don't take one."""
         ...
 
     def finish(self, decoded: Tensor) -> Tensor:
-        """What the autoencoder gave, in the units that are returned."""
+        """The autoencoder's output in the units that are returned."""
         ...
 
     def images(self, drawn: Tensor) -> Tensor:
-        """As images (B, 3, H, W) in [0, 1]; UsageError where samples are none."""
+        """As images (B, 3, H, W) in [0, 1]; UsageError where samples aren't images."""
         ...
 
     def arrays(self, drawn: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class SampleSpace(Protocol):
         ...
 
     def view(self, drawn: Tensor) -> Image.Image:
-        """A picture of them for a look."""
+        """An image to look at them."""
         ...
 
     def said(self, drawn: Tensor) -> str:
@@ -75,11 +75,11 @@ class SampleSpace(Protocol):
         ...
 
     def html(self, drawn: Tensor, record: Mapping[str, Any]) -> str:
-        """They as a notebook shows them."""
+        """The HTML that a notebook shows."""
         ...
 
     def size_note(self, size: Any, who: str) -> str | None:
-        """What there is to say of another size than the network learned."""
+        """A note on a size that the network wasn't trained at."""
         ...
 
     def targets(
@@ -99,7 +99,7 @@ class SampleSpace(Protocol):
         ...
 
     def file_lengths(self, count: int) -> tuple[int, ...]:
-        """Those of the axes of a file of so many samples that a record's size decides."""
+        """The lengths, as far as a record's size decides them, of a file of `count` samples."""
         ...
 
     def file_lengths_of(self, file: np.ndarray) -> tuple[int, ...]:
@@ -107,11 +107,11 @@ class SampleSpace(Protocol):
         ...
 
     def as_file(self, drawn: Tensor) -> np.ndarray:
-        """What `read` gives of a file that holds these samples."""
+        """What `read` returns for a file of these samples."""
         ...
 
     def steps(self, file: np.ndarray) -> np.ndarray:
-        """A file's values in 255ths of the range that -1 to 1 stand for."""
+        """A file's values in 255ths of the range of -1 to 1."""
         ...
 
 

@@ -1,7 +1,8 @@
 """A stage: a denoiser with its guidance, sampler and autoencoder, at one resolution; and how stages share a size.
 
-What a stage draws is in its sample space (zoo.pipeline.space): images, or arrays, which are signals (B, C, L), fields
-(B, C, H, W) of any number of channels and volumes (B, C, D, H, W), and whose stage stands alone and starts from noise.
+Its samples are of its sample space (zoo.pipeline.space): images, or arrays, which are signals (B, C, L), fields
+(B, C, H, W) of any number of channels and volumes (B, C, D, H, W). A stage of arrays is alone in its pipeline and
+starts from noise.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ Pixels = tuple[int, int]  # (height, width)
 class Stage:
     """A denoiser with its guidance, sampler and autoencoder, at one resolution.
 
-    `takes` says what it starts from (noise, or the latent or the image of the stage before), `feeds` what it hands on;
-    `listens` names its conditioners, or says field by field which of them fill it (zoo.config.conditions); `space` says
+    `takes` says what it starts from (noise, or the latent or the image of the stage before), `feeds` what it passes on;
+    `listens` names its conditioners, or maps each field to those that fill it (zoo.config.conditions); `space` says
     what its samples are, and how large; `interval` is the part of t it runs over, (high, low).
-    Of a super-resolution stage, `small_size` is pixels a side of the smaller picture (that of the stage before, if not
+    Of a super-resolution stage, `small_size` is pixels a side of the smaller image (that of the stage before, if not
     given) and `augmentation` the level in [0, 1] to which that is noised (none, if not given).
     """
 
@@ -46,12 +47,12 @@ class Stage:
 
     @property
     def conditioners(self) -> tuple[str, ...]:
-        """The names of the conditioners that it listens to, each once."""
+        """The names of its conditioners, each once."""
         return conditioners_of(self.listens)
 
     @property
     def enlarges(self) -> bool:
-        """Whether its network is conditioned on a smaller picture."""
+        """Whether its network is conditioned on a smaller image."""
         return self.denoiser.low_res is not None
 
     @property
@@ -65,7 +66,7 @@ class Stage:
         return self.autoencoder.factor * int(getattr(self.denoiser.network, "size_multiple", 1))
 
     def lengths(self, size: int | Sequence[int] | None) -> tuple[int, ...]:
-        """The axes of its samples, once decoded; UsageError for those that the networks can't do."""
+        """The axes of its samples, once decoded; UsageError for those that the networks can't draw."""
         dims = getattr(self.denoiser.network, "dims", None)
         return self.space.lengths(size, stage=self.name, multiple=self.size_multiple, dims=dims)
 

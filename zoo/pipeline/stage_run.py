@@ -1,4 +1,4 @@
-"""One stage of one call: what it is told, where it starts, and what it is handed of the stage before."""
+"""One stage of one call: its conditions, where it starts, and what it takes from the stage before."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StageRun:
                 mask = Mask(x0=known, known=1.0 - free)
                 guidance.append(mask)
                 if request.start.strength == 1.0:
-                    # Where all is drawn anew nothing of the picture may shine through.
+                    # Where all is drawn anew nothing of the image may remain.
                     x = torch.lerp(x, scale * eps, free)
         elif stage.takes == "latent" and given is not None:
             x = given  # at this stage's first t already: the stage before stopped there
@@ -87,7 +87,7 @@ class StageRun:
         return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
 
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:
-        """The smaller picture as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
+        """The smaller image as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
         stage, request = self.stage, self.request
         size, small = pixels(request.sizes[self.number]), request.smalls[self.number]
         low_res, samples = stage.denoiser.low_res, request.samples[part]
@@ -101,7 +101,7 @@ class StageRun:
             level = torch.full((len(samples),), before.table.steps[-1].t_next, device=given.device)
             return low_res.upsampled(given, size=size, level=level)
         if before is None or given is None:
-            assert request.image is not None  # the request was refused without
+            assert request.image is not None  # a request without one was refused
             images = request.image[part].to(self.device)
         else:
             images = self._picture(given, small)

@@ -1,4 +1,4 @@
-"""Where a run starts, and what of a call's image, mask and strength says so.
+"""Where a run starts, as a call's image, mask and strength decide.
 
 | task | the run starts | and on the way |
 |---|---|---|
@@ -6,7 +6,7 @@
 | image to image | at t = strength, from the noised image (SDEdit: Meng et al. 2022) | |
 | inpainting | at t = strength (1 by default) | x0 is known outside the mask (`zoo.guidance.mask`) |
 | a measured image | at t = 1, from noise | samples are held to it (`zoo.guidance.posterior`) |
-| an image that a conditioner is given | at t = 1, from noise | the network is conditioned on it |
+| an image for a conditioner | at t = 1, from noise | the network is conditioned on it |
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
     strength: float = 1.0  # the t that it starts at, where there is an image to start from
     measured: bool = False  # the image is what posterior guidance holds samples to, not where the run starts
-    shown: bool = False  # the image is what a conditioner is given, not where the run starts
+    shown: bool = False  # the image is a conditioner's input, not where the run starts
 
 
 def start_of(
@@ -48,7 +48,7 @@ def start_of(
 
 
 def image_size(stages: Sequence[Stage], sizes: Sequence[tuple[int, ...]], smalls: Sequence[Pixels | None]) -> Pixels:
-    """(height, width) of the image that a call gives: what is drawn from, enlarged, or was measured."""
+    """(height, width) of a call's image: the start, what is enlarged, or what was measured."""
     given = smalls[0] or pixels(sizes[0])
     posterior = posterior_of(stages[0].guidance)
     if posterior is None:
@@ -63,7 +63,7 @@ def image_size(stages: Sequence[Stage], sizes: Sequence[tuple[int, ...]], smalls
 
 
 def _check_shown(viewer: str, stage: Stage, *, image: Any, mask: Any, strength: float | None) -> None:
-    """UsageError for an image that a conditioner is given and that is something else, too."""
+    """UsageError for an image that is a conditioner's input and has another use, too."""
     if image is None:
         raise UsageError(f"conditioner '{viewer}' is given an image and there is none; give an image")
     if mask is not None or strength is not None:

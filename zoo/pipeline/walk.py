@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Walk:
     """Samples of one plan, through all stages, `batch` at a time.
 
-    `changed` is what of the pipeline's record is otherwise for them: the config of another sampler.
+    `changed` is the part of the pipeline's record that differs for them: the config of another sampler.
     """
 
     group: Prepared
@@ -65,7 +65,7 @@ def with_known(drawn: Tensor, group: Prepared) -> Tensor:
 
 
 def in_order(parts: Sequence[Tensor], order: Tensor) -> Tensor:
-    """What was drawn plan by plan, as the request has it."""
+    """Samples drawn plan by plan, in the order of the request."""
     whole = torch.cat(list(parts))
     return whole.clone() if len(order) < 2 or bool((order[1:] > order[:-1]).all()) else whole[order]
 
@@ -73,7 +73,7 @@ def in_order(parts: Sequence[Tensor], order: Tensor) -> Tensor:
 def record_of_run(
     pipe: Pipeline, walks: Sequence[Walk], verdicts: Sequence[Mapping[str, Any]] | None, seconds: float
 ) -> dict[str, Any]:
-    """The record of a request; its keys say what holds of the first sample, an entry's `run` what is otherwise for it.
+    """The record of a request; its keys hold for the first sample, an entry's `run` has what differs for it.
 
     `zoo.records.reading.record_of` puts the two together again, so a sample's own record is one of a request of it
     alone.
@@ -105,7 +105,7 @@ def record_of_run(
 
 
 def _of_sample(walk: Walk, i: int, *, whole: bool) -> dict[str, Any]:
-    """What a record says of a sample's run. whole: inputs are those of all samples, as their walk was given them."""
+    """What a record says of a sample's run. whole: inputs are those of all samples, as given to their walk."""
     group = walk.group
     inputs = {"image": group.image, "mask": group.mask}
     return {
@@ -141,10 +141,10 @@ def _shortened(run: StageRun) -> dict[str, int]:
 
 
 def _shared(rows: Tensor) -> Tensor:
-    """One row where all are the same tensor's: what a call was given doesn't depend on how many it drew from it."""
+    """One row where all are the same tensor's: an input's record doesn't depend on how many samples use it."""
     return rows[:1] if rows.stride(0) == 0 else rows
 
 
 def _row(rows: Tensor, i: int) -> Tensor:
-    """A sample's own row; of one that stands for all, that."""
+    """A sample's own row; or the one shared by all."""
     return rows[:1] if rows.stride(0) == 0 or len(rows) == 1 else rows[i : i + 1]

@@ -1,1 +1,1 @@
-"""The record of how an image came about: data from a stranger until it is checked."""
+"""The record of how an image was made: untrusted data until it is checked."""

@@ -1,8 +1,8 @@
 """What a benchmark record is, field by field (docs/benchmarks.md), and the one reader of its files.
 
-There are two: of a suite's run (`zoo bench`), and of a single benchmark (benchmarks/). Records are foreign until they
-are read: strict JSON of a known schema, no larger than there is room for. `filled` then holds every field that zoo
-knows against its kind. Any of them may be null or missing, so that older records are read too.
+There are two: of a suite's run (`zoo bench`), and of a single benchmark (benchmarks/). Records are untrusted: strict
+JSON of a known schema and of limited size. `filled` then holds every field that zoo
+knows against its kind. Any of them may be null or missing, so that older records can be read too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_file(path: Path, schemas: Sequence[str] = (SUITE_RECORD, SINGLE_RECORD)
         raise UsageError(f"'{path}' can't be read ({error.strerror or error}); give a benchmark record") from error
     if len(text) > LARGEST:
         raise UsageError(f"'{path}' has more bytes than a record, which has at most {LARGEST}; give a benchmark record")
-    # Each of these begins a value, which takes some sixty bytes and more once it is parsed.
+    # Each of these begins a value, which takes sixty bytes or more once parsed.
     if sum(text.count(mark) for mark in (b"[", b"{", b",")) > MOST_VALUES:
         raise UsageError(f"'{path}' holds over {MOST_VALUES} values; give a benchmark record")
     try:
@@ -45,7 +45,7 @@ def read_file(path: Path, schemas: Sequence[str] = (SUITE_RECORD, SINGLE_RECORD)
 
 
 def filled(value: Any, form: Form, place: str) -> Any:
-    """A copy of a value with every field that its form knows; UsageError with the place for one of another kind.
+    """A copy of a value with every field of its form; UsageError with the place for one of another kind.
 
     What is missing is None where it is text, a number or a truth value, and else empty.
     """
@@ -97,12 +97,12 @@ def texts(value: Any, place: str) -> list[str]:
 
 
 def anything(value: Any, place: str) -> list[Any]:
-    """A list of whatever."""
+    """A list of any values."""
     return [] if value is None else _of(value, list, "a list", place)
 
 
 def said(value: Any, place: str) -> str | None:
-    """Text, a number or a truth value, as text; of a list, one a stage, all of them."""
+    """Text, a number or a truth value, as text; a list has one a stage, and is joined."""
     if isinstance(value, list) and value and not any(isinstance(part, (dict, list)) for part in value):
         return " + ".join(map(as_text, value))
     if isinstance(value, (dict, list)):

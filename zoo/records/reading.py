@@ -1,8 +1,8 @@
-"""The record of how a picture came about, read back out of a PNG: data from a stranger until it is checked.
+"""The record of how an image was made, read back from a PNG: untrusted data until it is checked.
 
 `Generation.save` puts it into a text chunk `zoo`, as JSON (schema zoo.generation/1). Here a PNG is walked chunk by
 chunk (W3C PNG, section 5), so that neither Pillow nor torch is needed and no pixel is decoded; size, checksum, depth
-and form are held against limits before anything is made of them. A record names registry keys and weight cards only.
+and form are checked before anything is built from them. A record names registry keys and weight cards only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEYWORD = RECORD_KEY.encode() + b"\0"
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The record inside a PNG that zoo wrote, or beside an .npy; UsageError where there is none whole and sound."""
+    """The record inside a PNG that zoo wrote, or beside an .npy; UsageError where there is none, or a damaged one."""
     path = Path(path)
     if path.suffix.lower() == ".npy":
         if not path.with_suffix(".json").is_file():
@@ -59,7 +59,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def parse_record(text: str | bytes, *, source: str) -> dict[str, Any]:
-    """A record's JSON text as plain values of the schema this zoo knows; `source` is how errors call it."""
+    """A record's JSON text as plain values of the schema this zoo knows; `source` is its name in errors."""
     return check_record(_plain(text, source), source=source)
 
 
@@ -76,7 +76,7 @@ def check_record(record: dict[str, Any], *, source: str) -> dict[str, Any]:
 
 
 def record_of(record: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """The record of one sample alone: what its entry says is otherwise for it (`run`) in the place of what all share.
+    """The record of one sample alone: its own settings (`run` of its entry) replace those that all share.
 
     Samples of a request may have steps, guidance, samplers and inputs of their own (zoo.pipeline.walk).
     """
@@ -87,7 +87,7 @@ def record_of(record: Mapping[str, Any], i: int) -> dict[str, Any]:
 
 
 def check_whole(record: dict[str, Any], *, source: str) -> dict[str, Any]:
-    """The record, if it says all that a run needs; one of a pipeline put together by hand has no config."""
+    """The record, if it holds all that a run needs; that of a pipeline assembled by hand has no config."""
     missing = next((key for key in ("config", "weights", "stages", "images") if not record.get(key)), None)
     if missing is not None:
         raise UsageError(

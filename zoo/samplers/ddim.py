@@ -1,12 +1,12 @@
 """DDIM: denoising diffusion implicit models (Song et al. 2021, eq. 12 and 16).
 
-From x_t read the noise in it, then compose x at the next, lower noise level from both, with fresh noise for a part:
+Estimate the noise in x_t, then compose x at the next, lower noise level from both, with fresh noise for a part:
 
     eps = (x_t - alpha_t x0) / sigma_t
     x_s = alpha_s x0 + sqrt(sigma_s^2 - tau^2) eps + tau z,      z ~ N(0, I)
     tau = eta * (sigma_s / sigma_t) * sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2)
 
-eta = 0 asks no noise and is a first-order solver of the probability-flow ODE; eta = 1 is DDPM with its small variance.
+eta = 0 draws no noise and is a first-order solver of the probability-flow ODE; eta = 1 is DDPM with its small variance.
 Written out, a step is x_s = a x_t + b x0 + tau z.
 """
 

@@ -1,13 +1,13 @@
 """DDPM: ancestral sampling (Ho et al. 2020, algorithm 2), on any grid (Nichol & Dhariwal 2021, section 4).
 
-Each step draws from q(x_s | x_t, x0) with the network's x0 put in (eq. 6 and 7):
+Each step draws from q(x_s | x_t, x0) with the network's x0 for the true one (eq. 6 and 7):
 
     mean = a x_t + b x0,    a = (alpha_t / alpha_s) sigma_s^2 / sigma_t^2,    b = alpha_s beta / sigma_t^2
     beta = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2,    small variance = beta sigma_s^2 / sigma_t^2
 
 The true posterior has the small variance where the data is one point, beta where it is white noise (section 3.2). A
 network may have learned where between, logarithmically (Nichol & Dhariwal 2021, eq. 15), or the log-variance itself,
-which it knows for the schedule's own neighbours; then that is used, on any grid, as OpenAI's code does. A
+which it was trained on for neighbouring timesteps; then that is used, on any grid, as OpenAI's code does. A
 classifier's gradient moves the mean by variance * grad log p(y | x_t) (Dhariwal & Nichol 2021, algorithm 1).
 No noise follows a step to sigma = 0: it gives x0.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Variance = Literal["fixed_small", "fixed_large"]
 
-# Log of a variance that is nothing; log(0) can't be interpolated.
+# Log of a variance of 0; log(0) can't be interpolated.
 _NEVER = -46.0
 
 

@@ -4,8 +4,8 @@ With lambda = ln(alpha / sigma) and h the length of a step, the probability-flow
 
     x_s = (alpha_s / alpha_t) x_t - alpha_s * integral of e^-lambda eps(lambda) from lambda_t to lambda_s.
 
-Order 1 takes eps as constant (DDIM), 2 asks the network half way as well, 3 at both thirds. Nothing is remembered from
-step to step. A step to sigma = 0 or from alpha = 0 is infinitely long in lambda and takes order 1; so does one of no
+Order 1 takes eps as constant (DDIM), 2 evaluates the network half way as well, 3 at both thirds. No history is kept
+between steps. A step to sigma = 0 or from alpha = 0 is infinitely long in lambda and takes order 1; so does one of no
 length.
 """
 
@@ -40,7 +40,7 @@ class DPMSolver(LinearSampler):
             if self.order == 2:
                 middle = between(walk.schedule, here, there, 0.5)
                 table.add(here, middle, towards(first, middle))
-                # eq. 3.7 with r = 1/2: eps half way stands for the whole step.
+                # eq. 3.7 with r = 1/2: eps half way is used for the whole step.
                 table.add(middle, there, along(first.x, here, there, table.look(middle).eps))
                 continue
             one, two = (between(walk.schedule, here, there, share) for share in (1.0 / 3.0, 2.0 / 3.0))

@@ -62,7 +62,7 @@ class DPMpp2M:
         callback: Callback | None = None,
         after_step: AfterStep | None = None,
     ) -> Tensor:
-        """Walk x from the table's start to its end; `noise` is not asked."""
+        """Walk x from the table's start to its end; `noise` is not used."""
         x = wide(x)
         x0_before: Tensor | None = None
         for step, a in zip(table.steps, state_factors(table, x), strict=True):

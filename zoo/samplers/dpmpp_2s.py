@@ -1,12 +1,12 @@
 """DPM-Solver++ 2S: second order from two evaluations a step (Lu et al. 2022b, algorithm 1 with r = 1/2).
 
-In y = x / alpha, s = sigma / alpha and lambda = -ln s, a step first goes half way in lambda by DDIM, asks the network
-there, and goes all the way by that estimate D of x0:
+In y = x / alpha, s = sigma / alpha and lambda = -ln s, a step first goes half way in lambda by DDIM, evaluates the
+network there, and goes all the way by that estimate D of x0:
 
     y_next = (s_down / s) y + (1 - s_down / s) D + s_up z
 
-Nothing is remembered from step to step. With eta = 0 no noise is fresh, s_down = s_next, and this is the ODE. With
-eta = 1 it is k-diffusion's `dpmpp_2s_ancestral`: the solver goes further down than asked and comes back up by noise,
+No history is kept between steps. With eta = 0 no noise is drawn, s_down = s_next, and this is the ODE. With
+eta = 1 it is k-diffusion's `dpmpp_2s_ancestral`: the solver goes below the next noise level and noise is added back,
 s_up = eta s_next sqrt(1 - s_next^2 / s^2).
 """
 

@@ -5,8 +5,8 @@ In y = x / alpha, s = sigma / alpha and lambda = -ln s, a step of length h under
     y_next = (s_next / s) e^(-eta h) y + (1 - e^(-(1 + eta) h)) D + s_next sqrt(1 - e^(-2 eta h)) z
 
 where D is an estimate of x0 over the step: this x0 for first order. 2M draws a line through this one and the one
-before; SDE asks the network once more, half way in lambda, where an ancestral step has led. eta = 0 is the ODE. Both
-noises of a single-step step are drawn apart, not read from one Brownian path.
+before; SDE evaluates the network once more, half way in lambda, after an ancestral step. eta = 0 is the ODE. Both
+noises of a single-step step are drawn independently, not from one Brownian path.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ With y = x / alpha and s = sigma / alpha the probability-flow ODE is dy/ds = (y 
     y_next = y + (s_next - s) eps,    that is    x_next = alpha_next x0 + sigma_next eps.
 
 This is DDIM, and on the straight path alpha = 1 - t, sigma = t it is Euler's method on dx/dt = eps - x0, so rectified
-flow needs no sampler of its own. The ancestral form goes down further than asked and comes back up by fresh noise:
+flow needs no sampler of its own. The ancestral form goes below the next noise level and adds fresh noise:
 
     s_up = eta s_next sqrt(1 - s_next^2 / s^2),    s_down = sqrt(s_next^2 - s_up^2)
 """

@@ -1,4 +1,4 @@
-"""Time grids: at which t a sampler asks the network, and the rows of the table that follow from it.
+"""Time grids: at which t a sampler evaluates the network, and the rows of the table that follow from it.
 
 A grid gives n values of t in (0, 1], descending. On a schedule with T points the first three land on whole indices,
 the ones that published samplers use (Lin et al. 2023, table 2):
@@ -6,7 +6,7 @@ the ones that published samplers use (Lin et al. 2023, table 2):
 | grid | indices | who uses it |
 |---|---|---|
 | `Leading` | k * (T // n) + offset | latent diffusion, Stable Diffusion (offset 1); `ddimN` of OpenAI (offset 0) |
-| `Trailing` | round(T - k * T / n) - 1 | starts at t = 1, as a sample does: the one to take |
+| `Trailing` | round(T - k * T / n) - 1 | starts at t = 1, as a sample does: recommended |
 | `Linspace` | round(k * (T - 1) / (n - 1)) | improved DDPM, ADM, DiT |
 | `Karras` | evenly in (sigma / alpha)^(1 / rho) | k-diffusion, EDM (Karras et al. 2022, eq. 5) |
 | `LogSNR` | evenly in ln(sigma / alpha) | DPM-Solver, NCSN; k-diffusion's exponential |
@@ -65,7 +65,7 @@ class Leading:
 
 @dataclass(frozen=True, kw_only=True)
 class Trailing:
-    """Even strides from t = 1 down (Lin et al. 2023): the network is first asked where sampling does start."""
+    """Even strides from t = 1 down (Lin et al. 2023): the first evaluation is where sampling does start."""
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         if schedule.T is None:
@@ -94,7 +94,7 @@ class Linspace:
 class Karras:
     """Nodes between sigma_max and sigma_min (of sigma / alpha), denser at low noise; None: the schedule's own ends.
 
-    The nodes lie between the schedule's points; the denoiser's `time_rounding` says what its network is told.
+    The nodes lie between the schedule's points; the denoiser's `time_rounding` says what its network takes there.
     """
 
     rho: float = 7.0
@@ -219,7 +219,7 @@ def _range(schedule: NoiseSchedule, lowest: float | None, highest: float | None,
 
 
 def refuse_below(schedule: NoiseSchedule, low: float, grid: str) -> None:
-    """UsageError for a noise that the schedule has not: it would be clipped, or be told to the network as another."""
+    """UsageError for a noise level below the schedule's: it would be clipped, or the network would take another."""
     # A continuous schedule says by its inverse where it begins, for some at no noise at all.
     first = 1.0 / schedule.T if schedule.T is not None else float(schedule.t_from_log_snr(-2.0 * np.log(low)))
     lowest = noise_ratio(schedule, first)

@@ -60,7 +60,7 @@ class Sections:
 class Table:
     """Noise levels from a table: `ays-sd1`, `ays-sdxl`, or sigmas (sigma / alpha, one more than steps).
 
-    The first may lie above the schedule's noisiest, and then is that.
+    The first is clipped to the schedule's noisiest.
     """
 
     table: Literal["ays-sd1", "ays-sdxl"] = "ays-sd1"

@@ -1,7 +1,7 @@
 """Heun's method, deterministic and with churn (Karras et al. 2022, algorithms 1 and 2).
 
 With y = x / alpha and s = sigma / alpha the probability-flow ODE is dy/ds = eps. Euler's step leads to a first guess,
-the network is asked again there, and the step is taken anew along the mean of both slopes:
+the network is evaluated again there, and the step is retaken along the mean of both slopes:
 
     y_next = y + (s_next - s) (eps + eps') / 2
 
@@ -10,7 +10,7 @@ are 2 n - 1 evaluations. Churn raises the noise of a step's state before it is t
 
     gamma = min(S_churn / n, sqrt(2) - 1) where S_min <= s <= S_max,    z ~ N(0, S_noise^2 I),
 
-which lets fresh noise mend earlier errors. It never goes above the schedule's own noisiest point. k-diffusion churns
+which lets fresh noise correct earlier errors. It never goes above the schedule's own noisiest point. k-diffusion churns
 Euler's method too; so does `solver: euler` here.
 """
 
@@ -43,7 +43,7 @@ class EDM(LinearSampler):
     """EDM's stochastic Heun: fresh noise is churned in before steps between s_min and s_max.
 
     s_min and s_max are of sigma / alpha, s_max None is no limit. EDM's own grid is `karras` from 0.002 to 80. solver:
-    `heun` asks the network twice a step, `euler` once.
+    `heun` evaluates the network twice a step, `euler` once.
     """
 
     steps: int = 18

@@ -9,7 +9,7 @@ last x0 (Jolicoeur-Martineau et al. 2021). Predictor-corrector walks the reverse
 goes on, with epsilon = 2 (snr |z| / |score|)^2. The norms are each sample's own, not the batch's mean as in the
 original, so that a sample doesn't depend on its neighbours. In a corrector's row t_next = t.
 
-Without corrections the predictor alone is left. The reverse SDE (ibid., eq. 6) dx = (f x - g^2 score) dt + g dw has
+Without corrections this is the predictor alone. The reverse SDE (ibid., eq. 6) dx = (f x - g^2 score) dt + g dw has
 f = d ln(alpha) / dt and g^2 = d sigma^2 / dt - 2 f sigma^2; Euler and Maruyama's step takes both as they are at t.
 """
 

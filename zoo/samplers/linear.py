@@ -1,15 +1,15 @@
-"""Samplers whose every update is a weighted sum of what the run has seen: the common loop, and how to write its rows.
+"""Samplers whose updates are weighted sums of earlier states and estimates: the loop, and how to write its rows.
 
-Nearly all solvers are of this kind. With x_k the state that row k showed the network, x0_k the estimate it got and z
-fresh noise, a row says
+Nearly all solvers are of this kind. With x_k the state at row k, x0_k the network's estimate there and z
+fresh noise, a row is
 
     x_(k+1) = sum_j (a_j x_(k-j) + b_j x0_(k-j)) + tau z
 
-and a solver is a `write` that works the weights out. A `Mix` is such a sum while it is being planned, so that a
-solver's file reads as its equations do: eps = (x - alpha x0) / sigma is a mix, and so is each thing made of it. A
-solver that asks the network twice a step has two rows for it; in one that evaluates where the state already is (Heun's
-second) t_next = t.
-Churn (Karras et al. 2022, algorithm 2) raises the noise before the row asks: x <- grow x + churn z.
+and a solver is a `write` that computes the weights. A `Mix` is such a sum while it is being planned, so that a
+solver's file reads as its equations do: eps = (x - alpha x0) / sigma is a mix, and so is each expression of it. A
+solver that evaluates the network twice a step has two rows for it; in one that evaluates where the state already is
+(Heun's second) t_next = t.
+Churn (Karras et al. 2022, algorithm 2) raises the noise before the row's evaluation: x <- grow x + churn z.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Level(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """sigma / alpha, the noise of x / alpha; infinite where nothing of the sample is left."""
+        """sigma / alpha, the noise of x / alpha; infinite at pure noise."""
         return self.sigma / self.alpha if self.alpha > 0.0 else inf
 
 
@@ -49,7 +49,7 @@ def ends(step: Step) -> tuple[Level, Level]:
 
 
 class Walk(NamedTuple):
-    """What a run is asked to be: the strides on its grid, before a solver has made rows of them."""
+    """A requested run: the steps on its grid, before a solver has made rows of them."""
 
     schedule: NoiseSchedule
     steps: int  # of a whole run; an interval may have kept fewer strides
@@ -62,7 +62,7 @@ def finite(here: Level, there: Level) -> bool:
 
 
 def stays(here: Level, there: Level) -> bool:
-    """Whether the step has no length: `final` "first" on a grid that ends at the first point asks there once more.
+    """Whether the step has no length: `final` "first" on a grid that ends at the first point evaluates there once more.
 
     Levels count and not t, which a grid's inverse gives to one ulp.
     """
@@ -73,7 +73,7 @@ def leaps(here: Level, there: Level) -> bool:
     """Whether a step leaves pure noise, or what is next to it, at one stride.
 
     Cosine's capped betas begin at sigma / alpha = 2e4, whence the first step of 30 leads to 19. What solvers in
-    sigma / alpha add to Euler's step is multiplied by its length, and over such a length it says nothing.
+    sigma / alpha add to Euler's step is multiplied by its length, and over such a length it is meaningless.
     """
     return here.alpha == 0.0 or here.ratio > max(100.0, 10.0 * there.ratio)
 
@@ -86,7 +86,7 @@ def level_at(schedule: NoiseSchedule, ratio: float) -> Level:
 
 
 def between(schedule: NoiseSchedule, here: Level, there: Level, share: float) -> Level:
-    """The level a share of the way in ln(alpha / sigma)."""
+    """The level at a fraction of the way in ln(alpha / sigma)."""
     return level_at(schedule, exp((1.0 - share) * log(here.ratio) + share * log(there.ratio)))
 
 
@@ -141,7 +141,7 @@ class Rows:
         churn: float = 0.0,
         before: Level | None = None,
     ) -> None:
-        """Ask the network at `here` and go on to `there`; with churn the state comes from `before`."""
+        """Evaluate the network at `here` and step to `there`; with churn the state comes from `before`."""
         row = len(self.steps)
         check_length(row + 1)
         parts = {key: weight for key, weight in x_next.parts.items() if weight != 0.0}

@@ -1,6 +1,6 @@
 """Linear multistep methods in sigma / alpha: LMS, and PLMS (PNDM; Liu et al. 2022).
 
-With y = x / alpha and s = sigma / alpha the probability-flow ODE is dy/ds = eps, and steps that remember earlier eps
+With y = x / alpha and s = sigma / alpha the probability-flow ODE is dy/ds = eps, and steps that use earlier eps
 reach a higher order at one evaluation each. LMS integrates the polynomial through the last ones, wherever they lie:
 
     y_next = y + sum_j eps_j * integral of L_j(s) from s to s_next

@@ -1,16 +1,16 @@
-"""RePaint: walking back up to noise and down again, so that what is painted fits what is known (Lugmayr et al. 2022).
+"""RePaint: jumps back to noise, so that the painted part fits the known one (Lugmayr et al. 2022).
 
 Where a mask holds a part of x_t, each step fits the rest to a known part that the steps before had not seen. So after
 every `jump` steps down x is noised `jump` steps up again, by the forward process itself,
 
     x_t = (alpha_t / alpha_s) x_s + sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2) z,
 
-and walked down anew, each stretch `resamples` times (algorithm 1, with the jumps of appendix B). n steps are then
+and walked down again, each stretch `resamples` times (algorithm 1, with the jumps of appendix B). n steps are then
 n + jump * (resamples - 1) * (stretches) network evaluations for a sampler of one a step; the table counts them.
 
-Each stretch is a plan of its own on the same grid, so that any sampler can walk it, whatever it remembers of its
-steps. The known part is held by the mask guidance and, as in algorithm 1, noised anew after each step
-(`zoo.guidance.mask`); without a mask this is sampling that mends its errors by fresh noise.
+Each stretch is a plan of its own on the same grid, so that any sampler can walk it, multistep or not. The
+known part is held by the mask guidance and, as in algorithm 1, noised again after each step (`zoo.guidance.mask`);
+without a mask this is sampling that corrects its errors by fresh noise.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class JumpTable(StepTable):
 class RePaint:
     """Another sampler with jumps back to noise, for inpainting that fits.
 
-    steps: of one way down; those of `sampler` give way to it. jump: steps a jump. resamples: times that each stretch is
-    walked, 1 is the sampler alone.
+    steps: of one way down; it replaces the steps of `sampler`. jump: steps a jump. resamples: times that each stretch
+    is walked, 1 is the sampler alone.
     """
 
     inpaints = True

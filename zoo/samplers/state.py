@@ -26,9 +26,9 @@ def guided_x0(prediction: Prediction, step: Step) -> Tensor:
     """The estimate an ODE solver follows: x0, with a classifier's gradient folded in.
 
     By Tweedie's formula x0 = (x_t + sigma^2 grad log p(x_t)) / alpha, so adding grad log p(y | x_t) to the score adds
-    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, says the same of eps). In nearly pure noise a true
+    sigma^2 / alpha of it to x0 (Dhariwal & Nichol 2021, algorithm 2, does so with eps). In nearly pure noise a true
     gradient is as small as alpha, and a learned one is not: where sigma / alpha is above 200 (cosine's first step is at
-    2e4, linear's at 157) what it says would be multiplied into nonsense, and is left out.
+    2e4, linear's at 157) its term would be far too large, and is left out.
     """
     if prediction.score is None or step.sigma > NEARLY_NOISE * step.alpha:
         return prediction.x0
@@ -61,7 +61,7 @@ def plain_loop(
     callback: Callback | None = None,
     after_step: AfterStep | None = None,
 ) -> Tensor:
-    """x <- a x + b x0 + tau z for samplers that remember nothing; coefficients begin with (a, b, tau)."""
+    """x <- a x + b x0 + tau z for samplers without history; coefficients begin with (a, b, tau)."""
     x = wide(x)
     for step, a in zip(table.steps, state_factors(table, x), strict=True):
         b, tau = step.coefficients[1], step.coefficients[2]

@@ -5,8 +5,8 @@ r_j h, both the predictor and the corrector of a step are (algorithm 5 to 8, dat
 
     x_s = (sigma_s / sigma_t) x_t - alpha_s (e^-h - 1) x0 - alpha_s B(h) sum_j rho_j D_j
 
-with rho solving the order's conditions; the corrector has one difference more, the estimate at s itself, for which the
-next step asks the network anyway. As both begin with the same two terms, a state is corrected by what differs.
+with rho solving the order's conditions; the corrector has one difference more, the estimate at s itself, at which the
+next step evaluates the network anyway. As both begin with the same two terms, a state is corrected by what differs.
 """
 
 from __future__ import annotations

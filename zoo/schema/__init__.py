@@ -1,1 +1,1 @@
-"""What every room rests on: files that appear whole or not at all. No torch."""
+"""What every package of zoo builds on: the registry, safe readers, errors, atomic files. No torch."""

@@ -1,7 +1,7 @@
 """What components declare of themselves, as literal class attributes that are read from their source.
 
-A check imports what it plans with (schedules, grids, samplers, parameterizations, step caches) and asks it. Of the
-other kinds, whose code needs torch, it reads these facts; one that a component doesn't declare is not checked.
+A check imports what it plans with (schedules, grids, samplers, parameterizations, step caches) and calls it.
+For the other kinds, whose code needs torch, it reads these facts; a fact that isn't declared is not checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What a component of any kind may say.
+# What a component of any kind may declare.
 EVERY: Mapping[str, str] = {
     "fits": '`"module:function"` without torch, given the arguments that it names; it refuses those that can\'t be',
     "default": "it fills a slot of its kind where nothing is named",
@@ -91,7 +91,7 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
 
 
 def declares(**facts: Any) -> Callable[[F], F]:
-    """A component that is a function says literal facts by this decorator, as a class does by its attributes."""
+    """Decorator by which a component that is a function declares literal facts, as a class does by attributes."""
 
     def said(function: F) -> F:
         for name, value in facts.items():

@@ -1,6 +1,6 @@
-"""Every error zoo raises on purpose: one sentence that names the thing and the mend.
+"""Every error zoo raises on purpose: one sentence that names the thing and the fix.
 
-`UsageError` means the request was wrong (exit code 2); any other `ZooError` means a right request could
+`UsageError` means the request was wrong (exit code 2); any other `ZooError` means a valid request could
 not be carried out (exit code 1). All are `ValueError`, so callers need not know this module.
 """
 
@@ -18,7 +18,7 @@ class UsageError(ZooError):
 
 
 class RequestNote(UserWarning):
-    """What is unusual about a request that is carried out all the same: a warning, no error."""
+    """A warning about an unusual request that is carried out all the same."""
 
 
 class ConfigError(UsageError):

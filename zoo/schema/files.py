@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, under any number of writers, and their hashes.
 
-A file is written beside its place under a name of its own and renamed over it, so whoever reads the place finds the old
-file or a new one, and of several writers the last wins. What a killed writer left is taken away by the next one.
+A file is written beside its place under a name of its own and renamed over it, so a reader finds the old
+file or a new one, and of several writers the last wins. What a killed writer left is removed by the next one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from zoo.schema.errors import UsageError
 
 try:
     import fcntl
-except ImportError:  # Windows, where an open file can't be taken away either
+except ImportError:  # Windows, where an open file can't be removed either
     fcntl = None
 
 LOCK = ".lock"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
-_tidied: set[str] = set()  # folders that were looked through
+_tidied: set[str] = set()  # folders already tidied
 
 
 @contextlib.contextmanager
@@ -75,9 +75,9 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def read_plain(path: str | Path, limit: int) -> bytes:
-    """The bytes of a regular file, one over `limit` at most: whoever asks sees by it that there are more.
+    """The bytes of a regular file, at most `limit` + 1: the one byte more shows the caller that it is too large.
 
-    OSError for a pipe, which would be waited for, and for a device, which never ends.
+    OSError for a pipe, which would block, and for a device, which never ends.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb", closefd=True) as file:
@@ -87,7 +87,7 @@ def read_plain(path: str | Path, limit: int) -> bytes:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Wait until a file, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -106,10 +106,10 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, mend: str) -> Iterator[None]:
-    """Hold a folder for this process; UsageError naming the one that holds it. A dead process holds nothing.
+    """Lock a folder for this process; UsageError naming the process that holds it. A dead process holds nothing.
 
     Args:
-        mend: what to do where another holds it, for the sentence.
+        mend: what to do where another process holds it, for the error's sentence.
     """
     with os.fdopen(_open_lock(folder / LOCK), "r+", encoding="utf-8") as file:
         if fcntl is not None:
@@ -131,9 +131,9 @@ def locked(folder: Path, *, mend: str) -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> int:
-    """The lock's descriptor; UsageError where a link or anything but a plain file has its name."""
+    """The lock's descriptor; UsageError for a link or anything but a plain file."""
     try:
-        # What a link names lies outside the folder, and a pipe would be waited for.
+        # A link may lead outside the folder, and a pipe would block.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
@@ -147,7 +147,7 @@ def _open_lock(path: Path) -> int:
 
 
 def _tidy(folder: Path) -> None:
-    """Take away what killed writers left in a folder, once a process: a living one holds the lock of its file."""
+    """Remove what killed writers left in a folder, once a process; a live writer holds the lock of its file."""
     if fcntl is None or str(folder) in _tidied:
         return
     _tidied.add(str(folder))

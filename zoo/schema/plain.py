@@ -1,4 +1,4 @@
-"""Plain values: what may stand in a config, a record or a recipe, and how a sentence shows one."""
+"""Plain values: what a config, a record or a recipe may hold, and how an error shows one."""
 
 from __future__ import annotations
 

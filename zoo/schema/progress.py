@@ -1,8 +1,7 @@
 """Progress of what takes a while: a bar on a terminal, one in a notebook, plain lines in a log, or nothing.
 
-A call from Python shows it where a person watches, on a terminal or in a notebook, and is silent elsewhere. The command
-line is silent nowhere: where stderr is no terminal it writes a line every few seconds, so that a run under nohup or in
-CI can be followed.
+A call from Python shows it on a terminal or in a notebook, and is silent elsewhere. The command line always shows it:
+where stderr is no terminal it writes a line every few seconds, so that a run under nohup or in CI can be followed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _showing: ContextVar[bool] = ContextVar("zoo_progress_showing", default=False)  
 
 
 def mode(*, stream: TextIO | None = None, log: bool = False) -> Mode:
-    """What suits where we run; `log`: plain lines rather than nothing where nobody watches."""
+    """The mode for this environment; `log`: plain lines rather than nothing where stderr is no terminal."""
     if _showing.get():
         return "off"
     if in_notebook():
@@ -39,18 +38,18 @@ def in_notebook() -> bool:
 
 
 class Report:
-    """Where a run tells how far it is; this one tells nobody."""
+    """Receives a run's progress; this one discards it."""
 
     def describe(self, text: str) -> None:
-        """Say what is going on."""
+        """Set the text that says what is being done."""
 
     def update(self, done: int, total: int) -> None:
-        """So many steps of so many are done; a total of 0 is one that isn't known."""
+        """`done` of `total` steps are done; a total of 0 is unknown."""
 
 
 @contextlib.contextmanager
 def shown(how: Mode) -> Iterator[Report]:
-    """A report that shows what it is told in this way until the block ends."""
+    """A report that shows progress in this mode until the block ends."""
     if how == "off":
         yield Report()
         return
@@ -63,7 +62,7 @@ def shown(how: Mode) -> Iterator[Report]:
 
 
 class _Counted(Report):
-    """Says "drawing 12 of 36, 3 s left", at most every so many seconds."""
+    """Says "drawing 12 of 36, 3 s left", at most once in `every` seconds."""
 
     def __init__(self, say: Callable[[str, float | None], Any], every: float) -> None:
         self.say, self.every = say, every
@@ -100,7 +99,7 @@ def _lines() -> Iterator[Report]:
 
 @contextlib.contextmanager
 def _notebook() -> Iterator[Report]:
-    """A progress element that is there while the cell runs."""
+    """A progress element that is shown while the cell runs."""
     from html import escape
 
     from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
@@ -119,7 +118,7 @@ def _notebook() -> Iterator[Report]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Report]:
-    """A bar that goes away at the end."""
+    """A bar that is cleared at the end."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -6,8 +6,8 @@ Three sources, all of them code that was installed or is running, never a config
 - entry points of installed packages in the group `zoo.plugins`, named `kind.name`, e.g. `sampler.my-sampler`;
 - `zoo.register(kind, name, target)`, for this process.
 
-A broken plugin is listed with the reason and harms nobody else. A name that two sources claim belongs to neither:
-using it raises and names both.
+A broken plugin is listed with the reason and doesn't affect the others. A name that two sources claim belongs to
+neither: using it raises and names both.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Entry:
         return self._read(read_signature)
 
     def summary(self) -> str:
-        """What the component says of itself, without importing it."""
+        """The first paragraph of the component's docstring, without importing it."""
         return self._read(read_summary)
 
     def load(self) -> Any:
@@ -127,7 +127,7 @@ class Registry:
         return sorted(e.name for e in self._entries.values() if e.kind == kind and e.broken is None)
 
     def entry(self, kind: str, name: str) -> Entry:
-        """The component of that name; an unknown name raises with the nearest."""
+        """The component of that name; an unknown name raises an error that names the nearest."""
         _check_kind(kind)
         found = self._entries.get((kind, name)) if isinstance(name, str) else None
         if found is None:
@@ -135,7 +135,7 @@ class Registry:
         return found
 
     def at(self, key: str) -> Entry:
-        """The entry of a key that there is, broken or not."""
+        """The entry of an existing key, broken or not."""
         kind, _, name = key.partition("/")
         return self._entries[kind, name]
 
@@ -146,9 +146,9 @@ class Registry:
         return other.broken if other is not None and other.source == source else there.broken
 
     def default(self, kind: str) -> str:
-        """The component that fills a slot of this kind where a config names none: it says `default = True`.
+        """The component that fills a slot of this kind where a config names none: it declares `default = True`.
 
-        One that comes with zoo goes before a plugin's.
+        zoo's own takes precedence over a plugin's.
         """
         found = self.saying(kind, "default")
         if not found:
@@ -167,7 +167,7 @@ class Registry:
         return found
 
     def name_of(self, kind: str, target: str | Any) -> str:
-        """The name of a component, by its class or "module:attr"; UsageError where none is it."""
+        """The name of a component, by its class or "module:attr"; UsageError where it isn't registered."""
         wanted = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
         for name in self.names(kind):
             if self.entry(kind, name).target in (target, wanted):
@@ -200,7 +200,7 @@ class Registry:
     def _add(self, entry: Entry) -> None:
         taken = self._entries.get((entry.kind, entry.name))
         if taken is not None and taken.source == registry_file().name:
-            # What comes with zoo stays usable; the other is listed where nobody can ask for it.
+            # What comes with zoo stays usable; the other is listed under a name that can't be requested.
             why = f"{entry.kind} '{entry.name}' comes with zoo and {entry.source} takes its name; rename that one"
             entry = replace(entry, kind="plugin", name=f"{entry.kind}.{entry.name}", broken=why)
         elif taken is not None:
@@ -250,7 +250,7 @@ def installed_plugins() -> list[Plugin]:
         try:
             home: Any = point.dist
             version, place = str(home.version or "unknown"), str(home.locate_file(""))
-        except Exception:  # damaged metadata of somebody's package
+        except Exception:  # damaged metadata of another package
             version, place = "unknown", "unknown"
         found[package] = Plugin(package, version, place, tuple(sorted(keys)))
     return sorted(found.values(), key=lambda plugin: plugin.package)
@@ -275,11 +275,11 @@ def find_plugin(package: str) -> Plugin:
 
 
 def _points() -> Iterator[Any]:
-    """Every entry point of the group; a package whose metadata can't be read is passed over, whatever is in it."""
+    """Every entry point of the group; a package whose metadata can't be read is skipped."""
     from importlib.metadata import distributions
 
     homes = [(home, _has_plugins(home)) for home in distributions()]
-    # Names stand in metadata, which are long to parse: only those are read that could hide a plugin or be one.
+    # Names are in metadata, which is slow to parse: only packages that could hide a plugin or be one are read.
     last = max((i for i, (_, has) in enumerate(homes) if has), default=-1)
     seen: set[str] = set()
     for home, has in homes[: last + 1]:
@@ -287,7 +287,7 @@ def _points() -> Iterator[Any]:
             name, points = _canonical(str(home.metadata["Name"])), list(home.entry_points) if has else []
         except Exception:
             continue
-        if name not in seen:  # as it is imported: the first on the path
+        if name not in seen:  # the first on the path, as for imports
             seen.add(name)
             yield from (point for point in points if point.group == PLUGIN_GROUP)
 
@@ -307,7 +307,7 @@ def _canonical(package: str) -> str:
 def _package(point: Any) -> str:
     try:
         return str(point.dist.name or "an unnamed package")
-    except Exception:  # damaged metadata of somebody's package
+    except Exception:  # damaged metadata of another package
         return "an unnamed package"
 
 
@@ -315,14 +315,14 @@ def _read_plugin(point: Any) -> Entry:
     source = f"plugin package '{_package(point)}'"
     kind, _, name = point.name.partition(".")
     if kind not in KINDS or not _NAME.fullmatch(name):
-        # Listed under its own name, where nobody can ask for it.
+        # Listed under its own name, which can't be requested.
         return Entry("plugin", point.name, point.value, source, f"{source} names no 'kind.name' of a known kind")
     broken = _find_fault(point.value, source)
     return Entry(kind, name, point.value, source, broken)
 
 
 def _find_fault(target: str, source: str) -> str | None:
-    """Why importing a plugin's target will fail, as far as its source shows; None if nothing speaks against it."""
+    """Why importing a plugin's target will fail, as far as its source shows; None if no reason is found."""
     if not _TARGET.fullmatch(target):
         return f"the target '{target}' of {source} is no 'module:attr'"
     module = target.partition(":")[0]
@@ -338,7 +338,7 @@ def _find_fault(target: str, source: str) -> str | None:
 
 
 def _needs(tree: ast.Module) -> set[str]:
-    """Top-level packages that a module imports outright; what stands in a `try` or an `if` may be missing."""
+    """Top-level packages that a module imports outright; those imported in a `try` or an `if` may be missing."""
     bare = [n for n in tree.body if not isinstance(n, (ast.If, ast.Try))]
     names = {alias.name for n in bare if isinstance(n, ast.Import) for alias in n.names}
     names |= {n.module or "" for n in bare if isinstance(n, ast.ImportFrom) and not n.level}
@@ -364,5 +364,5 @@ def _check_kind(kind: str) -> None:
 
 @lru_cache(maxsize=1)
 def registry() -> Registry:
-    """This process's registry: the one global the design allows."""
+    """This process's registry: the only global state of the library."""
     return Registry.installed()

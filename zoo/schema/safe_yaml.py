@@ -1,4 +1,4 @@
-"""YAML (and JSON, which is YAML) from strangers: plain values or a ConfigError naming file and line, nothing else.
+"""Untrusted YAML (and JSON, which is YAML): plain values or a ConfigError naming file and line, nothing else.
 
 `yaml.safe_load` runs no code, but hangs on alias bombs, keeps the last of duplicate keys, overflows the stack on
 deep nesting, and reads `1e-4` as text and `no` as false. Here PyYAML only splits the text into events; the values
@@ -71,7 +71,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
 
 
 def parse_yaml(text: str | bytes, *, source: str) -> Any:
-    """The value of a YAML text; `source` is how errors call it."""
+    """The value of a YAML text; `source` is its name in errors."""
     size = len(text)
     if size > MAX_BYTES:
         raise ConfigError(f"'{source}' is larger than {MAX_BYTES} bytes; a config is text of some kilobytes")
@@ -176,7 +176,7 @@ def _plain(text: str, refuse: Any) -> Any:
         return text
     if _NOT_FINITE.fullmatch(text):
         raise refuse(f"'{text}' is not a finite number; leave the key out or write null")
-    # Judge the length first: both patterns and int() are linear or worse in it.
+    # Check the length first: both patterns and int() are linear or worse in it.
     whole = _INT.fullmatch(text)
     if (whole or _FLOAT.fullmatch(text)) and len(text) > _MAX_DIGITS:
         raise refuse(f"a number of {len(text)} digits; quote it if it is text")
@@ -192,7 +192,7 @@ def _plain(text: str, refuse: Any) -> Any:
 
 
 def to_yaml(value: Any) -> str:
-    """Plain values as a page of YAML that is read back as the same: text that is a number in YAML 1.2 is quoted."""
+    """Plain values as YAML that reads back as the same: text that is a number in YAML 1.2 is quoted."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

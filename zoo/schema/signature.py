@@ -3,7 +3,7 @@
 `zoo check` must refuse a wrong argument before torch is loaded, so the target's file is found by walking the specs
 of its packages and parsed, not run. Functions, classes with `__init__`, dataclasses and named tuples are understood;
 base classes, re-exports and type aliases are followed inside the same top-level package, and into zoo from a plugin.
-What can't be read is `open`: it takes anything, and its own constructor has the last word.
+What can't be read is `open`: it takes anything, and its own constructor decides.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Parameter:
 
 
 def _literal(text: str) -> Any:
-    if _WHOLE.fullmatch(text):  # nearly all defaults are of these, and compiling a text takes long
+    if _WHOLE.fullmatch(text):  # nearly all defaults are such, and compiling is slow
         return int(text)
     if text in _WORDS:
         return _WORDS[text]
@@ -57,7 +57,7 @@ def _literal(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a component takes and says of itself."""
+    """What a component takes and declares."""
 
     summary: str = ""
     parameters: tuple[Parameter, ...] = ()
@@ -132,7 +132,7 @@ def find_source(module: str) -> Path | None:
 
 
 def parse_module(module: str) -> Module:
-    """Parse a module's source; ConfigError where it is missing or no Python."""
+    """Parse a module's source; ConfigError where it is missing or isn't Python."""
     path = find_source(module)
     if path is None:
         raise ConfigError(f"module '{module}' has no source that can be read")
@@ -201,7 +201,7 @@ def read_signature(target: str | Any) -> Signature:
 
 
 def read_summary(target: str | Any) -> str:
-    """The signature's summary alone, for long lists: without parsing where the docstring stands plainly in the file."""
+    """The signature's summary alone, for long lists: parsing the file only where a text search doesn't find it."""
     if isinstance(target, str):
         module, _, attr = target.partition(":")
         path = find_source(module)
@@ -313,7 +313,7 @@ def _read_constants(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
 
 
 def _read_decorators(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
-    """What a function says of itself by `@declares(...)` (zoo.schema.declared)."""
+    """What a function declares by `@declares(...)` (zoo.schema.declared)."""
     found: dict[str, Any] = {}
     for decorator in node.decorator_list:
         for keyword in decorator.keywords if isinstance(decorator, ast.Call) and _last(decorator) == "declares" else ():

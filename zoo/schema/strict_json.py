@@ -1,4 +1,4 @@
-"""JSON from strangers: UTF-8, each key once, finite numbers, no deeper than Python reads."""
+"""Untrusted JSON: UTF-8, each key once, finite numbers, no deeper than Python reads."""
 
 from __future__ import annotations
 

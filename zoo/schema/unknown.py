@@ -1,4 +1,4 @@
-"""One sentence about a name that doesn't exist: the nearest that does, and what there is."""
+"""One sentence about a name that doesn't exist: the nearest that does, and the choices."""
 
 from __future__ import annotations
 

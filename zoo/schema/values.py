@@ -1,7 +1,7 @@
 """Whether a plain value fits a parameter's annotation.
 
-An int is a float, a bool is neither; lists stand for tuples and sequences, text for paths. Annotations that say
-nothing about plain values (a protocol, a tensor) accept anything: the component itself has the last word.
+An int is a float, a bool is neither; lists are accepted for tuples and sequences, text for paths. Annotations that say
+nothing about plain values (a protocol, a tensor) accept anything: the component itself decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
 _WRAPPERS = {"Annotated", "Final", "InitVar", "Required", "NotRequired"}
 _SCALARS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "Path": "a path"}
 _LINKS = 16
-LARGEST = 2**64  # no number of a component is as large, and no library takes it; what is less each component bounds
+LARGEST = 2**64  # no component takes a number as large; each sets its own smaller bounds
 
 
 def fits(value: Any, parameter: Parameter) -> bool:
@@ -60,7 +60,7 @@ def _unquote(node: ast.expr) -> ast.expr | None:
 
 
 def _alias(node: ast.expr, scope: Module | None) -> tuple[ast.expr, Module] | None:
-    """What a name stands for, where it is a type alias of its module."""
+    """What a name means, where it is a type alias of its module."""
     found = scope.lookup(node.id) if scope is not None and isinstance(node, ast.Name) else None
     value = getattr(found[1], "value", None) if found else None
     return (value, found[0]) if found and isinstance(value, ast.expr) else None

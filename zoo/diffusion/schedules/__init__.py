@@ -2,7 +2,7 @@
 
 A schedule is a function of t in [0, 1], t = 0 clean and t = 1 its noisiest point, and it belongs to the weights: a
 network reads x_t right only under the schedule it was trained with. `discrete` has those that T betas define,
-`continuous` those with a closed form. Everything is float64 numpy: a run asks for some dozens of numbers, once.
+`continuous` those with a closed form. Everything is float64 numpy: a run needs some dozens of numbers, once.
 """
 
 from zoo.diffusion.schedules.continuous import (

@@ -5,12 +5,12 @@
 | `FlowSchedule` | flow matching and rectified flow: alpha = 1 - t, sigma = t (Lipman et al. 2022; Liu et al. 2022) |
 | `VPSDESchedule` | score SDE, variance preserving (Song et al. 2021b, eq. 33): beta linear in t |
 | `SubVPSchedule` | score SDE, sub-variance preserving (Song et al. 2021b, eq. 29): sigma = 1 - alpha^2 |
-| `ShiftedCosineSchedule` | simple diffusion (Hoogeboom et al. 2023, section 3.1): cosine, noisier for larger pictures |
-| `VESchedule` | NCSN and score SDE, alpha = 1, sigmas a geometric row (Song & Ermon 2019; Song et al. 2021b) |
+| `ShiftedCosineSchedule` | simple diffusion (Hoogeboom et al. 2023, section 3.1): cosine, noisier for larger images |
+| `VESchedule` | NCSN and score SDE, alpha = 1, sigmas a geometric sequence (Song & Ermon 2019; Song et al. 2021b) |
 | `EDMSchedule` | EDM, alpha = 1, sigma^(1 / rho) linear in t (Karras et al. 2022, eq. 5) |
 
-The last two explode the variance. They begin at sigma_min and not at 0: all t above 0 have sigma >= sigma_min, and a
-run's last step leads from there to the clean sample at t = 0. So it is with the shifted cosine's log-SNR.
+The last two are variance exploding. They begin at sigma_min and not at 0: all t above 0 have sigma >= sigma_min, and a
+run's last step leads from there to the clean sample at t = 0. The same holds for the shifted cosine's log-SNR.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from zoo.schema.errors import ConfigError, UsageError
 
-# Stands for the least t above 0 of a schedule that begins with some noise.
+# The least t above 0 of a schedule that begins with some noise.
 _LEAST_T = 1e-9
 
 
@@ -32,7 +32,7 @@ class FlowSchedule:
 
     @property
     def T(self) -> int | None:
-        """None: any t is as good."""
+        """None: continuous in t."""
         return None
 
     def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ class VPSDESchedule:
 
     @property
     def T(self) -> int | None:
-        """None: any t is as good."""
+        """None: continuous in t."""
         return None
 
     def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ class ShiftedCosineSchedule:
 
     @property
     def T(self) -> int | None:
-        """None: any t is as good."""
+        """None: continuous in t."""
         return None
 
     def __call__(self, t: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,7 +161,7 @@ class VarianceExploding(ABC):
 
     @abstractmethod
     def _sigma(self, u: np.ndarray) -> np.ndarray:
-        """The sigma at a share u in [0, 1] of the way from sigma_min to sigma_max."""
+        """The sigma at the fraction u in [0, 1] of the way from sigma_min to sigma_max."""
 
     @abstractmethod
     def _share(self, sigma: np.ndarray) -> np.ndarray:
@@ -191,7 +191,7 @@ class VESchedule(VarianceExploding):
     """Sigmas in geometric progression (Song & Ermon 2019, section 4; Song et al. 2021b, eq. 30).
 
     Args:
-        steps: noise levels, None for a continuous row. The first of NCSN's sigmas is the largest; here it is t = 1.
+        steps: noise levels, None for a continuous one. The first of NCSN's sigmas is the largest; here it is t = 1.
     """
 
     sigma_min: float = 0.01

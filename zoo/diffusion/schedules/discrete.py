@@ -204,7 +204,7 @@ class CosineSchedule(DiscreteSchedule):
     def _make_betas(self) -> np.ndarray:
         u = np.arange(self.steps + 1, dtype=np.float64) / self.steps
         alpha_bar = np.cos((u + self.offset) / (1.0 + self.offset) * np.pi / 2.0) ** 2
-        # The cap keeps the last point above alpha = 0, where an eps prediction would say nothing about x0.
+        # The cap keeps the last point above alpha = 0, where an eps prediction doesn't determine x0.
         return np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], self.beta_cap)
 
 
@@ -215,7 +215,7 @@ class TabulatedSchedule(DiscreteSchedule):
     table: list[float]
 
     def __post_init__(self) -> None:
-        # A tuple, so that the schedule is as frozen as it says.
+        # A tuple, so that the schedule is immutable.
         object.__setattr__(self, "table", tuple(self.table))
         _check_steps(len(self.table))
         if self.table == (1.0,):
@@ -236,7 +236,7 @@ class TabulatedSchedule(DiscreteSchedule):
 class ZeroTerminalSNR(DiscreteSchedule):
     """Another discrete schedule, shifted and scaled in alpha to end at pure noise (Lin et al. 2024, algorithm 1).
 
-    Its first point stays. An eps prediction says nothing about x0 at the last one; train with v or x0.
+    Its first point stays. An eps prediction doesn't determine x0 at the last one; train with v or x0.
     """
 
     schedule: DiscreteSchedule

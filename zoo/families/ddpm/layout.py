@@ -57,7 +57,7 @@ def unet_tensors_from_ddpm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _places(names: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Where each of its modules stands: counted by level there, in one row here."""
+    """Where each of its modules stands: counted by level there, in one sequence here."""
     yield from _ENDS.items()
     found = [re.match(r"down\.(\d+)\.block\.(\d+)\.", name) for name in names]
     counts = [(int(m[1]), int(m[2])) for m in found if m]

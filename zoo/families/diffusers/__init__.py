@@ -1,1 +1,1 @@
-"""The layout in which diffusers keeps pipelines."""
+"""diffusers' layout of pipelines: configurations, tensor names, export."""

@@ -1,7 +1,7 @@
 """The configurations of diffusers' and transformers' classes that are zoo's modules, as plain mappings.
 
 Every value is read off the module itself, so that a configuration can't differ from what it describes; what those
-classes can't be is refused.
+classes can't represent is refused.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]
             "a U-Net without attention in its middle can't be a UNet2DConditionModel; only others can be exported"
         )
     attention = [next((m for m in level if isinstance(m, SpatialTransformer)), None) for level in levels]
-    # Levels without attention have no say in the heads; the middle takes the last entry.
+    # Levels without attention don't determine the heads; the middle takes the last entry.
     heads = [_attention(a or middle[0]).heads for a in [*attention[:-1], middle[0]]]
     residual = [next(m for m in level if isinstance(m, ResBlock)) for level in levels]
     channels = [block.out_layers[3].out_channels for block in residual]
@@ -163,7 +163,7 @@ def clip_text_config(text: ClipText) -> dict[str, Any]:
 
 
 def scheduler_config(stage: Stage) -> dict[str, Any]:
-    """The configuration of diffusers' `DDIMScheduler` that walks as this stage's DDIM does."""
+    """The configuration of diffusers' `DDIMScheduler` that matches this stage's DDIM."""
     denoiser, sampler = stage.denoiser, stage.sampler
     if not isinstance(sampler, DDIM):
         raise ConfigError(f"the sampler of stage '{stage.name}' can't be exported; choose sampler 'ddim'")
@@ -194,7 +194,7 @@ def scheduler_config(stage: Stage) -> dict[str, Any]:
         **_betas(schedule),
         "prediction_type": prediction,
         "timestep_spacing": "trailing" if isinstance(grid, Trailing) else "leading",
-        "steps_offset": 1,  # of leading grids; StableDiffusionPipeline sets it so whatever stands here
+        "steps_offset": 1,  # of leading grids; StableDiffusionPipeline sets it so whatever this is
         "set_alpha_to_one": sampler.final == "clean",
         "clip_sample": False,
         "thresholding": False,

@@ -1,8 +1,8 @@
 """A latent text-to-image pipeline as a diffusers folder, which `StableDiffusionPipeline.from_pretrained` reads.
 
-Written without diffusers: JSON (`diffusers_config`) and safetensors with the tensors renamed (`diffusers_layout`).
+Written without diffusers: JSON (`zoo.families.diffusers.config`) and safetensors with the tensors renamed (`.layout`).
 
-What the format can't say is refused. It draws zoo's pictures with zoo's start noise where the number of steps divides
+What the format can't express is refused. It draws zoo's images with zoo's start noise where the number of steps divides
 the schedule's (`DDIMScheduler` walks by T // steps, in whole indices).
 """
 
@@ -182,7 +182,7 @@ def _read_me(pipeline: Pipeline, stage: Stage) -> str:
     scale = scales[0] if scales else 1.0
     points = stage.denoiser.schedule.T or 1000
     wanted = getattr(stage.sampler, "steps", 30)
-    # Other numbers of steps draw a slightly different picture (see the module).
+    # Other numbers of steps draw a slightly different image (see the module).
     steps = min((n for n in range(1, points + 1) if points % n == 0), key=lambda n: abs(n - wanted))
     lines = [
         "# Exported by zoo", "", "```python", "from diffusers import StableDiffusionPipeline", "",

@@ -1,7 +1,7 @@
 """Names of the diffusers layout for zoo's networks, which use the original ones (OpenAI, CompVis, open_clip).
 
 Each table is one-to-one, so it reads in both directions: for a network's tensors the map is a bijection, which the
-tests hold against the published files' lists. `*_tensors` renames whole state dicts and reshapes the few tensors
+tests check against the published files' lists. `*_tensors` renames whole state dicts and reshapes the few tensors
 that the two layouts store differently.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 # -- U-Net
 
-# What stands where; {b} counts levels in the order they run, {l} layers within one.
+# Names by place; {b} counts levels in the order they run, {l} layers within one.
 _UNET_PLACES = (
     (re.compile(r"time_embed\.0"), "time_embedding.linear_1"),
     (re.compile(r"time_embed\.2"), "time_embedding.linear_2"),
@@ -120,8 +120,8 @@ def unet_tensors(state: Mapping[str, Tensor], *, blocks: int) -> dict[str, Tenso
 def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, Tensor]:
     """The tensors of CLIP's text tower by transformers' `CLIPTextModel` names.
 
-    The first `layers` blocks are taken: a model whose second last states are read has no use for the last. The
-    projection of the pooled state is no part of that class and is left out.
+    The first `layers` blocks are taken: a model whose second last states are read doesn't need the last. The
+    projection of the pooled state isn't part of that class and is left out.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in state.items():

@@ -1,7 +1,7 @@
 """A U-Net without text as diffusers' `UNet2DModel`: its configuration, and its tensors renamed.
 
-Names are those of `diffusers_layout`, but for plain attention: its q, k and v are the rows of one 1x1 convolution here
-and three linear layers there.
+Names are those of `zoo.families.diffusers.layout`, except for plain attention: its q, k and v are the rows of one 1x1
+convolution here and three linear layers there.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _ATTENTION = {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"}
 def unet_tensors_from_edm(state: Mapping[str, Tensor], *, prefix: str = "model.") -> dict[str, Tensor]:
     """The tensors of a preconditioned DhariwalUNet under zoo's names, rows of attention in the `legacy` order.
 
-    Buffers (filters of its resampling, the preconditioning's table) are no weights and are left out.
+    Buffers (filters of its resampling, the preconditioning's table) aren't weights and are left out.
     """
     named = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     named = {n: t for n, t in named.items() if not n.endswith("resample_filter")}
@@ -52,7 +52,7 @@ def unet_tensors_from_edm(state: Mapping[str, Tensor], *, prefix: str = "model."
                 out[f"{places[block]}.{_RES_BLOCK[inner]}.{leaf}"] = tensor
             else:
                 tensor = _by_head(tensor) if inner == "qkv" else tensor
-                # Its 1x1 convolutions are over pictures, zoo's over positions.
+                # Its 1x1 convolutions are over images, zoo's over positions.
                 tensor = tensor[..., 0] if tensor.ndim == 4 else tensor
                 out[f"{attends[block]}.{_ATTENTION[inner]}.{leaf}"] = tensor
     return out

@@ -1,19 +1,19 @@
 """The layout of score SDE's `NCSNpp` (Song et al. 2021b) -> zoo's `song-unet`, which has EDM's names for it.
 
 Its modules are numbered in the order they run, `all_modules.N`, attention apart from its block, with q, k and v in
-three matrices. What tensors don't show is asked for: the size in training, the filter (`1 1`, or `1 3 3 1` where the
+three matrices. Arguments give what tensors don't show: the size in training, the filter (`1 1`, or `1 3 3 1` where the
 original's config says `fir: true`), which SDE (`vp`, `sub-vp` or `ve`, the config's `training.sde`), and whether a
 checkpoint's averaged weights are meant or the plain ones.
 
-What comes out gives eps, under `parameterization: eps`:
+The converted network gives eps, under `parameterization: eps`:
 
 | sde | trained on | schedule | time_input |
 |---|---|---|---|
 | `vp`, `sub-vp` | data in [-1, 1] | vp-sde, sub-vp | t999 |
 | `ve`, continuous | data in [0, 1], so sigma is half of ours | ve, both sigmas doubled | log-sigma-quarter |
 
-For `ve` weights take up what differs: the original gives -eps / sigma, and is told ln(sigma) where ours is told
-ln(2 sigma) / 4, which makes frequencies four times as high and turns each pair of sine and cosine by an angle.
+For `ve` the difference is folded into the weights: the original gives -eps / sigma, and takes ln(sigma) where ours
+takes ln(2 sigma) / 4, which makes frequencies four times as high and turns each pair of sine and cosine by an angle.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SHORTCUT = {"Conv_2.weight", "Conv_2.bias"}
 
 
 def averaged_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The averaged weights of a score SDE checkpoint, which it keeps in a row, under the names of the raw ones.
+    """The averaged weights of a score SDE checkpoint, which it keeps in a list, under the names of the raw ones.
 
     The plain ones are `checkpoint["model"]`. WeightsError where there is no average, or one of another model.
     """
@@ -112,7 +112,7 @@ def song_tensors_from_score_sde(
 
 
 class _Reader:
-    """The modules in their order, and what has been made of them."""
+    """The modules in their order, and the tensors made from them."""
 
     def __init__(self, modules: Sequence[Module], *, taps: Sequence[float]) -> None:
         self.modules, self.taps = deque(modules), taps
@@ -150,7 +150,7 @@ class _Reader:
         self.out[f"{place}.resample_filter"] = square(self.taps)
 
     def handed_down(self, place: str) -> None:
-        """What becomes of the picture beside a level's first block, where it is handed down."""
+        """The path of the image beside a level's first block, where it is passed down."""
         if self.next == "filtered convolution":
             self.out |= {
                 f"{place}_residual.{n.removeprefix('Conv2d_0.')}": t
@@ -203,7 +203,7 @@ def _kind(module: Module) -> str:
 
 
 def _told_of_eps(out: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of a `ve` network on data in [0, 1]: told ln(2 sigma) / 4, and giving eps."""
+    """Of a `ve` network on data in [0, 1]: rewritten to take ln(2 sigma) / 4 and give eps."""
     if "map_noise.freqs" not in out:
         raise WeightsError(
             "networks of the VE SDE have random frequencies in continuous time, and this has none; say vp"

@@ -1,4 +1,4 @@
-"""Pictures of the theory: schedules, noising, trajectories and step grids, as matplotlib figures.
+"""Plots: schedules, noising, trajectories and step grids, as matplotlib figures.
 
     from zoo.inspection.plots.schedules import plot_schedules
     from zoo.inspection.plots.style import save
@@ -10,7 +10,7 @@
 |---|---|
 | `style` | nothing of its own: colours, type, margins, and saving; the one place for all of them |
 | `schedules` | alpha_t, sigma_t and log-SNR over t |
-| `noising` | a picture on its way to noise |
+| `noising` | an image as it is noised |
 | `grids` | where step grids put their nodes in log-SNR |
 | `trajectory` | x_t and the estimate of x0 over the steps of a run |
 

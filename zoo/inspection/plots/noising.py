@@ -1,4 +1,4 @@
-"""A picture on its way to noise: x_t = alpha_t x0 + sigma_t eps at some t, with one eps for all of them."""
+"""An image as it is noised: x_t = alpha_t x0 + sigma_t eps at some t, with one eps for all of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from zoo.inspection.plots.style import MARGIN, SOFT, cell, cell_side, note, page
 from zoo.schema.errors import UsageError
 
 _BETWEEN = 0.0625
-_UNDER = 0.375  # for the words below a row
+_UNDER = 0.375  # for the text below a row
 
 
 @styled
 def plot_noising(
     image: Any, schedules: Mapping[str, NoiseSchedule], *, columns: int = 9, size: int = 64, seed: int = 0
 ) -> Figure:
-    """One row a schedule. image: a path, PIL picture or tensor (3, size, size) in [0, 1]; columns: how many t.
+    """One row a schedule. image: a path, PIL image or tensor (3, size, size) in [0, 1]; columns: how many t.
 
-    Where x_t has more than unit variance it is drawn scaled down to it, as a network is handed it.
+    Where x_t has more than unit variance it is drawn scaled down to it, as a network takes it.
     """
     if columns < 2 or not schedules:
         raise UsageError("a picture of noising needs two columns or more and a schedule; give them")

@@ -15,7 +15,7 @@ from zoo.schema.errors import UsageError
 if TYPE_CHECKING:  # torch is not needed to draw a curve
     from zoo.diffusion.types import NoiseSchedule
 
-LOG_SNR = 16.0  # beyond it, nothing can be told from clean or from noise
+LOG_SNR = 16.0  # beyond it x_t can't be distinguished from clean data or noise
 _WIDTH, _PANEL, _GAP, _HIGH = 9.6, 2.52, 0.56, 2.2
 
 
@@ -60,7 +60,7 @@ def _curve(schedule: NoiseSchedule) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """(t, alpha, sigma) at the points of a schedule and at t = 0, or evenly where it is continuous."""
     t = np.linspace(0.0, 1.0, (schedule.T or 1000) + 1)
     if schedule.T is None:
-        # Where noise begins the logarithm goes fast.
+        # The logarithm changes fast near t = 0.
         t = np.unique(np.concatenate([t, np.geomspace(1e-6, 1e-2, 60)]))
     return t, *schedule(t)
 

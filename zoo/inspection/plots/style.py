@@ -1,6 +1,6 @@
 """How all of zoo's figures look, and how they are saved.
 
-Sizes are in inches and distances from the top left, as one lays out a page; pictures are drawn at a whole number of
+Sizes are in inches and distances from the top left; images are drawn at a whole number of
 dots a pixel, so that nothing is blurred.
 """
 
@@ -25,7 +25,7 @@ from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.files import atomic
 
 INK, SOFT, FAINT, PAPER = "#1f2733", "#6b7480", "#e6e9ee", "#ffffff"
-# Told apart by people who see red and green alike, too: their lightness differs.
+# Distinguishable with red-green colour blindness, too: their lightness differs.
 COLOURS = ("#2f6fb7", "#e2843b", "#2f9e77", "#a24fa8", "#d1495b", "#3aa6c2", "#9a7b1f", "#5b6470")
 DASHES = ("-", (0, (5, 2)), (0, (1.4, 1.6)))  # once the colours are used up
 SUFFIXES = (".png", ".svg")
@@ -119,7 +119,7 @@ def width_of(text: str, size: float = 8.5) -> float:
 
 
 def cell(figure: Figure, left: float, top: float, side: tuple[float, float], picture: np.ndarray) -> Axes:
-    """A picture (H, W, 3) of values in [0, 1], `side` (width, height) inches large, with a hairline around it."""
+    """An image (H, W, 3) of values in [0, 1], `side` (width, height) inches large, with a hairline around it."""
     axes = frame(figure, left, top, *side)
     axes.imshow(np.clip(picture, 0.0, 1.0), interpolation="nearest", aspect="auto")
     axes.set_xticks([])
@@ -133,19 +133,19 @@ def cell(figure: Figure, left: float, top: float, side: tuple[float, float], pic
 
 
 def cell_side(height: int, width: int) -> tuple[float, float]:
-    """(width, height) in inches of a picture so that each pixel is a whole number of dots, about 0.8 inch in all."""
+    """(width, height) in inches of an image so that each pixel is a whole number of dots, about 0.8 inch in all."""
     dots = max(1, round(0.8 * DPI / max(height, width)))
     return width * dots / DPI, height * dots / DPI
 
 
 def plain(text: str) -> str:
-    """Words from outside, without what matplotlib would read as mathematics, and not endlessly long."""
+    """Untrusted text, without what matplotlib would read as mathematics, and shortened."""
     shown = "".join(c if c.isprintable() else " " for c in text)
     return re.sub(r"\$", r"\\$", shown if len(shown) <= 60 else shown[:57] + "...")
 
 
 def check_output(path: str | Path) -> Path:
-    """The path, if its suffix is one that can be written; told before anything is drawn."""
+    """The path, if its suffix is one that can be written; UsageError before anything is drawn."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"'{path}' ends in no format of figures; use a name in {' or '.join(SUFFIXES)}")

@@ -1,4 +1,4 @@
-"""A run as it goes: x_t, what the network is shown, over x0, what it makes of it (from the sampler's callback)."""
+"""A sampling run: the network's input x_t above its estimate of x0 (from the sampler's callback)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNDER = 0.3125
 
 @dataclass(frozen=True)
 class Frame:
-    """One step: pictures (H, W, 3) in [0, 1] of x_t and of the estimate of x0."""
+    """One step: images (H, W, 3) in [0, 1] of x_t and of the estimate of x0."""
 
     step: int  # from 1
     x_t: np.ndarray
@@ -31,7 +31,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Some steps of a run, stage by stage, and the picture it ended in."""
+    """Some steps of a run, stage by stage, and the final image."""
 
     asked: str
     stages: dict[str, tuple[list[Frame], int]]  # frames, and how many network evaluations the stage has
@@ -40,7 +40,7 @@ class Trajectory:
 
 
 def watch(pipe: Pipeline, prompt: str | None = None, *, columns: int = 8, **call: Any) -> Trajectory:
-    """Draw one picture and keep `columns` evenly chosen steps of each stage; `call` is for the pipeline (seed, steps).
+    """Draw one image and keep `columns` evenly chosen steps of each stage; `call` is for the pipeline (seed, steps).
 
     Latents are shown as the autoencoder decodes them, x_t too; x_t of more than unit variance is scaled down to it.
     """
@@ -55,7 +55,7 @@ def watch(pipe: Pipeline, prompt: str | None = None, *, columns: int = 8, **call
             kept.setdefault(now.stage, []).append((now.step, now.x_t[:1].clone(), now.x0[:1].clone()))
 
     made = pipe(prompt, callback=keep, **call)
-    drawn = made.tensor[0]  # arrays have none, and say so
+    drawn = made.tensor[0]  # raises for arrays
     stages = {}
     for stage in pipe.stages:
         frames = [Frame(step, _picture(stage, _unit(x_t)), _picture(stage, x0)) for step, x_t, x0 in kept[stage.name]]
@@ -67,7 +67,7 @@ def watch(pipe: Pipeline, prompt: str | None = None, *, columns: int = 8, **call
 
 @styled
 def plot_trajectory(trajectory: Trajectory) -> Figure:
-    """Two rows a stage, x_t above x0, and the finished picture at the end of the last one."""
+    """Two rows a stage, x_t above x0, and the finished image at the end of the last one."""
     sides = {name: cell_side(*frames[0].x0.shape[:2]) for name, (frames, _) in trajectory.stages.items()}
     last = cell_side(*trajectory.result.shape[:2])
     left, top, lead = MARGIN + 1.0625, 0.9375, 0.3125
@@ -104,7 +104,7 @@ def plot_trajectory(trajectory: Trajectory) -> Figure:
 
 
 def _chosen(total: int, columns: int) -> set[int]:
-    """Evenly spaced steps of so many, with the first and the last."""
+    """Evenly spaced steps of `total`, with the first and the last."""
     return {round(v) for v in np.linspace(0, total - 1, min(columns, total))}
 
 
