@@ -1,4 +1,4 @@
-"""Generated images named blind: what a reader sees who is shown no caption, against the judge's verdict.
+"""Generated images named blind: a reader who is shown no caption, against the judge's verdict.
 
     python -m benchmarks.blind draw --data emoji-core-128.zip --folder blind/ --set second
 
@@ -105,7 +105,7 @@ def listed(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def read_styles(folder: Path) -> dict[int, str] | None:
-    """Number -> the style that the reader saw, "flat style"; None for a set that doesn't ask for it."""
+    """Number -> the style that the reader saw, "flat style"; None for a set without styles."""
     with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if "style" not in rows[0]:
@@ -138,7 +138,7 @@ def numbered_sheet(images: Sequence[Tensor], numbers: Sequence[int], *, columns:
 
 
 def reader_hits(entry: Mapping[str, Any]) -> bool:
-    """Whether the reader's answer is a hit, of an image of a record: with the style, where it was asked for."""
+    """Whether the reader's answer is a hit, of an image of a record: with the style, where the set has one."""
     return bool(entry.get("reader_hit", entry["reader_names_it"]))
 
 

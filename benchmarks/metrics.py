@@ -1,9 +1,9 @@
 """What metrics cost next to what they are usually computed with: the Fréchet distance and Inception's features.
 
 - Fréchet distance of 2048 features, over the root of a matrix: `scipy.linalg.sqrtm(S1 @ S2)`, pytorch-fid's formula. At
-  full rank both start from means and covariances; with fewer pictures than features both start from the features.
-- Inception features of uint8 pictures, over pytorch-fid's network in float32, each with its own resizing and its own
-  batch, the weights the same. bfloat16 moves the distance; how far is measured on pictures of two kinds.
+  full rank both start from means and covariances; with fewer images than features both start from the features.
+- Inception features of uint8 images, over pytorch-fid's network in float32, each with its own resizing and its own
+  batch, the weights the same. bfloat16 moves the distance; how far is measured on images of two kinds.
 
 Both sides take turns, so that other load on the machine falls on both alike; a ratio is the median of the rounds'.
 
@@ -74,7 +74,7 @@ def usual_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet(repeats: int, dimensions: int) -> list[dict[str, Any]]:
-    """One row at full rank and one of fewer pictures than features."""
+    """One row at full rank and one of fewer images than features."""
     small = [made_features(160, 64, seed) for seed in (1, 2)]  # what happens once has happened then
     frechet_distance(small[0], small[1])
     by_matrix_root(usual_moments(small[0]), usual_moments(small[1]))

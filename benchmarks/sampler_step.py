@@ -67,7 +67,7 @@ COUNTERPARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]] | None] = {
 
 
 class Given(nn.Module):
-    """A network that costs nothing."""
+    """A network without cost."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()

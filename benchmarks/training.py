@@ -1,7 +1,7 @@
 """What zoo's training engine costs a step, next to a bare PyTorch loop of the same networks.
 
-Both train the U-Net of a shipped recipe from the same first weights on made-up pictures with captions, on latents that
-are ready, told captions by the same frozen text encoder, in the same precision, with fused AdamW. zoo's step is a real
+Both train the U-Net of a shipped recipe from the same first weights on made-up images with captions, on latents that
+are ready, with captions by the same frozen text encoder, in the same precision, with fused AdamW. zoo's step is a real
 one: addressed noise and captions, its objective's weighting, gradient clipping, the search for NaN, the moving average.
 The bare step has none of that: torch's noise, a plain squared error, backward, step. Steps of both take turns, so that
 other load on the machine falls on both alike.
@@ -40,13 +40,13 @@ PICTURES = 96
 
 
 def captions() -> list[str]:
-    """What the pictures are called; the shipped text encoder knows the words."""
+    """What the images are called; the shipped text encoder knows the words."""
     things, colours, styles = ("apple", "heart", "book", "car"), ("red", "green", "blue", "black"), ("3d", "flat")
     return [f"{colour} {thing}, {style} style" for style in styles for thing in things for colour in colours]
 
 
 def make_data(folder: Path) -> Path:
-    """Pictures of noise with captions."""
+    """Images of noise with captions."""
     draw, texts = np.random.default_rng(0), captions()
     rows = []
     for i in range(PICTURES):
@@ -58,7 +58,7 @@ def make_data(folder: Path) -> Path:
 
 
 def make_loop(folder: Path, batch_size: int) -> Loop:
-    """The recipe's own loop, on the made-up pictures."""
+    """The recipe's own loop, on the made-up images."""
     overrides = {"data.path": str(make_data(folder)), "train.batch_size": batch_size}
     recipe = read_recipe(RECIPE, registry(), overrides)
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)

@@ -46,7 +46,7 @@ ASIDE = {"train.validate_every": NEVER, "train.save_every": NEVER, "train.sheet_
 
 @dataclass
 class Watched:
-    """What the loop told: when each step was over, and the losses."""
+    """What the loop reported: when each step ended, and the losses."""
 
     times: list[tuple[int, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Watched:
         return batch * (steady[-1][0] - steady[0][0]) / max(steady[-1][1] - steady[0][1], 1e-9)
 
     def seconds(self) -> list[float]:
-        """Of each steady step."""
+        """Seconds of each steady step."""
         steady = self.times[min(STEADY, len(self.times) // 2) :]
         return [later[1] - earlier[1] for earlier, later in pairwise(steady)]
 
@@ -145,7 +145,7 @@ class Sitting:
         return Row(asked=asked, config=None, kind="training"), recipe
 
     def put(self, row: dict[str, Any]) -> None:
-        """A row in the place of what was known of it."""
+        """Write a row in place of its earlier state."""
         rows = self.record["rows"]
         there = next((i for i, other in enumerate(rows) if other["id"] == row["id"]), None)
         if there is None:  # weights as they were, before what became of them
@@ -175,7 +175,7 @@ class Sitting:
         write_atomically(self.out / "train.json", (json.dumps(self.record, indent=1) + "\n").encode())
 
     def peak(self) -> str | None:
-        """The name of the device's measured peak; on a CPU nobody asks."""
+        """The name of the device's measured peak; not measured on a CPU."""
         key = f"{self.device}/bfloat16"
         if self.device.startswith("cuda") and key not in self.record["peaks"]:
             self.record["peaks"][key] = machine.peak(self.device, "bfloat16", seconds=0.2)
@@ -372,7 +372,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _compared(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-    """Whether it became better or worse, with both intervals."""
+    """Whether the score rose or fell, with both intervals."""
     if before is None or not before["values"] or not after["values"]:
         return []
     was, now = next(iter(before["values"].values())), next(iter(after["values"].values()))

@@ -1,4 +1,4 @@
-"""What came out, as a short table for people; the figures are the record's."""
+"""The results as a short table in Markdown; the figures are the record's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMED = 5  # rows of one reason that are named
 
 
 def table(whole: Mapping[str, Any] | None, phases: Sequence[Any], left_out: Sequence[str] = ()) -> str:
-    """A paragraph a phase; what failed, was skipped or not reached last."""
+    """A paragraph a phase; failed, skipped and unreached rows come last."""
     said = []
     rows = [] if whole is None else whole["rows"]
     for phase in phases:
@@ -66,7 +66,7 @@ def _alike(status: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _lines(rows: Sequence[Row]) -> list[str]:
-    """Measured rows that no comparison is made of, which stand with those."""
+    """Measured rows that belong to no comparison."""
     own = [r for r in rows if r["status"] == "measured" and r["asked"].get("part", "pipeline") == "pipeline"]
     return [line for row in own if row["kind"] != "diffusers" for line in [_line(row)] if line]
 

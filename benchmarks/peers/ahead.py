@@ -1,6 +1,6 @@
 """Compilations ahead of a suite: how long each takes with an empty cache, while the cache is filled for the suite.
 
-A cache is a folder with torch's own two in it and `compile.json`, the seconds by a row's id. A measured row tells both:
+A cache is a folder with torch's own two in it and `compile.json`, the seconds by a row's id. A row reports both:
 cold from there, beside `TORCHINDUCTOR_CACHE_DIR`, and warm from its own first call.
 """
 

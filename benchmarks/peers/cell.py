@@ -1,7 +1,7 @@
 """A cell: one row and diffusers in turn, on fresh weights made on the device.
 
-A fast row that compiles nothing takes zoo's eager network along. Each way of a part is warmed up (which compiles and
-records it), then all take turns. What a way of diffusers' fails at, or has no time for, is recorded and stops no other.
+A fast row that compiles nothing brings zoo's eager network. Each way of a part is warmed up (which compiles and
+records it), then all take turns. A diffusers way that fails, or has no time left, is recorded and stops no other.
 """
 
 from __future__ import annotations

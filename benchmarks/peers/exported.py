@@ -158,7 +158,7 @@ def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], T
 
     @torch.inference_mode()
     def ours(_: int) -> Tensor:
-        # Read as x0, which theirs leaves to the scheduler.
+        # Converted to x0, which diffusers leaves to the scheduler.
         return bound(latents, step).x0
 
     def theirs(peer: Any) -> Turn:
@@ -174,7 +174,7 @@ def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], T
 
 
 def _decodings(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], Turn]]:
-    """Latents to pictures."""
+    """Latents to images."""
     stage = built.pipe.stages[0]
     some = latents.to(getattr(torch, built.row.asked.precision))
 

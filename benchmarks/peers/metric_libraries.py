@@ -1,6 +1,6 @@
 """Libraries that compute FID and KID, each as a table of what it is called with: zoo, and those that are installed.
 
-All of them are given the same weights. Where one looks at pictures otherwise than zoo, its `protocols` say so.
+All of them are given the same weights. Where one prepares images otherwise than zoo, its `protocols` say so.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from zoo.evaluation.metrics.kernel import kernel_distance
 PEERS = {"torch-fidelity": "torch_fidelity", "torchmetrics": "torchmetrics", "clean-fid": "cleanfid"}
 SUBSETS = 20
 TF1, CLEAN = "features", "features-clean"  # the two resizings, each by itself
-# torch-fidelity's layers from the picture to the pooled features.
+# torch-fidelity's layers from the image to the pooled features.
 LAYERS = (
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
     "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a",
     "Mixed_7b", "Mixed_7c", "AvgPool",
 )  # fmt: skip
 _WHOLE = "{} draws its subsets unseeded; of up to 1000 pictures each is the whole set"
-Look = Callable[[Tensor], Tensor]  # uint8 pictures -> features
+Look = Callable[[Tensor], Tensor]  # uint8 images -> features
 Distance = Callable[[Tensor, Tensor], Any]  # of two sets of features, float64
 
 
@@ -53,7 +53,7 @@ def of_zoo(extractor: Inception2015, row: Row, size: int, random: bool) -> Libra
         return one.images(shown, batch=row.asked.batch).float().cpu()
 
     def frechet(x: Tensor, y: Tensor) -> float:
-        # As torch-fidelity and others do, from moments: with fewer pictures than dimensions ours has a quicker way.
+        # As torch-fidelity and others do, from moments: with fewer images than dimensions ours has a quicker way.
         given = [f.numpy() if f.shape[0] <= f.shape[1] else Moments.of(f.numpy()) for f in (x, y)]
         return frechet_distance(*given)
 
@@ -120,7 +120,7 @@ def _torch_fidelity(weights: str, row: Row, size: int) -> Library:
 
 
 class _Given(nn.Module):
-    """Features that are there already, where an extractor is asked for."""
+    """Ready features, where an extractor is expected."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""FID and KID in zoo and elsewhere on the same pictures: features, then the distances from the same features.
+"""FID and KID in zoo and elsewhere on the same images: features, then the distances from the same features.
 
 With the published Inception weights where they are found, else with random ones of the same network, which are as fast;
-then no value is called FID. All libraries are given the same weights. Where a library looks at pictures otherwise (its
-own resizing), that is said, and the distance between the two sets is told under its features and under ours: how far
+then no value is called FID. All libraries are given the same weights. Where a library prepares images otherwise (its
+own resizing), that is recorded, and so is the distance of the two sets under its features and under zoo's: how far
 the protocols are apart.
 """
 
@@ -44,7 +44,7 @@ class _Kept:
 
 
 def compare(run: Run, rows: list[Row]) -> None:
-    """Every row (a number of pictures a batch, a precision) against what is installed."""
+    """Every row (a number of images a batch, a precision) against what is installed."""
     for row in rows:
         _compare(run, row)
         run.save()
@@ -112,7 +112,7 @@ class _Part:
         repeats = 1 if part == "frechet" else self.run.suite.settings.repeats
         timed = self._rounds(part, ready, calls, libraries, repeats)
         values = {name: torch.tensor(float(calls[name].made), dtype=torch.float64) for name in timed}
-        # Of fewer pictures than dimensions the root that others take of a singular matrix is itself not better.
+        # Of fewer images than dimensions the root that others take of a singular matrix is itself not better.
         within = 1e-3 if part == "frechet" and len(features[0]) <= features[0].shape[1] else 1e-4
         notes = {name: f"value {float(value):.8g}" for name, value in values.items()}
         self._write(part, timed, values, libraries, notes, within)

@@ -1,4 +1,4 @@
-"""Values that nobody would write, in every mapping that zoo reads: a plain value or a typed error, 10,000 examples."""
+"""Absurd values in every mapping that zoo reads: a plain value or a typed error, 10,000 examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.config.test_safe_yaml import PLAIN, TOKENS
 from zoo.schema.errors import ZooError
 from zoo.schema.safe_yaml import parse_yaml
 
-# What comes nearer to something than text at random does.
+# Values that are closer to valid ones than random text.
 WORDS = st.sampled_from(
     ["", "unet", "kl", "ddim", "karras", "cosine", "base", "text", "noise", "none", "../x", "1e9", "auto", "cpu", "\0"]
 )

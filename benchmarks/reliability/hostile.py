@@ -57,7 +57,7 @@ def through(cases: Iterable[Case], home: Path, share: float = 1.0) -> dict[str, 
 
 
 def texts(home: Path) -> Iterator[Case]:
-    """60 hostile texts, each as a config, a recipe, a suite, a record, the record in a picture and a line of data."""
+    """60 hostile texts, each as a config, a recipe, a suite, a record, the record in an image and a line of data."""
     canary = str(home / CANARY)
     whole = {
         name: (text.format(canary=canary) if "{canary}" in text or "{{" in text else text).encode(

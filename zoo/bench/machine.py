@@ -64,7 +64,7 @@ def machine() -> dict[str, Any]:
 
 
 def accelerators() -> list[dict[str, Any]]:
-    """Each cuda device: name, memory, capability, driver and power limit as far as they are told."""
+    """Each cuda device: name, memory, capability, driver and power limit as far as they are known."""
     import torch
 
     found = []
@@ -79,7 +79,7 @@ def accelerators() -> list[dict[str, Any]]:
 
 
 def watts(device: Any) -> float | None:
-    """The power that a cuda device draws now; None where nobody tells."""
+    """The power that a cuda device draws now, in watts; None where it is unknown."""
     import torch
 
     place = torch.device(device)
@@ -155,7 +155,7 @@ def peak(device: str, precision: str, *, seconds: float = 0.4) -> dict[str, Any]
 
 
 def synchronise(device: Any) -> None:
-    """Wait until a device has done what it was told."""
+    """Wait until a device has finished its queued work."""
     import torch
 
     if torch.device(device).type == "cuda":

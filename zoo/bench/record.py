@@ -1,4 +1,4 @@
-"""The record of a suite's run, from its first row to its last; its form is in `record_form`.
+"""The record of a suite's run, from its first row to its last; its form is in `zoo.records.benchmark_record`.
 
 A record is written whole after every group of rows, by a rename: a killed run leaves those it had finished, and the
 next one goes on from them.
@@ -59,7 +59,7 @@ def begin(suite: Suite) -> dict[str, Any]:
 def row_of(
     row: Row, status: str, reason: str | None = None, *, part: str = "pipeline", library: str = "zoo"
 ) -> dict[str, Any]:
-    """A row of the record with nothing measured in it; a comparison has several of each asked for."""
+    """A row of the record with nothing measured in it; a comparison has several for each requested one."""
     import hashlib
 
     config = None if row.config is None else dict(row.config)
@@ -84,8 +84,8 @@ def quality(reason: str | None) -> dict[str, Any]:
 
 
 def gaps(record: Mapping[str, Any]) -> list[str]:
-    """What a finished record leaves unsaid, as sentences: speed without quality, a part without seconds, or nulls
-    that nobody explains."""
+    """What a finished record doesn't state, as sentences: speed without quality, a part without seconds, or nulls
+    without a reason."""
     found = []
     for row in record["rows"]:
         name = row["name"]

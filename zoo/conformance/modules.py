@@ -24,7 +24,7 @@ Inputs = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
 def built(subject: Subject) -> Any:
-    """The part with weights drawn anew, ready to be asked."""
+    """The part with weights drawn anew, in eval mode."""
     torch.manual_seed(0)
     module = subject.make()
     if isinstance(module, nn.Module):
@@ -45,7 +45,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def holds_without_memory(subject: Subject, ask: Callable[[Any], Tensor]) -> None:
-    """Built on the meta device and given tensors, as weights are loaded, a part answers as one built outright."""
+    """Built on the meta device and given tensors, as weights are loaded, a part computes what one built as usual does."""
     right = built(subject)
     if not isinstance(right, nn.Module):
         raise NotAsked("it has no weights")
@@ -90,7 +90,7 @@ def _inputs(subject: Subject, network: Any, batch: int = 3, seed: int = 0) -> In
 
 
 def _reads(network: Any) -> tuple[str, ...]:
-    """Which of a condition's fields a network listens to."""
+    """Which of a condition's fields a network reads."""
     said = getattr(network, "reads", None)
     taken = inspect.signature(network.forward).parameters
     everything = set(FIELDS) - {"image"} <= set(taken)

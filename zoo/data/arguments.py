@@ -1,6 +1,6 @@
-"""Which arguments the datasets take: what their constructors ask first, and a recipe's check without torch.
+"""Checks of the datasets' arguments, for their constructors and for a recipe's check without torch.
 
-Each function raises ConfigError for arguments that no data could be read with.
+Each function raises ConfigError for arguments out of range.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def started() -> Iterator[Processes]:
     if dist.is_initialized():
         yield Processes(rank, world)
         return
-    dist.init_process_group("gloo", timeout=PATIENCE)  # a barrier is all that is asked of it
+    dist.init_process_group("gloo", timeout=PATIENCE)  # only its barrier is used
     try:
         yield Processes(rank, world)
     finally:
@@ -54,7 +54,7 @@ def started() -> Iterator[Processes]:
 
 
 def own_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, this process's own where there are several; UsageError for one that isn't there."""
+    """The requested device, this process's own where there are several; UsageError for one that isn't there."""
     place = resolve(device)
     if place.type == "cuda" and place.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return resolve(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))

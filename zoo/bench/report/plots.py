@@ -1,6 +1,6 @@
 """Numbers as people read them, axes, and plots as shapes that the page's template draws.
 
-A plot is drawn `WIDTH` units wide, about a phone's width, so that its letters are read there without zooming; on a
+A plot is drawn `WIDTH` units wide, about a phone's width, so that its labels can be read there without zooming; on a
 laptop several stand side by side. Colours come from the page's theme.
 """
 
@@ -23,7 +23,7 @@ _AROUND = (  # where a label may stand, the nearest first
     (9, 4, "start"), (-9, 4, "end"), (7, -8, "start"), (7, 16, "start"), (-7, -8, "end"), (-7, 16, "end"),
     (0, -11, "middle"), (0, 20, "middle"), (9, -20, "start"), (9, 28, "start"), (-9, -20, "end"), (-9, 28, "end"),
 )  # fmt: skip
-_CORNERS = {  # of the series' shapes, which are told apart without colour
+_CORNERS = {  # of the series' shapes, which differ without colour
     1: [(-4.7, -4.7), (4.7, -4.7), (4.7, 4.7), (-4.7, 4.7)],
     2: [(0, -6.5), (6.5, 4.5), (-6.5, 4.5)],
     3: [(0, -7), (7, 0), (0, 7), (-7, 0)],
@@ -100,7 +100,7 @@ def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = Fals
 
 
 class Shape(NamedTuple):
-    """An SVG element; `text` is what it says, or what is told of it when it is pointed at."""
+    """An SVG element; `text` is its text, or its tooltip."""
 
     tag: str
     attributes: Mapping[str, Any]
@@ -108,7 +108,7 @@ class Shape(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A plot, and what is told of it to whoever can't see it."""
+    """A plot with its description for screen readers."""
 
     title: str
     told: str
@@ -225,7 +225,7 @@ def _labels(
     points: Sequence[tuple[float, float]],
     corners: Sequence[tuple[float, float]],
 ) -> Iterator[Shape]:
-    """Labels where they cover no point, no line of the front and not each other; what fits nowhere the table tells."""
+    """Labels where they cover no point, no line of the front and not each other; others are left to the table."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     for (x, y), (u, v) in itertools.pairwise([*corners, (EAST, corners[-1][1])] if corners else []):
         taken += [(x, y - 1, u, y + 1), (u - 1, min(y, v), u + 1, max(y, v))]

@@ -1,4 +1,4 @@
-"""Record files as the report's rows, columns and cells (`model`); what a record is says
+"""Record files as the report's rows, columns and cells (`model`); a record's form is in
 `zoo.records.benchmark_record`.
 """
 
@@ -283,7 +283,7 @@ def _generate(record: Mapping[str, Any], name: str, where: str) -> Iterable[Row]
 
 
 def _spread(runs: Sequence[float]) -> float | None:
-    """Half of the distance of the quartiles over the median, as suites tell it."""
+    """Half of the distance of the quartiles over the median, as suites define it."""
     middle = statistics.median(runs) if len(runs) > 2 else 0.0
     if middle <= 0:
         return None

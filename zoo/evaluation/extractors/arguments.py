@@ -1,6 +1,6 @@
-"""Which arguments metrics and extractors take: what their constructors ask first, and a check without torch.
+"""Checks of metrics' and extractors' arguments, for their constructors and for a check without torch.
 
-Each function raises UsageError for arguments that no number could be made with.
+Each function raises UsageError for arguments out of range.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class FoldedInception:
         return {"maximum": _maximum, "halve": _halve}[str(step)]
 
     def __call__(self, x: Tensor, layers: Collection[str] = ("pool",)) -> dict[str, Tensor]:
-        """Pictures (B, 3, 299, 299), (value - 128) / 128 -> the layers asked for, each (B, D) float32.
+        """Images (B, 3, 299, 299), (value - 128) / 128 -> the requested layers, each (B, D) float32.
 
         `pool` is 2048-D; `logits` are 1008, without their bias; `spatial` is the first 7 channels of mixed_6/conv,
         17x17 each (ADM's sFID).

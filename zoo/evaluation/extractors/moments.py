@@ -34,7 +34,7 @@ def as_features(features: Tensor | np.ndarray, *, dtype: type | None = np.float6
 class Moments:
     """How many samples, their mean (D,) and the sum of their centred outer products (D, D), in float64.
 
-    Of another's statistics N may not be known: then `counted` is False, `count` 2, and the scatter is the covariance.
+    Of foreign statistics N may be unknown: then `counted` is False, `count` 2, and the scatter is the covariance.
     """
 
     count: int

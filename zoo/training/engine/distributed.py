@@ -116,7 +116,7 @@ def _units(module: nn.Module) -> list[nn.Module]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its pieces; every process must ask."""
+    """A tensor with all its pieces; every process must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -16,7 +16,7 @@ from zoo.schema.errors import UsageError
 
 
 class Logger(Protocol):
-    """What `Scalars` tells of a run."""
+    """What `Scalars` passes on of a run."""
 
     def open(self, folder: Path, step: int) -> None:
         """Begin in a run's folder, at `step` where the run goes on; UsageError where it can't."""

@@ -3,7 +3,7 @@
 Everything random is addressed by (seed, purpose, global sample number), so a checkpoint holds weights, their averages
 and the optimizer's state, and no generator's; and so a step's batch may be split over parts and devices. A loss or
 gradient that isn't finite stops the run, with everything as it was before that step: on a CPU it is looked at before
-the optimizer step, on an accelerator some steps later, the device itself holding all still
+the optimizer step, on an accelerator some steps later, the device itself changing nothing meanwhile
 (zoo.training.engine.deferred_losses).
 """
 
@@ -117,7 +117,7 @@ class Loop:
         return Lagged(device, lag)
 
     def _switch(self, network: nn.Module) -> None:
-        """Gradient checkpointing and compilation, where the settings ask for them."""
+        """Gradient checkpointing and compilation, where the settings request them."""
         if self.settings.checkpointing:
             able = [m for m in network.modules() if hasattr(m, "checkpointing")]
             if not able:
@@ -258,7 +258,7 @@ class Loop:
             self.known = (step + 1, loss)
 
     def _stop(self, what: str, shares: Sequence[Batch]) -> NoReturn:
-        """Raise NumericError that names the module which overflowed first, found by taking the step again."""
+        """Raise NumericError that names the module which overflowed first, found by repeating the step."""
 
         def agree(found: str | None) -> str | None:
             return next((f for f in self.devices.gather(found) if f is not None), None)
@@ -309,7 +309,7 @@ class Loop:
                 took = max(self.clock() - begin, 1e-9)
                 self.seconds += took
                 if self.fitting is not None:
-                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that the time is for
+                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that counts
                     self.settings = self.fitting.after(self.step, self.seconds, self.settings)
                 settings, ending = self.settings, self.clock()
                 rate = settings.batch_size / took if rate == 0.0 else 0.95 * rate + 0.05 * settings.batch_size / took

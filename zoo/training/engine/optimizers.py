@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
     The update is scaled by 0.2 sqrt(max(m, n)), which gives it the size of an AdamW step (Liu et al. 2025, "Muon is
     scalable for LLM training", section 2.2), so one learning rate serves both.
 
-    `found_inf`, a tensor that torch's fused optimizers know too, is 1 where a step is to change nothing.
+    `found_inf`, a tensor that torch's fused optimizers know too, is 1 where a step must change nothing.
     """
 
     found_inf: Tensor | None = None
@@ -105,7 +105,7 @@ def optimizers(
         raise ConfigError(f"train.optimizer is '{name}'; use one of {', '.join(NAMES)}")
     matrices = [p for p in network.parameters() if p.ndim > 1]
     if name == "muon":
-        # The first and last layers meet data, not features: AdamW's, as the method's authors advise.
+        # The first and last layers see data, not features: AdamW's, as the method's authors advise.
         ends = {id(p) for module in _ends(network) for p in module.parameters()}
         inner = [p for p in matrices if id(p) not in ends]
         matrices = [p for p in matrices if id(p) in ends]

@@ -64,7 +64,7 @@ def load_optimizers(
 
 
 def save(loop: Loop) -> Path:
-    """Write a checkpoint of the loop's step; every process must ask, the first writes."""
+    """Write a checkpoint of the loop's step; every process must call it, the first writes."""
     for average in loop.averages:
         average.gather()
     tensors: dict[str, Mapping[str, Tensor]] = {
@@ -78,7 +78,7 @@ def save(loop: Loop) -> Path:
     remembered = getattr(loop.objective, "state", None)
     if remembered is not None:
         tensors["objective"] = remembered()
-    # Of a run that fits a time, what was asked for: what it has made of that by now is no change of the next sitting's.
+    # Of a run that fits a time, the requested settings: the steps derived from it are no change for the next sitting.
     settings = loop.settings if loop.fitting is None else loop.fitting.recipe
     state = {
         "identity": loop.identity, "settings": asdict(settings), "seconds": loop.seconds,

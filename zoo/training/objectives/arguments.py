@@ -1,6 +1,6 @@
-"""Which arguments the objectives take: what their constructors ask first, and a recipe's check without torch.
+"""Checks of the objectives' arguments, for their constructors and for a recipe's check without torch.
 
-Each function raises ConfigError for arguments that nothing could be learned by.
+Each function raises ConfigError for arguments out of range.
 """
 
 from __future__ import annotations

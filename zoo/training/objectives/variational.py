@@ -28,7 +28,7 @@ Fixed = Literal["fixed_small", "fixed_large"]
 
 
 def discrete(schedule: NoiseSchedule) -> DiscreteSchedule:
-    """The schedule, if it has a bound: discrete and variance preserving. ConfigError else."""
+    """The schedule, if it has a bound: discrete and variance preserving; else ConfigError."""
     if not isinstance(schedule, DiscreteSchedule) or schedule.steps < 2:
         raise ConfigError(
             "the variational bound is one of schedules defined by betas, with two points or more; use schedule "
