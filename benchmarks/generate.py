@@ -25,7 +25,7 @@ from benchmarks import record
 
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
 SAMPLERS = ("ddim", "dpmpp-2m", "ddpm")
-PRESET = "preset"  # stands for the samplers that the stages have by themselves
+PRESET = "preset"  # the stages' own samplers
 
 
 def warm(pipe: Any, *, count: int, repeats: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Whether a judge means what its score says: five checks of an evaluator, before anything is scored with it.
+"""Whether a judge's score is valid: five checks of an evaluator, before anything is scored with it.
 
 | check | is |
 |---|---|

@@ -37,7 +37,7 @@ PARTS = ("frechet", "inception")
 
 
 def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, round by round; who begins changes."""
+    """Seconds of each call, round by round; the order alternates."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(repeats):
         for name, call in list(calls.items())[:: 1 if number % 2 else -1]:
@@ -75,7 +75,7 @@ def usual_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def frechet(repeats: int, dimensions: int) -> list[dict[str, Any]]:
     """One row at full rank and one of fewer images than features."""
-    small = [made_features(160, 64, seed) for seed in (1, 2)]  # what happens once has happened then
+    small = [made_features(160, 64, seed) for seed in (1, 2)]  # one-time work is done by then
     frechet_distance(small[0], small[1])
     by_matrix_root(usual_moments(small[0]), usual_moments(small[1]))
     rows = []
@@ -148,7 +148,7 @@ def inception(repeats: int, count: int, size: int, shift_count: int) -> dict[str
         "bfloat16": lambda: half.images(shown),
         "pytorch-fid": lambda: peer_features(network, shown),
     }
-    in_turn(calls, 1)  # weights are folded, memory is found
+    in_turn(calls, 1)  # weights are folded, memory is allocated
     seconds = in_turn(calls, repeats)
     rows = [
         {

@@ -160,7 +160,7 @@ def _measure(steps: int, repeats: int, warm: int) -> list[dict[str, Any]]:
     seconds: dict[tuple[str, tuple[int, ...], str], list[float]] = {}
     for turn in range(repeats + warm):
         for (name, shape), each in runs.items():
-            # Whoever goes second finds warmer caches: they take turns.
+            # The second one finds warmer caches: they take turns.
             for key, run in list(each.items())[:: 1 if turn % 2 else -1]:
                 if run is not None:
                     spent = run()

@@ -40,7 +40,7 @@ PICTURES = 96
 
 
 def captions() -> list[str]:
-    """What the images are called; the shipped text encoder knows the words."""
+    """What the images are called; words of the shipped text encoder's vocabulary."""
     things, colours, styles = ("apple", "heart", "book", "car"), ("red", "green", "blue", "black"), ("3d", "flat")
     return [f"{colour} {thing}, {style} style" for style in styles for thing in things for colour in colours]
 
@@ -106,7 +106,7 @@ def measure(steps: int, batch_size: int) -> dict[str, Any]:
         turns = {"zoo": loop.train_step, "bare": bare_step(loop)}
         seconds: dict[str, list[float]] = {name: [] for name in turns}
         for turn in range(steps + 2):
-            # Who goes first changes, so that neither always finds the other's caches.
+            # The order alternates, so that neither always finds the other's caches.
             for name in sorted(turns, reverse=turn % 2 == 0):
                 began = perf_counter()
                 turns[name]()

@@ -31,7 +31,7 @@ SHARES = {"correct": 100.0, "quality": 60.0, "speed": 150.0, "train": 150.0}  # 
 RESERVE = 10.0  # seconds for the table and the files, at the end
 LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
 GRACE = 10.0  # seconds after a deadline until the process is ended
-CPU_GRACE = 120.0  # there nobody pays by the second, and a busy machine is slow
+CPU_GRACE = 120.0  # a CPU's time isn't billed, and a busy machine is slow
 KEPT = 40  # lines of a process that are kept for its reason
 
 

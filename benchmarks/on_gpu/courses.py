@@ -72,7 +72,7 @@ def tiny(folder: Path) -> Course:
 
 
 def made_up(folder: Path) -> Path:
-    """A few images of noise with captions that the shipped conditioner knows, for a trial without data."""
+    """A few images of noise with captions of the shipped conditioner's vocabulary, for a trial without data."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -355,7 +355,7 @@ def _operations(loop: Loop) -> float | None:
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             loop.objective.loss(loop.average.network, few)
-    except Exception as error:  # an operation it doesn't know, a loss that needs a whole batch
+    except Exception as error:  # an unsupported operation, a loss that needs a whole batch
         print(f"operations can't be counted: {sentence(error)}", flush=True)
         return None
     return 3.0 * counter.get_total_flops() / count

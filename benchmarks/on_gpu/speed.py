@@ -1,7 +1,7 @@
 """The phase `speed`: zoo eager and fast against diffusers eager and compiled, cells in the order of their worth.
 
 Networks have their published sizes and fresh weights (so no row of them is judged by its images), text encoders stay
-out, and 20 steps stand for 50 where a loop is long. `LINES` says what each comparison should reach; nothing asserts it,
+out, and 20 steps replace 50 where a loop is long. `LINES` says what each comparison should reach; nothing asserts it,
 and `beside` sets line and measurement side by side.
 """
 

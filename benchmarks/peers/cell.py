@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ROUNDS_SECONDS = 8.0  # the rounds of a part go on no longer, once each way has had two turns
 COMPILE_SECONDS = 20.0  # a compilation is not begun on a cuda device with less time than this left, if it is unknown
-FIRST = 2  # steps of the first call, in which what happens once happens
+FIRST = 2  # steps of the first call, which does the one-time work
 LATE = "its time was over before it began"
 
 

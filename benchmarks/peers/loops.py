@@ -2,7 +2,7 @@
 
 zoo's is what `zoo.pipeline.stage_run` runs after the text and before the decoder. diffusers' is what its pipelines run
 there (`StableDiffusionPipeline`, `StableDiffusionXLPipeline`, `DDIMPipeline`), without their progress bars and checks.
-Each step leaves a mark: an event on a cuda device, which nobody waits for, else a reading of the clock.
+Each step leaves a mark: an event on a cuda device, without synchronisation, else a reading of the clock.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _compare(run: Run, row: Row) -> None:
         there = {name: one for name, one in libraries.items() if resizing in one.looks}
         if resizing == TF1 or len(there) > 1:
             part.features(resizing, there, shown)
-    if precision == "float32":  # a distance doesn't know what its features were computed in
+    if precision == "float32":  # distances don't depend on the features' precision
         features = [libraries["zoo"].looks[TF1](one).double() for one in shown]
         for distance in ("frechet", "kernel"):
             part.distance(distance, libraries, features)

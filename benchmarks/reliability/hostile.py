@@ -29,7 +29,7 @@ from tests.checkpoints.test_files import BOMBS
 from tests.config.test_safe_yaml import BINARY, HOSTILE
 from tests.images.test_given import EPS, bomb, chunk
 
-Case = tuple[str, str, Path]  # its name, the kind of file it stands for, the file
+Case = tuple[str, str, Path]  # its name, the kind of file, the file
 # Put in the place of a component's name or of a path: what other projects import, evaluate or open.
 WORDS = (
     "os:system", "os.system", "subprocess:Popen", "zoo.schema.registry:Registry", "builtins.eval", "__import__('os')",

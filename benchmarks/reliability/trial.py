@@ -112,7 +112,7 @@ def _run(commands: list[list[str]], home: Path, told: Path) -> None:
                 try:
                     watch.on = True
                     code = run(words)
-                except SystemExit as ended:  # of the application itself, not of whoever reads a file
+                except SystemExit as ended:  # of the application itself, not of code that reads a file
                     code = ended.code if isinstance(ended.code, int) else 1
                 except BaseException as error:
                     code = 1

@@ -27,7 +27,7 @@ def code() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    # Installed, zoo's files may lie inside somebody else's checkout.
+    # Installed, zoo's files may lie inside another project's checkout.
     if not (root / "registry.yaml").is_file():
         return {"zoo": __version__, "commit": None, "dirty": None}
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!README.md")
@@ -88,7 +88,7 @@ def watts(device: Any) -> float | None:
     index = torch.cuda.current_device() if place.index is None else place.index
     try:
         return torch.cuda.power_draw(index) / 1000.0
-    except Exception:  # no NVML bindings, or a driver that says nothing
+    except Exception:  # no NVML bindings, or a driver without the reading
         return _number(_smi(index, "power.draw") or "")
 
 

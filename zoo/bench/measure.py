@@ -45,7 +45,7 @@ def once(timed: Timed, number: int) -> float:
 
 
 def warm_up(timed: Timed, times: int) -> None:
-    """Run a row until what happens once has happened; memory is measured here, at the last."""
+    """Run a row until one-time work is done; memory is measured at the end."""
     for number in range(max(times, 1)):
         before = start_memory(timed.device)
         timed.warm_up.append(once(timed, number))

@@ -57,7 +57,7 @@ def in_measured_calls(device: str) -> bool:
 
 
 def part_of(stage: str) -> str:
-    """What a stage's seconds go by."""
+    """The name of a stage's part."""
     return f"stage {stage}" if stage in AROUND else stage
 
 
@@ -79,7 +79,7 @@ class _Clock:
             self.end(part_of(progress.stage))
 
     def end(self, part: str) -> None:
-        """Count all time that isn't attributed yet to this part."""
+        """Attribute the time since the last mark to this part."""
         now = self._now()
         self._add(part, now - self._mark - self._apart)
         self._mark, self._apart = now, 0.0
@@ -88,7 +88,7 @@ class _Clock:
         """The function, its seconds kept as the part's."""
 
         def call(*given: Any, **named: Any) -> Any:
-            if self._inside:  # one that calls another is timed once
+            if self._inside:  # nested calls are timed once
                 return function(*given, **named)
             self._inside, began = True, self._now()
             try:

@@ -39,7 +39,7 @@ def now() -> str:
 
 
 def begin(suite: Suite) -> dict[str, Any]:
-    """The record of a run that has done nothing yet."""
+    """The empty record of a run."""
     settings = asdict(suite.settings)
     packages = dict.fromkeys(package for row in suite.rows for package in row.measured.packages)
     return {
@@ -139,7 +139,7 @@ def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
         same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
         run, of, rows = found.get("run"), found.get("suite"), found.get("rows")
         if not (isinstance(run, dict) and isinstance(of, dict) and isinstance(rows, list)):
-            continue  # somebody changed it
+            continue  # it was changed
         if not all(isinstance(r, dict) and isinstance(r.get("id"), str) and "status" in r for r in rows):
             continue
         if not run.get("complete") and of.get("sha256") == suite.sha256 and same:

@@ -65,7 +65,7 @@ class Run:
         self.report(text, len({r["id"] for r in self.record["rows"]}), len(self.suite.rows))
 
     def save(self) -> Path:
-        """Write what is there."""
+        """Write the record."""
         self.record["run"]["wall_seconds"] = round(self.before + perf_counter() - self.began, 2)
         return record.write(self.record, self.folder)
 

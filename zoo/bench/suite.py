@@ -76,7 +76,7 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """The row for people."""
+        """The row as readable text."""
         sampler = self.sampler.get("name") if isinstance(self.sampler, Mapping) else self.sampler
         cache = "cached" if self.step_cache else ""
         if isinstance(self.step_cache, Mapping):

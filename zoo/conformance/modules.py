@@ -45,7 +45,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def holds_without_memory(subject: Subject, ask: Callable[[Any], Tensor]) -> None:
-    """Built on the meta device and given tensors, as weights are loaded, a part computes what one built as usual does."""
+    """Built on the meta device and given tensors, as weights are loaded, a part computes what a usual one does."""
     right = built(subject)
     if not isinstance(right, nn.Module):
         raise NotAsked("it has no weights")

@@ -127,7 +127,7 @@ def read_values(values: Any) -> tuple[float, float]:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The numbers of an .npy; UsageError naming the file for anything else, before memory is asked for."""
+    """The numbers of an .npy; UsageError naming the file for anything else, before memory is allocated."""
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
         raise UsageError(f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files")

@@ -118,7 +118,7 @@ class ShardSource:
         for shard in self.shards:
             members, headers = tar_index.index(shard)
             digest.update(f"{shard.name} {shard.stat().st_size} {headers};".encode())
-            # Two shards of one name in different folders are told apart by their folders.
+            # Two shards of one name in different folders differ by their folders.
             label = shard.name if shard.name not in seen else shard.as_posix()
             seen.add(shard.name)
             for key, files in _samples(members):

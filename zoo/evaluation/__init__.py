@@ -2,7 +2,7 @@
 
     found = evaluate("drawn/", "real.zip", metrics=["fd", "prdc"])    # all of it at once; as `zoo evaluate` does
 
-    images = FolderPictures("drawn")                                # or Array-, Dataset-, DrawnPictures
+    images = FolderPictures("drawn")                                  # or Array-, Dataset-, DrawnPictures
     extractor = build_extractor("inception-2015")                     # or random, timm, openclip
     features = extract(images, extractor, layers=layers_of(["fid", "is"]), folder="features/drawn")
     for found in measure(["fid", "is"], features, reference):

@@ -122,7 +122,7 @@ class _Patient:
         return self.extractor.images(pictures.mul(255).round().to(torch.uint8))
 
     def distance(self, pictures: Tensor) -> float:
-        """To the true images of the same size."""
+        """The Fréchet distance to the true images of the same size."""
         return frechet_distance(self.features(pictures), self.features(self.at(pictures.shape[-1])))
 
 

@@ -36,7 +36,7 @@ def layers_of(metrics: Sequence[str | Metric]) -> tuple[str, ...]:
 
 
 def with_texts(features: Features, clip: TextTower, captions: Sequence[str]) -> Features:
-    """The features with their captions' embeddings, one an image, for CLIPScore."""
+    """The features with their captions' embeddings, one per image, for CLIPScore."""
     if (clip.name, clip.sha256) != (features.extractor, features.sha256):
         raise UsageError(
             f"'{features.source}' was seen by {features.extractor}, not by {clip.name}; use one CLIP for both"

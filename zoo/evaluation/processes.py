@@ -29,7 +29,7 @@ class Processes:
     world: int = 1
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         if self.world > 1:
             dist.barrier()
 

@@ -29,7 +29,7 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """Whose it is."""
+        """The name of its pipeline or weights."""
         return self.pipeline or self.weights
 
     @property

@@ -101,7 +101,7 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
 
 
 def _standing(entries: Sequence[Entry], column: Column) -> list[Entry] | None:
-    """Those that nothing clearly beats in a measure; None where that can't be told."""
+    """Those that nothing clearly beats in a measure; None where that is unknown."""
     held = [e for e in entries if e.cell(column).value is not None]
     found = margins([e.cell(column) for e in held])
     if column.better is None or None in found:
@@ -120,7 +120,7 @@ def _tier(entry: Entry, sure: Mapping[Column, list[Entry] | None], columns: Sequ
 
 
 def _rank(entry: Entry, columns: Sequence[Column]) -> tuple[float, ...]:
-    """Measured before not, then by the first column that says what is better, and the next ones."""
+    """Measured rows first, then by the first column with a direction, and the next ones."""
     ranks = [0.0 if entry.row.status == "measured" else 1.0]
     for column in columns:
         if column.better:

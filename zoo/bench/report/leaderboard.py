@@ -21,7 +21,7 @@ TIMED = ("images-per-second", "latency-p50", "energy", "share-of-peak")  # as no
 
 @dataclass(eq=False)
 class Board:
-    """A group's table, as the template asks for it."""
+    """A group's table, as the template takes it."""
 
     group: Group
 

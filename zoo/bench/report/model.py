@@ -25,7 +25,7 @@ class Column:
 
     kind: Literal["quality", "cost"]
     key: str
-    name: str  # short, for people
+    name: str  # short, for display
     unit: str = ""
     better: Better | None = None
     terms: tuple[str, ...] = ()  # what else must be equal, as sentences

@@ -86,12 +86,12 @@ def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = Fals
         return Axis(low=low, high=high, logarithmic=True, marks=thinned)
     size = max(abs(low), abs(high))
     if size < 1e-100:
-        size, low, high = 0.0, 0.0, 0.0  # nothing, to a tenth of a pixel
+        size, low, high = 0.0, 0.0, 0.0  # zero, to a tenth of a pixel
     room = 0.08 * (high - low) if high - low > 1e-9 * size else 0.1 * size or 1.0
     nonnegative = low >= 0
     low, high = low - room, high + room
     if nonnegative and low < 0.35 * high:
-        low = 0.0  # from nothing, where that costs little room
+        low = 0.0  # from zero, where that costs little room
     rough = (high - low) / marks
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * s for s in (1, 2, 5, 10) if power * s >= rough * (1 - 1e-9))
@@ -212,7 +212,7 @@ def _across(marks: Iterable[float], x: Any, unit: str) -> Iterator[Shape]:
 
 
 def _front_line(places: Sequence[tuple[float, float]], edge: float) -> list[Shape]:
-    """The boundary of what can be had: steps, since between two configurations there is none."""
+    """The Pareto front as steps, since between two configurations there is none."""
     if not places:
         return []
     steps = "H".join(f"{x:.1f}V{y:.1f}" for x, y in places)

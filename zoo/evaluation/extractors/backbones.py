@@ -25,7 +25,7 @@ class Timm(nn.Module):
     """Any backbone of timm, its pooled features; its numbers go by its name.
 
     Args:
-        model: timm's name, `vit_large_patch14_dinov2` or `resnet50`. (timm resamples DINOv2's position embeddings
+        model: timm's name, such as `resnet50`. (timm resamples DINOv2's position embeddings
             otherwise than its authors, so this is not their FD-DINOv2.)
         weights: path of a state dict of timm's.
         size: pixels a side that images are resized to by PIL's bicubic; the model's own if not given.

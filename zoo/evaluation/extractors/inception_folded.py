@@ -63,7 +63,7 @@ def _fused(x: Tensor, weight: Tensor, bias: Tensor, padding: list[int], stride: 
 def fuses(dtype: torch.dtype) -> bool:
     """Whether a convolution with ReLU in one kernel, and its weights in that kernel's order, is there and right.
 
-    torch.compile's own operations, which torch promises to nobody: tried on a small convolution, and left alone where
+    torch.compile's own operations, which aren't public: tried on a small convolution, and not used where
     they are missing, are called otherwise or come out otherwise. Then features are slower.
     """
     x = torch.linspace(-1.0, 1.0, 2 * 16 * 9 * 9).view(2, 16, 9, 9).to(dtype, memory_format=torch.channels_last)

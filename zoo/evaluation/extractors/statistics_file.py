@@ -160,7 +160,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of plain numbers in an .npz; what is larger than it can be is refused before memory is asked for."""
+    """The arrays of plain numbers in an .npz; what is larger than it can be is refused before memory is allocated."""
     try:
         if not path.is_file():
             raise UsageError(f"there is no statistics file '{path}'; give the path of an .npz")

@@ -36,7 +36,7 @@ class PipelinePictures:
     Args:
         rows: whose `text` or `group` is requested, in a fixed shuffle, cyclically. Without rows, labels are
             every class in turn, and captions are refused.
-        true: the rows' images at the pipeline's size, which a pipeline that enlarges is shown made small.
+        true: the rows' images at the pipeline's size, whose small versions an upscaling pipeline reads.
         batch_size: images a network call; halved, and counted in `notes`, where memory runs out.
     """
 

@@ -46,9 +46,9 @@ class Source:
     name: str
     pictures: Pictures | None = None
     statistics: Features | None = None
-    rows: Sequence[Mapping[str, Any]] | None = None  # one an image
+    rows: Sequence[Mapping[str, Any]] | None = None  # one per image
     every: Sequence[Mapping[str, Any]] = ()  # of the whole dataset
-    names: Sequence[str] | None = None  # one an image, by which those of two sides are pairs; None of what is drawn
+    names: Sequence[str] | None = None  # one per image, by which those of two sides are pairs; None of what is drawn
     truth: Pictures | None = None  # the references of these images, by place, where they are known
     facts: Mapping[str, Any] = field(default_factory=dict)  # for the record
 

@@ -27,7 +27,7 @@ class Pairs:
     sha256 = hashlib.sha256(b"PSNR and SSIM of 8-bit RGB: zoo.evaluation.pairs/1").hexdigest()
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
-        """Nothing: an image alone has neither."""
+        """Raises: a single image has neither."""
         raise UsageError("PSNR and SSIM are of pictures and those they stand for; there are no features of one alone")
 
     def compare(self, pictures: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:

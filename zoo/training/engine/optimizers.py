@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
     The update is scaled by 0.2 sqrt(max(m, n)), which gives it the size of an AdamW step (Liu et al. 2025, "Muon is
     scalable for LLM training", section 2.2), so one learning rate serves both.
 
-    `found_inf`, a tensor that torch's fused optimizers know too, is 1 where a step must change nothing.
+    `found_inf`, as in torch's fused optimizers, a tensor that is 1 where a step must change nothing.
     """
 
     found_inf: Tensor | None = None

@@ -57,7 +57,7 @@ class _Reconstruction:
         raise NotImplementedError
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """The weighted sum; of a validation batch without the adversary's part, which is no measure."""
+        """The weighted sum; of a validation batch without the adversary's part, which measures nothing."""
         x = self.pictures(batch).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             y, own, rest = self._run(network, x, batch)
