@@ -1,4 +1,4 @@
-"""What metrics cost next to what they are usually computed with: the Fréchet distance and Inception's features.
+"""The cost of metrics next to the usual libraries: the Fréchet distance and Inception's features.
 
 - Fréchet distance of 2048 features, over the root of a matrix: `scipy.linalg.sqrtm(S1 @ S2)`, pytorch-fid's formula. At
   full rank both start from means and covariances; with fewer images than features both start from the features.

@@ -1,6 +1,6 @@
 """Drawings by another hand: Streamline Emojis (CC-BY-4.0, Streamline), whose style no training image shows.
 
-They are a yardstick for judges and nothing is trained on them. The set's icons are mapped to the data's concepts by
+They measure judges, and nothing is trained on them. The set's icons are mapped to the data's concepts by
 their names:
 
 1. A number at the end of an icon's name marks a variant and is dropped: `pizza-2` is "pizza".

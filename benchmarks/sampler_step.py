@@ -1,9 +1,9 @@
-"""What every sampler's own arithmetic costs, next to the `step` of diffusers' scheduler of the same method.
+"""The cost of every sampler's own arithmetic, next to the `step` of diffusers' scheduler of the same method.
 
 The network is left out on both sides: zoo's loop is given a ready x0, diffusers' a ready output of the network. Since
 diffusers' step also reads x0 from that output, which zoo does in its denoiser, the cost with the reading (and with
-its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all the rest, and nothing
-of it is the sampler's. Numbers are microseconds for each evaluation of the network, so that solvers with two a step
+its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all the rest and is no part
+of the sampler. Numbers are microseconds for each evaluation of the network, so that solvers with two a step
 compare. All samplers, both libraries and both shapes are interleaved and medians are taken, so that other load on the
 machine falls on all alike.
 

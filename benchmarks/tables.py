@@ -263,7 +263,7 @@ def doctor(results: Path) -> str:
 
 
 def metrics(results: Path) -> str:
-    """What metrics cost next to what they are usually computed with."""
+    """The cost of metrics next to the usual libraries."""
     record = read("metrics", results)
     if record is None:
         return MISSING
@@ -292,7 +292,7 @@ def metrics(results: Path) -> str:
 
 
 def gpu(results: Path) -> str:
-    """What the newest call of benchmarks.on_gpu on a GPU found."""
+    """Results of the newest run of benchmarks.on_gpu on a GPU."""
     found = [json.loads(path.read_text()) for path in results.glob("on-gpu-*.json")]
     measured = [r for r in found if r["machine"]["accelerators"]]
     if not measured:

@@ -40,7 +40,7 @@ PICTURES = 96
 
 
 def captions() -> list[str]:
-    """What the images are called; words of the shipped text encoder's vocabulary."""
+    """The captions of the images; words of the shipped text encoder's vocabulary."""
     things, colours, styles = ("apple", "heart", "book", "car"), ("red", "green", "blue", "black"), ("3d", "flat")
     return [f"{colour} {thing}, {style} style" for style in styles for thing in things for colour in colours]
 
@@ -67,7 +67,7 @@ def make_loop(folder: Path, batch_size: int) -> Loop:
 
 
 def bare_step(loop: Loop) -> Callable[[], float]:
-    """A step as anybody would write it, on a copy of the loop's network."""
+    """A plain training step, on a copy of the loop's network."""
     settings, schedule = loop.settings, CosineSchedule()
     network = copy.deepcopy(loop.network.network).train()  # type: ignore[operator, arg-type]
     for p in network.parameters():  # type: ignore[union-attr]

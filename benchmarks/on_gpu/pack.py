@@ -194,7 +194,7 @@ def _write(target: Path, source: FolderSource, made: Sequence[bytes], chosen: Se
 
 
 def table(parts: Sequence[Part], tracked: int) -> str:
-    """How large everything is."""
+    """The table of sizes."""
     whole = sum(part.bytes for part in parts)
     rows = [(part.name, part.bytes, part.what) for part in parts]
     rows += [("pack", whole, ""), ("tracked files", tracked, ""), ("together", tracked + whole, "")]

@@ -1,7 +1,7 @@
 """Training for a time: each recipe from the shipped weights or an earlier call's, judged before and after.
 
-The record says how it stands from the first moment on, and weights are written early and again at the end, so that a
-process which is ended loses little.
+The record is kept current from the start, and weights are written early and again at the end, so that a
+killed process loses little.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from zoo.training.engine.loop import Loop, Progress
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import Parts, objective_of, settings_of, write_weights
 
-FLUSH, STEADY = 5, 6  # seconds kept for the last files; steps before a rate is one
+FLUSH, STEADY = 5, 6  # seconds kept for the last files; steps before the rate is measured
 EARLY = 0.25  # share of a course after which weights are written for the first time
 NEVER = 10**9
 SMALLEST = 64  # samples of a batch below which it isn't halved where memory runs out
@@ -120,7 +120,7 @@ class Sitting:
                 try:
                     sheets += OneCourse(self, course, row, scorer, starts, work, until).run()
                     sheet(sheets, self.out / "sheet.png")
-                except Exception as error:  # whatever it is, the next one is trained and the record is whole
+                except Exception as error:  # the next one is still trained and the record complete
                     if out_of_memory(error) and course.batch > SMALLEST:
                         course = dataclasses.replace(course, batch=course.batch // 2)
                         torch.cuda.empty_cache()
@@ -155,7 +155,7 @@ class Sitting:
         self._save()
 
     def _failed(self, row: Row, error: Exception) -> None:
-        """What was measured before stays; else the row has failed."""
+        """Keep a row's earlier measurement, else record it as failed."""
         traceback.print_exc(file=sys.stdout)
         said = sentence(error)
         there = next(r for r in self.record["rows"] if r["id"] == row.id)
@@ -277,7 +277,7 @@ class OneCourse:
         return found
 
     def _made(self, recipe: Recipe, cards: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes the place of the pipeline's own weights: the denoiser, and the tower where one is trained."""
+        """What replaces the pipeline's own weights: the denoiser, and the tower where one is trained."""
         made = {recipe.name: cards[recipe.name]} if recipe.name in cards else {}
         tower = cards.get(f"{recipe.name}-text") or recipe.raw.get("conditioner", {}).get("weights")
         shipped = read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get("weights")
@@ -306,7 +306,7 @@ class OneCourse:
         return cards
 
     def _compiling(self, watched: Watched) -> float | None:
-        """What the first steps took more than later ones."""
+        """The extra seconds of the first steps."""
         each = watched.seconds()
         if not each or len(watched.times) < 3:
             return None
@@ -362,7 +362,7 @@ def _operations(loop: Loop) -> float | None:
 
 
 def sentence(error: Exception) -> str:
-    """An error in a line."""
+    """An error as one line."""
     said = str(error).splitlines()[0][:300] if str(error) else ""
     return said if isinstance(error, ZooError) else f"{type(error).__name__}: {said}"
 

@@ -72,7 +72,7 @@ def _lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _line(row: Row) -> str | None:
-    """A measured row that is worth a line of its own."""
+    """A measured row as a line of its own."""
     if row.get("check") is not None:
         largest = row["check"].get("largest")
         exact = row["asked"]["precision"] == "float32"
@@ -105,7 +105,7 @@ def _check(row: Row) -> str:
 
 
 def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
-    """Comparisons, each beside the line that was to be reached where there is one."""
+    """Comparisons, each beside its target line where there is one."""
     found = []
     for pair in whole["pairs"]:
         if pair["ours"] not in ids:
@@ -118,7 +118,7 @@ def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
 
 
 def page(whole: Mapping[str, Any]) -> str:
-    """The record as tables in Markdown; quality and random weights never share one."""
+    """The record as tables in Markdown; rows with quality and rows with random weights have separate tables."""
     place = whole["machine"]["accelerators"][0]
     versions = whole["versions"]
     said = [

@@ -9,7 +9,7 @@ import argparse
 import time
 from pathlib import Path
 
-BEGAN = time.monotonic()  # before torch is imported, which the time is for too
+BEGAN = time.monotonic()  # before importing torch, which counts against the time
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ class Cell:
 
 
 def compare_row(run: Run, row: Row) -> None:
-    """Every part of a row, each written when it is there."""
+    """Every part of a row, each written when it is finished."""
     settings, until = run.suite.settings, run.until([row])
     needed = compile_seconds(row, record.row_of(row, "", part="loop", library=ZOO)["id"]) if compiles(row) else 0.0
     if until is not None and perf_counter() + needed > until:
@@ -94,11 +94,11 @@ def compare_row(run: Run, row: Row) -> None:
             compare_part(cell)
         run.save()
         del cell
-        gc.collect()  # copies and recordings of one part are no load of the next
+        gc.collect()  # free one part's copies and recordings before the next
 
 
 def release(device: str) -> None:
-    """Give back what a cell held, its compilations too."""
+    """Free a cell's memory, its compilations too."""
     if "torch._dynamo" in sys.modules:  # which takes seconds to import
         torch._dynamo.reset()
     gc.collect()
@@ -136,7 +136,7 @@ def compare_part(cell: Cell) -> None:
     run.record["pairs"] += pairs_of(cell, live)
     run.save()
     of = "step" if cell.part == "loop" else "call"
-    for way in live:  # after all is timed: a profiler makes launches dearer
+    for way in live:  # after all is timed: a profiler slows launches
         if cell.late():
             written[way.id]["kernels"] |= {"of": of, "kernels": None, "reason": "no time was left to count them"}
         else:
@@ -176,7 +176,7 @@ def _warm_up(cell: Cell, way: Way) -> None:
     """A few steps, in which all is compiled and recorded, then a whole call; memory is the most that was held."""
     device, asked = cell.row.asked.device, cell.row.asked
     if way.library in MODES and cell.late(compile_seconds(cell.row, way.id)):
-        # Not "not reached": that is of whole rows, which are measured again.
+        # Not "not reached", which is for whole rows, which are measured again.
         _gone(cell, way.library, "unavailable", "no time was left to compile it")
         return
     cuda = device.startswith("cuda")
@@ -203,7 +203,7 @@ def _warm_up(cell: Cell, way: Way) -> None:
         way.clock.clear()
         cell.timed[way.id] = timed
         cell.ways.append(way)
-    if memory:  # outside of the handler, whose error holds what took it
+    if memory:  # outside of the handler, whose traceback keeps tensors alive
         gc.collect()
         torch.cuda.empty_cache() if cuda else None
 

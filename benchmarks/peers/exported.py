@@ -49,7 +49,7 @@ def _name(block: Mapping[str, Any]) -> str | None:
 
 
 def compare_row(run: Run, row: Row) -> None:
-    """A row against diffusers, part by part; all of its parts or none, so that one that is there at all is whole."""
+    """A row against diffusers, part by part; either all of its parts or none."""
     run.tell(f"exporting {row.asked.name}")
     try:
         _compare(run, row)
@@ -67,7 +67,7 @@ def _compare(run: Run, row: Row) -> None:
 
     from zoo.families.diffusers.export import export_diffusers
 
-    for library in (diffusers, transformers):  # the terminal is this run's own
+    for library in (diffusers, transformers):  # keep the terminal for this run
         library.utils.logging.disable_progress_bar()
     settings, asked = run.suite.settings, row.asked
     until = run.until([row])

@@ -37,7 +37,7 @@ Distance = Callable[[Tensor, Tensor], Any]  # of two sets of features, float64
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """What a library is called with."""
+    """A library's calls."""
 
     looks: Mapping[str, Look]  # by resizing
     distances: Mapping[str, Distance]  # frechet, kernel
@@ -67,7 +67,7 @@ def of_zoo(extractor: Inception2015, row: Row, size: int, random: bool) -> Libra
 
 
 def of_peer(name: str, extractor: Inception2015, row: Row, size: int) -> Library | str:
-    """What a library is called with, or why it isn't."""
+    """A library's calls, or why it isn't used."""
     if find_spec(PEERS[name]) is None:
         return f"{name} is not installed"
     make = {"torch-fidelity": _torch_fidelity, "torchmetrics": _torchmetrics, "clean-fid": _clean_fid}[name]
@@ -77,7 +77,7 @@ def of_peer(name: str, extractor: Inception2015, row: Row, size: int) -> Library
             state = {n: tensor.float().contiguous().cpu() for n, tensor in extractor.network.state_dict().items()}
             torch.save(state, path)
             return make(str(path), row, size)
-    except Exception as error:  # another library's own failure is a finding, not ours
+    except Exception as error:  # a failure of another library is a result
         return failure(name, error)
 
 

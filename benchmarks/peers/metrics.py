@@ -28,7 +28,7 @@ from zoo.evaluation.extractors.weight_file import Unavailable
 if TYPE_CHECKING:
     from zoo.bench.run import Run
 
-FEW = 64  # features that a distance is warmed up with: roots of large matrices take many seconds, and warm nothing
+FEW = 64  # features that a distance is warmed up with: roots of large matrices take many seconds and need no warm-up
 
 
 @dataclass

@@ -27,7 +27,7 @@ _VECTOR = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embe
 
 
 def quiet() -> None:
-    """Import diffusers, and keep it from the terminal, which is this run's own."""
+    """Import diffusers without its output on the terminal."""
     import diffusers
 
     diffusers.utils.logging.set_verbosity_error()

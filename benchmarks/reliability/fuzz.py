@@ -26,7 +26,7 @@ VALUES = PLAIN | WORDS | NUMBERS | st.lists(WORDS | NUMBERS, max_size=3)
 
 
 def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where in a mapping a value stands, every one of them."""
+    """The path of every value in a mapping."""
     inner = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
@@ -34,7 +34,7 @@ def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def _put(value: Any, place: tuple[Any, ...], new: Any, how: str) -> None:
-    """Replace, remove or add at a place, in place."""
+    """Replace, remove or add the value at a path, in place."""
     for key in place[:-1]:
         value = value[key]
     if how == "remove":

@@ -96,7 +96,7 @@ def read(built: Built) -> Reading:
     for _ in range(1 + CALLS):
         profile.run(built.pipe, **words, steps=1)
     first, *others = profile.calls
-    # Of so few calls the least says most: whatever else runs here only adds to it.
+    # The minimum is best of so few calls: other load only adds to a time.
     seconds = {name: min(call.get(name, 0.0) for call in others) for name in others[0]}
     whole = sum(seconds.values())
     stages = {stage.name: seconds.pop(part_of(stage.name)) for stage in built.pipe.stages}

@@ -215,7 +215,7 @@ def prepare(built: Built, batch: int | None = None) -> Timed | str:
         else:
             built.profile.calls.clear()  # of the warm-up
             return timed
-        # Outside of the handler, whose error holds what took the memory.
+        # Outside of the handler, whose traceback keeps tensors alive.
         batch = batch // 2
 
 

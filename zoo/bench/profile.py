@@ -1,8 +1,8 @@
-"""Where the seconds of a call go: text, each stage, decoding, and the rest.
+"""The time of a call by part: text, each stage, decoding, and the rest.
 
 A pipeline reports when a stage has taken its last step; conditioners and autoencoders are timed as they are called, and
 their seconds taken out of the stage that they fall into. On an accelerator every reading of the clock waits for the
-device, so these calls are apart from the measured ones there.
+device, so there these calls are separate from the measured ones.
 """
 
 from __future__ import annotations

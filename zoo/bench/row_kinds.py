@@ -1,4 +1,4 @@
-"""Kinds of rows: what a suite's rows of a kind may name, and what measures them.
+"""Kinds of rows: the models that rows of a kind may name, and the function that measures them.
 
 zoo has two. Others are passed to `read_suite`, as the repository's comparisons with other
 libraries do (`benchmarks/peers`).

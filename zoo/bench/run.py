@@ -181,7 +181,7 @@ def measure_pipelines(run: Run, rows: list[Row]) -> None:
         timed[row.id], warmed[row.id] = ready, perf_counter() - began
     again = _rounds(run, {row.id: row for row in rows}, timed, failed)
     for row in again:
-        # Other rows hold memory too, so what was enough in the warm-up may not be later.
+        # Other rows hold memory too, so a batch that fits in the warm-up may not fit later.
         ready = pipelines.prepare(built[row.id], max(timed[row.id].batch // 2, 1))
         if isinstance(ready, str):
             failed(row, ready)
@@ -195,7 +195,7 @@ def measure_pipelines(run: Run, rows: list[Row]) -> None:
     for identity, out in written.items():
         out["wall_seconds"] = round(warmed[identity] + sum(timed[identity].seconds), 3)
         run.record["rows"].append(out)
-    # Speed is safe on the disk before images are judged, which takes longer.
+    # Speed is written before images are judged, which takes longer.
     run.save()
     judged: dict[str, dict[str, Any]] = {}
     for identity in sorted(written, key=lambda i: -built[i].tried[-1]):
@@ -262,7 +262,7 @@ def _notes(built: pipelines.Built, out: dict[str, Any]) -> list[str]:
 
 
 def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[str, dict[str, Any]]) -> None:
-    """Fill a row's quality: values, or a reason. `judged` has the rows before it, by what decides their images."""
+    """Fill a row's quality: values, or a reason. `judged` holds earlier rows, by what decides their images."""
     if out["random_weights"]:
         out["quality"]["reason"] = "random weights: speed only"
         return

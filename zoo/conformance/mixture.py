@@ -1,4 +1,4 @@
-"""A denoiser that is right: data of a Gaussian mixture, for which E[x0 | x_t] is known in closed form (the oracle).
+"""An exact denoiser: data of a Gaussian mixture, for which E[x0 | x_t] is known in closed form (the oracle).
 
 With x0 ~ sum_k w_k N(m_k, s_k^2 I) and x_t = alpha x0 + sigma eps, x_t of component k has variance
 v_k = alpha^2 s_k^2 + sigma^2, and

@@ -1,7 +1,7 @@
-"""What networks promise, and what every part with weights does: (x, time, conditions) -> output, of random weights.
+"""What networks and all parts with weights promise: (x, time, conditions) -> output, of random weights.
 
 A part is made with its `example`, the arguments of a small one, and its weights are drawn anew: layers that start at
-zero would keep every promise.
+zero would pass every check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.conformance.mixture import relative
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
 
-# What a denoiser hands of a condition by these names; of its scalars, those that a network names in `scalars`.
+# The fields of a condition that a denoiser passes on; of its scalars, those that a network names in `scalars`.
 FIELDS = ("context", "mask", "vector", "label", "image", "level")
 TOKENS = 5
 EXACT, NEAR, HALF = 1e-6, 1e-4, 0.25  # relative distances: the same sums; in another order; in bfloat16

@@ -55,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Check:
-    """A promise and how it is held; `run` may return a remark, like a number it measured."""
+    """A promise and its check; `run` may return a remark, such as a measured number."""
 
     name: str
     promise: str

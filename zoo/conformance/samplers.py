@@ -1,4 +1,4 @@
-"""What a sampler promises, held on data whose denoiser is known (zoo.conformance.mixture).
+"""What a sampler promises, checked on data whose denoiser is known (zoo.conformance.mixture).
 
 Any sampler with any weights is right if it sees x0 only: then the trajectory is the same whatever the network predicts.
 The order of convergence is measured over an interval of a smooth schedule, against a Runge-Kutta solution of the

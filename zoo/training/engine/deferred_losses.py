@@ -1,4 +1,4 @@
-"""Looking at a step's loss some steps later, so that the host need not wait for the device.
+"""Reading a step's loss some steps later, so that the host doesn't wait for the device.
 
 Reading a number from a device waits until all its queued work is done. Instead the host reads the losses of
 `LAG` steps ago, and the device itself makes a step that isn't finite change nothing: from the first such

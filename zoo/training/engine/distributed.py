@@ -31,7 +31,7 @@ PATIENCE = timedelta(hours=2)  # how long a process waits for another: for proce
 
 
 class LossOf(nn.Module):
-    """A loss as a module's forward, which is where DDP and FSDP do their work."""
+    """A loss as a module's forward, which DDP and FSDP hook into."""
 
     def __init__(self, loss: Callable[[nn.Module, Batch], Mapping[str, Tensor]], network: nn.Module) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def put(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    """Values of the host on the device; a cuda device takes them when it comes to them, and the host goes on."""
+    """Host values on the device; for a cuda device the copy is asynchronous."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
             shapes: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
             for p, update in zip(members, self._momentum(members, group["momentum"]), strict=True):
                 matrix = update.reshape(p.shape[0], -1)
-                # Few large products suit an accelerator; on a CPU the bits of one depend on how many there are.
+                # One batched product suits an accelerator; on a CPU its bits depend on the batch.
                 alike = matrix.shape if p.device.type == "cuda" else p.shape
                 shapes.setdefault(tuple(alike), []).append((p, matrix))
             for found in shapes.values():
@@ -76,7 +76,7 @@ class Muon(torch.optim.Optimizer):
             on_lists._foreach_mul_(params, 1.0 - decay)
             on_lists._foreach_add_(params, changes, alpha=-rate)
             return
-        # What is switched off may be NaN, which no factor of 0 takes away.
+        # A masked step may hold NaN, which a factor of 0 would keep.
         changes = [torch.where(self.found_inf > 0, 0.0, change) for change in changes]
         on_lists._foreach_mul_(params, 1.0 - decay * (1.0 - self.found_inf))
         on_lists._foreach_add_(params, changes, alpha=-rate)

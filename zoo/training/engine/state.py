@@ -92,7 +92,7 @@ def save(loop: Loop) -> Path:
 
 
 def resume(loop: Loop) -> list[str]:
-    """Put a loop where its newest checkpoint that verifies was written; returns what was skipped, in words."""
+    """Restore a loop from its newest checkpoint that verifies; returns what was skipped, in words."""
     path, skipped = checkpoint.newest(loop.folder / "checkpoints")
     if path is None:
         count = "the one checkpoint" if len(skipped) == 1 else f"all {len(skipped)} checkpoints"

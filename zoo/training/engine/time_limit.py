@@ -1,4 +1,4 @@
-"""A run that fits a time: how many steps there will be, found out on the way (`train.seconds`).
+"""A run that fits a time: its number of steps is decided on the way (`train.seconds`).
 
 The first steps, which compile and fill caches, are not counted. Then the rate is measured, the number of steps set to
 what the time allows, and the learning-rate schedule of the recipe stretched or squeezed to it: it decays over the same
