@@ -2,7 +2,7 @@
 
 The network is left out on both sides: zoo's loop is given a ready x0, diffusers' a ready output of the network. Since
 diffusers' step also reads x0 from that output, which zoo does in its denoiser, the cost with the reading (and with
-its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all the rest and is no part
+its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all else and is no part
 of the sampler. Numbers are microseconds for each evaluation of the network, so that solvers with two a step
 compare. All samplers, both libraries and both shapes are interleaved and medians are taken, so that other load on the
 machine falls on all alike.
@@ -129,7 +129,7 @@ def diffusers_run(name: str, shape: tuple[int, ...], steps: int) -> Callable[[],
 
 
 def with_ready_noise(stack: ExitStack) -> None:
-    """Until the stack closes, diffusers' schedulers are handed noise that was drawn before."""
+    """Until the stack closes, diffusers' schedulers take noise that was drawn before."""
     ready: dict[tuple[int, ...], Tensor] = {shape: torch.randn(shape) for shape in SHAPES}
 
     def given(shape: Sequence[int], *_: Any, **__: Any) -> torch.Tensor:

@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its noise, and its rows' group."""
+        """The name of the part's noise, and of its rows' group."""
         return f"{self.row.asked.name}: {self.part}"
 
     @property
     def steps(self) -> int:
-        """Of a whole loop."""
+        """Steps of a whole loop."""
         return len(self.given.stage.sampler.plan(self.given.stage.denoiser.schedule))
 
     def late(self, needed: float = 0.0) -> bool:

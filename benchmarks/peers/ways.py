@@ -45,7 +45,7 @@ class Way:
 
     @property
     def id(self) -> str:
-        """Of its row in the record."""
+        """The id of its row in the record."""
         return record.row_of(self.row, "measured", part=self.part, library=self.library)["id"]
 
 

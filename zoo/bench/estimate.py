@@ -108,7 +108,7 @@ def read(built: Built) -> Reading:
 
 
 class _Judge:
-    """What judging takes: drawing the captions, looking at the images, and once at the data's."""
+    """Seconds of judging: drawing the captions, looking at the images, and once at the data's."""
 
     def __init__(self, suite: Suite, data: str, split: str) -> None:
         import torch
@@ -126,7 +126,7 @@ class _Judge:
         self.reference = sum(row.get("split") == split for row in judges.every.rows)
 
     def seconds(self, built: Built, picture: float) -> float:
-        """Of judging one row, whose images take so long each."""
+        """Seconds of judging one row, given the seconds of each image."""
         if built.pipe.stages[0].enlarges:
             return 0.0
         size = built.row.asked.size or built.pipe.stages[-1].size

@@ -36,7 +36,7 @@ class Timed:
 
 
 def once(timed: Timed, number: int) -> float:
-    """Seconds of one call, from a quiet device to a quiet device."""
+    """Seconds of one call, from an idle device to an idle device."""
     synchronise(timed.device)
     began = perf_counter()
     timed.call(number)
@@ -101,7 +101,7 @@ def noise(name: str, baseline: Sequence[float]) -> dict[str, Any]:
 
 
 def quantile(runs: Sequence[float], q: float) -> float:
-    """By linear interpolation between order statistics."""
+    """A quantile by linear interpolation between order statistics."""
     ordered = sorted(runs)
     place = q * (len(ordered) - 1)
     low = int(place)

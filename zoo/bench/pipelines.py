@@ -151,7 +151,7 @@ class Counted:
     evaluation: tuple[int, ...]
 
     def of(self, pipe: Pipeline) -> int:
-        """With a pipeline's own steps."""
+        """Operations with a pipeline's own steps."""
         tables = [s.sampler.plan(s.denoiser.schedule, interval=s.interval) for s in pipe.stages]
         return self.around + sum(one * t.evaluations for one, t in zip(self.evaluation, tables, strict=True))
 

@@ -215,7 +215,7 @@ class Distortion:
         return x
 
     def _shrunk(self, x: Tensor, u: np.ndarray) -> Tensor:
-        """By areas to one of a few sizes, and back by bicubic, as small images reach a judge."""
+        """Shrunk by area average to one of a few sizes, and enlarged by bicubic, as small images are judged."""
         size = x.shape[-1]
         sides = sorted({s for s in (self.shrink_to, self.shrink_to * 4 // 3, self.shrink_to * 2, 64) if s < size})
         if self.shrink == 0 or not sides:
@@ -229,7 +229,7 @@ class Distortion:
         return x
 
     def _blurred(self, x: Tensor, u: np.ndarray) -> Tensor:
-        """By a Gaussian of an own width an image, down and across."""
+        """Blurred by a Gaussian of each image's own width, down and across."""
         chosen = np.flatnonzero(u[:, 18] < self.blur)
         if self.blur == 0 or len(chosen) == 0:
             return x
@@ -237,7 +237,7 @@ class Distortion:
         return x.index_copy_(0, torch.from_numpy(chosen).to(x.device), blurred(x[chosen], sigma))
 
     def _noisy(self, x: Tensor, u: np.ndarray, draws: Sequence[np.random.Generator]) -> Tensor:
-        """Normal noise, of every pixel or of blocks of two."""
+        """Normal noise added, for every pixel or for blocks of two."""
         for i in np.flatnonzero(u[:, 20] < self.noise).tolist():
             grain = 2 if u[i, 22] < 0.5 else 1
             side = math.ceil(x.shape[-1] / grain)

@@ -57,7 +57,7 @@ class ArrayPictures:
         return len(self.images)
 
     def fingerprint(self) -> str:
-        """Of the pixels."""
+        """A hash of the pixels."""
         return hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -115,7 +115,7 @@ class FolderPictures:
         return len(self.files)
 
     def fingerprint(self) -> str:
-        """Of names, sizes and times (of a zip: checksums)."""
+        """A hash of names, sizes and times (of a zip: checksums)."""
         return hashlib.sha256(repr((self._marks, self.background, self.size)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -206,7 +206,7 @@ class SomePictures:
         return len(self.places)
 
     def fingerprint(self) -> str:
-        """Of the set and the places."""
+        """A hash of the set and the places."""
         return hashlib.sha256(repr((self.pictures.fingerprint(), self.places)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -224,7 +224,7 @@ class RepeatedPictures:
         return self.count
 
     def fingerprint(self) -> str:
-        """Of the set and the order; more of them begin with these."""
+        """A hash of the set and the order; a longer run begins with the same images."""
         return hashlib.sha256(repr((self.pictures.fingerprint(), self.order)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -243,7 +243,7 @@ class DatasetPictures:
         return len(self.rows)
 
     def fingerprint(self) -> str:
-        """Of the rows' files and the size they are made."""
+        """A hash of the rows' files and their size in pixels."""
         said = [(i, self.dataset.rows[i].get("file_name")) for i in self.rows]
         return hashlib.sha256(repr((self.dataset.size, said)).encode()).hexdigest()
 
@@ -267,7 +267,7 @@ class DrawnPictures:
         return self.count
 
     def fingerprint(self) -> str:
-        """Of the mark; a longer run of the same images goes on where a shorter one ended."""
+        """A hash of the mark; a longer run of the same images continues a shorter one."""
         return hashlib.sha256(self.mark.encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:

@@ -248,7 +248,7 @@ def _measure(
 
 
 def _within_reach(metric: Any, features: Features, count: int) -> Any:
-    """Without an extrapolation, which needs more images than these, and features."""
+    """The metric without an extrapolation, which needs more images than these, and features."""
     out = getattr(metric, "infinity", False) and (count < FEWEST_EXTRAPOLATED or not features.arrays)
     return replace(metric, infinity=False) if out else metric
 
@@ -268,7 +268,7 @@ def _value(
 
 
 def _captioned(features: Features, clip: Any, source: Source, *, judged: bool) -> Features:
-    """With the rows that the images were drawn for, if the metric needs them."""
+    """The features with the rows that the images were drawn for, if the metric needs them."""
     assert source.rows is not None
     if not hasattr(getattr(clip, "extractor", clip), "texts"):
         raise UsageError(f"extractor '{clip.name}' has no text tower; use a CLIP")

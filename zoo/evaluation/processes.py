@@ -1,4 +1,4 @@
-"""Several processes that measure together, started by `torchrun`: each fills its shards, the first one reads them all.
+"""Distributed evaluation under `torchrun`: each process fills its shards, the first one reads them all.
 
 Nothing is summed over processes. Features go through files in a folder that all of them see, and moments are merged in
 the order of the shards by one process: the value is the same whatever the number of processes and machines.
@@ -23,7 +23,7 @@ PATIENCE = timedelta(hours=24)  # how long one process waits for the slowest to 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run; alone it is (0 of 1)."""
+    """The rank of this process and their number; (0 of 1) when alone."""
 
     rank: int = 0
     world: int = 1

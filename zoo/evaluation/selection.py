@@ -91,12 +91,12 @@ def metric_of(block: Mapping[str, Any]) -> Metric:
 
 
 def with_all(metric: Metric, *, said: Mapping[str, Any]) -> Metric:
-    """With floor, halves and extrapolation switched on, where the metric has them and the block doesn't set them."""
+    """The metric with floor, halves and extrapolation on, where the metric has them and the block doesn't set them."""
     return _switched(metric, True, said)
 
 
 def alone(metric: Metric) -> Metric:
-    """Without floor and extrapolation: what an error bar is of."""
+    """The metric without floor and extrapolation, for error bars."""
     return replace(_switched(metric, False, {}), floor=False) if hasattr(metric, "floor") else metric  # type: ignore[type-var]
 
 

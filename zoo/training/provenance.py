@@ -1,4 +1,4 @@
-"""What a run was made from: `run.json`, with the recipe, versions, and hashes of the data and the first weights."""
+"""A run's provenance: `run.json`, with the recipe, versions, and hashes of the data and the first weights."""
 
 from __future__ import annotations
 

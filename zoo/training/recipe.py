@@ -1,4 +1,4 @@
-"""Recipes: everything a training run depends on, as YAML that names registry keys only.
+"""Recipes: everything a training run depends on, as YAML with registry keys.
 
 ```yaml
 schema: zoo.recipe/1
@@ -40,7 +40,7 @@ KEYS = (
     "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage", "variants",
     "train", "card", "loggers",
 )  # fmt: skip
-# The slots that an objective may read; which of them it does, trains and needs it declares itself.
+# The slots that an objective may read; it declares which of them it reads, trains and needs.
 SLOTS = (
     "network", "autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res",
 )  # fmt: skip
@@ -193,7 +193,7 @@ def _check_variants(block: Any, where: str, registry: Registry) -> dict[str, Any
 
 
 def _check_objective(block: Any, where: str, registry: Registry) -> dict[str, Any]:
-    """As any block, but for the arguments that the run itself gives."""
+    """Check a block, without the arguments that the run itself gives."""
     named = {"name": block} if isinstance(block, str) else block
     if not isinstance(named, Mapping) or not isinstance(named.get("name"), str):
         raise ConfigError(f"{where}: objective is {block!r}; give a block with a name")

@@ -1,4 +1,4 @@
-"""The answer at the top: which configuration to use, in plain sentences, and what changing one setting does.
+"""The recommendation at the top: which configuration to use, and the effect of changing one setting.
 
 Everything is derived from the records by `choice`; what differs by less than the noise counts as equal.
 """
@@ -125,7 +125,7 @@ def _times(choice: Choice, pick: Entry, other: Entry) -> str:
 
 
 def _resolution(choice: Choice) -> list[str]:
-    """What the record can tell apart at all."""
+    """What the record can distinguish."""
     seen = []
     for column in choice.deciding:
         known = [m for e in choice.entries if (m := choice.value(e, column)[1]) is not None]

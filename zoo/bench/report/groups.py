@@ -1,4 +1,4 @@
-"""Which rows stand in one table: those of one protocol, measured in one place; and what tells them apart."""
+"""Which rows share a table: those of one protocol and machine; and in which settings they differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rows that may be held against each other."""
+    """Rows that may be compared."""
 
     protocol: str
     place: str
@@ -38,7 +38,7 @@ class Group:
     runs: int
 
     def label(self, row: Row) -> str:
-        """A row in the words that tell it from the others."""
+        """A row named by the settings in which it differs."""
         telling = [d for d in DIMENSIONS if d not in self.usual or self.usual[d] != row.asked.get(d)]
         said = [word for d in telling if (word := _word(d, row.asked.get(d)))]
         return " ".join(said) or row.asked.get("model") or row.name

@@ -1,4 +1,4 @@
-"""Numbers as people read them, axes, and plots as shapes that the page's template draws.
+"""Formatted numbers, axes, and plots as shapes that the page's template draws.
 
 A plot is drawn `WIDTH` units wide, about a phone's width, so that its labels can be read there without zooming; on a
 laptop several stand side by side. Colours come from the page's theme.

@@ -80,7 +80,7 @@ def _suite(value: Mapping[str, Any], path: Path, place: str) -> Record:
 
 
 def _machine(record: Mapping[str, Any]) -> str:
-    """All of a machine that decides how fast something runs, in words; equal words are one place."""
+    """The description of a machine that decides speed; equal descriptions are one place."""
     found, versions = record["machine"], record["versions"]
     parts = [found["processor"] or "unknown processor"]
     parts += [f"{found[what]} {what}" for what in ("cores", "threads") if found[what] is not None]
@@ -153,7 +153,7 @@ def _ends(interval: Sequence[float]) -> dict[str, Any]:
 
 
 def _checked(check: Mapping[str, Any], where: str) -> dict[Column, Cell]:
-    """How far a row's check is from what it is held against."""
+    """The distance of a row's check from its reference."""
     what, against = check["what"], check["against"]
     if what is None or check["largest"] is None:
         return {}

@@ -20,7 +20,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.2
 
 
 def margins(cells: Sequence[Cell]) -> list[float | None]:
-    """Of each cell of one column; None where its record has no error."""
+    """The margin of each cell of one column; None where its record has no error."""
     spread = [c for c in cells if c.value is not None and c.deviation is not None]
     pooled, t = 0.0, 0.0
     if spread:
@@ -52,7 +52,7 @@ def faster(a: float, b: float, spread: float | None) -> bool:
 
 
 def unbeaten(values: Sequence[tuple[float, float | None]], better: Better) -> list[bool]:
-    """Of each (value, margin): whether no other is clearly better."""
+    """For each (value, margin), whether no other is clearly better."""
     sign = 1.0 if better == "higher" else -1.0
     return [not any(sign * (other[0] - one[0]) > 0 and apart(one, other) for other in values) for one in values]
 

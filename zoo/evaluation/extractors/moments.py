@@ -44,14 +44,14 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor | np.ndarray) -> Moments:
-        """Of one shard (N, D)."""
+        """The moments of one shard (N, D)."""
         x = as_features(features)
         mean = x.mean(axis=0)
         x -= mean
         return cls(len(x), mean, x.T @ x)
 
     def merge(self, other: Moments) -> Moments:
-        """Of both together."""
+        """The moments of both together."""
         if self.mean.shape != other.mean.shape:
             raise UsageError(f"moments of {len(self.mean)} and of {len(other.mean)} features can't be merged")
         if not (self.counted and other.counted):

@@ -139,7 +139,7 @@ def _own(arrays: Mapping[str, np.ndarray], where: str, protocol: str | None) -> 
 
 
 def _moments(mean: np.ndarray, scatter: np.ndarray, *, count: int | None, where: str) -> Moments:
-    """Of arrays from outside; where N isn't known (None), the scatter is a covariance."""
+    """The moments of arrays from outside; where N isn't known (None), the scatter is a covariance."""
     m, s = np.asarray(mean, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
     if m.ndim != 1 or s.shape != (len(m), len(m)):
         raise UsageError(f"'{where}' has a mean {m.shape} and a covariance {s.shape}, which don't fit; make it again")

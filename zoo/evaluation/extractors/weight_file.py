@@ -78,7 +78,7 @@ def caches() -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes, in hex."""
+    """The SHA-256 of a file's bytes, in hex."""
     try:
         return files.sha256_of(path)
     except OSError as error:

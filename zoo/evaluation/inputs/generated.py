@@ -115,7 +115,7 @@ class PipelinePictures:
         }  # fmt: skip
 
     def fingerprint(self) -> str:
-        """Of the record; a longer run of the same images goes on where a shorter one ended."""
+        """A hash of the record; a longer run of the same images continues a shorter one."""
         return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:

@@ -83,7 +83,7 @@ def background(images: Tensor) -> Tensor:
 
 
 def colour_shares(images: Tensor, colours: list[str]) -> Tensor:
-    """Of each image, the share that its requested colour covers: uint8 (N, 3, H, W), N names -> (N,) in [0, 1].
+    """For each image, the share that its requested colour covers: uint8 (N, 3, H, W), N names -> (N,) in [0, 1].
 
     0 where nothing is drawn. UsageError for a colour that isn't in `COLOURS`, or another number of them.
     """

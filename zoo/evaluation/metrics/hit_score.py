@@ -87,7 +87,7 @@ class Judge:
         return HitScore(**shares, interval=intervals.pop("hit"), count=len(rows), intervals=intervals)
 
     def verdicts(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of each image, (N,) bool each: hit, concept nearest, concept among the five nearest, style."""
+        """For each image, (N,) bool each: hit, concept nearest, concept among the five nearest, style."""
         nearest, style = self.judge(embeddings)
         concept = torch.tensor([self.concepts.index(r["concept"]) for r in rows])
         wanted = torch.tensor([self.styles.index(style_of(r)) for r in rows])

@@ -38,7 +38,7 @@ def inception_score(
     logits: Tensor | np.ndarray, *, protocol: str = "torch-fidelity", splits: int = 10, seed: int = 2020,
     part: int = 5000,
 ) -> Score:  # fmt: skip
-    """Of logits (N, classes). `splits` and `seed` are torch-fidelity's, `part` ADM's."""
+    """The score of logits (N, classes). `splits` and `seed` are torch-fidelity's, `part` ADM's."""
     x = as_features(logits)
     if protocol == "torch-fidelity":
         if len(x) < splits:

@@ -36,7 +36,7 @@ class Manifold:
 
 
 def manifold(generated: Tensor | np.ndarray, reference: Tensor | np.ndarray, *, k: int = 3) -> Manifold:
-    """Of features (N, D) and (M, D), in float64, a strip of rows at a time."""
+    """The shares for features (N, D) and (M, D), in float64, a strip of rows at a time."""
     x, y = as_features(generated), as_features(reference)
     if min(len(x), len(y)) <= k or k < 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Several devices in one run, by torch.distributed: started by `torchrun`, one process a device.
+"""Training on several devices by torch.distributed: started by `torchrun`, one process a device.
 
 DDP (Li et al. 2020) gives every process all weights and averages gradients; FSDP2 (`fully_shard`, Zhao et al. 2023)
 gives each a piece of every tensor. A step's global batch is split evenly: process r has the places from
@@ -43,7 +43,7 @@ class LossOf(nn.Module):
 
 @dataclass(frozen=True)
 class Devices:
-    """This process among those of a run; alone it is (0 of 1)."""
+    """The rank of this process and their number; (0 of 1) when alone."""
 
     rank: int = 0
     world: int = 1

@@ -1,4 +1,4 @@
-"""Early stopping (Prechelt 1998): a run ends when validation hasn't improved for a while."""
+"""Early stopping (Prechelt 1998): a run ends when the validation loss stops improving."""
 
 from __future__ import annotations
 

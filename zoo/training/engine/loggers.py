@@ -1,4 +1,4 @@
-"""Where a run's scalars and sheets go besides `scalars.csv`: each logger is a component, named in a recipe's `loggers`.
+"""Where scalars and sheets go besides `scalars.csv`: each logger is a component, named in a recipe's `loggers`.
 
 A logger is made with its settings, opened on a run's folder before the first step, and then given scalars and sheets.
 """

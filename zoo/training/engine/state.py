@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a loop: weights, averages, optimizers; the same files whatever the number of devices.
+"""The content of a checkpoint: weights, averages, optimizers; the same files for any number of devices.
 
 | file | tensors |
 |---|---|
@@ -29,7 +29,7 @@ from zoo.training.engine.ema import Average
 if TYPE_CHECKING:
     from zoo.training.engine.loop import Loop
 
-# Settings that a sitting may change without the weights being any others: how long, how fast, how often.
+# Settings that a resumed run may change without changing the weights' identity.
 OF_ONE_SITTING = ("steps", "seconds", "compile", "channels_last", "checkpointing", "save_every", "validate_every",
                   "sheet_every", "keep", "parallel", "patience")  # fmt: skip
 
@@ -133,7 +133,7 @@ def resume(loop: Loop) -> list[str]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that decide the weights from here on and were others in the sitting before, in words."""
+    """Changed settings that affect the weights from here on, in words."""
     there = [name for name in now if name in before and name not in OF_ONE_SITTING]
     plain = {name: (_plain(before[name]), _plain(now[name])) for name in there}
     return [f"train.{name} is {new} from here on and was {old}" for name, (old, new) in plain.items() if old != new]

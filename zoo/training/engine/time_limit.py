@@ -5,7 +5,7 @@ what the time allows, and the learning-rate schedule of the recipe stretched or 
 share of the run, and warms up over at most a fifth of it. As a rate may change, it is looked at again, each time
 after a quarter of what is left, and the end moved with it; a decay that has begun goes on from where it is.
 
-What was decided is in the checkpoints, and so is the time used: a resumed run goes on with the rest of it.
+The decision and the time used are in the checkpoints: a resumed run continues with the rest.
 """
 
 from __future__ import annotations

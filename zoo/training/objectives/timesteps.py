@@ -1,4 +1,4 @@
-"""At which t a denoiser is trained: densities over t, and importance sampling by past losses.
+"""Sampling of timesteps: densities over t, and importance sampling by past losses.
 
 Each draw is stratified over the global batch: with `place` the sample's place and u its own uniform number, (place + u)
 / batch is one number in each share of [0, 1), mapped through the density's inverse distribution function. So a batch

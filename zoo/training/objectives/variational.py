@@ -68,7 +68,7 @@ class Posterior:
         return self.a * x_t + self.b * x0
 
     def log_variance(self, logit: Tensor | None, fixed: Fixed) -> Tensor:
-        """Of p: learned from a logit in [-1, 1], or fixed."""
+        """The log variance of p: learned from a logit in [-1, 1], or fixed."""
         if logit is None:
             return self.log_small if fixed == "fixed_small" else self.log_large
         return 0.5 * (self.log_beta - self.log_small) * logit + 0.5 * (self.log_beta + self.log_small)
