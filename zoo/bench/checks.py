@@ -1,6 +1,6 @@
 """Rows of kind checks: does a device, a precision or a part of the fast path agree with the CPU in float32?
 
-| check | what is held against the CPU | it agrees where |
+| check | what is compared with the CPU | it agrees where |
 |---|---|---|
 | `images` | what the pipeline draws | float32: no value of 255 differs by more than 2; half precision: all finite |
 | `img2img`, `inpaint` | the same from a given image, and of a part of one | as above |

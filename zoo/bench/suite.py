@@ -102,7 +102,7 @@ class Quality:
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
     # Names, or blocks with settings.
     metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
-    reference: str | None = None  # the split held against; None: the split whose captions are drawn
+    reference: str | None = None  # the split compared with; None: the split whose captions are drawn
     hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
     hit_samples: int = 200  # captions of that split
     extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none

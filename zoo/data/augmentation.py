@@ -1,9 +1,9 @@
 """Augmentation by address, with captions kept true.
 
 An image's crop and flip are drawn from the stream that the caller gives, which is keyed by (seed, purpose, sample):
-a resumed run, or one on other devices, sees the same images. An image is mirrored only where nothing that is said of
+a resumed run, or one on other devices, sees the same images. An image is mirrored only where nothing said of
 it would become wrong: not where its name, caption or keywords hold a word of direction, and not where `flip_unless`
-says so (images of writing, of clocks).
+matches (images of writing, of clocks).
 """
 
 from __future__ import annotations

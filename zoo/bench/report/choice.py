@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A task's configurations, and what can be said of them."""
+    """A task's configurations, and their comparison."""
 
     group: Group
     quality: tuple[Column, ...]  # what all of them have

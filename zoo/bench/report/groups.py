@@ -77,7 +77,7 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
     filled = [c for c in columns if any(e.cell(c).value is not None for e in entries)]
     keys = list(dict.fromkeys(c.key for c in filled))  # in the records' own order, one key's columns side by side
     sure = {c: _standing(entries, c) for c in filled if c.kind == "quality"}
-    # What comes with an error bar first: the rest ranks nothing.
+    # Columns with an error bar first: the others don't rank.
     kept = sorted(filled, key=lambda c: (c.kind != "quality", sure.get(c) is None, keys.index(c.key)))
     shown = {c.name for c in kept}
     absent: dict[str, dict[str, None]] = {}

@@ -59,7 +59,7 @@ class Board:
 
     @cached_property
     def quality_terms(self) -> str:
-        """What the columns of quality are of beside their keys; nothing where two of one name differ in that."""
+        """The terms of the columns of quality beside their keys; nothing where two of one name differ in that."""
         found = {c: ", ".join(c.terms) for c in self.columns if c.kind == "quality"}
         if len(set(found.values())) == 1:
             return f"quality: {next(iter(found.values()))}" if any(found.values()) else ""
@@ -76,7 +76,7 @@ class Board:
         return found.pop() if len(found) == 1 else None
 
     def doubt(self, column: Column) -> str:
-        """What keeps a measure from telling configurations apart."""
+        """Why a measure can't separate configurations."""
         held = [c for e in self.measured if (c := e.cell(column)).value is not None]
         if column.kind != "quality" or column.better is None or len(held) < 2 or self.best[column]:
             return ""
@@ -84,7 +84,7 @@ class Board:
 
     @property
     def told(self) -> str:
-        """What is above the table."""
+        """The remarks above the table."""
         group, count = self.group, len(self.measured)
         parts = [f"{count} configuration{'s' if count != 1 else ''}"]
         if count > 1 and any(c.kind == "quality" for c in group.columns):

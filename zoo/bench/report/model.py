@@ -2,7 +2,7 @@
 
 A `Column` is equal to another only where everything is equal that decides a value: for quality the metric's key
 (extractor, hash, settings, N), the reference and the images' format; for cost the machine, its threads and versions.
-So values that can't be compared don't meet, whatever view is made.
+So incomparable values never share a column, in any view.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIMENSIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What may stand in one column."""
+    """A column of comparable values."""
 
     kind: Literal["quality", "cost"]
     key: str

@@ -1,8 +1,8 @@
 """The page: one HTML file with everything in it, which loads nothing and runs no script but its own.
 
 `page.html` draws what is gathered here. Every text of a record is escaped there, and made `visible` before. The page's
-content security policy allows the style and the script by their hashes and images as data URIs; so even an element
-that came through by some mistake could neither run nor load.
+content security policy allows the style and the script by their hashes and images as data URIs; so even an injected
+element could neither run nor load.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FEW = 10  # rows that are shown before all are requested
 ANSWERS = 8  # of one page
 BARS = 10  # of one plot; the table has them all
 PICTURES = 48 * 2**20  # characters of images in one page
-_COLOURED = ("model", "sampler", "precision", "device", "library", "guidance")  # what colours of a front tell apart
+_COLOURED = ("model", "sampler", "precision", "device", "library", "guidance")  # what a front's colours show
 _HERE = Path(__file__).parent
 
 
@@ -107,7 +107,7 @@ def _told(records: Sequence[Record], shown: Sequence[Group]) -> str:
 
 
 def _fronts(group: Group) -> list[dict[str, Any]]:
-    """By quality: its planes drawn, and the dimension that their colours tell apart."""
+    """By quality: its planes drawn, and the dimension that their colours show."""
     fronts = []
     for quality, found in groupby(planes(group), key=lambda plane: plane.quality):
         every = list(found)
@@ -182,7 +182,7 @@ def _profiles(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _compared(shown: Sequence[Group]) -> Markup | None:
-    """What the page's script sets two rows side by side from: columns, and rows with their cells by column.
+    """The data of the page's comparison of two rows: columns, and rows with their cells by column.
 
     Values travel with the number of their `Column`; the script only ever compares equal numbers, so what the model
     keeps apart stays apart. None where there is nothing to compare with.

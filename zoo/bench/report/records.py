@@ -115,7 +115,7 @@ def _row(row: Mapping[str, Any], record: Mapping[str, Any], where: str, place: s
     prompts = record["suite"]["settings"]["prompts"]
     return Row(
         identity=row["id"] or "", name=row["name"] or row["id"] or "unnamed", place=where,
-        # Time of one network evaluation is no time of a pipeline: what is timed decides the table.
+        # The time of one network evaluation isn't a pipeline's: the kind of suite decides the table.
         protocol="suite" if kind == PIPELINES else f"{kind}, {part}",
         asked={k: as_text(v) for k, v in asked.items() if k in DIMENSIONS and v not in (None, {}, [])},
         status=status, reason=row["reason"], notes=tuple(row["notes"]),

@@ -1,7 +1,7 @@
-"""Which measured values nothing beats: beyond what chance explains, or as they were measured (a Pareto front).
+"""Which measured values nothing beats: beyond chance, or as they were measured (a Pareto front).
 
 A value's margin is half of its 95 % interval, where its record has one, or t s / sqrt(k) (Student 1908) for the mean of
-k seed ranges. The deviation s of two or three ranges is itself hardly known, so it is pooled over a column's cells,
+k seed ranges. The deviation s of two or three ranges is itself uncertain, so it is pooled over a column's cells,
 which have the same metric and N, and t is taken for all of their degrees of freedom. Of both margins the larger counts.
 
 Two values are apart where they differ by more than the root of the sum of their squared margins. One without margin
