@@ -1,7 +1,7 @@
-"""How far a picture moves when it is drawn in a batch of another size: noise is equal bit by bit, rounding is not.
+"""How far an image changes when it is drawn in a batch of another size: noise is equal bit by bit, rounding is not.
 
-The same prompts are drawn all at once, in batches of three, and one at a time; what is told is the largest difference
-from the first, of values in [0, 1] and of the 8-bit values that a picture file holds.
+The same prompts are drawn all at once, in batches of three, and one at a time; the record holds the largest difference
+from the first, of values in [0, 1] and of the 8-bit values that an image file holds.
 
     python -m benchmarks.batches
 """
@@ -20,11 +20,11 @@ from benchmarks.pictures import PROMPTS
 
 MODEL = "latent-text2img"
 SIZES = (1, 3, len(PROMPTS))
-SAMPLERS = ("ddim", "euler-ancestral")  # one that asks for no noise, and one that does on every step
+SAMPLERS = ("ddim", "euler-ancestral")  # one that draws no noise, and one that does on every step
 
 
 def difference(one: Tensor, other: Tensor) -> dict[str, Any]:
-    """Pictures (N, 3, H, W) in [0, 1] against the same ones drawn otherwise."""
+    """Images (N, 3, H, W) in [0, 1] against the same ones drawn otherwise."""
     eight = (one.mul(255).round() - other.mul(255).round()).abs()
     return {
         "largest": float((one - other).abs().max()), "values_that_differ": int((eight > 0).sum()),

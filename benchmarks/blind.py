@@ -1,9 +1,9 @@
-"""Generated images named blind: what a reader sees who is shown no caption, against the judge's verdict.
+"""Generated images named blind: a reader who is shown no caption, against the judge's verdict.
 
     python -m benchmarks.blind draw --data emoji-core-128.zip --folder blind/ --set second
 
-draws 50 captions of `val` by the pipelines of a set, shuffles the images, and writes them under numbers that say
-nothing: `images.webp`, all in one row; sheets of ten to look at (`sheet-1.png`, ...); `answers.csv` to fill in; and
+draws 50 captions of `val` by the pipelines of a set, shuffles the images, and writes them under random
+numbers: `images.webp`, all in one row; sheets of ten to look at (`sheet-1.png`, ...); `answers.csv` to fill in; and
 `key.json`, which the reader doesn't open. `benchmarks.judge` compares them once the answers are there.
 
 | set | images | the reader writes for each | and hits where |
@@ -13,7 +13,7 @@ nothing: `images.webp`, all in one row; sheets of ten to look at (`sheet-1.png`,
 | | | style, by examples (`styles.png`) | the style is the caption's |
 
 The judge hits where the concept is among its five nearest of the list and the style is the caption's, so the second
-set asks the reader for the same; the first left the style out, and said nothing of the list. An answer of the first
+set asks the reader for the same; the first left out the style and the list. An answer of the first
 names the concept where it is one of its names, or where every word of it is a word of the row's name, concept or CLDR
 keywords, and one that isn't `GENERIC` is a word of the name or the concept: "city at dusk" names "cityscape at dusk",
 and "face" names no face (`names_the_concept`). One of the second is the concept's where it is one of its names, case
@@ -105,7 +105,7 @@ def listed(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def read_styles(folder: Path) -> dict[int, str] | None:
-    """Number -> the style that the reader saw, "flat style"; None for a set that doesn't ask for it."""
+    """Number -> the style that the reader saw, "flat style"; None for a set without styles."""
     with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if "style" not in rows[0]:
@@ -138,7 +138,7 @@ def numbered_sheet(images: Sequence[Tensor], numbers: Sequence[int], *, columns:
 
 
 def reader_hits(entry: Mapping[str, Any]) -> bool:
-    """Whether the reader's answer is a hit, of an image of a record: with the style, where it was asked for."""
+    """Whether the reader's answer is a hit, of an image of a record: with the style, where the set has one."""
     return bool(entry.get("reader_hit", entry["reader_names_it"]))
 
 

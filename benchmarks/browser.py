@@ -1,4 +1,4 @@
-"""A real browser: headless Chromium, spoken to by the standard library through chromedriver (W3C WebDriver).
+"""A real browser: headless Chromium, driven by the standard library through chromedriver (W3C WebDriver).
 
     python -m benchmarks.browser
 
@@ -91,7 +91,7 @@ class Browser:
         return self._call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})
 
     def click(self, selector: str) -> None:
-        """Click as a person would: it must be in sight and nothing may cover it."""
+        """Click an element, which must be in sight and covered by nothing."""
         element = self._find(selector)
         self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
         self._call("POST", f"{self._session}/element/{element}/click", {})
@@ -110,16 +110,16 @@ class Browser:
         return base64.b64decode(self.devtools("Page.captureScreenshot", asked)["data"])
 
     def complaints(self) -> list[str]:
-        """What the page's console said."""
+        """The messages of the page's console."""
         return [entry["message"] for entry in self.log("browser")]
 
     def requests(self) -> list[str]:
-        """Every address that was asked for."""
+        """Every address that was requested."""
         events = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
     def log(self, kind: str) -> list[dict[str, Any]]:
-        """What was logged since last asked."""
+        """What was logged since the last call."""
         return self._call("POST", f"{self._session}/se/log", {"type": kind})
 
     def devtools(self, command: str, parameters: dict[str, Any]) -> Any:

@@ -55,14 +55,14 @@ COLD = "import torch; from zoo.cli.main import main; main()"  # torch first: too
 
 
 def environment() -> dict[str, str]:
-    """This process's, with nothing said of threads."""
+    """This process's environment, without settings of threads."""
     said = (*SAID, "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     return {k: v for k, v in os.environ.items() if k not in said}
 
 
 @contextmanager
 def others(count: int) -> Iterator[None]:
-    """So many busy processes beside what runs in the block."""
+    """Keep this many processes busy while the block runs."""
     running = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
         yield

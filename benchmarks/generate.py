@@ -1,6 +1,6 @@
-"""How long pictures take: four of them after loading, a sampler each, and the whole command, cold.
+"""How long images take: four of them after loading, a sampler each, and the whole command, cold.
 
-In this process the pipeline is built once, warmed up, and asked several times with another seed each; the median
+In this process the pipeline is built once, warmed up, and called several times with another seed each; the median
 counts. The whole command (`zoo generate` in a new process, from the interpreter's start to the written files) is
 timed with its peak memory; "cold" means a new process, not an empty disk cache.
 
@@ -25,11 +25,11 @@ from benchmarks import record
 
 PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
 SAMPLERS = ("ddim", "dpmpp-2m", "ddpm")
-PRESET = "preset"  # stands for the samplers that the stages have by themselves
+PRESET = "preset"  # the stages' own samplers
 
 
 def warm(pipe: Any, *, count: int, repeats: int) -> list[float]:
-    """Seconds for `count` pictures, run after run, the first (which warms up) left out."""
+    """Seconds for `count` images, run after run, the first (which warms up) left out."""
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(count)]
     runs = []
     for turn in range(repeats + 1):

@@ -1,4 +1,4 @@
-"""How often a pipeline draws what was asked for, and in the requested colour: draw, score, record.
+"""How often a pipeline draws what was requested, and in the requested colour: draw, score, record.
 
 One image for each of the first 500 captions of a fixed shuffle of the split (rows that look like a training image
 left out), and one for each of a hundred colour requests; judged by the shipped evaluator. What is scored, and what

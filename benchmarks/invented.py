@@ -1,4 +1,4 @@
-"""Records of suites that were never run, invented figures and pictures: what `zoo report` is tried and tested on.
+"""Records of suites that were never run, invented figures and images: what `zoo report` is tried and tested on.
 
 python -c "from pathlib import Path; from benchmarks.invented import write; write(Path('invented'))"
 """
@@ -179,7 +179,7 @@ def sheet(seed: int, steps: int, count: int = 4, size: int = 64) -> Image.Image:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the records and their pictures into a folder; returns the records' files."""
+    """Write the records and their images into a folder; returns the records' files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, made in records().items():

@@ -1,10 +1,10 @@
-"""Whether a judge means what its score says: five checks of an evaluator, before anything is scored with it.
+"""Whether a judge's score is valid: five checks of an evaluator, before anything is scored with it.
 
 | check | is |
 |---|---|
 | other hand | concept@5 on drawings of a set that no training image comes from (`benchmarks.other_hand`) |
 | distortions | real images of `val`, and those drawings, under growing blur, noise and cut-outs: no level scores |
-| | above the one before by more than its interval, and the strongest clearly below none; turned hues are told |
+| | above the one before by more than its interval, the strongest clearly below none; turned hues: recorded |
 | floor | the nearest training image in the requested style scores below the real test images |
 | blind | on 50 generated images, a reader who sees no caption and the judge's hit agree in at least 80 % |
 | apart | its seed and network are no conditioner's, and no preset, recipe or loss of zoo names it |
@@ -137,7 +137,7 @@ def same(reader: Sequence[bool], judge: Sequence[bool]) -> dict[str, Any]:
 
 
 def agreement(judge: Judge, folder: Path, scorer: Scorer) -> dict[str, Any]:
-    """The judge's hits on the blind images against the reader's: of names and, where it was asked for, of a style."""
+    """The judge's hits on the blind images against the reader's: of names and, where the set has one, of a style."""
     key, answers = json.loads((folder / "key.json").read_text()), blind.read_answers(folder)
     if missing := [n for n in range(1, len(key) + 1) if not answers.get(n)]:
         raise SystemExit(f"error: '{folder}/answers.csv' has no answer for {missing}; look at the sheets first")

@@ -1,4 +1,4 @@
-"""What makes the evaluator a judge to trust, as a table: a view of the records `judge-*.json`."""
+"""Why the evaluator is a valid judge, as a table: a view of the records `judge-*.json`."""
 
 from __future__ import annotations
 

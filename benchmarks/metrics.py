@@ -1,9 +1,9 @@
-"""What metrics cost next to what they are usually computed with: the Fréchet distance and Inception's features.
+"""The cost of metrics next to the usual libraries: the Fréchet distance and Inception's features.
 
 - Fréchet distance of 2048 features, over the root of a matrix: `scipy.linalg.sqrtm(S1 @ S2)`, pytorch-fid's formula. At
-  full rank both start from means and covariances; with fewer pictures than features both start from the features.
-- Inception features of uint8 pictures, over pytorch-fid's network in float32, each with its own resizing and its own
-  batch, the weights the same. bfloat16 moves the distance; how far is measured on pictures of two kinds.
+  full rank both start from means and covariances; with fewer images than features both start from the features.
+- Inception features of uint8 images, over pytorch-fid's network in float32, each with its own resizing and its own
+  batch, the weights the same. bfloat16 moves the distance; how far is measured on images of two kinds.
 
 Both sides take turns, so that other load on the machine falls on both alike; a ratio is the median of the rounds'.
 
@@ -37,7 +37,7 @@ PARTS = ("frechet", "inception")
 
 
 def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, round by round; who begins changes."""
+    """Seconds of each call, round by round; the order alternates."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(repeats):
         for name, call in list(calls.items())[:: 1 if number % 2 else -1]:
@@ -74,8 +74,8 @@ def usual_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet(repeats: int, dimensions: int) -> list[dict[str, Any]]:
-    """One row at full rank and one of fewer pictures than features."""
-    small = [made_features(160, 64, seed) for seed in (1, 2)]  # what happens once has happened then
+    """One row at full rank and one of fewer images than features."""
+    small = [made_features(160, 64, seed) for seed in (1, 2)]  # one-time work is done by then
     frechet_distance(small[0], small[1])
     by_matrix_root(usual_moments(small[0]), usual_moments(small[1]))
     rows = []
@@ -148,7 +148,7 @@ def inception(repeats: int, count: int, size: int, shift_count: int) -> dict[str
         "bfloat16": lambda: half.images(shown),
         "pytorch-fid": lambda: peer_features(network, shown),
     }
-    in_turn(calls, 1)  # weights are folded, memory is found
+    in_turn(calls, 1)  # weights are folded, memory is allocated
     seconds = in_turn(calls, repeats)
     rows = [
         {

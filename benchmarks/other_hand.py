@@ -1,9 +1,9 @@
 """Drawings by another hand: Streamline Emojis (CC-BY-4.0, Streamline), whose style no training image shows.
 
-They are a yardstick for judges and nothing is trained on them. The set's icons are mapped to the data's concepts by
+They measure judges, and nothing is trained on them. The set's icons are mapped to the data's concepts by
 their names:
 
-1. A number at the end of an icon's name tells variants apart and is dropped: `pizza-2` is "pizza".
+1. A number at the end of an icon's name marks a variant and is dropped: `pizza-2` is "pizza".
 2. The rest, in lower case with every run of other characters one blank, is looked for among the names and concepts of
    the data written the same way; where it isn't there and ends in "face", it is looked for without ("fox face").
 3. A name that belongs to several concepts is none's. `NOT_THE_SAME` are icons whose name now means another emoji.

@@ -1,4 +1,4 @@
-"""The pictures of the README and docs, drawn anew by the shipped weights; no seed is chosen, no picture is left out.
+"""The images of the README and docs, drawn anew by the shipped weights; no seed is chosen, no image is left out.
 
 python -m benchmarks.pictures
 """
@@ -25,7 +25,7 @@ SIDE, GAP, TEXT = 128, 6, 15
 
 
 def labelled(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, columns: Sequence[str] = ()) -> Image.Image:
-    """Rows of pictures, each enlarged to 128 pixels by whole pixels, under its name; `columns` are named on top."""
+    """Rows of images, each enlarged to 128 pixels by whole pixels, under its name; `columns` are named on top."""
     font = ImageFont.load_default(size=TEXT)
     small = ImageFont.load_default(size=TEXT - 3)
     head = TEXT + GAP if columns else 0
@@ -45,7 +45,7 @@ def labelled(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, columns: Sequ
 
 
 def side_by_side() -> Image.Image:
-    """The same words to the latent model, to that with a pixel stage on top, and to the cascade."""
+    """The same prompts for the latent model, for it with a pixel stage on top, and for the cascade."""
     rows = []
     for name, told in (
         ("latent-text2img", "latent diffusion, 64x64"),
@@ -57,7 +57,7 @@ def side_by_side() -> Image.Image:
 
 
 def stages() -> Image.Image:
-    """What each stage of the cascade hands on."""
+    """The output of each stage of the cascade."""
     pipe = zoo.build("cascade-text2img")
     rows = [
         (f"{stage.name}, {stage.size}x{stage.size}", pipe(list(PROMPTS), seed=0, stages=i + 1).images)
@@ -75,7 +75,7 @@ def classes() -> Image.Image:
 
 
 def nothing() -> Image.Image:
-    """Out of nothing."""
+    """Unconditional samples."""
     made = zoo.build("pixel-ddpm-32")(n=32, seed=0).images
     return sheet([p.resize((64, 64), Image.Resampling.NEAREST) for p in made], columns=16)
 
@@ -93,7 +93,7 @@ def main() -> None:
         parser.error(f"there is no picture {', '.join(sorted(unknown))}; choose of {', '.join(DRAWN)}")
     for name in options.names or DRAWN:
         path = options.out / f"{name}.png"
-        # 256 colours are enough for the eye and a third of the file.
+        # 256 colours look the same and need a third of the bytes.
         DRAWN[name]().quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         print(path)
 

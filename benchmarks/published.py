@@ -11,13 +11,13 @@ block, and docs/models.md says "not measured".
     python -m benchmarks.published --write                                     # blocks, from the records there are
     python -m benchmarks.published --check                                     # exit code 1 if one is not its record's
 
-How far an own value may be off (`tolerance`) is a rule by metric. The same pictures bit for bit, and so the same
+How far an own value may be off (`tolerance`) is a rule by metric. The same images bit for bit, and so the same
 value, are expected on the same machine with the same versions; elsewhere sums are rounded in another order, and a
 judge's closest decisions turn. It was chosen, not derived from runs on other machines.
 
 | metric | tolerance |
 |---|---|
-| shares (hits, recall, top1) | 5 pictures: 5 / N |
+| shares (hits, recall, top1) | 5 images: 5 / N |
 | Fréchet distance | 1 % of the value |
 | PSNR, SSIM | 0.05 dB, 0.001 |
 """
@@ -44,7 +44,7 @@ from zoo.schema.safe_yaml import read_yaml, to_yaml
 SPLIT = "test-unlike-train"  # of the rows of `test`, those that look like no training image
 EXTRACTOR = "emoji-evaluator"
 RECALLS = ("caption-recall-at-1", "caption-recall-at-5", "picture-recall-at-1", "picture-recall-at-5")
-# Name -> metrics and N. 500 rows are the same for all; pixel-ddpm-32 takes 250 steps a picture.
+# Name -> metrics and N. 500 rows are the same for all; pixel-ddpm-32 takes 250 steps an image.
 PIPELINES: dict[str, tuple[tuple[str, ...], int]] = {
     "latent-text2img": (("hit-score", "fd"), 500),
     "cascade-text2img": (("hit-score", "fd"), 500),
@@ -59,7 +59,7 @@ WEIGHTS: dict[str, tuple[tuple[str, ...], int]] = {
     "emoji-evaluator": (RECALLS, 500),
     "emoji-classifier-32": (("top1", "top1-0.125"), 500),
 }
-# What stands beside a value, of those that its metric tells: the front of a key.
+# Further values of the same metric that are published beside one: the beginning of a key.
 FLOORS = {
     "fd": "fd-floor", "psnr": "psnr-bicubic", "top1": "top1-most-common", "top1-0.125": "top1-most-common",
     **{name: f"recall-at-{name[-1]}-chance" for name in RECALLS},
@@ -80,7 +80,7 @@ def tolerance(metric: str, value: float, n: int) -> float:
 
 
 def wanted(name: str) -> list[Published]:
-    """What is to be measured of a pipeline or of weights, by its protocol; the values aren't known yet."""
+    """What is to be measured of a pipeline or of weights, by its protocol; without values yet."""
     metrics, n = (PIPELINES | WEIGHTS)[name]
     return [
         Published(
@@ -92,7 +92,7 @@ def wanted(name: str) -> list[Published]:
 
 
 def identity(name: str) -> dict[str, Any]:
-    """What a record must be of to be this zoo's: the hash of the pipeline's config, and those of all weights."""
+    """What a record must agree with to be current: the hash of the pipeline's config, and those of all weights."""
     if name in WEIGHTS:
         return {"config_sha256": None, "weights": {name: cards.read_card(name).sha256}}
     config = zoo.check(name)
@@ -166,7 +166,7 @@ def judge_of(path: str) -> Any:
 
 
 def beside_hits(data: str, n: int, size: int) -> dict[str, float]:
-    """What stands beside a hit score: that of the rows' real pictures, as small as the drawn ones, and guessing."""
+    """What stands beside a hit score: that of the rows' real images, as small as the drawn ones, and guessing."""
     import torch
 
     from zoo.diffusion.draws import stream
@@ -181,7 +181,7 @@ def beside_hits(data: str, n: int, size: int) -> dict[str, float]:
 
 
 def beside_enlarged(data: str, n: int, name: str) -> dict[str, dict[str, float]]:
-    """What stands beside PSNR and SSIM of a pipeline that enlarges: bicubic enlargement of the same small pictures."""
+    """What stands beside PSNR and SSIM of a pipeline that enlarges: bicubic enlargement of the same small images."""
     import torch
     import torch.nn.functional as F
 
@@ -201,7 +201,7 @@ def beside_enlarged(data: str, n: int, name: str) -> dict[str, dict[str, float]]
 
 
 def beside(metric: str, told: Mapping[str, float]) -> dict[str, float]:
-    """What stands beside another value, of all that its metric told."""
+    """What stands beside another value, of all that its metric returned."""
     front = FLOORS.get(metric)
     found = next((v for key, v in told.items() if key.partition("[")[0] == front), None)
     return {} if front is None or found is None else {SAID[front]: found}

@@ -58,7 +58,7 @@ while (walk.nextNode()) {
 }
 return wrong.slice(0, 5);
 """
-# What a reader who sees nothing is told.
+# What a screen reader announces.
 NAMED = r"""
 const wrong = [];
 const all = (selector) => Array.from(document.querySelectorAll(selector));
@@ -103,7 +103,7 @@ class Report:
 
 
 def looks(browser: Browser, check: Report, file: Path, shots: Path | None) -> None:
-    """Every size and scheme: nothing overflows, all can be read and has a name, nobody was asked for anything."""
+    """Every size and scheme: nothing overflows, all text is legible and labelled, no address was requested."""
     for device, (width, height, mobile), scheme in LOOKS:
         check.place = f"{file.stem}, {device}, {scheme}"
         browser.look(width=width, height=height, mobile=mobile, scheme=scheme)
@@ -232,7 +232,7 @@ def natural(text: str) -> list[tuple[int, int | str]]:
 
 
 def hostile(folder: Path) -> Path:
-    """A record whose every text would like to be more than text."""
+    """A record whose every text tries to be markup."""
     made = next(iter(records().values()))
     folder.mkdir()
 

@@ -1,4 +1,4 @@
-"""Pictures of `zoo report`'s page for docs/report.md, as a real browser shows it on a laptop and on a phone.
+"""Images of `zoo report`'s page for docs/report.md, as a real browser shows it on a laptop and on a phone.
 
     python -m benchmarks.report_pictures benchmarks/results docs/images
 
@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.browser import Browser
 from zoo.bench.report import page, read_records
 
-MOST = 150_000  # bytes of a picture
+MOST = 150_000  # bytes of an image
 LAPTOP, PHONE = (1280, 1200), (390, 844)
 PICTURES = {  # by name, windows side by side: size, scheme, and the section they are at
     "report.png": [(LAPTOP, "light", "")],
@@ -56,7 +56,7 @@ def save(windows: list[Image.Image], path: Path) -> int:
 
 
 def main() -> None:
-    """Make every picture."""
+    """Make every image."""
     parser = argparse.ArgumentParser(description="Pictures of zoo report's page.")
     parser.add_argument("records", type=Path, help="a record, or a folder of them")
     parser.add_argument("folder", type=Path, help="where the pictures go")

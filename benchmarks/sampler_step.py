@@ -1,9 +1,9 @@
-"""What every sampler's own arithmetic costs, next to the `step` of diffusers' scheduler of the same method.
+"""The cost of every sampler's own arithmetic, next to the `step` of diffusers' scheduler of the same method.
 
 The network is left out on both sides: zoo's loop is given a ready x0, diffusers' a ready output of the network. Since
 diffusers' step also reads x0 from that output, which zoo does in its denoiser, the cost with the reading (and with
-its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all the rest, and nothing
-of it is the sampler's. Numbers are microseconds for each evaluation of the network, so that solvers with two a step
+its search for NaN) is measured too. Noise is ready on both sides: drawing it costs more than all else and is no part
+of the sampler. Numbers are microseconds for each evaluation of the network, so that solvers with two a step
 compare. All samplers, both libraries and both shapes are interleaved and medians are taken, so that other load on the
 machine falls on all alike.
 
@@ -67,7 +67,7 @@ COUNTERPARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]] | None] = {
 
 
 class Given(nn.Module):
-    """A network that costs nothing."""
+    """A network without cost."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def diffusers_run(name: str, shape: tuple[int, ...], steps: int) -> Callable[[],
 
 
 def with_ready_noise(stack: ExitStack) -> None:
-    """Until the stack closes, diffusers' schedulers are handed noise that was drawn before."""
+    """Until the stack closes, diffusers' schedulers take noise that was drawn before."""
     ready: dict[tuple[int, ...], Tensor] = {shape: torch.randn(shape) for shape in SHAPES}
 
     def given(shape: Sequence[int], *_: Any, **__: Any) -> torch.Tensor:
@@ -160,7 +160,7 @@ def _measure(steps: int, repeats: int, warm: int) -> list[dict[str, Any]]:
     seconds: dict[tuple[str, tuple[int, ...], str], list[float]] = {}
     for turn in range(repeats + warm):
         for (name, shape), each in runs.items():
-            # Whoever goes second finds warmer caches: they take turns.
+            # The second one finds warmer caches: they take turns.
             for key, run in list(each.items())[:: 1 if turn % 2 else -1]:
                 if run is not None:
                     spent = run()

@@ -225,7 +225,7 @@ class Scorer:
 
 
 def sheet_of(images: Tensor, path: Path, *, columns: int = 8) -> None:
-    """The images as one picture file."""
+    """The images as one image file."""
     from PIL import Image
 
     from zoo.data.pixels import grid

@@ -1,4 +1,4 @@
-"""What it costs to start: `import zoo` over the bare interpreter, and the verbs that must never import torch.
+"""The cost of starting: `import zoo` over the bare interpreter, and the verbs that must never import torch.
 
 Interpreters with and without the import take turns, each in its own process, so that other load on the machine falls
 on both alike. A verb is run in a process that says afterwards whether torch was imported. Modules are read as bytecode,

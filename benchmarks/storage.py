@@ -1,6 +1,6 @@
-"""What eight-bit storage costs where weights still ship in float16: PSNR of the autoencoder and the upscaler.
+"""The cost of eight-bit storage where weights still ship in float16: PSNR of the autoencoder and the upscaler.
 
-Each file is packed (zoo/checkpoints/packed.py), loaded again and held against itself on the first images of a fixed
+Each file is packed (zoo/checkpoints/packed.py), loaded again and compared with itself on the first images of a fixed
 shuffle of the split: the autoencoder by what it makes of them, the upscaler by what it makes of them at half their
 size, the text tower by its token states (the mean of |difference| over the mean of |state|).
 

@@ -1,8 +1,8 @@
-"""Super-resolution against bicubic: PSNR and Fréchet distance on true small pictures, over numbers of steps.
+"""Super-resolution against bicubic: PSNR and Fréchet distance on true small images, over numbers of steps.
 
-Every picture of the split is made small by area average, enlarged by the pipeline and by bicubic, and held against
-itself: PSNR is the mean over pictures, 8-bit against 8-bit; the Fréchet distance is to the same true pictures, under
-the named extractors. The floor is the distance of as many other true pictures (of the train split) to them.
+Every image of the split is made small by area average, enlarged by the pipeline and by bicubic, and held against
+itself: PSNR is the mean over images, 8-bit against 8-bit; the Fréchet distance is to the same true images, under
+the named extractors. The floor is the distance of as many other true images (of the train split) to them.
 
     python -m benchmarks.super_resolution --data emoji-core-128.zip
 """

@@ -1,6 +1,6 @@
 """The tables of the README and docs: views of the registry and of the committed records, never typed by hand.
 
-A table stands between `<!-- table: NAME -->` and `<!-- /table -->`. A record that isn't there yet is said so.
+A table stands between `<!-- table: NAME -->` and `<!-- /table -->`. A missing record is named in the table's place.
 
     python -m benchmarks.tables --write README.md docs/*.md recipes/emoji/README.md            # bring them up to date
     python -m benchmarks.tables --write README.md docs/*.md recipes/emoji/README.md --check    # exit code 1 if not
@@ -128,7 +128,7 @@ def quality(results: Path) -> str:
 
 
 def speed(results: Path) -> str:
-    """Pictures, starting up, and a sampler's own arithmetic."""
+    """Images, starting up, and a sampler's own arithmetic."""
     parts: list[str] = []
     machines: list[str] = []
     startup, step, training = (read(n, results) for n in ("startup", "sampler_step", "training"))
@@ -173,7 +173,7 @@ def speed(results: Path) -> str:
 
 
 def against(results: Path) -> str:
-    """Whole pipelines and metrics against other libraries: every pair of the newest records, in whosever favour."""
+    """Whole pipelines and metrics against other libraries: every pair of the newest records, faster or slower."""
     parts = []
     for suite in ("vs-diffusers", "vs-metrics"):
         files = sorted(results.glob(f"{suite}-*.json"))
@@ -195,7 +195,7 @@ def against(results: Path) -> str:
 
 
 def batches(results: Path) -> str:
-    """How far a batch of another size moves a picture."""
+    """How far a batch of another size moves an image."""
     made = read("batches", results)
     if made is None:
         return MISSING
@@ -263,7 +263,7 @@ def doctor(results: Path) -> str:
 
 
 def metrics(results: Path) -> str:
-    """What metrics cost next to what they are usually computed with."""
+    """The cost of metrics next to the usual libraries."""
     record = read("metrics", results)
     if record is None:
         return MISSING
@@ -292,7 +292,7 @@ def metrics(results: Path) -> str:
 
 
 def gpu(results: Path) -> str:
-    """What the newest call of benchmarks.on_gpu on a GPU found."""
+    """Results of the newest run of benchmarks.on_gpu on a GPU."""
     found = [json.loads(path.read_text()) for path in results.glob("on-gpu-*.json")]
     measured = [r for r in found if r["machine"]["accelerators"]]
     if not measured:
@@ -316,7 +316,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
 
 
 def render(text: str, results: Path = RESULTS) -> str:
-    """The text with every table brought up to date; KeyError for a table nobody knows."""
+    """The text with every table brought up to date; KeyError for an unknown table."""
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}{TABLES[match['name']](results)}\n{match[4]}"

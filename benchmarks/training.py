@@ -1,7 +1,7 @@
 """What zoo's training engine costs a step, next to a bare PyTorch loop of the same networks.
 
-Both train the U-Net of a shipped recipe from the same first weights on made-up pictures with captions, on latents that
-are ready, told captions by the same frozen text encoder, in the same precision, with fused AdamW. zoo's step is a real
+Both train the U-Net of a shipped recipe from the same first weights on made-up images with captions, on latents that
+are ready, with captions by the same frozen text encoder, in the same precision, with fused AdamW. zoo's step is a real
 one: addressed noise and captions, its objective's weighting, gradient clipping, the search for NaN, the moving average.
 The bare step has none of that: torch's noise, a plain squared error, backward, step. Steps of both take turns, so that
 other load on the machine falls on both alike.
@@ -40,13 +40,13 @@ PICTURES = 96
 
 
 def captions() -> list[str]:
-    """What the pictures are called; the shipped text encoder knows the words."""
+    """The captions of the images; words of the shipped text encoder's vocabulary."""
     things, colours, styles = ("apple", "heart", "book", "car"), ("red", "green", "blue", "black"), ("3d", "flat")
     return [f"{colour} {thing}, {style} style" for style in styles for thing in things for colour in colours]
 
 
 def make_data(folder: Path) -> Path:
-    """Pictures of noise with captions."""
+    """Images of noise with captions."""
     draw, texts = np.random.default_rng(0), captions()
     rows = []
     for i in range(PICTURES):
@@ -58,7 +58,7 @@ def make_data(folder: Path) -> Path:
 
 
 def make_loop(folder: Path, batch_size: int) -> Loop:
-    """The recipe's own loop, on the made-up pictures."""
+    """The recipe's own loop, on the made-up images."""
     overrides = {"data.path": str(make_data(folder)), "train.batch_size": batch_size}
     recipe = read_recipe(RECIPE, registry(), overrides)
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
@@ -67,7 +67,7 @@ def make_loop(folder: Path, batch_size: int) -> Loop:
 
 
 def bare_step(loop: Loop) -> Callable[[], float]:
-    """A step as anybody would write it, on a copy of the loop's network."""
+    """A plain training step, on a copy of the loop's network."""
     settings, schedule = loop.settings, CosineSchedule()
     network = copy.deepcopy(loop.network.network).train()  # type: ignore[operator, arg-type]
     for p in network.parameters():  # type: ignore[union-attr]
@@ -106,7 +106,7 @@ def measure(steps: int, batch_size: int) -> dict[str, Any]:
         turns = {"zoo": loop.train_step, "bare": bare_step(loop)}
         seconds: dict[str, list[float]] = {name: [] for name in turns}
         for turn in range(steps + 2):
-            # Who goes first changes, so that neither always finds the other's caches.
+            # The order alternates, so that neither always finds the other's caches.
             for name in sorted(turns, reverse=turn % 2 == 0):
                 began = perf_counter()
                 turns[name]()

@@ -31,13 +31,13 @@ SHARES = {"correct": 100.0, "quality": 60.0, "speed": 150.0, "train": 150.0}  # 
 RESERVE = 10.0  # seconds for the table and the files, at the end
 LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
 GRACE = 10.0  # seconds after a deadline until the process is ended
-CPU_GRACE = 120.0  # there nobody pays by the second, and a busy machine is slow
+CPU_GRACE = 120.0  # a CPU's time isn't billed, and a busy machine is slow
 KEPT = 40  # lines of a process that are kept for its reason
 
 
 @dataclass
 class Phase:
-    """What became of a phase."""
+    """The result of a phase."""
 
     name: str
     seconds: float = 0.0
@@ -72,7 +72,7 @@ class Conductor:
                 whole = self.seconds - RESERVE
                 left = whole - (time.monotonic() - self.began)
                 mine = left * SHARES[name] / sum(SHARES[other] for other in self.phases[place:])
-                # What a phase was to have it gets the least of, also where those before it took too long.
+                # A phase gets at least its share, also where those before it took too long.
                 promised = whole * SHARES[name] / sum(SHARES[other] for other in self.phases)
                 found.append(self._phase(name, max(mine, min(promised, LEAST))))
         except KeyboardInterrupt:
@@ -106,7 +106,7 @@ class Conductor:
         return phase
 
     def _blame(self, name: str, folder: Path, reason: str) -> bool:
-        """Write the rows that a process was at as failed; whether there were any."""
+        """Record the rows that a process was running as failed; returns whether there were any."""
         found = newest(folder)
         doing = None if found is None else found["run"]["doing"]
         if found is None or doing is None:
@@ -121,7 +121,7 @@ class Conductor:
         return bool(blamed)
 
     def _process(self, name: str, folder: Path, seconds: float) -> str | None:
-        """One process of a phase; None where it ended well, else what became of it."""
+        """Run one process of a phase; None where it ended well, else why it didn't."""
         say(name, f"{seconds:.0f} s")
         child = started(self.command(name, folder, seconds), cache=self.out / "work")
         self.children.append(child)

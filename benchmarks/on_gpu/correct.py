@@ -1,4 +1,4 @@
-"""The phase `correct`: does the device draw, look and train as the CPU does?"""
+"""The phase `correct`: do sampling, features and training on the device agree with the CPU?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the phase `train` trains, in the order of worth, and on what: recipes are data here, and nothing else."""
+"""What the phase `train` trains, most valuable first, and its data: a table of recipes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST = 90.0  # seconds under which a further recipe isn't begun
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """One recipe, the pipeline that draws with what it makes, and what share of the time it is worth."""
+    """One recipe, the pipeline that draws with what it makes, and its share of the time."""
 
     recipe: str
     pipeline: str | Mapping[str, Any]
@@ -29,7 +29,7 @@ class Course:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-# A newer recipe of a model takes the place of the one before: a line.
+# A newer recipe of a model replaces the one before: one line.
 COURSES = (
     Course(recipe="recipes/emoji/base-32-next.yaml", pipeline="cascade-text2img", worth=4.0),
     Course(recipe="recipes/emoji/latent-64-tuned.yaml", pipeline="latent-text2img", worth=4.0),
@@ -72,7 +72,7 @@ def tiny(folder: Path) -> Course:
 
 
 def made_up(folder: Path) -> Path:
-    """A few images of noise with captions that the shipped conditioner knows, for a trial without data."""
+    """A few images of noise with captions of the shipped conditioner's vocabulary, for a trial without data."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def made_up(folder: Path) -> Path:
 
 
 def some_of(data: str, folder: Path, *, count: int = 24) -> Path:
-    """The first images of each split of some data, for a trial that is over in seconds."""
+    """The first images of each split of some data, for a trial of a few seconds."""
     source = FolderSource(data)
     folder.mkdir(parents=True, exist_ok=True)
     taken: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What the phases left, as few files: one record, one sheet of images a phase, one archive a set of weights."""
+"""The phases' outputs as few files: one record, one sheet of images a phase, one archive a set of weights."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
 | `start/` | weights that an earlier call brought back |
 | `run.sh` | the command that is run there, from the checkout's root: `sh PACK/run.sh OUT` |
 
-Tracked files and pack together are at most 60 MiB, and it is said how large each part is.
+Tracked files and pack together are at most 60 MiB; the size of each part is printed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TOGETHER, TRACKED, LARGEST = 60 << 20, 36 << 20, 24 << 20  # bytes of all, of tr
 AIM = 20 << 20  # bytes of the pack that images are made small enough for
 SPLITS, SIDE = ("train", "val"), 128
 QUALITIES = (90, 80, 70, 60, 50)  # of WebP; the first that fits
-COMPARED = 200  # images whose distance from the originals is told
+COMPARED = 200  # images whose distance from the originals is printed
 RUN = """#!/bin/sh
 # From the root of the checkout: sh {name}/run.sh OUT [MINUTES] [further words]
 set -e
@@ -51,7 +51,7 @@ PYTHONPATH="$site:$PWD" exec python3 -m benchmarks.on_gpu --minutes "$minutes" -
 
 @dataclass(frozen=True)
 class Part:
-    """A file or folder of the pack, and what there is to say about it."""
+    """A file or folder of the pack, and remarks about it."""
 
     name: str
     bytes: int
@@ -146,7 +146,7 @@ def images(data: str, target: Path, *, room: int) -> Part:
     if size <= room:
         return Part(target.name, size, f"{about}, bytes as they were")
     for quality in QUALITIES:
-        # A hundredth of them says what all will take.
+        # A hundredth of them gives an estimate of the size of all.
         tried = sum(len(_encoded(source, i, quality)) for i in chosen[:: max(1, len(chosen) // 100)])
         if tried * max(1, len(chosen) // 100) > 0.98 * room and quality != QUALITIES[-1]:
             continue
@@ -194,7 +194,7 @@ def _write(target: Path, source: FolderSource, made: Sequence[bytes], chosen: Se
 
 
 def table(parts: Sequence[Part], tracked: int) -> str:
-    """How large everything is."""
+    """The table of sizes."""
     whole = sum(part.bytes for part in parts)
     rows = [(part.name, part.bytes, part.what) for part in parts]
     rows += [("pack", whole, ""), ("tracked files", tracked, ""), ("together", tracked + whole, "")]

@@ -1,4 +1,4 @@
-"""How weights do: `val` captions drawn with them, judged by the shipped evaluator."""
+"""Scores of weights: `val` captions drawn with them, judged by the shipped evaluator."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ EVALUATOR, SPLIT, CAPTIONS, SHOWN, SEED = "emoji-evaluator", "val", 200, 24, 0
 
 
 class Scorer:
-    """The captions, and the judge, which is made once."""
+    """The captions and the judge, built once."""
 
     def __init__(self, data: str, device: torch.device, *, tiny: bool = False) -> None:
         self.data, self.device = data, device
         self.every = FolderSource(data).rows
         held = [row for row in self.every if row.get("split") == SPLIT]
-        if tiny:  # a judge of few concepts is made in a moment
+        if tiny:  # a judge of few concepts is built quickly
             self.every = held
         order = stream(0, "captions").permutation(len(held))[: 4 if tiny else CAPTIONS]
         self.rows: list[Mapping[str, Any]] = [held[int(i)] for i in order]

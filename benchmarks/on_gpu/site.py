@@ -50,7 +50,7 @@ PRESENT = (
     "networkx", "numpy", "packaging", "psutil", "pygments", "pyparsing", "regex", "requests", "rich", "safetensors",
     "scipy", "shellingham", "six", "sympy", "timm", "tokenizers", "torch", "torchgen", "torchvision", "tqdm",
     "transformers", "triton", "typer", "typing_extensions", "urllib3", "yaml",
-    # What stands for some of them in other versions of huggingface_hub.
+    # What replaces some of them in other versions of huggingface_hub.
     "httpcore2", "httpx2", "truststore",
 )  # fmt: skip
 
@@ -65,7 +65,7 @@ class Built:
 
 
 def build(target: Path, names: Sequence[str] = tuple(WHEELS)) -> Built:
-    """Write the archive of these packages' parts; a wheel that can't be had is said and left out."""
+    """Write the archive of these packages' parts; a wheel that can't be downloaded is reported and left out."""
     found, missing, whole = {}, [], 0
     target.unlink(missing_ok=True)
     with TemporaryDirectory() as folder, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -95,7 +95,7 @@ def download(name: str, folder: Path) -> tuple[Path | None, str]:
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode == 0 and wheels:
         return wheels[0], ""
-    # What pip says of where it looked is nobody's business here.
+    # pip's lines on where it looked are left out.
     return None, f"pip found no wheel of {wanted} for Python {PYTHON}; is there a network?"
 
 

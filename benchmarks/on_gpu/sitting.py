@@ -1,7 +1,7 @@
 """Training for a time: each recipe from the shipped weights or an earlier call's, judged before and after.
 
-The record says how it stands from the first moment on, and weights are written early and again at the end, so that a
-process which is ended loses little.
+The record is kept current from the start, and weights are written early and again at the end, so that a
+killed process loses little.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from zoo.training.engine.loop import Loop, Progress
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import Parts, objective_of, settings_of, write_weights
 
-FLUSH, STEADY = 5, 6  # seconds kept for the last files; steps before a rate is one
+FLUSH, STEADY = 5, 6  # seconds kept for the last files; steps before the rate is measured
 EARLY = 0.25  # share of a course after which weights are written for the first time
 NEVER = 10**9
 SMALLEST = 64  # samples of a batch below which it isn't halved where memory runs out
@@ -46,7 +46,7 @@ ASIDE = {"train.validate_every": NEVER, "train.save_every": NEVER, "train.sheet_
 
 @dataclass
 class Watched:
-    """What the loop told: when each step was over, and the losses."""
+    """What the loop reported: when each step ended, and the losses."""
 
     times: list[tuple[int, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Watched:
         return batch * (steady[-1][0] - steady[0][0]) / max(steady[-1][1] - steady[0][1], 1e-9)
 
     def seconds(self) -> list[float]:
-        """Of each steady step."""
+        """Seconds of each steady step."""
         steady = self.times[min(STEADY, len(self.times) // 2) :]
         return [later[1] - earlier[1] for earlier, later in pairwise(steady)]
 
@@ -120,7 +120,7 @@ class Sitting:
                 try:
                     sheets += OneCourse(self, course, row, scorer, starts, work, until).run()
                     sheet(sheets, self.out / "sheet.png")
-                except Exception as error:  # whatever it is, the next one is trained and the record is whole
+                except Exception as error:  # the next one is still trained and the record complete
                     if out_of_memory(error) and course.batch > SMALLEST:
                         course = dataclasses.replace(course, batch=course.batch // 2)
                         torch.cuda.empty_cache()
@@ -145,7 +145,7 @@ class Sitting:
         return Row(asked=asked, config=None, kind="training"), recipe
 
     def put(self, row: dict[str, Any]) -> None:
-        """A row in the place of what was known of it."""
+        """Write a row in place of its earlier state."""
         rows = self.record["rows"]
         there = next((i for i, other in enumerate(rows) if other["id"] == row["id"]), None)
         if there is None:  # weights as they were, before what became of them
@@ -155,7 +155,7 @@ class Sitting:
         self._save()
 
     def _failed(self, row: Row, error: Exception) -> None:
-        """What was measured before stays; else the row has failed."""
+        """Keep a row's earlier measurement, else record it as failed."""
         traceback.print_exc(file=sys.stdout)
         said = sentence(error)
         there = next(r for r in self.record["rows"] if r["id"] == row.id)
@@ -175,7 +175,7 @@ class Sitting:
         write_atomically(self.out / "train.json", (json.dumps(self.record, indent=1) + "\n").encode())
 
     def peak(self) -> str | None:
-        """The name of the device's measured peak; on a CPU nobody asks."""
+        """The name of the device's measured peak; not measured on a CPU."""
         key = f"{self.device}/bfloat16"
         if self.device.startswith("cuda") and key not in self.record["peaks"]:
             self.record["peaks"][key] = machine.peak(self.device, "bfloat16", seconds=0.2)
@@ -277,7 +277,7 @@ class OneCourse:
         return found
 
     def _made(self, recipe: Recipe, cards: Mapping[str, Any]) -> dict[str, Any]:
-        """What takes the place of the pipeline's own weights: the denoiser, and the tower where one is trained."""
+        """What replaces the pipeline's own weights: the denoiser, and the tower where one is trained."""
         made = {recipe.name: cards[recipe.name]} if recipe.name in cards else {}
         tower = cards.get(f"{recipe.name}-text") or recipe.raw.get("conditioner", {}).get("weights")
         shipped = read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get("weights")
@@ -306,7 +306,7 @@ class OneCourse:
         return cards
 
     def _compiling(self, watched: Watched) -> float | None:
-        """What the first steps took more than later ones."""
+        """The extra seconds of the first steps."""
         each = watched.seconds()
         if not each or len(watched.times) < 3:
             return None
@@ -355,14 +355,14 @@ def _operations(loop: Loop) -> float | None:
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             loop.objective.loss(loop.average.network, few)
-    except Exception as error:  # an operation it doesn't know, a loss that needs a whole batch
+    except Exception as error:  # an unsupported operation, a loss that needs a whole batch
         print(f"operations can't be counted: {sentence(error)}", flush=True)
         return None
     return 3.0 * counter.get_total_flops() / count
 
 
 def sentence(error: Exception) -> str:
-    """An error in a line."""
+    """An error as one line."""
     said = str(error).splitlines()[0][:300] if str(error) else ""
     return said if isinstance(error, ZooError) else f"{type(error).__name__}: {said}"
 
@@ -372,7 +372,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _compared(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
-    """Whether it became better or worse, with both intervals."""
+    """Whether the score rose or fell, with both intervals."""
     if before is None or not before["values"] or not after["values"]:
         return []
     was, now = next(iter(before["values"].values())), next(iter(after["values"].values()))

@@ -1,7 +1,7 @@
-"""The phase `speed`: zoo eager and fast against diffusers eager and compiled, cells in the order of their worth.
+"""The phase `speed`: zoo eager and fast against diffusers eager and compiled, most important cells first.
 
 Networks have their published sizes and fresh weights (so no row of them is judged by its images), text encoders stay
-out, and 20 steps stand for 50 where a loop is long. `LINES` says what each comparison should reach; nothing asserts it,
+out, and 20 steps replace 50 where a loop is long. `LINES` says what each comparison should reach; nothing asserts it,
 and `beside` sets line and measurement side by side.
 """
 
@@ -47,7 +47,7 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
     """The mapping of the suite. `tiny` has the same rows with networks that two cores run in seconds."""
     cuda = device.startswith("cuda")
     where = {"device": device, "precision": "bfloat16" if cuda else "float32"}
-    # Without compilation, whose time is its own; graphs are of cuda alone.
+    # Without compilation, which takes long; graphs are for cuda only.
     graphs = {"precompute": True, "channels_last": True, "compile": False, "graphs": cuda}
     in_rows, compiled = {**graphs, "channels_last": False}, {**graphs, "compile": True}
     ddpm, sd, sdxl = MODELS
@@ -60,7 +60,7 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
         "schema": "zoo.suite/1", "name": "on-gpu-speed", "kind": "diffusers", "summary": SUMMARY,
         "settings": {"warm_up": 1, "repeats": 2 if tiny else 5, "count": 2 if tiny else 256, "sheets": False},
         "models": _models(tiny=tiny),
-        # Blocks stay in their order, so the most is measured where the time is short.
+        # Blocks keep their order, so the most important ones are measured if time is short.
         "matrix": [
             cell(ddpm, 1, graphs, 20.0),
             cell(sd, 1, graphs, 30.0),
@@ -73,7 +73,7 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
             {"kind": "pipelines", "model": shipped, **where, "batch": [1, large], "fast": [False, graphs],
              "steps": 2 if tiny else 20, "seconds": 3.0},
             cell(ddpm, 2 if tiny else [4, 16, 64], graphs, 20.0),
-            # In bfloat16 features alone are timed: what is made of them has a suite of its own.
+            # In bfloat16 only features are timed: metrics have a suite of their own.
             {"kind": "metrics", "model": "inception-2015", "device": device, "precision": "bfloat16",
              "batch": 2 if tiny else 64, "seconds": 20.0},
             *([] if tiny else [cell(sd, 1, in_rows, 25.0)]),
@@ -128,7 +128,7 @@ def _models(*, tiny: bool) -> dict[str, Any]:
 
 
 def mark(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with `line` in each pair that one of the lines is about, where a table finds it."""
+    """The record with `line` added to each pair that one of the lines covers."""
     rows = {row["id"]: row["asked"] for row in record["rows"]}
     for pair in record["pairs"]:
         if pair["ours"] not in rows or pair["theirs"] not in rows:
@@ -136,7 +136,7 @@ def mark(record: dict[str, Any]) -> dict[str, Any]:
         ours, theirs = rows[pair["ours"]], rows[pair["theirs"]]
         found = [line.ratio for line in LINES for b in line.batches or (None,) if _fits(line, b, ours, theirs)]
         if found:
-            pair["line"] = found[0]  # one that is about this very comparison stands before the one about all
+            pair["line"] = found[0]  # the most specific line comes first
     return record
 
 
@@ -171,7 +171,7 @@ def _fits(line: Line, batch: int | None, ours: Mapping[str, Any], theirs: Mappin
 
 
 def _why(line: Line, batch: int | None, record: Mapping[str, Any]) -> str:
-    """The reason of a comparison that was to be made, or of its row."""
+    """Why a planned comparison is missing: its reason, or its row's."""
     rows = {row["id"]: row for row in record["rows"]}
     for pair in record["pairs"]:
         asked = rows.get(pair["ours"], {}).get("asked", {})

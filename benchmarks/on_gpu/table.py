@@ -1,4 +1,4 @@
-"""What came out, as a short table for people; the figures are the record's."""
+"""The results as a short table in Markdown; the figures are the record's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMED = 5  # rows of one reason that are named
 
 
 def table(whole: Mapping[str, Any] | None, phases: Sequence[Any], left_out: Sequence[str] = ()) -> str:
-    """A paragraph a phase; what failed, was skipped or not reached last."""
+    """A paragraph a phase; failed, skipped and unreached rows come last."""
     said = []
     rows = [] if whole is None else whole["rows"]
     for phase in phases:
@@ -66,13 +66,13 @@ def _alike(status: str, rows: Sequence[Row]) -> list[str]:
 
 
 def _lines(rows: Sequence[Row]) -> list[str]:
-    """Measured rows that no comparison is made of, which stand with those."""
+    """Measured rows that belong to no comparison."""
     own = [r for r in rows if r["status"] == "measured" and r["asked"].get("part", "pipeline") == "pipeline"]
     return [line for row in own if row["kind"] != "diffusers" for line in [_line(row)] if line]
 
 
 def _line(row: Row) -> str | None:
-    """A measured row that is worth a line of its own."""
+    """A measured row as a line of its own."""
     if row.get("check") is not None:
         largest = row["check"].get("largest")
         exact = row["asked"]["precision"] == "float32"
@@ -105,7 +105,7 @@ def _check(row: Row) -> str:
 
 
 def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
-    """Comparisons, each beside the line that was to be reached where there is one."""
+    """Comparisons, each beside its target line where there is one."""
     found = []
     for pair in whole["pairs"]:
         if pair["ours"] not in ids:
@@ -118,7 +118,7 @@ def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
 
 
 def page(whole: Mapping[str, Any]) -> str:
-    """The record as tables in Markdown; quality and random weights never share one."""
+    """The record as tables in Markdown; rows with quality and rows with random weights have separate tables."""
     place = whole["machine"]["accelerators"][0]
     versions = whole["versions"]
     said = [

@@ -9,11 +9,11 @@ import argparse
 import time
 from pathlib import Path
 
-BEGAN = time.monotonic()  # before torch is imported, which the time is for too
+BEGAN = time.monotonic()  # before importing torch, which counts against the time
 
 
 def main() -> None:
-    """Leaves train.json, weights/ and sheet.png in the folder; everything is done when the time is over."""
+    """Writes train.json, weights/ and sheet.png into the folder; ends when the time is over."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True)

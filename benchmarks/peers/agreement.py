@@ -31,7 +31,7 @@ def no_pair(name: str, ours: str, peer: str, reason: str) -> dict[str, Any]:
 
 
 def agreement(ours: Tensor, theirs: Tensor, of: str, tolerance: float | None) -> dict[str, Any]:
-    """How far two outputs are apart; without a tolerance (half precision) the distance is recorded and not judged."""
+    """The difference of two outputs; without a tolerance (half precision) the distance is recorded and not judged."""
     apart = float((ours.float().cpu() - theirs.float().cpu()).abs().max())
     return {
         "largest_difference": apart, "of": of, "tolerance": tolerance,

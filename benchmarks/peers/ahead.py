@@ -1,6 +1,6 @@
 """Compilations ahead of a suite: how long each takes with an empty cache, while the cache is filled for the suite.
 
-A cache is a folder with torch's own two in it and `compile.json`, the seconds by a row's id. A measured row tells both:
+A cache is a folder with torch's own two in it and `compile.json`, the seconds by a row's id. A row reports both:
 cold from there, beside `TORCHINDUCTOR_CACHE_DIR`, and warm from its own first call.
 """
 
@@ -17,7 +17,7 @@ SCHEMA = "zoo.compile-ahead/1"
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """What every process that shares a cache is started with."""
+    """The environment of every process that shares a cache."""
     place = cache.resolve()
     return {
         "TORCHINDUCTOR_CACHE_DIR": str(place / "inductor"), "TRITON_CACHE_DIR": str(place / "triton"),
@@ -40,7 +40,7 @@ def read(cache: Path | None = None) -> dict[str, Any]:
 
 
 def write(cache: Path, entries: Iterable[tuple[str, dict[str, Any]]]) -> Path:
-    """Write each entry the moment it is there; what an earlier process found with an empty cache stays."""
+    """Write each entry at once; an earlier process's times with an empty cache are kept."""
     from zoo.schema.files import write_atomically
 
     cache.mkdir(parents=True, exist_ok=True)

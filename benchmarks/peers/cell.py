@@ -1,7 +1,7 @@
 """A cell: one row and diffusers in turn, on fresh weights made on the device.
 
-A fast row that compiles nothing takes zoo's eager network along. Each way of a part is warmed up (which compiles and
-records it), then all take turns. What a way of diffusers' fails at, or has no time for, is recorded and stops no other.
+A fast row that compiles nothing brings zoo's eager network. Each way of a part is warmed up (which compiles and
+records it), then all take turns. A diffusers way that fails, or has no time left, is recorded and stops no other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ROUNDS_SECONDS = 8.0  # the rounds of a part go on no longer, once each way has had two turns
 COMPILE_SECONDS = 20.0  # a compilation is not begun on a cuda device with less time than this left, if it is unknown
-FIRST = 2  # steps of the first call, in which what happens once happens
+FIRST = 2  # steps of the first call, which does the one-time work
 LATE = "its time was over before it began"
 
 
@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its noise, and its rows' group."""
+        """The name of the part's noise, and of its rows' group."""
         return f"{self.row.asked.name}: {self.part}"
 
     @property
     def steps(self) -> int:
-        """Of a whole loop."""
+        """Steps of a whole loop."""
         return len(self.given.stage.sampler.plan(self.given.stage.denoiser.schedule))
 
     def late(self, needed: float = 0.0) -> bool:
@@ -76,7 +76,7 @@ class Cell:
 
 
 def compare_row(run: Run, row: Row) -> None:
-    """Every part of a row, each written when it is there."""
+    """Every part of a row, each written when it is finished."""
     settings, until = run.suite.settings, run.until([row])
     needed = compile_seconds(row, record.row_of(row, "", part="loop", library=ZOO)["id"]) if compiles(row) else 0.0
     if until is not None and perf_counter() + needed > until:
@@ -94,11 +94,11 @@ def compare_row(run: Run, row: Row) -> None:
             compare_part(cell)
         run.save()
         del cell
-        gc.collect()  # copies and recordings of one part are no load of the next
+        gc.collect()  # free one part's copies and recordings before the next
 
 
 def release(device: str) -> None:
-    """Give back what a cell held, its compilations too."""
+    """Free a cell's memory, its compilations too."""
     if "torch._dynamo" in sys.modules:  # which takes seconds to import
         torch._dynamo.reset()
     gc.collect()
@@ -136,7 +136,7 @@ def compare_part(cell: Cell) -> None:
     run.record["pairs"] += pairs_of(cell, live)
     run.save()
     of = "step" if cell.part == "loop" else "call"
-    for way in live:  # after all is timed: a profiler makes launches dearer
+    for way in live:  # after all is timed: a profiler slows launches
         if cell.late():
             written[way.id]["kernels"] |= {"of": of, "kernels": None, "reason": "no time was left to count them"}
         else:
@@ -176,7 +176,7 @@ def _warm_up(cell: Cell, way: Way) -> None:
     """A few steps, in which all is compiled and recorded, then a whole call; memory is the most that was held."""
     device, asked = cell.row.asked.device, cell.row.asked
     if way.library in MODES and cell.late(compile_seconds(cell.row, way.id)):
-        # Not "not reached": that is of whole rows, which are measured again.
+        # Not "not reached", which is for whole rows, which are measured again.
         _gone(cell, way.library, "unavailable", "no time was left to compile it")
         return
     cuda = device.startswith("cuda")
@@ -203,7 +203,7 @@ def _warm_up(cell: Cell, way: Way) -> None:
         way.clock.clear()
         cell.timed[way.id] = timed
         cell.ways.append(way)
-    if memory:  # outside of the handler, whose error holds what took it
+    if memory:  # outside of the handler, whose traceback keeps tensors alive
         gc.collect()
         torch.cuda.empty_cache() if cuda else None
 

@@ -1,4 +1,4 @@
-"""Every compilation that a suite's cells will ask for, made before it by the same code: loops first, as the suite has
+"""Every compilation that a suite's cells will need, made before it by the same code: loops first, as the suite has
 them, then decoders."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a cell writes: a row of each way that took its turns, and a pair of each comparison."""
+"""What a cell writes: a row for each way that was measured, and a pair for each comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-3  # of a loop's or a decoder's output in float32, in deviations
 
 
 def row_of_way(cell: Cell, way: Way, operations: int | str, overhead: float | None) -> dict[str, Any]:
-    """A way's row with all that was measured of it."""
+    """A way's row with all its measurements."""
     run, asked, one = cell.run, cell.row.asked, cell.timed[way.id]
     out: dict[str, Any] = record.row_of(way.row, "measured", part=way.part, library=way.library) | {"group": cell.name}
     loop = cell.part == "loop"

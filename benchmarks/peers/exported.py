@@ -49,7 +49,7 @@ def _name(block: Mapping[str, Any]) -> str | None:
 
 
 def compare_row(run: Run, row: Row) -> None:
-    """A row against diffusers, part by part; all of its parts or none, so that one that is there at all is whole."""
+    """A row against diffusers, part by part; either all of its parts or none."""
     run.tell(f"exporting {row.asked.name}")
     try:
         _compare(run, row)
@@ -67,7 +67,7 @@ def _compare(run: Run, row: Row) -> None:
 
     from zoo.families.diffusers.export import export_diffusers
 
-    for library in (diffusers, transformers):  # the terminal is this run's own
+    for library in (diffusers, transformers):  # keep the terminal for this run
         library.utils.logging.disable_progress_bar()
     settings, asked = run.suite.settings, row.asked
     until = run.until([row])
@@ -158,7 +158,7 @@ def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], T
 
     @torch.inference_mode()
     def ours(_: int) -> Tensor:
-        # Read as x0, which theirs leaves to the scheduler.
+        # Converted to x0, which diffusers leaves to the scheduler.
         return bound(latents, step).x0
 
     def theirs(peer: Any) -> Turn:
@@ -174,7 +174,7 @@ def _evaluations(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], T
 
 
 def _decodings(built: Built, latents: Tensor) -> tuple[Turn, Callable[[Any], Turn]]:
-    """Latents to pictures."""
+    """Latents to images."""
     stage = built.pipe.stages[0]
     some = latents.to(getattr(torch, built.row.asked.precision))
 

@@ -1,4 +1,4 @@
-"""Pipelines with fresh weights, made where they will run: nothing of a large network is drawn or kept on the host."""
+"""Pipelines with fresh weights, made where they will run: no large network is drawn or kept on the host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fresh(row: Row, seed: int) -> Pipeline:
     with torch.device("meta"):
         pipe = zoo.build(row.config, device="meta", dtype=asked.precision)
     modules = pipe.modules()
-    if any(True for module in modules for _ in module.buffers()):  # which hold what can't be drawn
+    if any(True for module in modules for _ in module.buffers()):  # buffers can't be drawn
         pipe = zoo.build(row.config, device=asked.device, dtype=asked.precision)
         modules = pipe.modules()
     generator = torch.Generator(asked.device).manual_seed(seed)
@@ -30,9 +30,9 @@ def fresh(row: Row, seed: int) -> Pipeline:
 
 @torch.no_grad()
 def draw(module: nn.Module, generator: torch.Generator) -> None:
-    """Weights that keep the size of what goes through: no layer starts at zero, as freshly built ones do.
+    """Weights that keep activations' scale: no layer starts at zero, as freshly built ones do.
 
-    Half of what keeps the variance, so that a loop isn't chaotic and two libraries' rounding doesn't drift apart.
+    Half the variance-preserving scale, so that a loop isn't chaotic and two libraries' rounding doesn't diverge.
     """
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
@@ -44,5 +44,5 @@ def draw(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def bytes_of(module: nn.Module) -> int:
-    """What its parameters take."""
+    """Bytes of its parameters."""
     return sum(p.numel() * p.element_size() for p in module.parameters())

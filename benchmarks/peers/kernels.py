@@ -20,13 +20,13 @@ IDLE = ("Context Sync", "Stream Sync", "Event Sync", "Stream Wait")
 def kernels(run: Callable[[int], Any], device: str, *, of: str) -> dict[str, Any]:
     """Counts of a step, or of one call where `of` is `call`; `run` takes a number of steps.
 
-    Profiling makes launches dearer, so it follows what is timed.
+    Profiling slows launches, so it runs after everything is timed.
     """
     nothing: dict[str, Any] = {"of": of, "kernels": None, "launches": None, "copies": None}
     if not device.startswith("cuda"):
         return {**nothing, "reason": f"only a cuda device runs kernels that can be counted, and this is {device}"}
     try:
-        _profiled(run, FEW, device)  # the profiler's own beginning, which may lose events
+        _profiled(run, FEW, device)  # the profiler's first run may lose events
         few = {} if of == "call" else _profiled(run, FEW, device)
         more = _profiled(run, MORE, device)
     except RuntimeError as error:
@@ -58,7 +58,7 @@ def _profiled(run: Callable[[int], Any], steps: int, device: str) -> dict[str, i
 
 
 def launch_seconds(device: str, *, launches: int = 500) -> float | None:
-    """What the host spends on launching one small kernel through torch; None where there is no such thing."""
+    """What the host spends on launching one small kernel through torch; None where that doesn't exist."""
     if not device.startswith("cuda"):
         return None
     x = torch.zeros(1, device=device)

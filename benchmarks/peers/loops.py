@@ -2,7 +2,7 @@
 
 zoo's is what `zoo.pipeline.stage_run` runs after the text and before the decoder. diffusers' is what its pipelines run
 there (`StableDiffusionPipeline`, `StableDiffusionXLPipeline`, `DDIMPipeline`), without their progress bars and checks.
-Each step leaves a mark: an event on a cuda device, which nobody waits for, else a reading of the clock.
+Each step leaves a mark: an event on a cuda device, without synchronisation, else a reading of the clock.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StepClock:
         return event
 
     def record(self) -> dict[str, Any] | None:
-        """Seconds of a step, of all steps of all calls; to be asked when the device is quiet."""
+        """Seconds of a step, of all steps of all calls; to be called when the device is idle."""
         cuda = self.device.startswith("cuda")
         steps = [
             a.elapsed_time(b) / 1e3 if cuda else b - a for marks in self.calls for a, b in itertools.pairwise(marks)
@@ -160,7 +160,7 @@ def diffusers_loop(given: Scene, network: Any, clock: StepClock) -> Loop:
 
 
 def zoo_decode(given: Scene, autoencoder: Any, latents: Tensor) -> Loop:
-    """Latents to images; the number of steps says nothing here."""
+    """Latents to images; the number of steps is ignored."""
 
     @torch.inference_mode()
     def decode(_: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Libraries that compute FID and KID, each as a table of what it is called with: zoo, and those that are installed.
 
-All of them are given the same weights. Where one looks at pictures otherwise than zoo, its `protocols` say so.
+All of them are given the same weights. Where one prepares images otherwise than zoo, its `protocols` say so.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from zoo.evaluation.metrics.kernel import kernel_distance
 PEERS = {"torch-fidelity": "torch_fidelity", "torchmetrics": "torchmetrics", "clean-fid": "cleanfid"}
 SUBSETS = 20
 TF1, CLEAN = "features", "features-clean"  # the two resizings, each by itself
-# torch-fidelity's layers from the picture to the pooled features.
+# torch-fidelity's layers from the image to the pooled features.
 LAYERS = (
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2",
     "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a",
     "Mixed_7b", "Mixed_7c", "AvgPool",
 )  # fmt: skip
 _WHOLE = "{} draws its subsets unseeded; of up to 1000 pictures each is the whole set"
-Look = Callable[[Tensor], Tensor]  # uint8 pictures -> features
+Look = Callable[[Tensor], Tensor]  # uint8 images -> features
 Distance = Callable[[Tensor, Tensor], Any]  # of two sets of features, float64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """What a library is called with."""
+    """A library's calls."""
 
     looks: Mapping[str, Look]  # by resizing
     distances: Mapping[str, Distance]  # frechet, kernel
@@ -53,7 +53,7 @@ def of_zoo(extractor: Inception2015, row: Row, size: int, random: bool) -> Libra
         return one.images(shown, batch=row.asked.batch).float().cpu()
 
     def frechet(x: Tensor, y: Tensor) -> float:
-        # As torch-fidelity and others do, from moments: with fewer pictures than dimensions ours has a quicker way.
+        # As torch-fidelity and others do, from moments: with fewer images than dimensions ours has a quicker way.
         given = [f.numpy() if f.shape[0] <= f.shape[1] else Moments.of(f.numpy()) for f in (x, y)]
         return frechet_distance(*given)
 
@@ -67,7 +67,7 @@ def of_zoo(extractor: Inception2015, row: Row, size: int, random: bool) -> Libra
 
 
 def of_peer(name: str, extractor: Inception2015, row: Row, size: int) -> Library | str:
-    """What a library is called with, or why it isn't."""
+    """A library's calls, or why it isn't used."""
     if find_spec(PEERS[name]) is None:
         return f"{name} is not installed"
     make = {"torch-fidelity": _torch_fidelity, "torchmetrics": _torchmetrics, "clean-fid": _clean_fid}[name]
@@ -77,7 +77,7 @@ def of_peer(name: str, extractor: Inception2015, row: Row, size: int) -> Library
             state = {n: tensor.float().contiguous().cpu() for n, tensor in extractor.network.state_dict().items()}
             torch.save(state, path)
             return make(str(path), row, size)
-    except Exception as error:  # another library's own failure is a finding, not ours
+    except Exception as error:  # a failure of another library is a result
         return failure(name, error)
 
 
@@ -120,7 +120,7 @@ def _torch_fidelity(weights: str, row: Row, size: int) -> Library:
 
 
 class _Given(nn.Module):
-    """Features that are there already, where an extractor is asked for."""
+    """Ready features, where an extractor is expected."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

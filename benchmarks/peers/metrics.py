@@ -1,8 +1,8 @@
-"""FID and KID in zoo and elsewhere on the same pictures: features, then the distances from the same features.
+"""FID and KID in zoo and elsewhere on the same images: features, then the distances from the same features.
 
 With the published Inception weights where they are found, else with random ones of the same network, which are as fast;
-then no value is called FID. All libraries are given the same weights. Where a library looks at pictures otherwise (its
-own resizing), that is said, and the distance between the two sets is told under its features and under ours: how far
+then no value is called FID. All libraries are given the same weights. Where a library prepares images otherwise (its
+own resizing), that is recorded, and so is the distance of the two sets under its features and under zoo's: how far
 the protocols are apart.
 """
 
@@ -28,7 +28,7 @@ from zoo.evaluation.extractors.weight_file import Unavailable
 if TYPE_CHECKING:
     from zoo.bench.run import Run
 
-FEW = 64  # features that a distance is warmed up with: roots of large matrices take many seconds, and warm nothing
+FEW = 64  # features that a distance is warmed up with: roots of large matrices take many seconds and need no warm-up
 
 
 @dataclass
@@ -44,7 +44,7 @@ class _Kept:
 
 
 def compare(run: Run, rows: list[Row]) -> None:
-    """Every row (a number of pictures a batch, a precision) against what is installed."""
+    """Every row (a number of images a batch, a precision) against what is installed."""
     for row in rows:
         _compare(run, row)
         run.save()
@@ -77,7 +77,7 @@ def _compare(run: Run, row: Row) -> None:
         there = {name: one for name, one in libraries.items() if resizing in one.looks}
         if resizing == TF1 or len(there) > 1:
             part.features(resizing, there, shown)
-    if precision == "float32":  # a distance doesn't know what its features were computed in
+    if precision == "float32":  # distances don't depend on the features' precision
         features = [libraries["zoo"].looks[TF1](one).double() for one in shown]
         for distance in ("frechet", "kernel"):
             part.distance(distance, libraries, features)
@@ -112,7 +112,7 @@ class _Part:
         repeats = 1 if part == "frechet" else self.run.suite.settings.repeats
         timed = self._rounds(part, ready, calls, libraries, repeats)
         values = {name: torch.tensor(float(calls[name].made), dtype=torch.float64) for name in timed}
-        # Of fewer pictures than dimensions the root that others take of a singular matrix is itself not better.
+        # Of fewer images than dimensions the root that others take of a singular matrix is itself not better.
         within = 1e-3 if part == "frechet" and len(features[0]) <= features[0].shape[1] else 1e-4
         notes = {name: f"value {float(value):.8g}" for name, value in values.items()}
         self._write(part, timed, values, libraries, notes, within)

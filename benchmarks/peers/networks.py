@@ -27,7 +27,7 @@ _VECTOR = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embe
 
 
 def quiet() -> None:
-    """Import diffusers, and keep it from the terminal, which is this run's own."""
+    """Import diffusers without its output on the terminal."""
     import diffusers
 
     diffusers.utils.logging.set_verbosity_error()
@@ -89,7 +89,7 @@ def _with(kind: Any, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
 
 
 def _depths(unet: UNet) -> list[int]:
-    """Transformer blocks of each level; a level without attention has no say, and diffusers wants a number."""
+    """Transformer blocks of each level; for a level without attention any number does, which diffusers requires."""
     period = blocks_of(unet) + 1
     rows: list[Any] = list(unet.input_blocks)[1:]
     found = []
@@ -112,7 +112,7 @@ def pooled_and_sizes(vector: Tensor, size: int) -> tuple[Tensor, dict[str, Tenso
     """SDXL's vector made as its pipeline makes it: (vector (B, D), what diffusers is given for it).
 
     Args:
-        vector: the stand-in's, whose first part is the pooled text. size: pixels a side, said for all sizes.
+        vector: the stand-in's, whose first part is the pooled text. size: pixels a side, given for all sizes.
     """
     batch, width = vector.shape
     channels = size_width(width)

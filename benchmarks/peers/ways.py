@@ -45,12 +45,12 @@ class Way:
 
     @property
     def id(self) -> str:
-        """Of its row in the record."""
+        """The id of its row in the record."""
         return record.row_of(self.row, "measured", part=self.part, library=self.library)["id"]
 
 
 def compiles(row: Row) -> bool:
-    """Whether a row asks for torch.compile: by name, or by a fast path that leaves it to a cuda device."""
+    """Whether a row requests torch.compile: by name, or by a fast path that leaves it to a cuda device."""
     fast = row.asked.fast
     if isinstance(fast, bool):
         return fast and row.asked.device.startswith("cuda")
@@ -68,7 +68,7 @@ def eager(row: Row) -> Row:
 
 
 def parts_of(row: Row) -> tuple[str, ...]:
-    """The loop, and of one picture its decoding; a batch is decoded by the same network."""
+    """The loop, and of one image its decoding; a batch is decoded by the same network."""
     assert row.config is not None
     kl = row.config["stages"][0]["autoencoder"].get("name") == "kl"
     return ("loop", "decode") if kl and row.asked.batch == 1 else ("loop",)

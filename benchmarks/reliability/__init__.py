@@ -1,1 +1,1 @@
-"""Hostile files, kills, full disks and spoiled bits, at full counts: `python -m benchmarks.reliability`."""
+"""Hostile files, kills, full disks and damaged bits, at full counts: `python -m benchmarks.reliability`."""

@@ -1,4 +1,4 @@
-"""What nobody should do to zoo, done to it, at full counts.
+"""Hostile files, kills, full disks and damaged bits, at full counts.
 
     python -m benchmarks.reliability                            # every part, into results/reliability.json
     python -m benchmarks.reliability --parts training,mutants   # some; the record keeps the others

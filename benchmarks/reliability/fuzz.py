@@ -1,4 +1,4 @@
-"""Values that nobody would write, in every mapping that zoo reads: a plain value or a typed error, 10,000 examples."""
+"""Absurd values in every mapping that zoo reads: a plain value or a typed error, 10,000 examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.config.test_safe_yaml import PLAIN, TOKENS
 from zoo.schema.errors import ZooError
 from zoo.schema.safe_yaml import parse_yaml
 
-# What comes nearer to something than text at random does.
+# Values that are closer to valid ones than random text.
 WORDS = st.sampled_from(
     ["", "unet", "kl", "ddim", "karras", "cosine", "base", "text", "noise", "none", "../x", "1e9", "auto", "cpu", "\0"]
 )
@@ -26,7 +26,7 @@ VALUES = PLAIN | WORDS | NUMBERS | st.lists(WORDS | NUMBERS, max_size=3)
 
 
 def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where in a mapping a value stands, every one of them."""
+    """The path of every value in a mapping."""
     inner = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
@@ -34,7 +34,7 @@ def _places(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def _put(value: Any, place: tuple[Any, ...], new: Any, how: str) -> None:
-    """Replace, remove or add at a place, in place."""
+    """Replace, remove or add the value at a path, in place."""
     for key in place[:-1]:
         value = value[key]
     if how == "remove":

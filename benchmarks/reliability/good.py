@@ -88,14 +88,14 @@ VERBS["data.zip"] = VERBS["data"]
 
 
 def png(seed: int, size: int = 16) -> bytes:
-    """A picture of noise."""
+    """An image of noise."""
     out = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)).save(out, "PNG")
     return out.getvalue()
 
 
 def files() -> dict[str, bytes]:
-    """What the data holds: six pictures, and a row for each."""
+    """What the data holds: six images, and a row for each."""
     rows = [{"file_name": f"{i}.png", "text": f"a thing {i}", "split": "val" if i < 2 else "train"} for i in range(6)]
     lines = "\n".join(json.dumps(row) for row in rows).encode()
     return {"metadata.jsonl": lines, **{f"{i}.png": png(i) for i in range(6)}}

@@ -29,7 +29,7 @@ from tests.checkpoints.test_files import BOMBS
 from tests.config.test_safe_yaml import BINARY, HOSTILE
 from tests.images.test_given import EPS, bomb, chunk
 
-Case = tuple[str, str, Path]  # its name, the kind of file it stands for, the file
+Case = tuple[str, str, Path]  # its name, the kind of file, the file
 # Put in the place of a component's name or of a path: what other projects import, evaluate or open.
 WORDS = (
     "os:system", "os.system", "subprocess:Popen", "zoo.schema.registry:Registry", "builtins.eval", "__import__('os')",
@@ -57,7 +57,7 @@ def through(cases: Iterable[Case], home: Path, share: float = 1.0) -> dict[str, 
 
 
 def texts(home: Path) -> Iterator[Case]:
-    """60 hostile texts, each as a config, a recipe, a suite, a record, the record in a picture and a line of data."""
+    """60 hostile texts, each as a config, a recipe, a suite, a record, the record in an image and a line of data."""
     canary = str(home / CANARY)
     whole = {
         name: (text.format(canary=canary) if "{canary}" in text or "{{" in text else text).encode(

@@ -1,6 +1,6 @@
-"""Files of every kind, spoiled in one of five ways (cut, flipped, zeroed, appended to, exchanged), and read again.
+"""Files of every kind, damaged in one of five ways (cut, flipped, zeroed, appended to, exchanged), and read again.
 
-What zoo seals must be refused wherever it was spoiled. What carries a checksum must be refused, or read as if nothing
+What zoo seals must be refused wherever it was damaged. What carries a checksum must be refused, or read as if nothing
 had happened: a bit that means nothing may flip. Anything else is read or refused. Nothing may raise what is no
 `ZooError`, or bring the process down.
 """

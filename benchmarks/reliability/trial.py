@@ -1,8 +1,8 @@
 """Trials: command lines of zoo in a process of their own, watched from inside and judged from outside.
 
-Of each the process tells its exit code, what it wrote to stderr, its CPU seconds, by how much its memory grew at most,
+The process reports each one's exit code, what it wrote to stderr, its CPU seconds, by how much its memory grew at most,
 whether it began a program or a connection, and what it wrote outside its folder. Audit hooks see the last two, whatever
-code asks for them; a canary file says the same of programs that a hook could miss.
+code causes them; a canary file shows programs that a hook could miss.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
     code: int | None  # None where it hung
     stderr: str
-    printed: bool  # something on stdout: `data check` tells what it found there, and fails
+    printed: bool  # something on stdout: `data check` prints what it found there, and fails
     seconds: float
     grown: float  # MiB
     begun: list[str]
@@ -112,7 +112,7 @@ def _run(commands: list[list[str]], home: Path, told: Path) -> None:
                 try:
                     watch.on = True
                     code = run(words)
-                except SystemExit as ended:  # of the application itself, not of whoever reads a file
+                except SystemExit as ended:  # of the application itself, not of code that reads a file
                     code = ended.code if isinstance(ended.code, int) else 1
                 except BaseException as error:
                     code = 1
@@ -154,7 +154,7 @@ class Watch:
             self._written(arguments[WRITES[event]])
 
     def _written(self, path: Any) -> None:
-        self.on = False  # realpath asks the system too
+        self.on = False  # realpath calls the system too
         place = os.path.realpath(os.fsdecode(path))
         self.on = True
         allowed = (self.home, "/dev/null", "/dev/shm")

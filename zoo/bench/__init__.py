@@ -1,13 +1,12 @@
 """Suites of configurations, measured in interleaved rounds, with quality and cost in one record.
 
-| module | what it knows |
+| module | what it holds |
 |---|---|
 | `suite` | `zoo.suite/1`: a YAML file -> rows, checked without torch |
-| `record_form` | what a record is, and the one reader of its files |
 | `record` | a run's record, written so that a killed run loses no finished row |
 | `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |
 | `measure` | rounds of timed calls; memory, energy, operations |
-| `profile` | where the seconds of a call go |
+| `profile` | the time of a call by part |
 | `estimate` | how long a suite takes, from one step of each kind of row |
 | `row_kinds` | kinds of rows, and what measures each |
 | `pipelines`, `checks` | what a row of each kind calls |

@@ -1,14 +1,14 @@
-"""Rows of kind checks: does a device, a precision or a part of the fast path give what the CPU gives in float32?
+"""Rows of kind checks: does a device, a precision or a part of the fast path agree with the CPU in float32?
 
-| check | what is held against the CPU | it agrees where |
+| check | what is compared with the CPU | it agrees where |
 |---|---|---|
 | `images` | what the pipeline draws | float32: no value of 255 differs by more than 2; half precision: all finite |
 | `img2img`, `inpaint` | the same from a given image, and of a part of one | as above |
-| `features` | what an extractor makes of eight images | the relative error of the features is at most 1e-3 |
+| `features` | an extractor's features of eight images | the relative error of the features is at most 1e-3 |
 | `training` | the first step's loss; a run resumed after two of four steps | to 1 %; to 1e-5 of the run that wasn't |
 | `memory` | nothing: memory is limited until the batch doesn't fit | the batch was halved and the images came |
 
-TensorFloat-32 is off while float32 is judged; the distance with it on is told beside.
+TensorFloat-32 is off while float32 is judged; the distance with it on is recorded beside.
 """
 
 from __future__ import annotations

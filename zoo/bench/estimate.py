@@ -17,12 +17,12 @@ from zoo.bench.profile import Profile, part_of
 from zoo.bench.suite import Row, Suite, random_weights
 
 CALLS = 3  # that a reading is taken of
-SHOWN = 32  # pictures that the judge is timed with
+SHOWN = 32  # images that the judge is timed with
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds of one call at one step: of what comes once, of what is around the stages, and of each stage."""
+    """Seconds of one call at one step: of one-time work, of what is around the stages, and of each stage."""
 
     first: float
     around: float
@@ -67,7 +67,7 @@ def estimate(suite: Suite, *, data: str | None = None, split: str = "test") -> d
             build = perf_counter() - began
             if key not in readings:
                 readings[key] = read(built)
-        except Exception as error:  # it will fail there too, soon
+        except Exception as error:  # the row will fail too
             reasons[row.id] = pipelines.told(error)
             continue
         call = readings[key].call(built)
@@ -96,7 +96,7 @@ def read(built: Built) -> Reading:
     for _ in range(1 + CALLS):
         profile.run(built.pipe, **words, steps=1)
     first, *others = profile.calls
-    # Of so few calls the least says most: whatever else runs here only adds to it.
+    # The minimum is best of so few calls: other load only adds to a time.
     seconds = {name: min(call.get(name, 0.0) for call in others) for name in others[0]}
     whole = sum(seconds.values())
     stages = {stage.name: seconds.pop(part_of(stage.name)) for stage in built.pipe.stages}
@@ -108,7 +108,7 @@ def read(built: Built) -> Reading:
 
 
 class _Judge:
-    """What judging takes: drawing the captions, looking at the pictures, and once at the data's."""
+    """Seconds of judging: drawing the captions, looking at the images, and once at the data's."""
 
     def __init__(self, suite: Suite, data: str, split: str) -> None:
         import torch
@@ -126,7 +126,7 @@ class _Judge:
         self.reference = sum(row.get("split") == split for row in judges.every.rows)
 
     def seconds(self, built: Built, picture: float) -> float:
-        """Of judging one row, whose pictures take so long each."""
+        """Seconds of judging one row, given the seconds of each image."""
         if built.pipe.stages[0].enlarges:
             return 0.0
         size = built.row.asked.size or built.pipe.stages[-1].size
@@ -136,7 +136,7 @@ class _Judge:
 
 
 def written(seconds: float) -> str:
-    """Seconds for people."""
+    """Seconds as readable text."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -27,7 +27,7 @@ def code() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    # Installed, zoo's files may lie inside somebody else's checkout.
+    # Installed, zoo's files may lie inside another project's checkout.
     if not (root / "registry.yaml").is_file():
         return {"zoo": __version__, "commit": None, "dirty": None}
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!README.md")
@@ -64,7 +64,7 @@ def machine() -> dict[str, Any]:
 
 
 def accelerators() -> list[dict[str, Any]]:
-    """Each cuda device: name, memory, capability, driver and power limit as far as they are told."""
+    """Each cuda device: name, memory, capability, driver and power limit as far as they are known."""
     import torch
 
     found = []
@@ -79,7 +79,7 @@ def accelerators() -> list[dict[str, Any]]:
 
 
 def watts(device: Any) -> float | None:
-    """The power that a cuda device draws now; None where nobody tells."""
+    """The power that a cuda device draws now, in watts; None where it is unknown."""
     import torch
 
     place = torch.device(device)
@@ -88,7 +88,7 @@ def watts(device: Any) -> float | None:
     index = torch.cuda.current_device() if place.index is None else place.index
     try:
         return torch.cuda.power_draw(index) / 1000.0
-    except Exception:  # no NVML bindings, or a driver that says nothing
+    except Exception:  # no NVML bindings, or a driver without the reading
         return _number(_smi(index, "power.draw") or "")
 
 
@@ -155,7 +155,7 @@ def peak(device: str, precision: str, *, seconds: float = 0.4) -> dict[str, Any]
 
 
 def synchronise(device: Any) -> None:
-    """Wait until a device has done what it was told."""
+    """Wait until a device has finished its queued work."""
     import torch
 
     if torch.device(device).type == "cuda":

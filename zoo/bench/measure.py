@@ -22,7 +22,7 @@ LEAST_ROUNDS = 2  # that a deadline doesn't take away: of one there is no spread
 
 @dataclass(eq=False)
 class Timed:
-    """A row's call and what is measured of it; `batch` is how many pictures a call makes."""
+    """A row's call and what is measured of it; `batch` is how many images a call makes."""
 
     id: str
     call: Call
@@ -36,7 +36,7 @@ class Timed:
 
 
 def once(timed: Timed, number: int) -> float:
-    """Seconds of one call, from a quiet device to a quiet device."""
+    """Seconds of one call, from an idle device to an idle device."""
     synchronise(timed.device)
     began = perf_counter()
     timed.call(number)
@@ -45,7 +45,7 @@ def once(timed: Timed, number: int) -> float:
 
 
 def warm_up(timed: Timed, times: int) -> None:
-    """Run a row until what happens once has happened; memory is measured here, at the last."""
+    """Run a row until one-time work is done; memory is measured at the end."""
     for number in range(max(times, 1)):
         before = start_memory(timed.device)
         timed.warm_up.append(once(timed, number))
@@ -58,7 +58,7 @@ def rounds(
 ) -> list[float]:  # fmt: skip
     """Fill every row's `seconds`, turn by turn; returns the baseline's.
 
-    A row that breaks is told to `broken` and takes no further turn; the baseline is then of the first that goes on.
+    A row that fails is reported to `broken` and takes no further turn; the baseline is then of the first that goes on.
     After `until` (of time.perf_counter) no round begins but the first two.
     """
     live, baseline = list(group), list[float]()
@@ -91,9 +91,9 @@ def rounds(
 
 
 def noise(name: str, baseline: Sequence[float]) -> dict[str, Any]:
-    """What the repeated baseline says: half the distance of its quartiles, over its median."""
+    """The noise of the repeated baseline: half the distance of its quartiles, over its median."""
     middle = statistics.median(baseline)
-    spread = None  # one run tells none
+    spread = None  # one run has none
     if len(baseline) > 1:
         low, _, high = statistics.quantiles(baseline, n=4, method="inclusive")
         spread = round((high - low) / 2.0 / middle, 4)
@@ -101,7 +101,7 @@ def noise(name: str, baseline: Sequence[float]) -> dict[str, Any]:
 
 
 def quantile(runs: Sequence[float], q: float) -> float:
-    """By linear interpolation between order statistics."""
+    """A quantile by linear interpolation between order statistics."""
     ordered = sorted(runs)
     place = q * (len(ordered) - 1)
     low = int(place)
@@ -124,7 +124,7 @@ def speed(timed: Timed, evaluations: int | None) -> dict[str, Any]:
 
 
 def energy(timed: Timed) -> dict[str, Any]:
-    """Joules an image, where the driver tells power."""
+    """Joules an image, where the driver reports power."""
     if not timed.joules:
         return {"joules_per_image": None, "watts": None, "reason": f"the driver tells no power of {timed.device}"}
     return {
@@ -163,7 +163,7 @@ class Power:
 
 
 def start_memory(device: str) -> dict[str, Any]:
-    """Forget earlier peaks, as far as the system lets us; what the process holds now."""
+    """Reset earlier peaks, as far as the system allows; returns what the process holds now."""
     import torch
 
     if device.startswith("cuda"):

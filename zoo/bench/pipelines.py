@@ -52,7 +52,7 @@ class Built:
         self.profile = Profile(self.row.asked.device)
 
     def words(self, batch: int, *, start: int = 0, prompts: Sequence[str] | None = None) -> dict[str, Any]:
-        """What the pipeline is called with, for so many pictures."""
+        """What the pipeline is called with, for so many images."""
         return words(self.pipe, batch, prompts or self.settings.prompts, self.row.asked.size, start=start)
 
     def __call__(self, number: int) -> Any:
@@ -63,7 +63,7 @@ class Built:
         return self.last
 
     def by_part(self, repeats: int) -> dict[str, Any]:
-        """Seconds of each part, for the record; in calls of their own where the measured ones tell nothing."""
+        """Seconds of each part, for the record; in separate calls where the measured ones can't give them."""
         if not in_measured_calls(self.row.asked.device):
             try:
                 for number in range(min(PROFILED, repeats)):
@@ -85,14 +85,14 @@ class Builder:
         self._counted: dict[str, Counted | str] = {}
 
     def build(self, row: Row) -> Built:
-        """The pipeline of a row, on its device, in its precision, fast if that is asked for."""
+        """The pipeline of a row, on its device, in its precision, fast if requested."""
         asked = row.asked
         assert row.config is not None
         key = json.dumps([asked.model, asked.device, asked.precision, asked.fast, asked.step_cache], sort_keys=True)
         if random_weights(row.config):
             torch.manual_seed(self.settings.seed)
         first = self._first.get(key)
-        # Built where it costs no memory of the device, and moved if nobody was before it.
+        # Built on the host, which costs no memory of the device, and moved unless an earlier row was.
         pipe = zoo.build(row.config)
         if first is not None:
             pipe.stages = [
@@ -121,7 +121,7 @@ class Builder:
 
 
 def words(pipe: Pipeline, batch: int, prompts: Sequence[str], size: int | None, *, start: int = 0) -> dict[str, Any]:
-    """What a pipeline is called with, for so many pictures: prompts in turn, classes in turn, a picture to enlarge."""
+    """What a pipeline is called with, for so many images: prompts in turn, classes in turn, an image to enlarge."""
     said: dict[str, Any] = {} if size is None else {"size": size}
     heard = {source_of(c): c for c in pipe.conditioners.values()}
     if "prompts" in heard:
@@ -138,7 +138,7 @@ def words(pipe: Pipeline, batch: int, prompts: Sequence[str], size: int | None, 
 
 
 def picture(height: int, width: int) -> torch.Tensor:
-    """A picture to enlarge, the same everywhere: three waves, (3, height, width) in [0, 1]."""
+    """An image to enlarge, the same everywhere: three waves, (3, height, width) in [0, 1]."""
     y, x = torch.linspace(0, 6.0, height)[:, None], torch.linspace(0, 6.0, width)[None]
     return torch.stack([torch.sin(x + y), torch.sin(2 * x - y), torch.cos(x * y / 3)]) * 0.5 + 0.5
 
@@ -151,7 +151,7 @@ class Counted:
     evaluation: tuple[int, ...]
 
     def of(self, pipe: Pipeline) -> int:
-        """With a pipeline's own steps."""
+        """Operations with a pipeline's own steps."""
         tables = [s.sampler.plan(s.denoiser.schedule, interval=s.interval) for s in pipe.stages]
         return self.around + sum(one * t.evaluations for one, t in zip(self.evaluation, tables, strict=True))
 
@@ -173,7 +173,7 @@ def count_operations(pipe: Pipeline, asked: Asked, settings: Settings) -> Counte
 
 
 def same_pictures(row: Row) -> str | None:
-    """What decides a row's pictures but for rounding; None in half precision, where that is no small matter.
+    """What decides a row's images but for rounding; None in half precision, where rounding matters.
 
     Every sample has its own noise, so the batch doesn't decide them, and neither does the fast path.
     """
@@ -183,7 +183,7 @@ def same_pictures(row: Row) -> str | None:
 
 
 def told(error: Exception) -> str:
-    """What a row that breaks says, as one sentence; an error that is nobody's but the code's is raised."""
+    """A failing row's error as one sentence; an error of the code itself is raised."""
     if out_of_memory(error):
         return "there is no memory for it"
     if isinstance(error, ZooError | RuntimeError | OSError):
@@ -192,7 +192,7 @@ def told(error: Exception) -> str:
 
 
 def prepare(built: Built, batch: int | None = None) -> Timed | str:
-    """A row warmed up and ready for its rounds, with the asked batch or the largest half of it that fits; or why not.
+    """A row warmed up for its rounds, with the requested batch or the largest half of it that fits; or why not.
 
     Args:
         batch: try no more than this, which memory ran out for before.
@@ -215,7 +215,7 @@ def prepare(built: Built, batch: int | None = None) -> Timed | str:
         else:
             built.profile.calls.clear()  # of the warm-up
             return timed
-        # Outside of the handler, whose error holds what took the memory.
+        # Outside of the handler, whose traceback keeps tensors alive.
         batch = batch // 2
 
 

@@ -1,8 +1,8 @@
-"""Where the seconds of a call go: text, each stage, decoding, and the rest.
+"""The time of a call by part: text, each stage, decoding, and the rest.
 
-A pipeline tells when a stage has taken its last step; conditioners and autoencoders are timed as they are called, and
+A pipeline reports when a stage has taken its last step; conditioners and autoencoders are timed as they are called, and
 their seconds taken out of the stage that they fall into. On an accelerator every reading of the clock waits for the
-device, so these calls are apart from the measured ones there.
+device, so there these calls are separate from the measured ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Profile:
         return made
 
     def record(self) -> dict[str, Any]:
-        """The median of each part, as a record tells it."""
+        """The median of each part, as a record holds it."""
         names = list(dict.fromkeys(name for call in self.calls for name in call))
         names.sort(key=lambda name: (name in ("encoding", "decoding", "rest"), name not in ("text", "labels")))
         return {
@@ -57,7 +57,7 @@ def in_measured_calls(device: str) -> bool:
 
 
 def part_of(stage: str) -> str:
-    """What a stage's seconds go by."""
+    """The name of a stage's part."""
     return f"stage {stage}" if stage in AROUND else stage
 
 
@@ -79,7 +79,7 @@ class _Clock:
             self.end(part_of(progress.stage))
 
     def end(self, part: str) -> None:
-        """All until now that isn't said yet was this part."""
+        """Attribute the time since the last mark to this part."""
         now = self._now()
         self._add(part, now - self._mark - self._apart)
         self._mark, self._apart = now, 0.0
@@ -88,7 +88,7 @@ class _Clock:
         """The function, its seconds kept as the part's."""
 
         def call(*given: Any, **named: Any) -> Any:
-            if self._inside:  # one that calls another is timed once
+            if self._inside:  # nested calls are timed once
                 return function(*given, **named)
             self._inside, began = True, self._now()
             try:
@@ -107,7 +107,7 @@ class _Clock:
 
 @contextmanager
 def _watched(pipe: Pipeline, clock: _Clock) -> Iterator[None]:
-    """A pipeline whose conditioners and autoencoders tell the clock; undone after a call, since rows share them."""
+    """A pipeline whose conditioners and autoencoders are timed; undone after a call, since rows share them."""
     wanted: list[tuple[Any, str, str]] = []
     for conditioner in pipe.conditioners.values():
         part = "text" if source_of(conditioner) == "prompts" else "labels"

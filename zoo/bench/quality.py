@@ -241,7 +241,7 @@ def _move(extractor: Any, device: torch.device) -> None:
 
 
 def _resized(extractor: Any) -> str | None:
-    """How an extractor brings pictures to its size, as far as it tells."""
+    """How an extractor resizes images, as far as it declares that."""
     if isinstance(extractor, Clip):
         return f"bicubic, antialiased, to {extractor.image_size} px"
     how = getattr(extractor, "resize", None)
@@ -261,12 +261,12 @@ def _extractor(name: str) -> Any:
 
 
 def sheet(built: Built, folder: Path, name: str) -> dict[str, Any]:
-    """A sheet of the row's first pictures, beside the record, and the seed that they were drawn with."""
+    """A sheet of the row's first images, beside the record, and the seed that they were drawn with."""
     from PIL import Image
 
     from zoo.pipeline.generation import sheet as side_by_side
 
     file = folder / f"{name}-{built.row.id}.png"
-    # To be looked at, and kept beside every record: 256 colours are a third of the file.
+    # Sheets are kept beside every record: with 256 colours a third of the bytes.
     side_by_side(built.last.images[:SHEET]).quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     return {"samples": [file.name], "samples_seed": built.last.record["seed"]}

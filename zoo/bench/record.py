@@ -1,4 +1,4 @@
-"""The record of a suite's run, from its first row to its last; its form is in `record_form`.
+"""The record of a suite's run, from its first row to its last; its form is in `zoo.records.benchmark_record`.
 
 A record is written whole after every group of rows, by a rename: a killed run leaves those it had finished, and the
 next one goes on from them.
@@ -39,7 +39,7 @@ def now() -> str:
 
 
 def begin(suite: Suite) -> dict[str, Any]:
-    """The record of a run that has done nothing yet."""
+    """The empty record of a run."""
     settings = asdict(suite.settings)
     packages = dict.fromkeys(package for row in suite.rows for package in row.measured.packages)
     return {
@@ -59,7 +59,7 @@ def begin(suite: Suite) -> dict[str, Any]:
 def row_of(
     row: Row, status: str, reason: str | None = None, *, part: str = "pipeline", library: str = "zoo"
 ) -> dict[str, Any]:
-    """A row of the record with nothing measured in it; a comparison has several of each asked for."""
+    """A row of the record with nothing measured in it; a comparison has several for each requested one."""
     import hashlib
 
     config = None if row.config is None else dict(row.config)
@@ -84,8 +84,8 @@ def quality(reason: str | None) -> dict[str, Any]:
 
 
 def gaps(record: Mapping[str, Any]) -> list[str]:
-    """What a finished record leaves unsaid, as sentences: speed without quality, a part without seconds, or nulls
-    that nobody explains."""
+    """What a finished record doesn't state, as sentences: speed without quality, a part without seconds, or nulls
+    without a reason."""
     found = []
     for row in record["rows"]:
         name = row["name"]
@@ -139,7 +139,7 @@ def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
         same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
         run, of, rows = found.get("run"), found.get("suite"), found.get("rows")
         if not (isinstance(run, dict) and isinstance(of, dict) and isinstance(rows, list)):
-            continue  # somebody changed it
+            continue  # it was changed
         if not all(isinstance(r, dict) and isinstance(r.get("id"), str) and "status" in r for r in rows):
             continue
         if not run.get("complete") and of.get("sha256") == suite.sha256 and same:

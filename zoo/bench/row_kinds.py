@@ -1,6 +1,6 @@
-"""Kinds of rows: what a suite's rows of a kind may name, and what measures them.
+"""Kinds of rows: the models that rows of a kind may name, and the function that measures them.
 
-zoo has two. Others are given to `read_suite` by whoever brings them, as the repository's comparisons with other
+zoo has two. Others are passed to `read_suite`, as the repository's comparisons with other
 libraries do (`benchmarks/peers`).
 """
 
@@ -17,7 +17,7 @@ class RowKind:
     measure: str  # module:function, imported when such rows run; called with the run and the rows of one group
     models: tuple[str, ...] | None = None  # what `model` may name where that is no pipeline; None: pipelines
     together: bool = False  # whether rows of one group take turns; else a row compares within itself
-    packages: tuple[str, ...] = ()  # whose versions the record says beside zoo's own
+    packages: tuple[str, ...] = ()  # whose versions the record holds beside zoo's own
 
 
 PIPELINES = RowKind(measure="zoo.bench.run:measure_pipelines", together=True)

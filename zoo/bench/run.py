@@ -1,8 +1,8 @@
 """A suite from its first row to its last: groups are interleaved, judged and written one after another.
 
 With a time, rows that it leaves no room for are written as `not reached`, and come first when the run is resumed or a
-later one is told of this one's record. Before each group the record says what is being done and until when, so that
-whoever watches the process can end one that hangs and know which rows did.
+later one is given this one's record. Before each group the record states what is being done and until when, so that
+a watching process can end one that hangs and knows which rows did.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo.bench.suite import Row, Suite
 from zoo.schema.errors import UsageError
 
 AGAIN = ("not reached", "failed")  # rows that a resumed run measures
-Report = Callable[[str, int, int], Any]  # what is going on, rows done, rows of the suite
+Report = Callable[[str, int, int], Any]  # current work, rows done, rows of the suite
 NOT_YET = "not judged yet: the run was interrupted"
 NOT_REACHED = "the run's time was over before its turn"
 
@@ -45,14 +45,14 @@ class Run:
         return self.deadline is not None and perf_counter() >= self.deadline
 
     def until(self, rows: Sequence[Row]) -> float | None:
-        """When rows that begin now must be done, of time.perf_counter; None where nothing says so."""
+        """When rows that begin now must be done, of time.perf_counter; None without a deadline."""
         own = [row.seconds for row in rows]
         mine = None if not own or None in own else perf_counter() + sum(s for s in own if s is not None)
         known = [t for t in (mine, self.deadline) if t is not None]
         return min(known) if known else None
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Say in the record what is being done, before it is."""
+        """Note in the record what is about to be done."""
         until = self.until(rows)
         self.record["run"]["doing"] = {
             "rows": [row.id for row in rows], "names": [row.asked.name for row in rows],
@@ -65,12 +65,12 @@ class Run:
         self.report(text, len({r["id"] for r in self.record["rows"]}), len(self.suite.rows))
 
     def save(self) -> Path:
-        """Write what is there."""
+        """Write the record."""
         self.record["run"]["wall_seconds"] = round(self.before + perf_counter() - self.began, 2)
         return record.write(self.record, self.folder)
 
     def peak(self, device: str, precision: str) -> str:
-        """The name of the machine's measured peak, measured when it is first asked for."""
+        """The name of the machine's measured peak, measured at first use."""
         key = f"{device}/{precision}"
         if key not in self.record["peaks"]:
             self.tell(f"peak of {key}")
@@ -181,7 +181,7 @@ def measure_pipelines(run: Run, rows: list[Row]) -> None:
         timed[row.id], warmed[row.id] = ready, perf_counter() - began
     again = _rounds(run, {row.id: row for row in rows}, timed, failed)
     for row in again:
-        # Other rows hold memory too, so what was enough in the warm-up may not be later.
+        # Other rows hold memory too, so a batch that fits in the warm-up may not fit later.
         ready = pipelines.prepare(built[row.id], max(timed[row.id].batch // 2, 1))
         if isinstance(ready, str):
             failed(row, ready)
@@ -195,7 +195,7 @@ def measure_pipelines(run: Run, rows: list[Row]) -> None:
     for identity, out in written.items():
         out["wall_seconds"] = round(warmed[identity] + sum(timed[identity].seconds), 3)
         run.record["rows"].append(out)
-    # Speed is safe on the disk before pictures are judged, which takes longer.
+    # Speed is written before images are judged, which takes longer.
     run.save()
     judged: dict[str, dict[str, Any]] = {}
     for identity in sorted(written, key=lambda i: -built[i].tried[-1]):
@@ -230,7 +230,7 @@ def _rounds(
 
 
 def _measured(run: Run, row: Row, built: pipelines.Built, timed: measure.Timed) -> dict[str, Any]:
-    """A row with all that its rounds tell, and no quality yet."""
+    """A row with all results of its rounds, and no quality yet."""
     out = record.row_of(row, "measured") | pipelines.describe(built, timed)
     out["speed"] = measure.speed(timed, out["run"]["evaluations"])
     out["profile"] = built.by_part(run.suite.settings.repeats)
@@ -262,7 +262,7 @@ def _notes(built: pipelines.Built, out: dict[str, Any]) -> list[str]:
 
 
 def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[str, dict[str, Any]]) -> None:
-    """Fill a row's quality: values, or a reason. `judged` has the rows before it, by what decides their pictures."""
+    """Fill a row's quality: values, or a reason. `judged` holds earlier rows, by what decides their images."""
     if out["random_weights"]:
         out["quality"]["reason"] = "random weights: speed only"
         return
@@ -283,7 +283,7 @@ def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[s
     began = perf_counter()
     try:
         out["quality"] |= run.judges(built, until=run.until([built.row]))
-    except Exception as error:  # captions that its conditioner has no words for, NaN, no memory
+    except Exception as error:  # unknown words, NaN, out of memory
         out["quality"]["reason"] = pipelines.told(error)
     else:
         if same is not None:

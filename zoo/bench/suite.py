@@ -1,7 +1,7 @@
 """Benchmark suites (`zoo.suite/1`): which configurations are measured, checked without torch and without weights.
 
 schema: zoo.suite/1
-kind: pipelines                     # or checks, or one that is given; a row may say its own
+kind: pipelines                     # or checks, or one that is given; a row may have its own
 summary: What it answers, in one sentence.
 settings: {warm_up: 1, repeats: 5}
 models: {sd15: {...}}               # configs written here, beside the presets; or name a file, mine.yaml
@@ -55,7 +55,7 @@ PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One row: what is measured. None is what the pipeline says itself."""
+    """One row: what is measured. None keeps the pipeline's own value."""
 
     model: str
     sampler: str | Mapping[str, Any] | None = None
@@ -76,7 +76,7 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """The row for people."""
+        """The row as readable text."""
         sampler = self.sampler.get("name") if isinstance(self.sampler, Mapping) else self.sampler
         cache = "cached" if self.step_cache else ""
         if isinstance(self.step_cache, Mapping):
@@ -102,7 +102,7 @@ class Quality:
     ranges: int = 1  # disjoint ranges of samples that each value is taken over
     # Names, or blocks with settings.
     metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
-    reference: str | None = None  # the split held against; None: the split whose captions are drawn
+    reference: str | None = None  # the split compared with; None: the split whose captions are drawn
     hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
     hit_samples: int = 200  # captions of that split
     extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
@@ -124,7 +124,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row with its pipeline written out; `reason` says why it can't be measured here, as far as files tell."""
+    """A row with its pipeline written out; `reason` says why it can't be measured here, as far as the files show."""
 
     asked: Asked
     config: Mapping[str, Any] | None  # None where the model is no pipeline
@@ -135,7 +135,7 @@ class Row:
 
     @property
     def id(self) -> str:
-        """Twelve digits of what was asked, with the whole config."""
+        """Twelve digits of a hash of what was requested, with the whole config."""
         said = json.dumps([self.kind, asdict(self.asked), self.config], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
@@ -153,7 +153,7 @@ class Suite:
 
     @property
     def sha256(self) -> str:
-        """Of everything that is asked."""
+        """A hash of everything that is requested."""
         said = [self.name, self.kind, asdict(self.settings), [row.id for row in self.rows]]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -182,7 +182,7 @@ def read_suite(
     """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
 
     Args:
-        device: of rows that name none; one that another row asks for in full is then left out.
+        device: of rows that name none; one that equals another row is then left out.
         kinds: the kinds of rows there are.
     """
     if isinstance(suite, Mapping):
@@ -383,7 +383,7 @@ def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
 
 
 def random_weights(config: Mapping[str, Any]) -> bool:
-    """Whether any network of a pipeline has fresh weights: its speed can be measured and nothing else."""
+    """Whether any network of a pipeline has fresh weights: then only its speed can be measured."""
     known = registry()
     blocks = [("autoencoder", s["autoencoder"]) for s in config["stages"]]
     blocks += [("conditioner", b) for b in config["conditioners"].values()]

@@ -1,4 +1,4 @@
-"""Conformance: what a sampler, network, conditioner, ... promises to the rest of zoo, held by running it.
+"""Conformance: what a sampler, network, conditioner, ... promises to the rest of zoo, checked by running it.
 
 For authors of plugins, in a test of theirs or as `zoo plugin check PACKAGE`:
 
@@ -8,7 +8,7 @@ For authors of plugins, in a test of theirs or as `zoo plugin check PACKAGE`:
         report = examine("sampler", MySampler)
         assert report.ok, report
 
-zoo's own components are held to the same (tests/conformance).
+zoo's own components pass the same checks (tests/conformance).
 """
 
 from zoo.conformance.report import Check, Fault, NotAsked, Outcome, Report, Subject

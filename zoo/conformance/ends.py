@@ -1,4 +1,4 @@
-"""What stands at both ends of a pipeline: autoencoders, conditioners, extractors and safety checks."""
+"""Both ends of a pipeline: autoencoders, conditioners, extractors and safety checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROMPTS = ("a red apple", "sun", "two cats on a sofa")
 def _pictures(subject: Subject, autoencoder: Any, batch: int = 3) -> Tensor:
     factor = subject.number(autoencoder, "factor")
     multiple = factor * -(-16 // factor)
-    # Identity's pictures have the channels of its latents.
+    # Identity's images have the channels of its latents.
     channels = subject.fact(autoencoder, "image_channels") or (
         subject.number(autoencoder, "channels") if factor == 1 else 3
     )

@@ -18,7 +18,7 @@ from zoo.diffusion.types import Condition, DenoiseFn, Prediction, StepTable
 from zoo.samplers.ddim import DDIM
 
 SHAPE = (2, 3, 3)
-CLASSES = 3  # and one more for "nothing asked"
+CLASSES = 3  # and one more for the null label
 
 
 class ClassOracle(OracleNetwork):

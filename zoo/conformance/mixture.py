@@ -1,4 +1,4 @@
-"""A denoiser that is right: data of a Gaussian mixture, for which E[x0 | x_t] is known in closed form (the oracle).
+"""An exact denoiser: data of a Gaussian mixture, for which E[x0 | x_t] is known in closed form (the oracle).
 
 With x0 ~ sum_k w_k N(m_k, s_k^2 I) and x_t = alpha x0 + sigma eps, x_t of component k has variance
 v_k = alpha^2 s_k^2 + sigma^2, and
@@ -56,7 +56,7 @@ def mixture(shape: tuple[int, ...] = (2, 3, 3), components: int = 3, seed: int =
 
 
 class OracleNetwork(nn.Module):
-    """Answers for the mixture as a network of some parameterization does; it is handed the schedule's index."""
+    """A network of some parameterization for the mixture; it takes the schedule's index."""
 
     def __init__(self, data: Mixture, schedule: NoiseSchedule, parameterization: Parameterization) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class OracleNetwork(nn.Module):
         self.calls: list[tuple[int, float]] = []
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, *shape), time (B,) -> what such a network answers."""
+        """x (B, *shape), time (B,) -> the output of such a network."""
         assert bool((time == time[0]).all())
         self.calls.append((x.shape[0], float(time[0])))
         points = self.schedule.T
@@ -77,7 +77,7 @@ class OracleNetwork(nn.Module):
 
 
 def oracle(data: Mixture, schedule: NoiseSchedule, parameterization: Parameterization | None = None) -> Denoiser:
-    """The mixture's own denoiser, whose network speaks any parameterization."""
+    """The mixture's own denoiser, whose network has any parameterization."""
     parameterization = V() if parameterization is None else parameterization
     return Denoiser(
         network=OracleNetwork(data, schedule, parameterization),

@@ -1,7 +1,7 @@
-"""What networks promise, and what every part with weights does: (x, time, conditions) -> output, of random weights.
+"""What networks and all parts with weights promise: (x, time, conditions) -> output, of random weights.
 
 A part is made with its `example`, the arguments of a small one, and its weights are drawn anew: layers that start at
-zero would keep every promise.
+zero would pass every check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.conformance.mixture import relative
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
 
-# What a denoiser hands of a condition by these names; of its scalars, those that a network names in `scalars`.
+# The fields of a condition that a denoiser passes on; of its scalars, those that a network names in `scalars`.
 FIELDS = ("context", "mask", "vector", "label", "image", "level")
 TOKENS = 5
 EXACT, NEAR, HALF = 1e-6, 1e-4, 0.25  # relative distances: the same sums; in another order; in bfloat16
@@ -24,7 +24,7 @@ Inputs = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
 def built(subject: Subject) -> Any:
-    """The part with weights drawn anew, ready to be asked."""
+    """The part with weights drawn anew, in eval mode."""
     torch.manual_seed(0)
     module = subject.make()
     if isinstance(module, nn.Module):
@@ -45,7 +45,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def holds_without_memory(subject: Subject, ask: Callable[[Any], Tensor]) -> None:
-    """Built on the meta device and given tensors, as weights are loaded, a part answers as one built outright."""
+    """Built on the meta device and given tensors, as weights are loaded, a part computes what a usual one does."""
     right = built(subject)
     if not isinstance(right, nn.Module):
         raise NotAsked("it has no weights")
@@ -90,7 +90,7 @@ def _inputs(subject: Subject, network: Any, batch: int = 3, seed: int = 0) -> In
 
 
 def _reads(network: Any) -> tuple[str, ...]:
-    """Which of a condition's fields a network listens to."""
+    """Which of a condition's fields a network reads."""
     said = getattr(network, "reads", None)
     taken = inspect.signature(network.forward).parameters
     everything = set(FIELDS) - {"image"} <= set(taken)

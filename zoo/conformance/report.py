@@ -1,7 +1,7 @@
-"""What a check is, and what came of it.
+"""Checks and their outcomes.
 
-A check is a name, a promise in one sentence and a function that is given a `Subject` and finds nothing wrong, raises
-`Fault` (what it saw, and the mend) or `NotAsked` (why the promise says nothing about this component). Whatever else a
+A check is a name, a promise in one sentence and a function that takes a `Subject` and returns, raises
+`Fault` (what it saw, and the fix) or `NotAsked` (why the promise doesn't apply to this component). Whatever else a
 component raises on the way is a fault too.
 """
 
@@ -17,7 +17,7 @@ SCHEMA = "zoo.conformance/1"
 
 
 class Fault(Exception):
-    """A broken promise: what was seen, and the mend."""
+    """A broken promise: what was seen, and the fix."""
 
     def __init__(self, seen: str, mend: str) -> None:
         super().__init__(f"{seen}; {mend}")
@@ -25,12 +25,12 @@ class Fault(Exception):
 
 
 class NotAsked(Exception):
-    """Why a promise says nothing about this component."""
+    """Why a promise doesn't apply to this component."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A component to be examined: how to make one, and what is known of it without asking."""
+    """A component to be examined: how to make one, and its declared arguments."""
 
     kind: str
     name: str
@@ -46,7 +46,7 @@ class Subject:
         return next((self.arguments[n] for n in names if self.arguments.get(n) is not None), None)
 
     def number(self, made: Any, name: str) -> int:
-        """A whole number that a component of this kind must say."""
+        """A whole number that a component of this kind must declare."""
         value = self.fact(made, name)
         if isinstance(value, bool) or not isinstance(value, int):
             raise Fault(f"it doesn't say its {name}", f"set self.{name} to a whole number where it is built")
@@ -55,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Check:
-    """A promise and how it is held; `run` may return a remark, like a number it measured."""
+    """A promise and its check; `run` may return a remark, such as a measured number."""
 
     name: str
     promise: str
@@ -64,7 +64,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check of one component; `said` is what was seen, or a remark."""
+    """The outcome of one check of one component; `said` is what was seen, or a remark."""
 
     kind: str
     name: str
@@ -81,7 +81,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was asked of a package or a component; `str()` is for people, `to_dict()` for programs."""
+    """The outcomes of a package or a component; `str()` is for people, `to_dict()` for programs."""
 
     subject: str
     outcomes: tuple[Outcome, ...]
@@ -94,7 +94,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every promise that was asked for is kept."""
+        """Whether every promise that applies is kept."""
         return not self.failed
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Report:
 
 
 def hold(checks: Iterable[Check], subject: Subject) -> tuple[Outcome, ...]:
-    """What comes of some checks; none keeps another from being held."""
+    """The outcomes of some checks; a failing one stops no other."""
     outcomes = []
     for check in checks:
         state, said, mend = "passed", "", ""

@@ -1,6 +1,6 @@
-"""What a sampler promises, held on data whose denoiser is known (zoo.conformance.mixture).
+"""What a sampler promises, checked on data whose denoiser is known (zoo.conformance.mixture).
 
-Any sampler with any weights is right if it sees x0 only: then the trajectory is the same whatever the network says.
+Any sampler with any weights is right if it sees x0 only: then the trajectory is the same whatever the network predicts.
 The order of convergence is measured over an interval of a smooth schedule, against a Runge-Kutta solution of the
 probability-flow ODE dy/ds = eps, with y = x / alpha and s = sigma / alpha (Karras et al. 2022, eq. 4).
 """
@@ -93,7 +93,7 @@ def _linear(subject: Subject, steps: int = 6) -> tuple[Any, StepTable, NoiseSche
 
 
 def _taken(sampler: Any) -> Iterator[tuple[str, NoiseSchedule]]:
-    """The schedules it has a plan for; a refusal by a ZooError is an answer too."""
+    """The schedules it has a plan for; a refusal by a ZooError is allowed too."""
     refused, found = "", False
     for name, schedule in SCHEDULES.items():
         try:

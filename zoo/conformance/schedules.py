@@ -69,7 +69,7 @@ def _inverse(subject: Subject) -> None:
     ratio = _log_ratio(schedule, t)
     t, ratio = t[np.isfinite(ratio)], ratio[np.isfinite(ratio)]
     back = np.asarray(schedule.t_from_log_snr(-2.0 * ratio))
-    # Where the ratio hardly changes, t can't be told; the ratio can.
+    # Where the ratio hardly changes, t is ill-conditioned; the ratio isn't.
     wrong = np.abs(_log_ratio(schedule, np.clip(back, 1e-12, 1.0)) - ratio) > 1e-6
     wrong &= np.abs(back - t) > 1e-6
     if back.shape != t.shape or wrong.any():

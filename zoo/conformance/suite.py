@@ -117,7 +117,7 @@ def _examine(kind: str, name: str, target: Callable[..., Any], arguments: Mappin
     defaults = {p.name: p.default for p in _parameters(target) if p.default is not p.empty}
     try:
         known = {**defaults, **_example(target), **arguments}
-    except Exception:  # `made` tells
+    except Exception:  # `made` reports it
         known = defaults
     subject = Subject(kind, name, make, known)
     first = hold((Check("made", "It can be made with its defaults and its example.", made),), subject)
@@ -133,7 +133,7 @@ def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _example(target: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a small one, where the component says them."""
+    """The arguments of a small one, where the component declares them."""
     found = getattr(target, "example", None)
     found = found() if callable(found) else found
     if found is None:

@@ -1,6 +1,6 @@
-"""Which arguments the datasets take: what their constructors ask first, and a recipe's check without torch.
+"""Checks of the datasets' arguments, for their constructors and for a recipe's check without torch.
 
-Each function raises ConfigError for arguments that no data could be read with.
+Each function raises ConfigError for arguments out of range.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def pictures(
     *, size: int, resize: int | None, crop: str, flip: float, flip_unless: Sequence[str], smallest: int | None,
     on_bad: str,
 ) -> None:  # fmt: skip
-    """Of `zoo.data.dataset:PictureDataset`, from whatever source."""
+    """Check the arguments of `zoo.data.dataset:PictureDataset`, from whatever source."""
     if not 1 <= size <= LARGEST_SIDE:
         raise ConfigError(f"size is {size}; give pixels a side, from 1 to {LARGEST_SIDE}")
     if resize is not None and not size <= resize <= LARGEST_SIDE:
@@ -36,7 +36,7 @@ def pictures(
 
 
 def augmented(*, flip: float, flip_unless: Sequence[str]) -> None:
-    """Of `zoo.data.augmentation:Augment`."""
+    """Check the arguments of `zoo.data.augmentation:Augment`."""
     if not 0.0 <= flip <= 1.0:
         raise ConfigError(f"flip is {flip}; it is a share from 0 to 1")
     if isinstance(flip_unless, str) or not all(isinstance(u, str) and u.strip() for u in flip_unless):
@@ -46,7 +46,7 @@ def augmented(*, flip: float, flip_unless: Sequence[str]) -> None:
 def sines(
     *, size: int | Sequence[int], count: int, low: float, high: float, amplitude: float, split: str | None, seed: int
 ) -> None:  # fmt: skip
-    """Of `zoo.data.sines:Sines`."""
+    """Check the arguments of `zoo.data.sines:Sines`."""
     lengths = (size,) if isinstance(size, int) else tuple(size)
     if not 1 <= len(lengths) <= 3 or any(length < 2 for length in lengths):
         raise ConfigError(f"size is {size}; give samples along one to three axes, each 2 or more")

@@ -26,7 +26,7 @@ class ArrayDataset(Protocol):
     """Arrays of one shape, by place: what signals and volumes are trained on, in place of `Dataset`."""
 
     rows: Sequence[Row]
-    values: tuple[float, float]  # what -1 and 1 stand for
+    values: tuple[float, float]  # the numbers that become -1 and 1
     split: str | None
 
     def __len__(self) -> int: ...
@@ -46,7 +46,7 @@ class ArrayFile:
     Args:
         path: an .npy or .npz of (N, C, *spatial), or a folder of .npy files (C, *spatial), in the order of their names.
         split: `val` is the last share of the rows, `train` the rest; without one all rows.
-        values: what -1 and 1 stand for; a number outside is refused.
+        values: the numbers that become -1 and 1; a number outside is refused.
         channels: whether there is an axis C; without, (N, *spatial) are arrays of one channel.
         key: which array of an .npz that has several. held_out: the share of the rows that is `val`.
     """
@@ -127,7 +127,7 @@ def read_values(values: Any) -> tuple[float, float]:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The numbers of an .npy; UsageError naming the file for anything else, before memory is asked for."""
+    """The numbers of an .npy; UsageError naming the file for anything else, before memory is allocated."""
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
         raise UsageError(f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files")

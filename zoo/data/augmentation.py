@@ -1,9 +1,9 @@
 """Augmentation by address, with captions kept true.
 
-A picture's crop and flip are drawn from the stream that the caller gives, which is keyed by (seed, purpose, sample):
-a resumed run, or one on other devices, sees the same pictures. A picture is mirrored only where nothing that is said of
+An image's crop and flip are drawn from the stream that the caller gives, which is keyed by (seed, purpose, sample):
+a resumed run, or one on other devices, sees the same images. An image is mirrored only where nothing said of
 it would become wrong: not where its name, caption or keywords hold a word of direction, and not where `flip_unless`
-says so (pictures of writing, of clocks).
+matches (images of writing, of clocks).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from zoo.data import arguments
 from zoo.schema.errors import ConfigError, UsageError
 
-# What a mirror changes and words say.
+# Words whose meaning a mirror image changes.
 DIRECTIONS = frozenset({
     "left", "right", "leftward", "leftwards", "rightward", "rightwards", "lefthand", "righthand", "lefthanded",
     "righthanded", "clockwise", "anticlockwise", "counterclockwise", "east", "west", "eastern", "western", "eastward",
@@ -64,9 +64,9 @@ class Augment:
     """Crops at random and mirrors, where captions stay true.
 
     Args:
-        crop: pixels a side of a window anywhere in the picture; None keeps the picture whole.
-        flip: share of the pictures mirrored left to right, of those that may be.
-        flip_unless: words, or `column=value`, whose pictures are never mirrored, besides words of direction.
+        crop: pixels a side of a window anywhere in the image; None keeps the image whole.
+        flip: share of the images mirrored left to right, of those that may be.
+        flip_unless: words, or `column=value`, whose images are never mirrored, besides words of direction.
     """
 
     crop: int | None = None
@@ -80,11 +80,11 @@ class Augment:
 
     @property
     def does_nothing(self) -> bool:
-        """Whether every picture comes back as it is."""
+        """Whether every image comes back as it is."""
         return self.crop is None and self.flip == 0.0
 
     def may_flip(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row's mirror image is still what is said of it."""
+        """Whether the row's mirror image still matches its caption, name and keywords."""
         return not words_of(row) & DIRECTIONS and not is_one_of(row, self.flip_unless)
 
     def __call__(self, image: np.ndarray, row: Mapping[str, Any], draw: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Captions said in other words: from a row's name and keywords, so that weights learn what words mean.
+"""Reworded captions, made of a row's name and keywords, so that networks learn synonyms.
 
-A row's `text` is "NAME, STYLE"; training sometimes says the keywords instead of the name, the style first, an
+A row's `text` is "NAME, STYLE"; training sometimes uses the keywords instead of the name, the style first, an
 article, or no style at all. Rows without `name` and `keywords` keep their text. A row with a column `captions`, a list
-of other captions of the same image, has those said instead: data that comes with several, or `wordings`.
+of other captions of the same image, uses those instead: data that comes with several, or `wordings`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def style_of(row: Row) -> str:
-    """What the caption says after the name: "red apple, 3d style" -> "3d style"."""
+    """The part of the caption after the name: "red apple, 3d style" -> "3d style"."""
     name, text = row.get("name") or "", row["text"]
     return text[len(name) :].lstrip(", ") if name and text.startswith(name) else ""
 
@@ -57,9 +57,9 @@ def _article(name: str, *, the: bool = False) -> str:
 
 
 def concepts_of_keywords(rows: Sequence[Row]) -> dict[str, int]:
-    """How many concepts each keyword is said of; a row's concept is its `concept`, or else its name.
+    """How many concepts each keyword belongs to; a row's concept is its `concept`, or else its name.
 
-    A keyword that is the name of a row is counted as if all rows had it: "sunset", said of a sunrise, is no synonym.
+    A keyword that is the name of a row is counted as if all rows had it: "sunset", given to a sunrise, is no synonym.
     """
     names = {(row.get("name") or "").lower() for row in rows}
     concepts: dict[str, set[str]] = {}
@@ -70,11 +70,11 @@ def concepts_of_keywords(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def wordings(row: Row, concepts: Mapping[str, int], *, allowed: Callable[[str], bool] = lambda _: True) -> list[str]:
-    """Other captions of a row: synonyms first, then the name beside a keyword, then the name otherwise put.
+    """Other captions of a row: synonyms first, then the name beside a keyword, then the name reworded.
 
-    A keyword that few concepts have (`concepts`) is said instead of the name: "car" for "automobile". One that many
-    have says too little alone and is said after the name: "red apple fruit". What a row's `also` says (a colour,
-    "mirrored") every caption says. Only captions that are `allowed` come back; none for a row without name or style.
+    A keyword that few concepts have (`concepts`) replaces the name: "car" for "automobile". One that many
+    have is too general alone and follows the name: "red apple fruit". A row's `also` (a colour,
+    "mirrored") is in every caption. Only captions that are `allowed` come back; none for a row without name or style.
     """
     name, style, also = row.get("name"), style_of(row), row.get("also") or ""
     if not name or not style:

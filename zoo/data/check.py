@@ -1,8 +1,8 @@
-"""What is wrong with a dataset, found before a week of training finds it.
+"""What is wrong with a dataset, found before training starts.
 
 Problems spoil training or evaluation: what can't be read, lacks a caption, is too small, or is in the data twice, above
-all in two splits. Notes are for a person to judge: pictures that look alike, odd shapes, captions that will be
-cut off. Near-duplicates are found by a difference hash (64 bits: whether each cell of an 8x8 grey picture is brighter
+all in two splits. Notes are for a person to judge: images that look alike, odd shapes, captions that will be
+cut off. Near-duplicates are found by a difference hash (64 bits: whether each cell of an 8x8 grey image is brighter
 than its right neighbour), and confirmed by the mean difference of 8x8 colour thumbnails.
 """
 
@@ -34,7 +34,7 @@ LONG_CAPTION = 60  # words; CLIP reads 75 tokens
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble: how often, and the first few."""
+    """One kind of problem or note: how often, and the first few."""
 
     what: str
     count: int
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether there are notes at most."""
+        """Whether there are no problems."""
         return not any(f.problem for f in self.findings)
 
 
@@ -69,9 +69,9 @@ def check(
     path: str, *, size: int = 64, unknown_words: Callable[[str], list[str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:  # fmt: skip
-    """Read every row and picture once, and say what is wrong.
+    """Read every row and image once, and say what is wrong.
 
-    `unknown_words` gives the words of a caption that a conditioner does not know. UsageError where `path` can't be
+    `unknown_words` returns the words of a caption that a conditioner does not know. UsageError where `path` can't be
     opened at all.
     """
     source = open_source(path)
@@ -100,7 +100,7 @@ def check(
 
 
 class _Seen:
-    """Troubles by kind, and what is kept of every picture."""
+    """Problems and notes by kind, and what is kept of every image."""
 
     def __init__(self) -> None:
         self.troubles: dict[tuple[str, bool], list[str]] = defaultdict(list)
@@ -118,7 +118,7 @@ class _Seen:
 
 
 def _look(source: Source, index: int, row: Row, size: int, seen: _Seen) -> None:
-    """The picture itself."""
+    """The image itself."""
     name = row["file_name"]
     try:
         picture = open_picture(source.read(index), name=name, where=source.where, deep="keep")
@@ -155,7 +155,7 @@ def _listen(row: Row, seen: _Seen, unknown_words: Callable[[str], list[str]] | N
 
 
 def _doubles(rows: list[Row], seen: _Seen) -> None:
-    """The same picture twice, and pictures that look the same; those in two splits apart."""
+    """The same image twice, and images that look the same; those in two splits apart."""
     known: set[tuple[int, int]] = set()
     for same in seen.exact.values():
         for other in same[1:]:

@@ -28,7 +28,7 @@ NEAR, FAR = 35.0, 55.0  # degrees of hue: as the dominating one up to NEAR, unto
 class Colour(NamedTuple):
     """A colour with a name: its middle, and the half-width of its hue in degrees; lightness from `low` to `high`.
 
-    One without width has no hue: images get it, and are never found to have it.
+    One without width has no hue: images are recoloured to it, and never classified as it.
     """
 
     lightness: float
@@ -75,7 +75,7 @@ def to_lab(image: np.ndarray) -> np.ndarray:
 
 
 def from_lab(lab: np.ndarray) -> np.ndarray:
-    """CIELAB (H, W, 3) -> uint8 sRGB (3, H, W), what no screen shows clipped."""
+    """CIELAB (H, W, 3) -> uint8 sRGB (3, H, W), values outside of sRGB clipped."""
     y = (lab[..., 0] + 16.0) / 116.0
     f = np.stack([y + lab[..., 1] / 500.0, y, y - lab[..., 2] / 200.0], -1)
     xyz = np.where(f > _EDGE, f**3, 3.0 * _EDGE**2 * (f - 4.0 / 29.0))

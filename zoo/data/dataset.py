@@ -1,6 +1,6 @@
 """What training reads: the protocol of datasets, and all that folders, zips and tar shards share.
 
-A `Source` knows where rows and bytes are; `PictureDataset` makes pictures of one size from them. Rows are listed once
+A `Source` knows where rows and bytes are; `PictureDataset` makes images of one size from them. Rows are listed once
 and read by place, so that the order of training is a function of (seed, step) and not of how the data is stored.
 """
 
@@ -25,7 +25,7 @@ from zoo.schema.errors import UsageError
 Row = dict[str, Any]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 THREADS = 16  # that decode
-UNCROPPED = 4 * 2**30  # bytes of pictures kept to be cropped from
+UNCROPPED = 4 * 2**30  # bytes of images kept to be cropped from
 
 
 class Skipped(NamedTuple):
@@ -44,17 +44,17 @@ class Source(Protocol):
     broken: list[Skipped]  # what is no row
 
     def read(self, index: int) -> bytes:
-        """The bytes of a row's picture; UsageError naming the file."""
+        """The bytes of a row's image; UsageError naming the file."""
         ...
 
     def fingerprint(self) -> str:
-        """What a cache is named by; another one where the data changed."""
+        """The name of a cache; another one where the data changed."""
         ...
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Pictures with captions, by place. Every registered dataset is one."""
+    """Images with captions, by place. Every registered dataset is one."""
 
     rows: Sequence[Row]  # `file_name`, `text` and whatever else the data has
     size: int  # pixels a side
@@ -73,7 +73,7 @@ class Dataset(Protocol):
         ...
 
     def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """All pictures, uint8 (N, 3, size, size)."""
+        """All images, uint8 (N, 3, size, size)."""
         ...
 
     def fingerprint(self) -> str:
@@ -82,7 +82,7 @@ class Dataset(Protocol):
 
 
 class PictureDataset:
-    """Pictures of one size from a source. See `Dataset`; subclasses say how the source is opened."""
+    """Images of one size from a source. See `Dataset`; subclasses say how the source is opened."""
 
     fits = "zoo.data.arguments:pictures"
 
@@ -124,7 +124,7 @@ class PictureDataset:
         return Counter(skipped.reason for skipped in self.skipped)
 
     def _is_good(self, place: int) -> bool:
-        """Whether a row's picture can be used; counted in `skipped` if not. It is decoded to know."""
+        """Whether a row's image can be used; counted in `skipped` if not. It is decoded to know."""
         try:
             self._picture(place)
         except UsageError as error:
@@ -150,7 +150,7 @@ class PictureDataset:
     def augmented(self, index: int, draw: np.random.Generator) -> np.ndarray:
         """Row `index` as uint8 (3, size, size), its window and mirroring by `draw`.
 
-        A random window may lie anywhere in a picture that isn't square; a centred one is that of `image`.
+        A random window may lie anywhere in an image that isn't square; a centred one is that of `image`.
         """
         if self.augment.crop is None:
             return self.augment(self.image(index), self.rows[index], draw)
@@ -158,9 +158,9 @@ class PictureDataset:
         return self.augment(whole, self.rows[index], draw)
 
     def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """All pictures, uint8 (N, 3, size, size)."""
+        """All images, uint8 (N, 3, size, size)."""
         out = room_for((len(self), 3, self.size, self.size))
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:  # decoding lets go of the interpreter
+        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:  # decoding releases the GIL
             for i, image in enumerate(threads.map(self.image, range(len(self)))):
                 out[i] = image
                 if progress is not None:
@@ -168,7 +168,7 @@ class PictureDataset:
         return out
 
     def uncropped(self, *, largest: int = UNCROPPED) -> np.ndarray | None:
-        """All pictures as `augmented` crops them, uint8 (N, 3, H, W); None where they differ in size or take more
+        """All images as `augmented` crops them, uint8 (N, 3, H, W); None where they differ in size or take more
         bytes than `largest`."""
         out: np.ndarray | None = None
         for i, place in enumerate(self._places):
@@ -189,7 +189,7 @@ class PictureDataset:
 
 
 def trouble_of(row: Any) -> str | None:
-    """What of a row's columns is of another kind than everything reads them as; None where nothing is."""
+    """Which of a row's columns has the wrong type; None where none has."""
     for column, kinds, said in (
         ("split", str, "text"), ("name", str, "text"), ("concept", str, "text"), ("also", str, "text"),
         ("keywords", (str, list), "a list of words"), ("captions", list, "a list of captions"),

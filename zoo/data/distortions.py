@@ -1,4 +1,4 @@
-"""Strong augmentation of whole batches by address: images that are hard to know by heart.
+"""Strong augmentation of whole batches by address: images that are hard to memorise.
 
 Each image is turned, zoomed, sheared, shifted and seen in perspective, recoloured, made smaller and enlarged again,
 blurred, made noisy, and has parts cut out; the surroundings are white, as the emoji's are. Everything is drawn from
@@ -96,7 +96,7 @@ class Distortion:
 
     @classmethod
     def of(cls, block: Mapping[str, Any]) -> Distortion:
-        """From a recipe's block; ConfigError for a key or value that can't be meant."""
+        """From a recipe's block; ConfigError for an unknown key or a value out of range."""
         known = [f.name for f in fields(cls)]
         for key, value in block.items():
             if key not in known:
@@ -126,12 +126,12 @@ class Distortion:
         Augment(flip=self.mirror, flip_unless=self.flip_unless)
 
     def may_mirror(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row's mirror image is still what is said of it."""
+        """Whether the row's mirror image still matches its caption, name and keywords."""
         return Augment(flip=self.mirror, flip_unless=self.flip_unless).may_flip(row)
 
     @staticmethod
     def may_recolour(row: Mapping[str, Any]) -> bool:
-        """Whether nothing is said of the row's colour."""
+        """Whether the row's texts hold no word of colour."""
         return not words_of(row) & COLOURS
 
     def __call__(
@@ -145,7 +145,7 @@ class Distortion:
         """
         u = np.stack([g.random(DRAWS) for g in draws])
         unsteadily = self.wander > 0 or self.mottle > 0 or self.sharpen > 0
-        # Drawn where asked for alone: other recipes' images stay what they were.
+        # Drawn only where requested: other recipes' images stay the same.
         v = np.stack([g.random(unsteady.DRAWS) for g in draws]) if unsteadily else np.ones((len(u), unsteady.DRAWS))
         moved = unsteady.wandering(v, draws, size, self.wander, self.wander_by) if self.wander > 0 else None
         x = self._placed(images, u, size, may_mirror, moved)
@@ -162,7 +162,7 @@ class Distortion:
     def _placed(
         self, images: Tensor, u: np.ndarray, size: int, may_mirror: np.ndarray, moved: Tensor | None
     ) -> Tensor:  # fmt: skip
-        """Seen through a homography, and then each place `moved` (B, size, size, 2); what lies outside is white."""
+        """Seen through a homography, and then each place `moved` (B, size, size, 2); outside is white."""
         signed = 2 * u - 1
         angle = np.radians(self.rotation) * signed[:, 0]
         shear = np.tan(np.radians(self.shear) * signed[:, 1])
@@ -215,7 +215,7 @@ class Distortion:
         return x
 
     def _shrunk(self, x: Tensor, u: np.ndarray) -> Tensor:
-        """By areas to one of a few sizes, and back by bicubic, as small images reach a judge."""
+        """Shrunk by area average to one of a few sizes, and enlarged by bicubic, as small images are judged."""
         size = x.shape[-1]
         sides = sorted({s for s in (self.shrink_to, self.shrink_to * 4 // 3, self.shrink_to * 2, 64) if s < size})
         if self.shrink == 0 or not sides:
@@ -229,7 +229,7 @@ class Distortion:
         return x
 
     def _blurred(self, x: Tensor, u: np.ndarray) -> Tensor:
-        """By a Gaussian of an own width an image, down and across."""
+        """Blurred by a Gaussian of each image's own width, down and across."""
         chosen = np.flatnonzero(u[:, 18] < self.blur)
         if self.blur == 0 or len(chosen) == 0:
             return x
@@ -237,7 +237,7 @@ class Distortion:
         return x.index_copy_(0, torch.from_numpy(chosen).to(x.device), blurred(x[chosen], sigma))
 
     def _noisy(self, x: Tensor, u: np.ndarray, draws: Sequence[np.random.Generator]) -> Tensor:
-        """Normal noise, of every pixel or of blocks of two."""
+        """Normal noise added, for every pixel or for blocks of two."""
         for i in np.flatnonzero(u[:, 20] < self.noise).tolist():
             grain = 2 if u[i, 22] < 0.5 else 1
             side = math.ceil(x.shape[-1] / grain)

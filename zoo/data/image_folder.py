@@ -1,4 +1,4 @@
-"""Pictures with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`.
+"""Images with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`.
 
 Each line of `metadata.jsonl` is an object with `file_name` and `text`; `split`, `name`, `keywords` and whatever
 else the data has stay with the row. File names are hostile until checked: none may leave the root.
@@ -30,18 +30,18 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeErro
 
 
 class ImageFolder(PictureDataset):
-    """Pictures with captions, in a folder or a zip with metadata.jsonl.
+    """Images with captions, in a folder or a zip with metadata.jsonl.
 
     Args:
         path: a folder or a .zip file. size: pixels a side.
         split: keep only rows whose `split` is this, or one of several: `train+test`.
         resize: the shorter side is scaled to this before the crop; `size` if not given.
         crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augmentation.py).
-        smallest: pictures with a side below this are bad; without it small ones are scaled up.
-        on_bad: `error` stops at a bad row or picture; `skip` decodes everything first and leaves those out, counted.
+        smallest: images with a side below this are bad; without it small ones are scaled up.
+        on_bad: `error` stops at a bad row or image; `skip` decodes everything first and leaves those out, counted.
 
     Raises UsageError naming the file for a missing path, a row without `file_name` or `text`, a name that leaves
-    the root, a file that is not a picture.
+    the root, a file that is not an image.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def lines_of(file: IO[bytes], where: str) -> Iterator[bytes | None]:
 
 
 def _encoding(first: bytes) -> str | None:
-    """The encoding that a first line begins in, where that isn't UTF-8: told by its mark, or by its zeros."""
+    """The encoding that a first line begins in, where that isn't UTF-8: found by its mark, or by its zeros."""
     for mark, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"),
                        (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):  # fmt: skip
         if first.startswith(mark):
@@ -176,7 +176,7 @@ class FolderSource:
             raise UsageError(f"'{METADATA}' in '{self.root}' can't be read: {error}") from error
 
     def read(self, index: int) -> bytes:
-        """The bytes of a row's picture."""
+        """The bytes of a row's image."""
         return self._bytes(self.rows[index]["file_name"])
 
     def _bytes(self, name: str) -> bytes:

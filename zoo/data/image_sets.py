@@ -1,7 +1,7 @@
-"""Where pictures to be measured come from: an array, a folder or zip, a dataset, or whatever draws them as asked.
+"""Where images to be measured come from: an array, a folder or zip, a dataset, or a function that draws them.
 
-Every source hands out uint8 RGB pictures by sample id, the same each time. What would change numbers without a word is
-refused by a sentence (alpha, animation, 16 bits) or counted in `notes` (grey made RGB, JPEG).
+Every source returns uint8 RGB images by sample id, the same each time. What would change numbers silently is
+refused (alpha, animation, 16 bits) or counted in `notes` (grey made RGB, JPEG).
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ LEFT_OUT = "left out: hidden files, and what a system or an editor keeps beside 
 
 
 class Pictures(Protocol):
-    """uint8 pictures (3, H, W) by sample id; they may differ in size."""
+    """uint8 images (3, H, W) by sample id; they may differ in size."""
 
     name: str
-    notes: Counter[str]  # what was done to pictures, and how often; filled as they are read
+    notes: Counter[str]  # conversions of images, and how often; filled as they are read
 
     def __len__(self) -> int: ...
     def fingerprint(self) -> str:
-        """Another one where the pictures changed: features kept on disk belong to one."""
+        """A hash that changes with the images: features kept on disk belong to one."""
         ...
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]: ...
 
 
 class ArrayPictures:
-    """Pictures in memory: uint8 (N, 3, H, W)."""
+    """Images in memory: uint8 (N, 3, H, W)."""
 
     def __init__(self, images: Tensor | np.ndarray, *, name: str = "array") -> None:
         x = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
@@ -57,7 +57,7 @@ class ArrayPictures:
         return len(self.images)
 
     def fingerprint(self) -> str:
-        """Of the pixels."""
+        """A hash of the pixels."""
         return hashlib.sha256(self.images.contiguous().numpy().tobytes()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -65,11 +65,11 @@ class ArrayPictures:
 
 
 class FolderPictures:
-    """The pictures of a folder or a zip, below it at any depth, in the order of their names.
+    """The images of a folder or a zip, below it at any depth, in the order of their names.
 
     Args:
-        background: `white` puts transparent pictures on white; without it they are refused.
-        size: pixels a side that pictures are made, as training data are (square centre, averaged down); else they are
+        background: `white` puts transparent images on white; without it they are refused.
+        size: pixels a side that images are made, as training data are (square centre, averaged down); else they are
             as large as they are, and counted by size.
         files: only these, in this order.
     """
@@ -115,7 +115,7 @@ class FolderPictures:
         return len(self.files)
 
     def fingerprint(self) -> str:
-        """Of names, sizes and times (of a zip: checksums)."""
+        """A hash of names, sizes and times (of a zip: checksums)."""
         return hashlib.sha256(repr((self._marks, self.background, self.size)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -148,7 +148,7 @@ class FolderPictures:
             self.notes["transparent, put on white"] += 1
         import io
 
-        # Turned upright, a picture no longer knows its frames; read, a colour one no longer knows that it had 16 bits.
+        # Checked first: PIL forgets the frames of an image turned upright, and the 16 bits of a colour image once read.
         with Image.open(io.BytesIO(data)) as again:
             if picture.mode in ("I", "F") or picture.mode.startswith("I;16") or _deep(again):
                 raise UsageError(f"'{name}' in '{self.name}' has more than 8 bits a channel; convert it to 8-bit RGB")
@@ -157,7 +157,7 @@ class FolderPictures:
 
 
 def _deep(picture: ImageFile) -> bool:
-    """Whether an opened and unread picture has more than 8 bits a channel, by what its decoder is told."""
+    """Whether an opened and unread image has more than 8 bits a channel, by its decoder's arguments."""
     told: list[tuple[str, Any]] = [(tile[0], tile[3]) for tile in picture.tile]
     told = [(codec, args if isinstance(args, tuple) else (args,)) for codec, args in told]
     largest = [a for codec, args in told if codec == "ppm" for a in args]
@@ -165,7 +165,7 @@ def _deep(picture: ImageFile) -> bool:
 
 
 def _once(files: Sequence[str], found: Collection[str], where: str) -> list[str]:
-    """The files asked for, each of them there and named once: a picture that counts twice is another number."""
+    """The requested files, each of them there and named once: an image counted twice changes the number."""
     seen: set[str] = set()
     for name in files:
         if name not in found:
@@ -196,7 +196,7 @@ def names_below(root: Path) -> list[str]:
 
 
 class SomePictures:
-    """Some pictures of a set, by place."""
+    """Some images of a set, by place."""
 
     def __init__(self, pictures: Pictures, places: Sequence[int]) -> None:
         self.pictures, self.places = pictures, [int(i) for i in places]
@@ -206,7 +206,7 @@ class SomePictures:
         return len(self.places)
 
     def fingerprint(self) -> str:
-        """Of the set and the places."""
+        """A hash of the set and the places."""
         return hashlib.sha256(repr((self.pictures.fingerprint(), self.places)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -214,7 +214,7 @@ class SomePictures:
 
 
 class RepeatedPictures:
-    """A set's pictures in an order, round and round: sample i is that of `order[i mod len(order)]`."""
+    """A set's images in an order, round and round: sample i is that of `order[i mod len(order)]`."""
 
     def __init__(self, pictures: Pictures, order: Sequence[int], count: int) -> None:
         self.pictures, self.order, self.count = pictures, [int(i) for i in order], count
@@ -224,7 +224,7 @@ class RepeatedPictures:
         return self.count
 
     def fingerprint(self) -> str:
-        """Of the set and the order; more of them begin with these."""
+        """A hash of the set and the order; a longer run begins with the same images."""
         return hashlib.sha256(repr((self.pictures.fingerprint(), self.order)).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -232,7 +232,7 @@ class RepeatedPictures:
 
 
 class DatasetPictures:
-    """The pictures of a registered dataset, some of its rows."""
+    """The images of a registered dataset, some of its rows."""
 
     def __init__(self, dataset: Any, *, rows: Sequence[int] | None = None, name: str = "dataset") -> None:
         self.dataset, self.name = dataset, name
@@ -243,7 +243,7 @@ class DatasetPictures:
         return len(self.rows)
 
     def fingerprint(self) -> str:
-        """Of the rows' files and the size they are made."""
+        """A hash of the rows' files and their size in pixels."""
         said = [(i, self.dataset.rows[i].get("file_name")) for i in self.rows]
         return hashlib.sha256(repr((self.dataset.size, said)).encode()).hexdigest()
 
@@ -252,11 +252,11 @@ class DatasetPictures:
 
 
 class DrawnPictures:
-    """Pictures drawn when they are asked for; nothing is kept but what is made of them.
+    """Images drawn on request; none is kept.
 
     Args:
-        draw: sample ids -> float (n, 3, H, W) in [0, 1], or uint8; a sample's picture must depend on its id alone.
-        mark: all that decides the pictures (config, weights, seed): another one is another set.
+        draw: sample ids -> float (n, 3, H, W) in [0, 1], or uint8; a sample's image must depend on its id alone.
+        mark: all that decides the images (config, weights, seed): another one is another set.
     """
 
     def __init__(self, draw: Callable[[Sequence[int]], Tensor], *, count: int, mark: str, name: str = "drawn") -> None:
@@ -267,7 +267,7 @@ class DrawnPictures:
         return self.count
 
     def fingerprint(self) -> str:
-        """Of the mark; a longer run of the same pictures goes on where a shorter one ended."""
+        """A hash of the mark; a longer run of the same images continues a shorter one."""
         return hashlib.sha256(self.mark.encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:

@@ -18,7 +18,7 @@ from zoo.schema.files import write_atomically
 
 @torch.no_grad()
 def encode_all(autoencoder: Autoencoder, data: Dataset, *, cache: Path, batch: int = 64) -> Tensor:
-    """The mode of every picture's latent, float32 (N, channels, h, w), from `cache` where it is already there.
+    """The mode of every image's latent, float32 (N, channels, h, w), from `cache` where it is already there.
 
     The file's name holds a hash of the weights, the rows and the size, so a changed one is never mistaken for it.
     """

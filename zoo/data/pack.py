@@ -1,4 +1,4 @@
-"""A folder or zip as WebDataset shards: the same pictures, byte for byte, and each row as a .json."""
+"""A folder or zip as WebDataset shards: the same images, byte for byte, and each row as a .json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uint8 pictures and the [-1, 1] that networks see, and sheets of many pictures in one."""
+"""uint8 images and the [-1, 1] that networks see, and sheets of many images in one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, *, columns: int, gap: int = 2) -> Tensor:
-    """uint8 (N, 3, H, W) -> one picture uint8 (3, rows * (H + gap) - gap, columns * (W + gap) - gap), gaps white."""
+    """uint8 (N, 3, H, W) -> one image uint8 (3, rows * (H + gap) - gap, columns * (W + gap) - gap), gaps white."""
     count, channels, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)

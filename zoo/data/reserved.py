@@ -1,4 +1,4 @@
-"""Names that no training image may show and no training caption may say, known by their hashes alone.
+"""Names that no training image may show and no training caption may hold, given by their hashes alone.
 
 A list has one SHA-256 in hexadecimal a line, of a name in lower case with every run of characters other than a-z and
 0-9 as one blank; lines that begin with # are remarks. A text holds a reserved name where the hash of any run of its

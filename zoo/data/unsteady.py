@@ -1,7 +1,7 @@
-"""What an unsteady hand does to images: outlines that wander, patchy tones, edges too hard after being too soft.
+"""Distortions of hand-drawn images: outlines that wander, patchy tones, edges sharpened after a blur.
 
-Generated drawings look so, and other people's drawings of the same thing differ in outline more than in what a turn
-or a zoom reaches. Parts of `zoo.data.distortions`, by the same streams.
+Generated drawings look so, and other drawings of the same thing differ in outline more than a turn
+or a zoom changes them. Parts of `zoo.data.distortions`, by the same streams.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _field(draws: Sequence[np.random.Generator], channels: int, knots: int, size
 
 
 def wandering(u: np.ndarray, draws: Sequence[np.random.Generator], size: int, share: float, reach: float) -> Tensor:
-    """Displacements (B, size, size, 2) for `grid_sample`, none for most images (Simard et al. 2003, elastic).
+    """Displacements (B, size, size, 2) for `grid_sample`, zero for most images (Simard et al. 2003, elastic).
 
     A `share` of the images wander, by a standard deviation of up to `reach` of the side in the coarse field and half
     of it in the fine one.

@@ -37,9 +37,9 @@ class Variants:
         mirror_unless: words, or `column=value`, whose images are never mirrored (see zoo/data/augmentation.py).
         recolour: share of the further ones that get another colour, where one hue dominates the image; never where
             recolour_unless says, as mirror_unless does.
-        name_colour: share of the others whose caption says the colour that the image has, where it has one.
+        name_colour: share of the others whose caption names the image's colour, where it has one.
         hold_out: share of all colour names ("green apple") that are never made, the same ones in every run (see
-            `held_out`): what weights make of them shows what they learnt of colours.
+            `held_out`): drawing them tests what a network has learnt of colours.
         dominance: from which share of the pixels that aren't white a hue dominates.
         synonyms: give each row other captions, out of its keywords (zoo/data/captions.py).
         reserved: files of hashes of names that no made caption may hold (zoo/data/reserved.py); a row's own stays.
@@ -77,7 +77,7 @@ class Variants:
         self.reserved = ReservedNames(reserved)
         self._mirror = Augment(flip=mirror, flip_unless=tuple(mirror_unless))
         self._kept, self._hold_out = tuple(recolour_unless), hold_out
-        # A made "green apple, 3d style" could be a pair that another split keeps for its scores.
+        # A made "green apple, 3d style" could be a pair of another split's.
         self._taken = {normalised(row["name"]) for row in data.rows if row.get("name")}
         self._shares = recolour, name_colour, dominance
         concepts = concepts_of_keywords(data.rows) if synonyms else None
@@ -101,7 +101,7 @@ class Variants:
     def _variant(
         self, row: Row, found: Dominant | None, draw: np.random.Generator | None
     ) -> tuple[Row, tuple[bool, Dominant | None, str | None]]:
-        """A row as the draw has it, and what is done to its image."""
+        """A variant's row by its draw, and what is done to its image."""
         made = dict(row)
         if draw is None:
             return made, (False, None, None)
@@ -116,7 +116,7 @@ class Variants:
             elif say < name_colour and (own := name_of(found)) is not None and not _colours_in(row):
                 made = self._renamed(row, own) or made
         if made.get("name") == row.get("name"):
-            target = None  # no true name for it that may be said
+            target = None  # no allowed name is true of it
         mirrored = bool(turn < self._mirror.flip) and self._mirror.may_flip(made)
         if mirrored:
             also = " ".join(filter(None, (MIRRORED, made.get("also"))))
@@ -126,9 +126,9 @@ class Variants:
         return made, (mirrored, found if target is not None else None, target)
 
     def _renamed(self, row: Row, colour: str) -> Row | None:
-        """The row with its colour word replaced, or one put before its name; None where no such name may be said.
+        """The row with its colour word replaced, or one put before its name; None where no such name is allowed.
 
-        Nothing is given a name that the data has: what that shows, its own images say.
+        No variant is given a name that the data has: that name has images of its own.
         """
         name = row.get("name") or ""
         if not name or not row["text"].startswith(name):
@@ -157,7 +157,7 @@ class Variants:
         return np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image
 
     def augmented(self, index: int, draw: np.random.Generator) -> np.ndarray:
-        """As `image`: a variant is what it is."""
+        """As `image`: variants aren't augmented further."""
         return self.image(index)
 
     def images(self, progress: Callable[[int], None] | None = None) -> np.ndarray:

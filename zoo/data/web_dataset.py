@@ -1,7 +1,7 @@
-"""Pictures with captions in WebDataset shards: tar files whose consecutive members share a key.
+"""Images with captions in WebDataset shards: tar files whose consecutive members share a key.
 
 `0001.png` and `0001.txt` (or `0001.json`) make one sample. The headers and captions of every shard are read once, by
-seeking; pictures are then read by offset, each when it is asked for. So shards of any size are trained on in the same
+seeking; images are then read by offset, each on request. So shards of any size are trained on in the same
 addressed order as a folder, and a resumed run goes on bit for bit. Nothing is unpacked, and no name is ever a path.
 """
 
@@ -30,7 +30,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 class WebDataset(PictureDataset):
-    """Pictures with captions in tar shards (WebDataset), read by offset.
+    """Images with captions in tar shards (WebDataset), read by offset.
 
     Args:
         path: a .tar, a folder of them, or a pattern: `s-{000..009}.tar`, `{a,b}.tar`. `{split}` is the split's name.
@@ -38,12 +38,12 @@ class WebDataset(PictureDataset):
             that split's shards.
         size: pixels a side. resize: the shorter side is scaled to this before the crop; `size` if not given.
         crop, flip, flip_unless: how `augmented` crops and mirrors (see zoo/data/augmentation.py).
-        smallest: pictures with a side below this are bad; without it small ones are scaled up.
-        on_bad: `error` stops at a bad sample or picture; `skip` decodes everything first and leaves those out, counted.
+        smallest: images with a side below this are bad; without it small ones are scaled up.
+        on_bad: `error` stops at a bad sample or image; `skip` decodes everything first and leaves those out, counted.
 
-    A sample is a picture (.jpg, .jpeg, .png, .webp) and its caption: .txt, or the `text` or `caption` of a .json, whose
+    A sample is an image (.jpg, .jpeg, .png, .webp) and its caption: .txt, or the `text` or `caption` of a .json, whose
     other keys stay with the row. Raises UsageError naming the shard for links, devices, names that leave the
-    archive and damaged headers, which `skip` doesn't forgive.
+    archive and damaged headers, also with `skip`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ShardSource:
         for shard in self.shards:
             members, headers = tar_index.index(shard)
             digest.update(f"{shard.name} {shard.stat().st_size} {headers};".encode())
-            # Two shards of one name in different folders are told apart by their folders.
+            # Two shards of one name in different folders differ by their folders.
             label = shard.name if shard.name not in seen else shard.as_posix()
             seen.add(shard.name)
             for key, files in _samples(members):
@@ -180,7 +180,7 @@ class ShardSource:
         return row
 
     def read(self, index: int) -> bytes:
-        """The bytes of a row's picture."""
+        """The bytes of a row's image."""
         shard, member = self._pictures[index]
         return tar_index.read(shard, member)
 

@@ -1,10 +1,10 @@
-"""Pictures -> features in shards -> numbers that say what they are comparable with.
+"""Images -> features in shards -> numbers that say what they are comparable with.
 
     found = evaluate("drawn/", "real.zip", metrics=["fd", "prdc"])    # all of it at once; as `zoo evaluate` does
 
-    pictures = FolderPictures("drawn")                                # or Array-, Dataset-, DrawnPictures
+    images = FolderPictures("drawn")                                  # or Array-, Dataset-, DrawnPictures
     extractor = build_extractor("inception-2015")                     # or random, timm, openclip
-    features = extract(pictures, extractor, layers=layers_of(["fid", "is"]), folder="features/drawn")
+    features = extract(images, extractor, layers=layers_of(["fid", "is"]), folder="features/drawn")
     for found in measure(["fid", "is"], features, reference):
         print(found.key, found.value)
 

@@ -1,18 +1,18 @@
-"""The cascade doctor: which stage of a cascade loses how much, and what its augmentation does.
+"""The cascade doctor: how much quality each stage of a cascade loses, and the effect of its augmentation.
 
-Every stage that enlarges is run twice on the same captions and noise: from the true small picture, where what comes
-out has a truth to be held against, and from what the stages below drew, as in the pipeline. And the whole is taken
-apart: Q_k is the Fréchet distance of the final pictures where stages k, k + 1, ... run from the true picture below
+Every upscaling stage is run twice on the same captions and noise: from the true small image, where the output
+has a true image to compare with, and from the output of the stages below, as in the pipeline. The whole is taken
+apart: Q_k is the Fréchet distance of the final images where stages k, k + 1, ... run from the true image below
 stage k; Q_0 is the pipeline itself. What is lost by stage k is Q_k - Q_(k+1) (the last: Q_k - 0), so that the
 losses sum to the distance of the pipeline.
 
 | word | measure |
 |---|---|
-| `psnr` | to the truth, where the truth's small picture was given; beside it that of bicubic enlargement |
-| `fd` | Fréchet distance to the true pictures of that size; its key names the extractor and N |
-| `floor` | the distance of as many other true pictures, which a perfect stage would have |
+| `psnr` | to the truth, where the truth's small image was given; beside it that of bicubic enlargement |
+| `fd` | Fréchet distance to the true images of that size; its key names the extractor and N |
+| `floor` | the distance of as many other true images, which a perfect stage would have |
 
-Stages are run alone (`Pipeline.stage`): one with truncated conditioning is given a finished small picture, noised to
+Stages are run alone (`Pipeline.stage`): one with truncated conditioning is given a finished small image, noised to
 where the stage below would stop.
 """
 
@@ -39,7 +39,7 @@ LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the sweep
 
 
 class Extractor(Protocol):
-    """uint8 pictures (N, 3, H, W) -> features (N, D)."""
+    """uint8 images (N, 3, H, W) -> features (N, D)."""
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor: ...
 
@@ -49,8 +49,8 @@ class LevelReport:
     """A stage at one level of augmentation."""
 
     level: float
-    psnr: float  # from the true small picture
-    fd_true: float  # from the true small picture
+    psnr: float  # from the true small image
+    fd_true: float  # from the true small image
     fd_generated: float | None  # from what the stages below drew; None where there are none
 
 
@@ -60,7 +60,7 @@ class StageReport:
 
     name: str
     size: int
-    low_res: int | None = None  # pixels a side of the small picture
+    low_res: int | None = None  # pixels a side of the small image
     level: float | None = None
     psnr: float | None = None
     psnr_bicubic: float | None = None
@@ -68,19 +68,19 @@ class StageReport:
     fd_generated: float | None = None
     fd_bicubic: float | None = None
     floor: float | None = None
-    lost: float  # of the final pictures' quality: Q_k - Q_(k+1)
+    lost: float  # of the final images' quality: Q_k - Q_(k+1)
     sweep: tuple[LevelReport, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeReport:
-    """What the doctor found; `picture` is a sheet, one row a caption."""
+    """The doctor's findings; `picture` is a sheet, one row a caption."""
 
     pipeline: str
     count: int
     seed: int
     key: str  # of every Fréchet distance here
-    total: float  # the distance of the whole pipeline's pictures
+    total: float  # the distance of the whole pipeline's images
     stages: tuple[StageReport, ...]
     columns: tuple[str, ...]  # what the sheet shows
     picture: Tensor = field(repr=False)  # uint8 (3, H, W)
@@ -93,7 +93,7 @@ class CascadeReport:
 
 
 class _Patient:
-    """A pipeline with the true pictures of its captions at every size."""
+    """A pipeline with the true images of its captions at every size."""
 
     def __init__(
         self, pipe: Pipeline, data: ImageFolder, rows: Sequence[int], *, extractor: Extractor, seed: int,
@@ -106,7 +106,7 @@ class _Patient:
         self.truth = pictures.float() / 255  # (N, 3, H, W) in [0, 1] at the largest size
 
     def at(self, size: int) -> Tensor:
-        """The true pictures made smaller by area average."""
+        """The true images made smaller by area average."""
         return self.truth if size == self.truth.shape[-1] else F.interpolate(self.truth, (size, size), mode="area")
 
     def run(self, number: int, small: Tensor | None, level: float | None = None) -> Tensor:
@@ -122,7 +122,7 @@ class _Patient:
         return self.extractor.images(pictures.mul(255).round().to(torch.uint8))
 
     def distance(self, pictures: Tensor) -> float:
-        """To the true pictures of the same size."""
+        """The Fréchet distance to the true images of the same size."""
         return frechet_distance(self.features(pictures), self.features(self.at(pictures.shape[-1])))
 
 
@@ -148,7 +148,7 @@ def examine(
     others = order[count : 2 * count]
     spare = torch.stack([torch.from_numpy(data.image(i)) for i in others]) if len(others) == count else None
 
-    # runs[k][i]: stage i's pictures where stages k, k + 1, ... run from the true picture below stage k.
+    # runs[k][i]: stage i's images where stages k, k + 1, ... run from the true image below stage k.
     runs: list[dict[int, Tensor]] = []
     for first, stage in enumerate(stages):
         small = patient.at(_small_size(pipe, first)) if stage.enlarges else None
@@ -203,7 +203,7 @@ def _report(
 
 
 def _small_size(pipe: Pipeline, number: int) -> int:
-    """Pixels a side of the small picture of a stage, or of its own where it has none."""
+    """Pixels a side of the small image of a stage, or of its own where it has none."""
     small = pipe.stage(number).stages[0].small_size
     if small is None:
         raise UsageError(f"stage '{pipe.stages[number].name}' doesn't say how small its pictures are; set small_size")
@@ -211,7 +211,7 @@ def _small_size(pipe: Pipeline, number: int) -> int:
 
 
 def _words(pipe: Pipeline, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Captions and groups of the rows, where the pipeline hears them."""
+    """Captions and groups of the rows, where the pipeline is conditioned on them."""
     heard = {source_of(c) for c in pipe.conditioners.values()}
     asked: dict[str, list[str]] = {}
     if "prompts" in heard:
@@ -224,7 +224,7 @@ def _words(pipe: Pipeline, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[
 
 
 def _sheet(patient: _Patient, runs: Sequence[Mapping[int, Tensor]], rows: int = 8) -> tuple[tuple[str, ...], Tensor]:
-    """Columns: the truth, each stage as in the pipeline, and the enlarging ones from the true small picture."""
+    """Columns: the truth, each stage as in the pipeline, and the enlarging ones from the true small image."""
     stages, size = patient.pipe.stages, patient.truth.shape[-1]
     columns = {"true": patient.truth}
     columns |= {stage.name: runs[0][number] for number, stage in enumerate(stages)}

@@ -1,4 +1,4 @@
-"""Which metric and which extractor are meant, by what they declare: read from source, without torch."""
+"""Which metric and which extractor a name means, by what they declare: read from source, without torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from zoo.config.cards import card_names, read_card
 from zoo.schema.errors import ZooError
 from zoo.schema.registry import Registry
 
-ANY = "any"  # what a metric is of that names nothing particular
+ANY = "any"  # the `of` of a metric that works with every extractor
 
 
 def default_metrics(known: Registry) -> list[str]:
-    """What is measured where nothing was named: the default metric, and those that are measured beside it."""
+    """What is measured where no metric was named: the default metric, and those that are measured beside it."""
     return [known.default("metric"), *known.saying("metric", "beside")]
 
 
 def metric_block(requested: str | Mapping[str, Any], known: Registry) -> tuple[dict[str, Any], str | None]:
-    """A metric as a checked block, and the extractor that its name says: `fd-resnet`, of one with `names_extractor`."""
+    """A metric as a checked block, and the extractor in its name: `fd-resnet`, of one with `names_extractor`."""
     under = None
     if isinstance(requested, str) and requested not in known.names("metric"):
         for name in known.saying("metric", "names_extractor"):
@@ -38,7 +38,7 @@ def facts_of(kind: str, name: str, known: Registry) -> Mapping[str, Any]:
 
 
 def served_by(extractor: Any, known: Registry) -> tuple[str, ...]:
-    """What an extractor serves, as far as its name, its card or the object itself tells."""
+    """What an extractor serves, as far as its name, its card or the object itself declares."""
     if not isinstance(extractor, (str, Mapping)):
         inner = getattr(extractor, "extractor", extractor)
         return (*getattr(inner, "serves", ()), *(("clip",) if hasattr(inner, "texts") else ()))

@@ -1,11 +1,11 @@
-"""Two sets of pictures, or a pipeline and real ones -> every value that was asked for, with its N and its error.
+"""Two sets of images, or a pipeline and real ones -> every requested value, with its N and its error.
 
     found = evaluate("latent-text2img", "emoji.zip:test", metrics=["fd", "prdc", "clip"], n=500)
     for value in found.values:
         print(value.key, value.value, value.error)
 
-Pictures go straight to features, all extractors looking at each once; features are kept by shards, so a run that was
-killed goes on where it was, and under torchrun every process fills its own shards (`features` names the folder).
+Images go straight to features, each seen once by all extractors; features are kept by shards, so a run that was
+killed goes on from there, and under torchrun every process fills its own shards (`features` names the folder).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from zoo.schema.registry import registry
 from zoo.schema.version import __version__
 
 SCHEMA = "zoo.evaluation/1"
-FEWEST_EXTRAPOLATED = 20  # pictures
+FEWEST_EXTRAPOLATED = 20  # images
 PARTS = 3  # disjoint parts of a single range that its error bar is over
 
 
@@ -47,7 +47,7 @@ class Value:
     metric: str
     key: str
     value: float
-    count: int  # N: generated pictures that one value is of
+    count: int  # N: generated images that one value is of
     error: float | None = None
     ranges: int | None = None
     range_count: int | None = None
@@ -56,7 +56,7 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured, and what wasn't, and why."""
+    """What was measured, what wasn't, and why."""
 
     generated: Mapping[str, Any]
     reference: Mapping[str, Any] | None
@@ -89,20 +89,20 @@ def evaluate(
     features: str | Path | None = None, forget: bool = False, batch: int = BATCH, keep: int = KEEP,
     save_statistics: str | Path | None = None, watch: Watch | None = None,
 ) -> Evaluation | None:  # fmt: skip
-    """Measure `a` (generated) against `b` (real): folders, zips, splits, statistics, pipelines, pictures.
+    """Measure `a` (generated) against `b` (real): folders, zips, splits, statistics, pipelines, images.
 
     Args:
         metrics, extractors: names, blocks or objects; see `zoo.evaluation.selection` for which goes with which. Without
             metrics the default one, a Fréchet distance; with an empty list none.
-        n: pictures of `a` that a value is of; all of a folder, and as many as `b` has of a pipeline, if not given.
-        ranges: disjoint ranges of n pictures, of consecutive samples where they are drawn; values are their mean.
+        n: images of `a` that a value is of; all of a folder, and as many as `b` has of a pipeline, if not given.
+        ranges: disjoint ranges of n images, of consecutive samples where they are drawn; values are their mean.
         split: of `b`. captions: a dataset that says what to draw, where `b` isn't one.
-        size: pixels a side that folders' pictures are made; those of a pipeline's reference are made its size.
-        background: "white" for transparent pictures. protocol: of statistics that don't say.
+        size: pixels a side that folders' images are made; those of a pipeline's reference are made its size.
+        background: "white" for transparent images. protocol: of statistics files without one.
         overrides, sampler, steps, guidance: of the pipeline's config. seed, batch_size, dtype: of the drawing.
         device: of all networks.
         features: the folder in which features are kept and found again; `forget` removes them once all is measured.
-        batch: pictures an extractor is shown.
+        batch: images an extractor sees in one call.
         save_statistics: write those of `b` (of `a`, without a `b`) here.
 
     Returns None in all processes but the first, where torchrun started several.
@@ -248,7 +248,7 @@ def _measure(
 
 
 def _within_reach(metric: Any, features: Features, count: int) -> Any:
-    """Without an extrapolation that so few pictures, or moments alone, can't carry."""
+    """The metric without an extrapolation, which needs more images than these, and features."""
     out = getattr(metric, "infinity", False) and (count < FEWEST_EXTRAPOLATED or not features.arrays)
     return replace(metric, infinity=False) if out else metric
 
@@ -259,7 +259,7 @@ def _value(
     values = tuple(float(run[key]) for run in runs)
     what = key.rpartition("@")[0]
     bar = [v for run in errors for k, v in run.items() if k.rpartition("@")[0] == what and "-deviation" not in k]
-    told = len(bar) > 1 and "-floor" not in key  # of real pictures alone, and so the same beside every range
+    told = len(bar) > 1 and "-floor" not in key  # of real images alone, and so the same beside every range
     return Value(
         metric=name, key=key, value=float(np.mean(values)), count=int(key.rpartition("@")[2]), values=values,
         error=float(np.std(bar, ddof=1)) if told else None, ranges=len(bar) if told else None,
@@ -268,7 +268,7 @@ def _value(
 
 
 def _captioned(features: Features, clip: Any, source: Source, *, judged: bool) -> Features:
-    """With what the pictures were to show, as the metric needs it."""
+    """The features with the rows that the images were drawn for, if the metric needs them."""
     assert source.rows is not None
     if not hasattr(getattr(clip, "extractor", clip), "texts"):
         raise UsageError(f"extractor '{clip.name}' has no text tower; use a CLIP")
@@ -287,7 +287,7 @@ def _facts(source: Source, features: Features | None) -> dict[str, Any]:
 
 
 def _warnings(sides: Sequence[Source], seen: Sequence[Features | None]) -> list[str]:
-    """What was decided without being asked, and what makes numbers worth less."""
+    """Defaults that were chosen, and reasons to trust the numbers less."""
     said: list[str] = []
     for source, features in zip(sides, seen, strict=True):
         if features is None:

@@ -31,12 +31,12 @@ def metric(name: str | Metric) -> Metric:
 
 
 def layers_of(metrics: Sequence[str | Metric]) -> tuple[str, ...]:
-    """What `extract` must be asked for, for these metrics."""
+    """The layers that `extract` must make for these metrics."""
     return tuple(sorted({layer for m in metrics for layer in metric(m).layers}))
 
 
 def with_texts(features: Features, clip: TextTower, captions: Sequence[str]) -> Features:
-    """The features with their captions' embeddings, one a picture, for CLIPScore."""
+    """The features with their captions' embeddings, one per image, for CLIPScore."""
     if (clip.name, clip.sha256) != (features.extractor, features.sha256):
         raise UsageError(
             f"'{features.source}' was seen by {features.extractor}, not by {clip.name}; use one CLIP for both"

@@ -1,4 +1,4 @@
-"""Several processes that measure together, started by `torchrun`: each fills its shards, the first one reads them all.
+"""Distributed evaluation under `torchrun`: each process fills its shards, the first one reads them all.
 
 Nothing is summed over processes. Features go through files in a folder that all of them see, and moments are merged in
 the order of the shards by one process: the value is the same whatever the number of processes and machines.
@@ -23,13 +23,13 @@ PATIENCE = timedelta(hours=24)  # how long one process waits for the slowest to 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run; alone it is (0 of 1)."""
+    """The rank of this process and their number; (0 of 1) when alone."""
 
     rank: int = 0
     world: int = 1
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait for all processes."""
         if self.world > 1:
             dist.barrier()
 
@@ -46,7 +46,7 @@ def started() -> Iterator[Processes]:
     if dist.is_initialized():
         yield Processes(rank, world)
         return
-    dist.init_process_group("gloo", timeout=PATIENCE)  # a barrier is all that is asked of it
+    dist.init_process_group("gloo", timeout=PATIENCE)  # only its barrier is used
     try:
         yield Processes(rank, world)
     finally:
@@ -54,7 +54,7 @@ def started() -> Iterator[Processes]:
 
 
 def own_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, this process's own where there are several; UsageError for one that isn't there."""
+    """The requested device, this process's own where there are several; UsageError for one that isn't there."""
     place = resolve(device)
     if place.type == "cuda" and place.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return resolve(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))

@@ -29,7 +29,7 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """Whose it is."""
+        """The name of its pipeline or weights."""
         return self.pipeline or self.weights
 
     @property
@@ -39,7 +39,7 @@ class Claim:
 
     @property
     def extractor(self) -> Any:
-        """The extractor that was named, or else the metric's own: never what happens to be there."""
+        """The extractor that was named, or else the metric's own; never another that is installed."""
         if self.published.extractor is not None or self.weights:
             return self.published.extractor
         known = registry()
@@ -56,7 +56,7 @@ class Claim:
 
     @property
     def pictures(self) -> str:
-        """The same of claims whose pictures are the same."""
+        """The same of claims whose images are the same."""
         p = self.published
         return repr((self.pipeline, self.weights, p.n, p.ranges, p.seed, p.split, self.chosen))
 

@@ -1,4 +1,4 @@
-"""Which metrics can't be had of two sides, told before anything is drawn or extracted for them."""
+"""Which metrics can't be measured on two sides, found before anything is drawn or extracted for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.schema.errors import UsageError
 
 
 def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:
-    """Whether a metric can't be had of these sides, told before anything is extracted."""
+    """Why a metric can't be measured on these sides, found before anything is extracted."""
     extractor, fewest = made.extractors[job.extractor], int(getattr(job.metric, "fewest", 1))
     small = getattr(job.metric, "smaller", None)
     mend = "give more" if small is None else f"give more, or a smaller `{small}` of {job.name} (it is part of the key)"
@@ -45,7 +45,7 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
 
 
 def _no_pairs(generated: Source, reference: Source | None) -> str | None:
-    """Why pictures have none that they stand for."""
+    """Why images have no references."""
     try:
         truth_of(generated, reference)
     except UsageError as error:
@@ -71,7 +71,7 @@ def _unfit(source: Source, job: Job, extractor: Any) -> str | None:
 
 
 def needs_captions(job: Job) -> bool:
-    """Whether a metric is of pictures and of what they were to show."""
+    """Whether a metric needs the captions or rows that images were drawn for."""
     return bool(getattr(job.metric, "captions", False))
 
 

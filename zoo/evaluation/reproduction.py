@@ -29,7 +29,7 @@ from zoo.schema.errors import UsageError, WeightsError
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A claim and what became of it."""
+    """A claim and its outcome."""
 
     pipeline: str  # or the weights that were measured by themselves
     published: Published
@@ -38,7 +38,7 @@ class Outcome:
     error: float | None = None
     key: str | None = None
     why: str = ""
-    beside: Mapping[str, float] = field(default_factory=dict)  # what else the metric told: floors, other shares
+    beside: Mapping[str, float] = field(default_factory=dict)  # what else the metric returned: floors, other shares
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -53,9 +53,9 @@ def reproduce(
     """Measure every claim of a pipeline or of weights by its own protocol.
 
     Args:
-        reference: what the pictures are compared with; statistics, pictures, or `data` if not given.
-        data: a dataset with the captions or labels that are drawn. protocol: of statistics that don't say.
-        n: fewer pictures than were published, to try; then nothing is comparable. features, forget: as `evaluate`'s.
+        reference: what the images are compared with; statistics, images, or `data` if not given.
+        data: a dataset with the captions or labels that are drawn. protocol: of statistics files without one.
+        n: fewer images than were published, to try; then nothing is comparable. features, forget: as `evaluate`'s.
 
     Returns None in all processes but the first, under torchrun.
     """
@@ -70,7 +70,7 @@ def measure(
     n: int | None = None, device: Any = None, dtype: Any = None, batch_size: int | None = None,
     features: str | Path | None = None, forget: bool = False, watch: Watch | None = None,
 ) -> list[Outcome] | None:  # fmt: skip
-    """The outcome of every claim; arguments as `reproduce`'s. Pictures that several are of are drawn once."""
+    """The outcome of every claim; arguments as `reproduce`'s. Images that several are of are drawn once."""
     outcomes: dict[int, Outcome] = {}
     groups: dict[str, list[int]] = {}  # of one drawing and one extractor, measured at once
     for i, claim in enumerate(found_claims):
@@ -106,7 +106,7 @@ def measure(
 
 
 def _of_weights(claim: Claim, data: Any, *, n: int | None, device: Any) -> Evaluation:
-    """What weights do by themselves, as an evaluation."""
+    """Weights measured without a pipeline, as an evaluation."""
     if data is None:
         raise UsageError(f"'{claim.weights}' is measured on pictures; give them with --data")
     p = claim.published

@@ -1,4 +1,4 @@
-"""What reproducing a published value takes: weights, extractor, reference, pictures, network evaluations, time."""
+"""What reproducing a published value takes: weights, extractor, reference, images, network evaluations, time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from zoo.schema.errors import ZooError
 from zoo.schema.registry import registry
 
 SCHEMA = "zoo.reproduction/1"
-TRIED = 64  # pictures by which weights are timed
+TRIED = 64  # images by which weights are timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Need:
     images: int
     evaluations: int | None  # of the denoisers, of all images; None if weights are missing, or none draws
     seconds: float | None  # of drawing them on this device, extrapolated; None if unknown
-    again: bool = False  # the same pictures as those of a need before, which are drawn once
+    again: bool = False  # the same images as those of a need before, which are drawn once
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -74,7 +74,7 @@ def needs(
 def _cost(
     claim: Claim, compared: Any, device: torch.device, dtype: Any, batch_size: int
 ) -> tuple[int | None, float | None]:
-    """Network evaluations and seconds of a claim's pictures."""
+    """Network evaluations and seconds of a claim's images."""
     images = claim.published.n * claim.published.ranges
     if claim.weights:
         return None, seconds_of_weights(claim, compared, device)
@@ -128,7 +128,7 @@ def _reference(reference: Any, protocol: str | None) -> str:
 
 
 def seconds_of_weights(claim: Claim, data: Any, device: torch.device) -> float | None:
-    """How long measuring weights takes, from some pictures of the data; None without data."""
+    """How long measuring weights takes, from some images of the data; None without data."""
     if data is None:
         return None
     begun = perf_counter()
@@ -143,7 +143,7 @@ def seconds_of_weights(claim: Claim, data: Any, device: torch.device) -> float |
 def seconds_of(pipe: Pipeline, images: int, *, batch_size: int) -> float | None:
     """How long drawing takes, from a run of three steps a stage; None where that can't be run.
 
-    A stage's evaluation costs what passes between its first and last step; all else is asked for once a batch.
+    A stage's evaluation costs what passes between its first and last step; all else is run once a batch.
     """
     asked: dict[str, Any] = {"n": batch_size}
     stage = pipe.stages[0]

@@ -1,8 +1,8 @@
-"""What was asked for: metrics and extractors by name, and which metric is of which extractor's features.
+"""The request: metrics and extractors by name, and which metric is of which extractor's features.
 
-A metric declares what it is of: the 2015 Inception, a CLIP, or pairs of pictures, whatever extractors were named; all
+A metric declares what it is of: the 2015 Inception, a CLIP, or pairs of images, whatever extractors were named; all
 others are of any extractor, and are measured under each that was named. Where none was named that is the default
-extractor (the 2015 Inception) if its weights are there, and else the shipped evaluator, and it is said. A metric whose
+extractor (the 2015 Inception) if its weights are there, else the shipped evaluator, with a note. A metric whose
 weights aren't there is listed with what it needs.
 """
 
@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Absent:
-    """A metric that can't be measured here: why, what serves meanwhile, and whether weights are all that lack."""
+    """A metric that can't be measured here: why, what to use instead, and whether only weights are missing."""
 
     metric: str
     why: str
@@ -74,7 +74,7 @@ class Plan:
 
 
 def read_metric(asked: Asked, known: Registry) -> tuple[str, Metric, str | None]:
-    """A metric's name, the metric, and the extractor that its name says (`fd-resnet`), if any.
+    """A metric's name, the metric, and the extractor in its name (`fd-resnet`), if any.
 
     Fréchet distances come with their floor, and extrapolated, unless a block says otherwise.
     """
@@ -91,12 +91,12 @@ def metric_of(block: Mapping[str, Any]) -> Metric:
 
 
 def with_all(metric: Metric, *, said: Mapping[str, Any]) -> Metric:
-    """With floor, halves and extrapolation switched on, where the metric has them and nothing else was said."""
+    """The metric with floor, halves and extrapolation on, where the metric has them and the block doesn't set them."""
     return _switched(metric, True, said)
 
 
 def alone(metric: Metric) -> Metric:
-    """Without floor and extrapolation: what an error bar is of."""
+    """The metric without floor and extrapolation, for error bars."""
     return replace(_switched(metric, False, {}), floor=False) if hasattr(metric, "floor") else metric  # type: ignore[type-var]
 
 

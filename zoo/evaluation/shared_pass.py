@@ -1,7 +1,7 @@
-"""Pictures seen by several extractors at once: each is drawn, decoded and shown once, whatever is measured of it.
+"""Several extractors in one pass: each image is drawn and decoded once, whatever is measured of it.
 
 Extractors stand together as one whose layers are `number:layer`; its features are kept by shards as any other's
-(zoo.evaluation.extractors.features), and told apart again after. `Pairs` among them sees each picture beside its true
+(zoo.evaluation.extractors.features), and split again afterwards. `Pairs` among them sees each image beside its true
 one.
 """
 
@@ -27,14 +27,14 @@ from zoo.evaluation.processes import Processes
 from zoo.evaluation.selection import Plan
 from zoo.schema.errors import UsageError
 
-Watch = Callable[[str, int, int], object]  # what is being looked at, pictures done, of how many
+Watch = Callable[[str, int, int], object]  # what is being extracted, images done, of how many
 
 
 class Together:
-    """Several extractors as one, so that every picture is drawn, decoded and shown once: layers are `number:layer`.
+    """Several extractors as one, so that every image is drawn and decoded once: layers are `number:layer`.
 
     Args:
-        truth: the pictures that those shown stand for, by sample id, where `Pairs` is among the extractors.
+        truth: the references of the images, by sample id, where `Pairs` is among the extractors.
     """
 
     def __init__(self, extractors: Sequence[Any], truth: Pictures | None = None) -> None:
@@ -55,7 +55,7 @@ class Together:
         return found
 
     def compare(self, pictures: Sequence[Tensor], ids: Sequence[int], layers: Collection[str]) -> dict[str, Tensor]:
-        """What is of pictures and those they stand for."""
+        """Metrics of images and their references."""
         numbers = [i for i, e in enumerate(self.extractors) if isinstance(e, Pairs) and f"{i}:{PAIRS}" in layers]
         if not numbers:
             return {}
@@ -89,7 +89,7 @@ class Run:
         return sorted({f"{i}:{layer}" for i, layer in layers})
 
     def _place(self, pictures: Pictures, together: Together) -> Path | None:
-        """A folder by what is in it: another extractor, other layers or other pictures have another one."""
+        """A folder by what is in it: another extractor, other layers or other images have another one."""
         if self.folder is None:
             return None
         said = [SCHEMA, together.name, together.sha256, self._layers(together), self.batch, pictures.fingerprint()]
@@ -110,7 +110,7 @@ class Run:
             )  # fmt: skip
 
     def forget(self, source: Source) -> None:
-        """Remove a side's shards: they were kept in case the run is killed, and it came to its end."""
+        """Remove a side's shards: they are needed only to resume a killed run."""
         place = None if source.pictures is None else self._place(source.pictures, self._together(source))
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)

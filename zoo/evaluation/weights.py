@@ -1,11 +1,11 @@
-"""What weights do by themselves, with no pipeline: give pictures back, find captions, tell classes apart.
+"""Weights measured without a pipeline: reconstruction, caption retrieval, classification.
 
 | weights | values |
 |---|---|
-| autoencoder | `psnr`, `ssim` of 8-bit pictures, encoded (to the mode) and decoded, against themselves |
-| CLIP, both towers | `caption-recall-at-1`, `-5`: how often a picture's caption is the nearest, or among the nearest |
-| | five, of those of all N pictures; `picture-recall-at-1`, `-5`: the other way round (Radford et al. 2021) |
-| classifier of x_t | `top1-T` at t = T: how often the class is told; `top1` is their mean |
+| autoencoder | `psnr`, `ssim` of 8-bit images, encoded (to the mode) and decoded, against themselves |
+| CLIP, both towers | `caption-recall-at-1`, `-5`: how often an image's caption is the nearest, or among the nearest |
+| | five, of those of all N images; `picture-recall-at-1`, `-5`: the other way round (Radford et al. 2021) |
+| classifier of x_t | `top1-T` at t = T: how often the class is right; `top1` is their mean |
 
 All are of the first N rows of a fixed shuffle of the split, the one that pipelines draw by. Beside them stands what
 would be reached without the weights: `psnr-bicubic`, `recall-at-1-chance`, `top1-most-common`.
@@ -40,13 +40,13 @@ from zoo.evaluation.metrics.reconstruction import psnr, ssim
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.registry import registry
 
-TIMES = (0.125, 0.375, 0.625, 0.875)  # of t, where a classifier of noised pictures is asked
+TIMES = (0.125, 0.375, 0.625, 0.875)  # of t, at which a classifier of noised images is measured
 _BATCH = 64
-Scores = dict[str, list[float]]  # a metric's name -> what each picture has
+Scores = dict[str, list[float]]  # a metric's name -> what each image has
 
 
 def task_of(card: Card) -> str | None:
-    """`reconstruction`, `retrieval`, `classification`, or None of weights that do nothing alone."""
+    """`reconstruction`, `retrieval`, `classification`, or None for weights that can't be measured alone."""
     if card.kind == "autoencoder":
         return "reconstruction"
     if card.kind == "conditioner" and "visual." in card.other:  # a CLIP with both towers
@@ -57,7 +57,7 @@ def task_of(card: Card) -> str | None:
 def measure_weights(
     name: str, data: Any, *, n: int | None = None, split: str | None = None, seed: int = 0, device: Any = None
 ) -> list[Value]:
-    """Every value of some weights on a split, the error being between disjoint thirds of the pictures.
+    """Every value of some weights on a split, the error being between disjoint thirds of the images.
 
     Args:
         data: a folder or zip; rows with `text` for a CLIP, with `group` (the card's classes) for a classifier.
@@ -104,7 +104,7 @@ def _told(source: Source, rows: Sequence[int], key: str) -> list[Mapping[str, An
 
 @torch.inference_mode()
 def reconstruction(autoencoder: Any, pictures: Tensor) -> Scores:
-    """PSNR and SSIM of uint8 pictures (N, 3, H, W); `psnr-bicubic`: a picture as small as the latents, enlarged."""
+    """PSNR and SSIM of uint8 images (N, 3, H, W); `psnr-bicubic`: an image as small as the latents, enlarged."""
     device = next(autoencoder.parameters()).device
     back, plain = [], []
     for part in pictures.split(_BATCH):
@@ -123,7 +123,7 @@ def reconstruction(autoencoder: Any, pictures: Tensor) -> Scores:
 
 
 def retrieval(clip: Any, pictures: Tensor, captions: Sequence[str]) -> Scores:
-    """Recall of captions by pictures and of pictures by captions, among these N."""
+    """Recall of captions by images and of images by captions, among these N."""
     seen, read = clip.images(pictures).float().cpu(), clip.texts(captions).float().cpu()
     likeness = seen @ read.T
     numbers = {caption: i for i, caption in enumerate(captions)}
@@ -138,7 +138,7 @@ def retrieval(clip: Any, pictures: Tensor, captions: Sequence[str]) -> Scores:
 
 @torch.inference_mode()
 def classification(denoiser: Denoiser, pictures: Tensor, labels: Tensor, *, seed: int = 0) -> Scores:
-    """How often the class is told of noised pictures, at each of `TIMES` and in the mean."""
+    """How often the class of noised images is right, at each of `TIMES` and in the mean."""
     device = next(denoiser.network.parameters()).device
     noise = AddressedNoise(seed)
     rights: list[Tensor] = []
@@ -160,7 +160,7 @@ def classification(denoiser: Denoiser, pictures: Tensor, labels: Tensor, *, seed
 
 
 def whole_clip(card: Card) -> Clip:
-    """Both towers of a text conditioner's file, the pictures' tower as its tensors' shapes say (open_clip's ResNet)."""
+    """Both towers of a text conditioner's file, the images' tower as its tensors' shapes say (open_clip's ResNet)."""
     what = f"weights '{card.name}'"
     tensors = unpack(read_verified(card.file, bytes=card.bytes, sha256=card.sha256), what=what)
     blocks = {(int(m[1]), int(m[2])) for key in tensors if (m := re.match(r"visual\.layer(\d)\.(\d+)\.", key))}
@@ -180,7 +180,7 @@ def whole_clip(card: Card) -> Clip:
 
 
 def _timed(network: Any, card: Card) -> Denoiser:
-    """A classifier with the schedule and time input of its card; how its output is read isn't asked."""
+    """A classifier with the schedule and time input of its card; its parameterization isn't used."""
     block = dict(card.contract["schedule"])
     schedule = registry().load("schedule", block.pop("name"))(**block)
     return Denoiser(
@@ -189,7 +189,7 @@ def _timed(network: Any, card: Card) -> Denoiser:
 
 
 def _values(card: Card, scores: Scores) -> list[Value]:
-    """Means over pictures; the error of one is the deviation between disjoint thirds of them."""
+    """Means over images; the error of one is the deviation between disjoint thirds of them."""
     found = []
     for metric, each in scores.items():
         one = torch.tensor(each, dtype=torch.float64)

@@ -43,7 +43,7 @@ def write(
     other = card.pop("other", None)  # prefixes of tensors that another reader of the same file takes
     facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": storage}
     whole = {"schema": "zoo.card/1", **card, "file": facts if other is None else {**facts, "other": other}}
-    whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML knows no str or tuple of torch's
+    whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML can't write torch's str and tuple types
     text = to_yaml(whole)
     write_atomically(folder / f"{name}.yaml", text.encode())
     return folder / f"{name}.yaml"

@@ -1,4 +1,4 @@
-"""What a run was made from: `run.json`, with the recipe, versions, and hashes of the data and the first weights."""
+"""A run's provenance: `run.json`, with the recipe, versions, and hashes of the data and the first weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hash_of_data(source: Any) -> dict[str, Any] | None:
                     digest.update(f"{shard.name} {shard.stat().st_size} {tar_index.index(shard)[1]}\n".encode())
                     count += 1
         except (UsageError, OSError):
-            return None  # what opens them says what is wrong
+            return None  # opening them reports what is wrong
         return {"sha256": digest.hexdigest(), "of": f"names, sizes and headers of {count} shards"}
     if not path.exists():
         return None
@@ -124,7 +124,7 @@ def check_data(folder: Path, recipe: Recipe) -> None:
 
 
 def started_from(card: str | None, fresh: Sequence[str] = ()) -> dict[str, Any]:
-    """What a card's provenance says of the weights named in `init_from`, but for the `fresh`; nothing without."""
+    """The cards' provenance of the weights named in `init_from`, without the `fresh` ones; empty without any."""
     if card is None:
         return {}
     start = read_card(card)

@@ -1,4 +1,4 @@
-"""Recipes: everything a training run depends on, as YAML that names registry keys only.
+"""Recipes: everything a training run depends on, as YAML with registry keys.
 
 ```yaml
 schema: zoo.recipe/1
@@ -40,7 +40,7 @@ KEYS = (
     "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage", "variants",
     "train", "card", "loggers",
 )  # fmt: skip
-# The slots that an objective may read; which of them it does, trains and needs it declares itself.
+# The slots that an objective may read; it declares which of them it reads, trains and needs.
 SLOTS = (
     "network", "autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res",
 )  # fmt: skip
@@ -56,7 +56,7 @@ VARIANTS = "zoo.data.variants:Variants"
 class Recipe:
     """A checked recipe.
 
-    `raw` is all it says with overrides applied, `source` the file it came from, `facts` what its objective declares.
+    `raw` is its content with overrides applied, `source` the file it came from, `facts` what its objective declares.
     """
 
     name: str
@@ -71,12 +71,12 @@ class Recipe:
 
     @property
     def tells_time(self) -> bool:
-        """Whether what is trained sees x_t of a schedule, and so is given as a denoiser."""
+        """Whether what is trained takes x_t of a schedule, and so is passed as a denoiser."""
         return "schedule" in (self.facts.get("reads") or ())
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What the trained weights are read by: schedule, parameterization, how t reaches them, as far as said."""
+        """The contract of the trained weights: schedule, parameterization, time input, as far as given."""
         reads = [key for key in self.facts.get("reads") or () if key not in ("autoencoder", "conditioner")]
         return {"time_input": "index", **{key: self.raw[key] for key in reads if key in self.raw}}
 
@@ -93,7 +93,7 @@ class Recipe:
 
 
 def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> Recipe:
-    """Read and check; ConfigError names the key and the mend."""
+    """Read and check; ConfigError names the key and the fix."""
     raw = read_mapping(path)
     check_schema(raw, SCHEMA, str(path))
     raw = apply_overrides(raw, overrides, registry)
@@ -159,7 +159,7 @@ def _check_blocks(raw: Mapping[str, Any], objective: str, facts: Mapping[str, An
 
 
 def _check_start(raw: Mapping[str, Any], where: str) -> None:
-    """ConfigError for an `init_fresh` or a `storage` that can't be meant."""
+    """ConfigError for an invalid `init_fresh` or `storage`."""
     fresh = raw.get("init_fresh", [])
     if not isinstance(fresh, list) or not all(isinstance(f, str) and f for f in fresh):
         raise ConfigError(f"{where}: init_fresh is {fresh!r}; give a list of the beginnings of tensor names")
@@ -193,7 +193,7 @@ def _check_variants(block: Any, where: str, registry: Registry) -> dict[str, Any
 
 
 def _check_objective(block: Any, where: str, registry: Registry) -> dict[str, Any]:
-    """As any block, but for the arguments that the run itself gives."""
+    """Check a block, without the arguments that the run itself gives."""
     named = {"name": block} if isinstance(block, str) else block
     if not isinstance(named, Mapping) or not isinstance(named.get("name"), str):
         raise ConfigError(f"{where}: objective is {block!r}; give a block with a name")

@@ -24,12 +24,12 @@ from zoo.training.engine.objective import CPU
 from zoo.training.engine.settings import TrainSettings
 from zoo.training.recipe import Recipe
 
-FOLDERS = ("checkpoints", "cache", "best", "samples", "tensorboard", "export")  # that a run makes in its own
+FOLDERS = ("checkpoints", "cache", "best", "samples", "tensorboard", "export")  # that a run makes in its folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the assembler lends: components and weights by their blocks."""
+    """What the assembler provides: components and weights by their blocks."""
 
     component: Callable[[str, Any], Any]
     part: Callable[[str, Any], Any]
@@ -41,7 +41,7 @@ class Parts:
 class TrainedRun:
     """Where the weights' card is, the last validation scalars, and what was skipped when resuming.
 
-    `others` are the cards of further averages, NAME-ema0.9999, and of what was trained along, NAME-text. Only the run's
+    `others` are the cards of further averages, NAME-ema0.9999, and of a trained text tower, NAME-text. Only the run's
     first process writes them.
     """
 
@@ -77,7 +77,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
         parts.load_into(trained, raw["init_from"], raw.get("init_fresh") or ())
     given["network"] = trained
     if recipe.tells_time:
-        # A classifier says no x0; what stands for its parameterization is never asked.
+        # A classifier predicts no x0; its placeholder parameterization is never used.
         given["network"] = parts.denoiser(trained, {"parameterization": X0(), **raw})
         given["cache"] = folder / "cache"
     for kind in ("autoencoder", "conditioner"):
@@ -89,7 +89,7 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
 
 
 def _varied(data: Any, raw: Mapping[str, Any]) -> Any:
-    """The training rows in the variants that the recipe asks for."""
+    """The training rows in the variants that the recipe requests."""
     if "variants" not in raw:
         return data
     if isinstance(data, ArrayDataset):
@@ -194,7 +194,7 @@ def write_weights(
         card["denoiser"] = dict(recipe.reading)
         if loop.objective.network.variance is not None:
             card["denoiser"]["variance"] = loop.objective.network.variance
-    elif recipe.tells_time:  # no denoiser, but it knows x_t of one schedule
+    elif recipe.tells_time:  # no denoiser, but it takes x_t of one schedule
         card["contract"] = {**card["contract"], **recipe.reading}
     storage = raw.get("storage", "float16")
     cards = [export.write(folder, name, tensors, card, storage=storage)]

@@ -3,7 +3,7 @@
     records = read_records([Path("benchmarks/results")])
     Path("report.html").write_text(page(records))
 
-The page is made by a template and needs neither torch nor a network. Records are foreign until they are checked: see
+The page is made by a template and needs neither torch nor a network. Records are untrusted until they are checked: see
 `zoo.records.benchmark_record` (fields), `pictures` (paths) and `page` (text, and what a browser may run).
 """
 

@@ -1,6 +1,6 @@
-"""The answer at the top: which configuration to use, in plain sentences, and what changing one setting does.
+"""The recommendation at the top: which configuration to use, and the effect of changing one setting.
 
-Everything is derived from the records by `choice`; what differs by less than the noise is said to be the same.
+Everything is derived from the records by `choice`; what differs by less than the noise counts as equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SETTINGS = {"steps": "{} steps", "guidance": "guidance {}", "batch": "batch {}"
 
 
 def answer(choice: Choice) -> dict[str, Any]:
-    """What the page says of a choice."""
+    """The page's sentences about a choice."""
     pick, group = choice.pick, choice.group
     model = pick.row.asked.get("model", "")
     settings = [said for d in DIMENSIONS if d != "model" and (said := _setting(d, pick.row.asked.get(d)))]
@@ -37,7 +37,7 @@ def answer(choice: Choice) -> dict[str, Any]:
 
 
 def _meaning(name: str) -> str | None:
-    """What the metric whose values go by this name says of them."""
+    """What the metric of this name declares about its values."""
     known, metric = registry(), measured_by(name)
     return (
         known.entry("metric", metric).signature().constants.get("meaning") if metric in known.names("metric") else None
@@ -45,7 +45,7 @@ def _meaning(name: str) -> str | None:
 
 
 def _setting(dimension: str, value: str | None) -> str:
-    """A setting in words; what is off or not said needs none."""
+    """A setting in words; empty for what is off or not given."""
     off = dimension in ("fast", "step_cache") and value == "no"
     if value is None or off or (dimension, value) == ("library", "zoo"):
         return ""
@@ -55,7 +55,7 @@ def _setting(dimension: str, value: str | None) -> str:
 
 
 def _tiles(choice: Choice) -> list[tuple[str, str, str]]:
-    """What, how much, and what else is to be said of it."""
+    """What, how much, and remarks."""
     pick, tiles = choice.pick, []
     rate = choice.rate(pick)
     if choice.speed is not None and rate:
@@ -125,7 +125,7 @@ def _times(choice: Choice, pick: Entry, other: Entry) -> str:
 
 
 def _resolution(choice: Choice) -> list[str]:
-    """What the record can tell apart at all."""
+    """What the record can distinguish."""
     seen = []
     for column in choice.deciding:
         known = [m for e in choice.entries if (m := choice.value(e, column)[1]) is not None]

@@ -1,6 +1,6 @@
-"""Which configuration to use, as far as the record can tell: the fastest of those that none clearly beats in quality.
+"""The recommended configuration of a record: the fastest of those that none clearly beats in quality.
 
-Only what is measured alike is held against each other: a task is the configurations of one machine that have the same
+Only like measurements are compared: a task is the configurations of one machine that have the same
 measures of quality under the same keys.
 """
 
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A task's configurations, and what can be said of them."""
+    """A task's configurations, and their comparison."""
 
     group: Group
     quality: tuple[Column, ...]  # what all of them have

@@ -66,7 +66,7 @@ def write_views(records: Sequence[Record], folder: Path) -> list[Path]:
 
 
 def _head(column: Column) -> str:
-    """All that a column's values have in common: unlike columns have unlike heads."""
+    """All that a column's values have in common: different columns have different heads."""
     unit = f" [{column.unit}]" if column.unit else ""
     return " | ".join((column.key + unit, *column.terms))
 

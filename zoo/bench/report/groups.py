@@ -1,4 +1,4 @@
-"""Which rows stand in one table: those of one protocol, measured in one place; and what tells them apart."""
+"""Which rows share a table: those of one protocol and machine; and in which settings they differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rows that may be held against each other."""
+    """Rows that may be compared."""
 
     protocol: str
     place: str
@@ -38,7 +38,7 @@ class Group:
     runs: int
 
     def label(self, row: Row) -> str:
-        """A row in the words that tell it from the others."""
+        """A row named by the settings in which it differs."""
         telling = [d for d in DIMENSIONS if d not in self.usual or self.usual[d] != row.asked.get(d)]
         said = [word for d in telling if (word := _word(d, row.asked.get(d)))]
         return " ".join(said) or row.asked.get("model") or row.name
@@ -77,7 +77,7 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
     filled = [c for c in columns if any(e.cell(c).value is not None for e in entries)]
     keys = list(dict.fromkeys(c.key for c in filled))  # in the records' own order, one key's columns side by side
     sure = {c: _standing(entries, c) for c in filled if c.kind == "quality"}
-    # What comes with an error bar first: the rest ranks nothing.
+    # Columns with an error bar first: the others don't rank.
     kept = sorted(filled, key=lambda c: (c.kind != "quality", sure.get(c) is None, keys.index(c.key)))
     shown = {c.name for c in kept}
     absent: dict[str, dict[str, None]] = {}
@@ -101,7 +101,7 @@ def _group(protocol: str, place: str, entries: list[Entry]) -> Group:
 
 
 def _standing(entries: Sequence[Entry], column: Column) -> list[Entry] | None:
-    """Those that nothing clearly beats in a measure; None where that can't be told."""
+    """Those that nothing clearly beats in a measure; None where that is unknown."""
     held = [e for e in entries if e.cell(column).value is not None]
     found = margins([e.cell(column) for e in held])
     if column.better is None or None in found:
@@ -120,7 +120,7 @@ def _tier(entry: Entry, sure: Mapping[Column, list[Entry] | None], columns: Sequ
 
 
 def _rank(entry: Entry, columns: Sequence[Column]) -> tuple[float, ...]:
-    """Measured before not, then by the first column that says what is better, and the next ones."""
+    """Measured rows first, then by the first column with a direction, and the next ones."""
     ranks = [0.0 if entry.row.status == "measured" else 1.0]
     for column in columns:
         if column.better:

@@ -12,8 +12,8 @@ from zoo.bench.report.plots import written
 from zoo.bench.report.standing import faster, margins, unbeaten
 
 FACETS = 8  # a dimension with more values than this is filtered by text
-ONCE = ("host-peak", "host-added")  # the process's history is in them, and nothing tells how far they spread
-_HIDDEN = ("seconds-per-image", "latency-p90", "host-added")  # told by or beneath another; CSV has them apart
+ONCE = ("host-peak", "host-added")  # they depend on the process's history, and their spread is unknown
+_HIDDEN = ("seconds-per-image", "latency-p90", "host-added")  # shown by or beneath another; CSV has them apart
 _BENEATH = {"latency-p50": ("latency-p90", "latency of a batch, p90", "p90"),
             "host-peak": ("host-added", "host memory of a call", "a call adds")}  # fmt: skip
 TIMED = ("images-per-second", "latency-p50", "energy", "share-of-peak")  # as noisy as the clock
@@ -21,7 +21,7 @@ TIMED = ("images-per-second", "latency-p50", "energy", "share-of-peak")  # as no
 
 @dataclass(eq=False)
 class Board:
-    """A group's table, as the template asks for it."""
+    """A group's table, as the template takes it."""
 
     group: Group
 
@@ -59,7 +59,7 @@ class Board:
 
     @cached_property
     def quality_terms(self) -> str:
-        """What the columns of quality are of beside their keys; nothing where only that tells two of them apart."""
+        """The terms of the columns of quality beside their keys; nothing where two of one name differ in that."""
         found = {c: ", ".join(c.terms) for c in self.columns if c.kind == "quality"}
         if len(set(found.values())) == 1:
             return f"quality: {next(iter(found.values()))}" if any(found.values()) else ""
@@ -67,7 +67,7 @@ class Board:
         return "" if alike else "; ".join(f"{c.name}: {said}" for c, said in found.items() if said)
 
     def terms(self, column: Column) -> list[str]:
-        """What the place and the sentence above the table don't say already."""
+        """What the place and the sentence above the table don't already give."""
         return list(column.terms[1:] if column.kind == "cost" else () if self.quality_terms else column.terms)
 
     def floor(self, column: Column) -> float | None:
@@ -76,7 +76,7 @@ class Board:
         return found.pop() if len(found) == 1 else None
 
     def doubt(self, column: Column) -> str:
-        """What keeps a measure from telling configurations apart."""
+        """Why a measure can't separate configurations."""
         held = [c for e in self.measured if (c := e.cell(column)).value is not None]
         if column.kind != "quality" or column.better is None or len(held) < 2 or self.best[column]:
             return ""
@@ -84,7 +84,7 @@ class Board:
 
     @property
     def told(self) -> str:
-        """What is above the table."""
+        """The remarks above the table."""
         group, count = self.group, len(self.measured)
         parts = [f"{count} configuration{'s' if count != 1 else ''}"]
         if count > 1 and any(c.kind == "quality" for c in group.columns):
@@ -109,7 +109,7 @@ class Board:
                 yield dimension, sorted(values, key=lambda v: (float(v) if _is_number(v) else float("inf"), v))
 
     def beneath(self, entry: Entry, column: Column) -> list[str]:
-        """What is told in small beneath a value: its spread, its floor, the slow runs beneath the middle one."""
+        """The small print beneath a value: its spread, its floor, the slow runs beneath the middle one."""
         cell, said = entry.cell(column), []
         if cell.low is not None and cell.high is not None:
             said.append(f"{written(cell.low, column.unit, 3)} to {written(cell.high, column.unit, 3)}")
@@ -124,7 +124,7 @@ class Board:
         return said
 
     def share(self, value: float, column: Column) -> float | None:
-        """The value's percent of the largest: a column is seen at a glance."""
+        """The value as a percentage of the largest, for its bar."""
         values = [v for e in self.group.entries if (v := e.cell(column).value) is not None]
         return None if len(values) < 2 or min(values) < 0 or max(values) <= 0 else 100 * value / max(values)
 

@@ -1,8 +1,8 @@
 """What every view is made from: records, their rows, and columns that hold comparable values only.
 
 A `Column` is equal to another only where everything is equal that decides a value: for quality the metric's key
-(extractor, hash, settings, N), the reference and the pictures' format; for cost the machine, its threads and versions.
-So values that can't be compared don't meet, whatever view is made.
+(extractor, hash, settings, N), the reference and the images' format; for cost the machine, its threads and versions.
+So incomparable values never share a column, in any view.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ DIMENSIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What may stand in one column."""
+    """A column of comparable values."""
 
     kind: Literal["quality", "cost"]
     key: str
-    name: str  # short, for people
+    name: str  # short, for display
     unit: str = ""
     better: Better | None = None
     terms: tuple[str, ...] = ()  # what else must be equal, as sentences
@@ -37,11 +37,11 @@ class Cell:
 
     value: float | None
     reason: str | None = None
-    low: float | None = None  # of an interval; the deviation is told apart
+    low: float | None = None  # of an interval; the deviation is a field of its own
     high: float | None = None
     deviation: float | None = None
     ranges: int = 1  # of seeds; the deviation is between them, and the value their mean
-    floor: float | None = None  # the same measure of real pictures, or of chance
+    floor: float | None = None  # the same measure of real images, or of chance
 
 
 class Part(NamedTuple):
@@ -60,7 +60,7 @@ class Row:
     name: str
     protocol: str  # rows of different protocols share no table
     place: str  # machine and versions
-    asked: Mapping[str, str] = field(default_factory=dict)  # by dimension, what isn't said left out
+    asked: Mapping[str, str] = field(default_factory=dict)  # by dimension, those that aren't given left out
     status: str = "measured"
     reason: str | None = None
     notes: tuple[str, ...] = ()
@@ -116,4 +116,4 @@ class Record:
     rows: tuple[Row, ...] = ()
     pairs: tuple[Pair, ...] = ()
     facts: tuple[Fact, ...] = ()
-    provenance: tuple[tuple[str, str], ...] = ()  # told with the record: versions, weights, settings
+    provenance: tuple[tuple[str, str], ...] = ()  # shown with the record: versions, weights, settings

@@ -1,8 +1,8 @@
-"""The page: one HTML file with everything in it, which asks nobody for anything and runs no script but its own.
+"""The page: one HTML file with everything in it, which loads nothing and runs no script but its own.
 
 `page.html` draws what is gathered here. Every text of a record is escaped there, and made `visible` before. The page's
-content security policy allows the style and the script by their hashes and pictures as data URIs; so even an element
-that came through by some mistake could neither run nor load.
+content security policy allows the style and the script by their hashes and images as data URIs; so even an injected
+element could neither run nor load.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from zoo.bench.report.pictures import Picture, picture
 from zoo.bench.report.plots import SERIES, Drawing, Point, marker, pareto_plot, plain, stacked_bars, written
 from zoo.bench.report.standing import margins
 
-LONGEST = 400  # characters of one text; what a record says beyond that no page has room for
-FEW = 10  # rows that are shown before all are asked for
+LONGEST = 400  # characters of one text; longer ones are cut
+FEW = 10  # rows that are shown before all are requested
 ANSWERS = 8  # of one page
 BARS = 10  # of one plot; the table has them all
-PICTURES = 48 * 2**20  # characters of pictures in one page
-_COLOURED = ("model", "sampler", "precision", "device", "library", "guidance")  # what colours of a front tell apart
+PICTURES = 48 * 2**20  # characters of images in one page
+_COLOURED = ("model", "sampler", "precision", "device", "library", "guidance")  # what a front's colours show
 _HERE = Path(__file__).parent
 
 
@@ -67,7 +67,7 @@ def environment() -> Environment:
 
 
 def visible(text: object) -> str:
-    """A text as it may be shown: what can't be seen or turns writing round becomes U+FFFD, what is too long ends."""
+    """A text as it may be shown: invisible and direction-changing characters become U+FFFD, long texts are cut."""
     said = str(text)
     shown = "".join(c if c.isprintable() or c in "\n\t" else "�" for c in said[: LONGEST + 1])
     return shown[:LONGEST] + "…" if len(said) > LONGEST else shown
@@ -107,7 +107,7 @@ def _told(records: Sequence[Record], shown: Sequence[Group]) -> str:
 
 
 def _fronts(group: Group) -> list[dict[str, Any]]:
-    """By quality: its planes drawn, and the dimension that their colours tell apart."""
+    """By quality: its planes drawn, and the dimension that their colours show."""
     fronts = []
     for quality, found in groupby(planes(group), key=lambda plane: plane.quality):
         every = list(found)
@@ -145,7 +145,7 @@ def _plot(plane: Plane, dimension: str, names: Sequence[str]) -> Drawing:
 
 
 def _samples(shown: Sequence[Group]) -> Iterator[tuple[Group, list[tuple[Entry, list[Picture]]], str | None]]:
-    """The pictures of every row that names some, and what they all are of."""
+    """The images of every row that names some, and what they all are of."""
     room = PICTURES
     for group in shown:
         rows = []
@@ -165,7 +165,7 @@ def _profiles(group: Group) -> Iterator[dict[str, Any]]:
     for unit, what in (("s", "seconds of a call"), ("", "network evaluations")):
         rows = [(e, {p.name: p.value for p in e.row.parts if p.unit == unit}) for e in group.newest]
         rows = [(e, parts) for e, parts in rows if parts]
-        if not any(len(parts) > 1 for _, parts in rows):  # one part is the whole, which the leaderboard tells
+        if not any(len(parts) > 1 for _, parts in rows):  # one part is the whole, which the leaderboard shows
             continue
         names = list(dict.fromkeys(name for _, parts in rows for name in parts))
         bars = [
@@ -182,7 +182,7 @@ def _profiles(group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _compared(shown: Sequence[Group]) -> Markup | None:
-    """What the page's script sets two rows side by side from: columns, and rows with their cells by column.
+    """The data of the page's comparison of two rows: columns, and rows with their cells by column.
 
     Values travel with the number of their `Column`; the script only ever compares equal numbers, so what the model
     keeps apart stays apart. None where there is nothing to compare with.

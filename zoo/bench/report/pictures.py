@@ -1,4 +1,4 @@
-"""Pictures beside a record as data URIs: PNG files from inside the record's folder, smaller where they are large."""
+"""Images beside a record as data URIs: PNG files from inside the record's folder, smaller where they are large."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from zoo.schema.errors import UsageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LARGEST = 64 * 2**20  # bytes of a file
-MOST_PIXELS = 64_000_000  # of a picture that is made smaller
+MOST_PIXELS = 64_000_000  # of an image that is made smaller
 SIDE = 1024  # pixels that a side is brought to, for the page
-KEPT = 400_000  # bytes of a picture that is shown as it is
+KEPT = 400_000  # bytes of an image that is shown as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Picture:
 
 
 def picture(folder: Path, name: str) -> Picture:
-    """A record's picture; UsageError for one that lies elsewhere, a reason for one that isn't there or is no PNG."""
+    """A record's image; UsageError for one that lies elsewhere, a reason for one that isn't there or is no PNG."""
     path = _inside(folder, name)
     if not path.is_file():
         return Picture(uri=None, reason=f"{name} is not there")

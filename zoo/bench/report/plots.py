@@ -1,6 +1,6 @@
-"""Numbers as people read them, axes, and plots as shapes that the page's template draws.
+"""Formatted numbers, axes, and plots as shapes that the page's template draws.
 
-A plot is drawn `WIDTH` units wide, about a phone's width, so that its letters are read there without zooming; on a
+A plot is drawn `WIDTH` units wide, about a phone's width, so that its labels can be read there without zooming; on a
 laptop several stand side by side. Colours come from the page's theme.
 """
 
@@ -23,7 +23,7 @@ _AROUND = (  # where a label may stand, the nearest first
     (9, 4, "start"), (-9, 4, "end"), (7, -8, "start"), (7, 16, "start"), (-7, -8, "end"), (-7, 16, "end"),
     (0, -11, "middle"), (0, 20, "middle"), (9, -20, "start"), (9, 28, "start"), (-9, -20, "end"), (-9, 28, "end"),
 )  # fmt: skip
-_CORNERS = {  # of the series' shapes, which are told apart without colour
+_CORNERS = {  # of the series' shapes, which differ without colour
     1: [(-4.7, -4.7), (4.7, -4.7), (4.7, 4.7), (-4.7, 4.7)],
     2: [(0, -6.5), (6.5, 4.5), (-6.5, 4.5)],
     3: [(0, -7), (7, 0), (0, 7), (-7, 0)],
@@ -86,12 +86,12 @@ def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = Fals
         return Axis(low=low, high=high, logarithmic=True, marks=thinned)
     size = max(abs(low), abs(high))
     if size < 1e-100:
-        size, low, high = 0.0, 0.0, 0.0  # nothing, to a tenth of a pixel
+        size, low, high = 0.0, 0.0, 0.0  # zero, to a tenth of a pixel
     room = 0.08 * (high - low) if high - low > 1e-9 * size else 0.1 * size or 1.0
     nonnegative = low >= 0
     low, high = low - room, high + room
     if nonnegative and low < 0.35 * high:
-        low = 0.0  # from nothing, where that costs little room
+        low = 0.0  # from zero, where that costs little room
     rough = (high - low) / marks
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * s for s in (1, 2, 5, 10) if power * s >= rough * (1 - 1e-9))
@@ -100,7 +100,7 @@ def axis(values: list[float], *, marks: int = 5, may_be_logarithmic: bool = Fals
 
 
 class Shape(NamedTuple):
-    """An SVG element; `text` is what it says, or what is told of it when it is pointed at."""
+    """An SVG element; `text` is its text, or its tooltip."""
 
     tag: str
     attributes: Mapping[str, Any]
@@ -108,7 +108,7 @@ class Shape(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """A plot, and what is told of it to whoever can't see it."""
+    """A plot with its description for screen readers."""
 
     title: str
     told: str
@@ -212,7 +212,7 @@ def _across(marks: Iterable[float], x: Any, unit: str) -> Iterator[Shape]:
 
 
 def _front_line(places: Sequence[tuple[float, float]], edge: float) -> list[Shape]:
-    """The boundary of what can be had: steps, since between two configurations there is none."""
+    """The Pareto front as steps, since between two configurations there is none."""
     if not places:
         return []
     steps = "H".join(f"{x:.1f}V{y:.1f}" for x, y in places)
@@ -225,7 +225,7 @@ def _labels(
     points: Sequence[tuple[float, float]],
     corners: Sequence[tuple[float, float]],
 ) -> Iterator[Shape]:
-    """Labels where they cover no point, no line of the front and not each other; what fits nowhere the table tells."""
+    """Labels where they cover no point, no line of the front and not each other; others are left to the table."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     for (x, y), (u, v) in itertools.pairwise([*corners, (EAST, corners[-1][1])] if corners else []):
         taken += [(x, y - 1, u, y + 1), (u - 1, min(y, v), u + 1, max(y, v))]

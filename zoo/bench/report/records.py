@@ -1,4 +1,4 @@
-"""Record files as the report's rows, columns and cells (`model`); what a record is says
+"""Record files as the report's rows, columns and cells (`model`); a record's form is in
 `zoo.records.benchmark_record`.
 """
 
@@ -80,7 +80,7 @@ def _suite(value: Mapping[str, Any], path: Path, place: str) -> Record:
 
 
 def _machine(record: Mapping[str, Any]) -> str:
-    """All of a machine that decides how fast something runs, in words; equal words are one place."""
+    """The description of a machine that decides speed; equal descriptions are one place."""
     found, versions = record["machine"], record["versions"]
     parts = [found["processor"] or "unknown processor"]
     parts += [f"{found[what]} {what}" for what in ("cores", "threads") if found[what] is not None]
@@ -115,7 +115,7 @@ def _row(row: Mapping[str, Any], record: Mapping[str, Any], where: str, place: s
     prompts = record["suite"]["settings"]["prompts"]
     return Row(
         identity=row["id"] or "", name=row["name"] or row["id"] or "unnamed", place=where,
-        # Time of one network evaluation is no time of a pipeline: what is timed decides the table.
+        # The time of one network evaluation isn't a pipeline's: the kind of suite decides the table.
         protocol="suite" if kind == PIPELINES else f"{kind}, {part}",
         asked={k: as_text(v) for k, v in asked.items() if k in DIMENSIONS and v not in (None, {}, [])},
         status=status, reason=row["reason"], notes=tuple(row["notes"]),
@@ -153,7 +153,7 @@ def _ends(interval: Sequence[float]) -> dict[str, Any]:
 
 
 def _checked(check: Mapping[str, Any], where: str) -> dict[Column, Cell]:
-    """How far a row's check is from what it is held against."""
+    """The distance of a row's check from its reference."""
     what, against = check["what"], check["against"]
     if what is None or check["largest"] is None:
         return {}
@@ -283,7 +283,7 @@ def _generate(record: Mapping[str, Any], name: str, where: str) -> Iterable[Row]
 
 
 def _spread(runs: Sequence[float]) -> float | None:
-    """Half of the distance of the quartiles over the median, as suites tell it."""
+    """Half of the distance of the quartiles over the median, as suites define it."""
     middle = statistics.median(runs) if len(runs) > 2 else 0.0
     if middle <= 0:
         return None

@@ -1,11 +1,11 @@
-"""Which measured values nothing beats: beyond what chance explains, or as they were measured (a Pareto front).
+"""Which measured values nothing beats: beyond chance, or as they were measured (a Pareto front).
 
 A value's margin is half of its 95 % interval, where its record has one, or t s / sqrt(k) (Student 1908) for the mean of
-k seed ranges. The deviation s of two or three ranges is itself hardly known, so it is pooled over a column's cells,
+k seed ranges. The deviation s of two or three ranges is itself uncertain, so it is pooled over a column's cells,
 which have the same metric and N, and t is taken for all of their degrees of freedom. Of both margins the larger counts.
 
-Two values are apart where they differ by more than the root of the sum of their squared margins. Whoever has no margin
-is apart from nobody: without an error bar nothing is claimed.
+Two values are apart where they differ by more than the root of the sum of their squared margins. One without margin
+is apart from none: without an error bar nothing is claimed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.2
 
 
 def margins(cells: Sequence[Cell]) -> list[float | None]:
-    """Of each cell of one column; None where its record tells no error."""
+    """The margin of each cell of one column; None where its record has no error."""
     spread = [c for c in cells if c.value is not None and c.deviation is not None]
     pooled, t = 0.0, 0.0
     if spread:
@@ -52,7 +52,7 @@ def faster(a: float, b: float, spread: float | None) -> bool:
 
 
 def unbeaten(values: Sequence[tuple[float, float | None]], better: Better) -> list[bool]:
-    """Of each (value, margin): whether no other is clearly better."""
+    """For each (value, margin), whether no other is clearly better."""
     sign = 1.0 if better == "higher" else -1.0
     return [not any(sign * (other[0] - one[0]) > 0 and apart(one, other) for other in values) for one in values]
 

@@ -1,6 +1,6 @@
-"""Which arguments metrics and extractors take: what their constructors ask first, and a check without torch.
+"""Checks of metrics' and extractors' arguments, for their constructors and for a check without torch.
 
-Each function raises UsageError for arguments that no number could be made with.
+Each function raises UsageError for arguments out of range.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from zoo.schema.errors import UsageError
 
 
 def kid(*, subsets: int, size: int) -> None:
-    """Of `zoo.evaluation.metrics.metrics:KID`."""
+    """Check the arguments of `zoo.evaluation.metrics.metrics:KID`."""
     if subsets < 1 or size < 2:
         raise UsageError(f"a kernel distance is of 1 or more subsets of 2 or more, not {subsets} of {size}")
 
 
 def prdc(*, k: int) -> None:
-    """Of `zoo.evaluation.metrics.metrics:PRDC`."""
+    """Check the arguments of `zoo.evaluation.metrics.metrics:PRDC`."""
     if k < 1:
         raise UsageError(f"balls reach to the k-th neighbour, and k is {k}; give 1 or more, usual is 3")
 
 
 def cmmd(*, sigma: float) -> None:
-    """Of `zoo.evaluation.metrics.metrics:CMMD`."""
+    """Check the arguments of `zoo.evaluation.metrics.metrics:CMMD`."""
     if not 0.0 < sigma < math.inf:
         raise UsageError(f"the kernel's sigma is {sigma}; give a number above 0, the paper's is 10")
 
 
 def random_network(*, seed: int, width: int, size: int, layers: int) -> None:
-    """Of `zoo.evaluation.extractors.random_network:RandomNetwork`."""
+    """Check the arguments of `zoo.evaluation.extractors.random_network:RandomNetwork`."""
     seeded(seed=seed)
     if not 1 <= layers <= 16 or width < 1 or size < 2**layers:
         raise UsageError(
@@ -38,12 +38,12 @@ def random_network(*, seed: int, width: int, size: int, layers: int) -> None:
 
 
 def seeded(*, seed: int | None) -> None:
-    """Of what draws its weights from a seed."""
+    """Check the seed of random weights."""
     if seed is not None and not 0 <= seed < 2**64:
         raise UsageError(f"seed is {seed}; give a whole number from 0 up")
 
 
 def timm(*, size: int | None) -> None:
-    """Of `zoo.evaluation.extractors.backbones:Timm`."""
+    """Check the arguments of `zoo.evaluation.extractors.backbones:Timm`."""
     if size is not None and size < 1:
         raise UsageError(f"size is {size}; give pixels a side, 1 or more")

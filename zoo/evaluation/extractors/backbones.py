@@ -1,4 +1,4 @@
-"""Extractors with somebody else's architecture and the user's weight file: any backbone of timm, any CLIP of open_clip.
+"""Extractors of other libraries' architectures and a user's weight file: any backbone of timm, any CLIP of open_clip.
 
 Nothing is downloaded. The file's SHA-256 is part of every key, so two files never share a column.
 """
@@ -25,10 +25,10 @@ class Timm(nn.Module):
     """Any backbone of timm, its pooled features; its numbers go by its name.
 
     Args:
-        model: timm's name, `vit_large_patch14_dinov2` or `resnet50` say. (timm resamples DINOv2's position embeddings
+        model: timm's name, such as `resnet50`. (timm resamples DINOv2's position embeddings
             otherwise than its authors, so this is not their FD-DINOv2.)
         weights: path of a state dict of timm's.
-        size: pixels a side that pictures are resized to by PIL's bicubic; the model's own if not given.
+        size: pixels a side that images are resized to by PIL's bicubic; the model's own if not given.
         sha256: the hash the file must have.
     """
 
@@ -74,7 +74,7 @@ class Timm(nn.Module):
 
 
 class OpenClip(nn.Module):
-    """A CLIP of open_clip's: unit embeddings of pictures and captions, for CMMD and CLIPScore.
+    """A CLIP of open_clip's: unit embeddings of images and captions, for CMMD and CLIPScore.
 
     Args:
         model: open_clip's name; OpenAI's weights need a name that ends in -quickgelu. weights: path of its state dict.
@@ -104,7 +104,7 @@ class OpenClip(nn.Module):
 
     @torch.inference_mode()
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
-        """uint8 (N, 3, H, W) -> unit embeddings (N, D); the whole picture is resized, nothing is cropped."""
+        """uint8 (N, 3, H, W) -> unit embeddings (N, D); the whole image is resized, nothing is cropped."""
         check_pictures(pictures)
         clip: Any = self.clip
         parts = [clip.encode_image(normalised(self, resize_uint8(p, self.size))) for p in pictures.split(batch)]

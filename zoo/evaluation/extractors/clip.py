@@ -1,4 +1,4 @@
-"""A CLIP with both towers, to judge pictures and captions by."""
+"""A CLIP with both towers, as an extractor for images and captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.schema.errors import WeightsError
 
 
 class Clip(nn.Module):
-    """A CLIP as a judge: unit embeddings of pictures and of captions.
+    """A CLIP as a judge: unit embeddings of images and of captions.
 
     Arguments as `zoo.conditioners.clip.build_clip`; the token table is always compact.
     """
@@ -32,7 +32,7 @@ class Clip(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.image_size = image_size
-        # Not on the meta device, whoever asks: open_clip's attention mask is computed here and is in no file.
+        # Never on the meta device: open_clip's attention mask is computed here and is in no file.
         with torch.device("cpu"):
             self.clip = build_clip(
                 embed_dim=embed_dim, image_size=image_size, image_width=image_width, image_layers=image_layers,

@@ -1,9 +1,9 @@
 """DINOv2 as its authors run it: the extractor of FD-DINOv2 (Oquab et al. 2023; Stein et al. 2023).
 
-The networks were trained at 518 pixels and are shown 224, so the position embeddings are resampled. The authors do it
+The networks were trained at 518 pixels and run at 224, so the position embeddings are resampled. The authors do it
 by bicubic interpolation with the scale (16 + 0.1) / 37, not 16 / 37, and without averaging; timm, which has the same
 network, does otherwise, and its numbers (extractor `timm`) are others. The network is timm's here, the embeddings and
-the pictures are as FD-DINOv2 has them: PIL's bicubic to uint8, ImageNet's mean and deviation, the class token.
+the images are as FD-DINOv2 has them: PIL's bicubic to uint8, ImageNet's mean and deviation, the class token.
 """
 
 from __future__ import annotations

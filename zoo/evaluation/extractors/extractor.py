@@ -1,4 +1,4 @@
-"""What an extractor is: pictures -> features, under a name and the hash of its weights.
+"""What an extractor is: images -> features, under a name and the hash of its weights.
 
 Name and hash are in the key of every number made from its features, so they must say all that decides them: other
 weights, another resizing or another precision is another extractor.
@@ -19,7 +19,7 @@ MAIN = "pool"  # the layer that every extractor has
 
 
 class Extractor(Protocol):
-    """uint8 pictures (N, 3, H, W) -> features (N, D) float32."""
+    """uint8 images (N, 3, H, W) -> features (N, D) float32."""
 
     @property
     def name(self) -> str: ...
@@ -36,21 +36,21 @@ class TextTower(Extractor, Protocol):
 
 @runtime_checkable
 class Layered(Protocol):
-    """An extractor with more than one layer: uint8 pictures -> each layer's features (N, D)."""
+    """An extractor with more than one layer: uint8 images -> each layer's features (N, D)."""
 
     def features(self, pictures: Tensor, layers: Collection[str], *, batch: int = 64) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
 class Comparing(Protocol):
-    """An extractor that also holds pictures against those they stand for, and so is told which samples they are."""
+    """An extractor that compares images with their references, and so takes their sample ids."""
 
     def compare(self, pictures: Sequence[Tensor], ids: Sequence[int], layers: Collection[str]) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """An extractor that doesn't know its own name and hash (an evaluator CLIP, whose card does), with them."""
+    """An extractor without its own name and hash (an evaluator CLIP, whose card has them), with them."""
 
     extractor: Any
     name: str
@@ -70,7 +70,7 @@ class Named:
 def look(
     extractor: Extractor, pictures: Tensor, layers: Collection[str] = (MAIN,), *, batch: int = 64
 ) -> dict[str, Tensor]:
-    """The layers asked for, each (N, D) float32 on the host."""
+    """The requested layers, each (N, D) float32 on the host."""
     check_pictures(pictures)
     if isinstance(extractor, Layered):
         found = extractor.features(pictures, layers, batch=batch)
@@ -83,7 +83,7 @@ def look(
 
 
 def check_pictures(pictures: Tensor) -> None:
-    """Refuse what isn't uint8 (N, 3, H, W): in another range, an extractor would see something else without a word."""
+    """Refuse what isn't uint8 (N, 3, H, W): in another range, an extractor would silently see something else."""
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
         raise UsageError(
             f"an extractor is shown uint8 pictures (N, 3, H, W), not {str(pictures.dtype).replace('torch.', '')} "

@@ -1,15 +1,15 @@
-"""Pictures to features, in shards: the unit of distribution, of resuming and of merging.
+"""Images to features, in shards: the unit of distribution, of resuming and of merging.
 
-A shard is 1,000 consecutive sample ids. Inside it pictures are shown to the extractor in batches that always start at
+A shard is 1,000 consecutive sample ids. Inside it the extractor runs on batches that always start at
 the same ids, so features don't depend on how many processes work. Its features are kept as float32 in one file,
 written atomically; a run that was killed makes what is missing and counts nothing twice (of a shard that takes long,
 what is done is written in between, and less than a minute's work is lost):
 
-    fill(pictures, extractor, folder="f", rank=rank, world=world)     # each process its shards
-    features = extract(pictures, extractor, folder="f")               # reads them all, in order
+    fill(images, extractor, folder="f", rank=rank, world=world)     # each process its shards
+    features = extract(images, extractor, folder="f")               # reads them all, in order
 
 Moments are merged in shard order. Above `keep` samples the features themselves are dropped and moments are left, which
-a Fréchet distance needs; what needs the features says so.
+a Fréchet distance needs; metrics that need the features refuse.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from zoo.schema.files import write_atomically
 
 SCHEMA = "zoo.features/2"
 SHARD = 1000  # sample ids
-BATCH = 50  # pictures an extractor is shown at once
+BATCH = 50  # images an extractor sees at once
 KEEP = 100_000  # samples above which moments alone are kept
 PART = 30.0  # seconds after which an unfinished shard is written in between
-Progress = Callable[[int, int], object]  # pictures done, of how many
+Progress = Callable[[int, int], object]  # images done, of how many
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Features:
-    """What an extractor made of a set of pictures."""
+    """What an extractor made of a set of images."""
 
     source: str
     extractor: str
@@ -55,9 +55,9 @@ class Features:
     moments: Mapping[str, Moments]  # by layer
     pictures_sha256: str  # of all pixels, in order
     notes: Mapping[str, int] = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)  # "HEIGHTxWIDTH" -> how many pictures
+    sizes: Mapping[str, int] = field(default_factory=dict)  # "HEIGHTxWIDTH" -> how many images
     texts: np.ndarray | None = None  # (N, D) embeddings of the captions, where the extractor has a text tower
-    asked: Sequence[Mapping[str, Any]] | None = None  # what each picture was to show, for a hit score
+    asked: Sequence[Mapping[str, Any]] | None = None  # the row of each image, for a hit score
     judge: Any = None  # zoo.evaluation.metrics.hit_score.Judge of it
 
     def array(self, layer: str = MAIN) -> np.ndarray:
@@ -106,12 +106,12 @@ def extract(
     pictures: Pictures, extractor: Extractor, *, layers: Sequence[str] = (MAIN,), folder: str | Path | None = None,
     batch: int = BATCH, keep: int = KEEP, progress: Progress | None = None,
 ) -> Features:  # fmt: skip
-    """The features of all pictures.
+    """The features of all images.
 
     Args:
         layers: which of the extractor's (see the metrics' `layer`). folder: where shards are kept and found again.
-        batch: pictures shown at once; part of what a shard is. keep: samples above which moments alone are kept.
-        progress: told how many pictures are done, and of how many.
+        batch: images of one call; features depend on it. keep: samples above which moments alone are kept.
+        progress: called with how many images are done, and of how many.
     """
     if not len(pictures):
         raise UsageError(f"'{pictures.name}' has no pictures; give one or more")
@@ -140,7 +140,7 @@ def extract(
 
 
 class _Count:
-    """Pictures that are done, for whoever watches."""
+    """Counts finished images for `progress`."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
@@ -169,7 +169,7 @@ def _shard(
     unfinished = None if path is None else path.with_suffix(".part")
     arrays, told = (None if unfinished is None else _read(unfinished, header)) or ({}, {})
     rows: dict[str, list[Tensor]] = {layer: [torch.from_numpy(arrays[layer])] if told else [] for layer in layers}
-    digests: list[str] = list(told.get("digests", ()))  # of each picture's pixels
+    digests: list[str] = list(told.get("digests", ()))  # of each image's pixels
     sizes, notes = Counter[str](told.get("sizes", {})), Counter[str](told.get("notes", {}))
     count.add(len(digests))
     saved = monotonic()
@@ -205,7 +205,7 @@ def _joined(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, np.ndarray]:
 
 
 def _look(extractor: Extractor, shown: Sequence[Tensor], layers: Sequence[str], batch: int) -> dict[str, Tensor]:
-    """The layers of one batch that are of single pictures; those of one size are shown together, and put back."""
+    """The layers of one batch that are of single images; those of one size run together, and the order is restored."""
     sizes: dict[tuple[int, ...], list[int]] = {}
     for i, picture in enumerate(shown):
         sizes.setdefault(tuple(picture.shape), []).append(i)
@@ -224,7 +224,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray], header: Mapping[str, An
 
 
 def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """A shard file's content; None where there is none or it is damaged (a zip's checksums tell)."""
+    """A shard file's content; None where there is none or it is damaged (by a zip's checksums)."""
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes())

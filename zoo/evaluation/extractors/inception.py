@@ -36,7 +36,7 @@ class Inception2015(nn.Module):
             opened.
         resize: `tf1` as the first FID was computed, or `clean` (Parmar et al. 2022); numbers differ.
         precision: of the convolutions; bfloat16 shifts numbers and is in the name.
-        seed: random weights of this seed instead, for tests and for speed; then nothing is called FID.
+        seed: random weights of this seed instead, for tests and for speed; then no value is called FID.
     """
 
     fits = "zoo.evaluation.extractors.arguments:seeded"
@@ -73,7 +73,7 @@ class Inception2015(nn.Module):
 
     @torch.inference_mode()
     def features(self, pictures: Tensor, layers: Collection[str] = (MAIN,), *, batch: int = 64) -> dict[str, Tensor]:
-        """uint8 (N, 3, H, W) -> `pool` (N, 2048), `logits` (N, 1008), `spatial` (N, 2023), those asked for."""
+        """uint8 (N, 3, H, W) -> `pool` (N, 2048), `logits` (N, 1008), `spatial` (N, 2023), those requested."""
         check_pictures(pictures)
         unknown = sorted(set(layers) - set(LAYERS))
         if unknown or not layers:
@@ -90,7 +90,7 @@ class Inception2015(nn.Module):
         return self.features(pictures, (MAIN,), batch=batch)[MAIN]
 
     def _network(self) -> FoldedInception:
-        # Folded at the first pictures, and again where its weights were moved or written to since.
+        # Folded at the first images, and again where its weights were moved or written to since.
         tensors = [*self.network.parameters(), *self.network.buffers()]
         now = [(t.device, t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
         if self._folded is None or self._folded[0] != now:

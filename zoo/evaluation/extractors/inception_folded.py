@@ -63,7 +63,7 @@ def _fused(x: Tensor, weight: Tensor, bias: Tensor, padding: list[int], stride: 
 def fuses(dtype: torch.dtype) -> bool:
     """Whether a convolution with ReLU in one kernel, and its weights in that kernel's order, is there and right.
 
-    torch.compile's own operations, which torch promises to nobody: tried on a small convolution, and left alone where
+    torch.compile's own operations, which aren't public: tried on a small convolution, and not used where
     they are missing, are called otherwise or come out otherwise. Then features are slower.
     """
     x = torch.linspace(-1.0, 1.0, 2 * 16 * 9 * 9).view(2, 16, 9, 9).to(dtype, memory_format=torch.channels_last)
@@ -124,7 +124,7 @@ class FoldedInception:
         return {"maximum": _maximum, "halve": _halve}[str(step)]
 
     def __call__(self, x: Tensor, layers: Collection[str] = ("pool",)) -> dict[str, Tensor]:
-        """Pictures (B, 3, 299, 299), (value - 128) / 128 -> the layers asked for, each (B, D) float32.
+        """Images (B, 3, 299, 299), (value - 128) / 128 -> the requested layers, each (B, D) float32.
 
         `pool` is 2048-D; `logits` are 1008, without their bias; `spatial` is the first 7 channels of mixed_6/conv,
         17x17 each (ADM's sFID).

@@ -1,13 +1,13 @@
 """The Inception network of 5 December 2015, as TensorFlow published it: what FID, KID and IS are numbers of.
 
-Szegedy et al. 2016 ("Rethinking the Inception Architecture"), with what that one graph has of its own:
+Szegedy et al. 2016 ("Rethinking the Inception Architecture"), with what is particular to that graph:
 
 - 1008 classes; the logits of the inception score leave out their bias;
 - average pooling in a block counts real pixels only, not the padding;
 - the pooling branch of the last block takes the maximum where every other takes the average.
 
 Tensor names are those of the converted weights that FID libraries share (Conv2d_1a_3x3.conv.weight, ...). A block is a
-table: branches side by side, each a row of layers. zoo.evaluation.extractors.inception_folded runs what stands here.
+table: branches side by side, each a row of layers. zoo.evaluation.extractors.inception_folded runs this network.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def as_features(features: Tensor | np.ndarray, *, dtype: type | None = np.float6
 class Moments:
     """How many samples, their mean (D,) and the sum of their centred outer products (D, D), in float64.
 
-    Of another's statistics N may not be known: then `counted` is False, `count` 2, and the scatter is the covariance.
+    Of foreign statistics N may be unknown: then `counted` is False, `count` 2, and the scatter is the covariance.
     """
 
     count: int
@@ -44,14 +44,14 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor | np.ndarray) -> Moments:
-        """Of one shard (N, D)."""
+        """The moments of one shard (N, D)."""
         x = as_features(features)
         mean = x.mean(axis=0)
         x -= mean
         return cls(len(x), mean, x.T @ x)
 
     def merge(self, other: Moments) -> Moments:
-        """Of both together."""
+        """The moments of both together."""
         if self.mean.shape != other.mean.shape:
             raise UsageError(f"moments of {len(self.mean)} and of {len(other.mean)} features can't be merged")
         if not (self.counted and other.counted):

@@ -1,7 +1,7 @@
-"""The extractor of last resort: a fixed random convolutional network, the same everywhere for a seed.
+"""An extractor without any weight file: a fixed random convolutional network, the same everywhere for a seed.
 
-It has learned nothing. A Fréchet distance under it tells sets of pictures apart by texture and colour at several
-scales, reliably enough to see a regression, and compares with nothing but itself.
+It is untrained. A Fréchet distance under it separates sets of images by texture and colour at several
+scales, reliably enough to see a regression, and is comparable only with itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class RandomNetwork(nn.Module):
     """A fixed random network: features without any weights, comparable with themselves only.
 
     Args:
-        seed: of its weights. width: channels of each layer. size: pixels a side that pictures are resized to.
+        seed: of its weights. width: channels of each layer. size: pixels a side that images are resized to.
     """
 
     fits = "zoo.evaluation.extractors.arguments:random_network"

@@ -44,7 +44,7 @@ def resize_clean(pictures: Tensor, size: int) -> Tensor:
 
 
 def resize_uint8(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (B, 3, H, W) -> uint8 (B, 3, *size), PIL's bicubic, as timm's networks and CLIP are shown pictures."""
+    """uint8 (B, 3, H, W) -> uint8 (B, 3, *size), PIL's bicubic, as timm's networks and CLIP preprocess images."""
     if tuple(pictures.shape[-2:]) == size:
         return pictures
     high, wide = size

@@ -1,9 +1,9 @@
-"""Reference statistics: the moments of a set's features, in a file of some megabytes instead of the pictures.
+"""Reference statistics: the moments of a set's features, in a file of some megabytes instead of the images.
 
 | file | holds | says of what |
 |---|---|---|
-| zoo's (`zoo.statistics/1`) | moments by layer, and a header | extractor, hash of its weights, N, the pictures' hash |
-| pytorch-fid's and ADM's | `mu`, `sigma` (and `mu_s`, `sigma_s`) | nothing: who reads it says by which protocol |
+| zoo's (`zoo.statistics/1`) | moments by layer, and a header | extractor, hash of its weights, N, the images' hash |
+| pytorch-fid's and ADM's | `mu`, `sigma` (and `mu_s`, `sigma_s`) | nothing: the reader gives the protocol |
 
 ADM's spatial features are TensorFlow's (places, then channels) and zoo's are PyTorch's; they are put in this order.
 
@@ -33,7 +33,7 @@ from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import write_atomically
 
 SCHEMA = "zoo.statistics/1"
-PROTOCOLS = {"fid-tf1": NAME, "fid-clean": f"{NAME}-clean"}  # of files that don't say: the extractor meant
+PROTOCOLS = {"fid-tf1": NAME, "fid-clean": f"{NAME}-clean"}  # protocols of files without a header -> their extractor
 LARGEST = 2**29  # bytes of one array: a covariance of 8,192 features
 TIGHTEST = 200  # how much smaller than itself an array may be packed; numbers that were measured hardly pack at all
 _COMMON = {MAIN: ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
@@ -69,7 +69,7 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
 
     Args:
         protocol: by which a file with `mu` and `sigma` alone was made, `fid-tf1` or `fid-clean`. Such a file doesn't
-            say how many pictures it is of; its count is 0.
+            say how many images it is of; its count is 0.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise UsageError(f"statistics have no protocol '{protocol}'; say {' or '.join(PROTOCOLS)}")
@@ -139,7 +139,7 @@ def _own(arrays: Mapping[str, np.ndarray], where: str, protocol: str | None) -> 
 
 
 def _moments(mean: np.ndarray, scatter: np.ndarray, *, count: int | None, where: str) -> Moments:
-    """Of arrays from outside; where N isn't known (None), the scatter is a covariance."""
+    """The moments of arrays from outside; where N isn't known (None), the scatter is a covariance."""
     m, s = np.asarray(mean, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
     if m.ndim != 1 or s.shape != (len(m), len(m)):
         raise UsageError(f"'{where}' has a mean {m.shape} and a covariance {s.shape}, which don't fit; make it again")
@@ -160,7 +160,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of plain numbers in an .npz; what is larger than it can be is refused before memory is asked for."""
+    """The arrays of plain numbers in an .npz; what is larger than it can be is refused before memory is allocated."""
     try:
         if not path.is_file():
             raise UsageError(f"there is no statistics file '{path}'; give the path of an .npz")
@@ -174,7 +174,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 if info.file_size > LARGEST or info.file_size > TIGHTEST * max(min(info.compress_size, there), 512):
                     raise ValueError(f"'{name}' would unpack to {info.file_size} bytes")
                 if name not in _READ and not name.startswith(("mean_", "scatter_")):
-                    continue  # pictures or labels that others keep in the same file
+                    continue  # images or labels that others keep in the same file
                 with archive.open(info) as member:
                     found[name] = _array(member.read(), name)
             return found

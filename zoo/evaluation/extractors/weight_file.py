@@ -1,7 +1,7 @@
-"""Weights that zoo neither ships nor downloads: where they are looked for, and how one is told from another.
+"""Weights that zoo neither ships nor downloads: where they are looked for, and their hashes.
 
 A file is hashed before it is opened, and opened as tensors alone (`weights_only=True`, or safetensors). Where it is
-missing the refusal is one sentence that says which file is needed: what was asked for is then unavailable, and never
+missing the refusal is one sentence that says which file is needed: the requested value is then unavailable, and never
 silently another number.
 """
 
@@ -25,7 +25,7 @@ CACHE = "ZOO_CACHE"  # the environment variable of the folder that published fil
 
 
 class Unavailable(WeightsError):
-    """What was asked for needs a weight file that isn't there."""
+    """A requested component needs a weight file that isn't there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class PublishedFile:
     def find(self, path: str | None = None) -> Path:
         """The file: by path, by environment variable, or in a cache, in this order; Unavailable where there is none.
 
-        Nothing is said of its content yet.
+        Its content isn't checked yet.
         """
         for given, source in ((path, "given"), (os.environ.get(self.variable), f"of ${self.variable}")):
             if given:
@@ -78,7 +78,7 @@ def caches() -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes, in hex."""
+    """The SHA-256 of a file's bytes, in hex."""
     try:
         return files.sha256_of(path)
     except OSError as error:

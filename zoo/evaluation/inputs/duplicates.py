@@ -1,4 +1,4 @@
-"""Which images of a split are, pixel by pixel, all but images of another: they test copying, not drawing.
+"""Which images of a split are near-copies of another split's: they test memorisation, not generation.
 
 The rule: the mean absolute difference over all pixels and channels, at the size both are given in, is at most `LIMIT`
 of 255 levels to some image of the other set. Area means can only bring two images closer, so a pair that is further

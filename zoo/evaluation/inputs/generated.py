@@ -1,7 +1,7 @@
-"""Pictures of a pipeline, drawn when they are asked for and by sample id: what is measured without being kept.
+"""Images of a pipeline, drawn on request by sample id: they are measured without being kept.
 
-Sample i has the noise of sample i and the words of row `order[i mod rows]`, with `order` a fixed shuffle of the rows,
-so that any process can draw any shard and a longer run begins with a shorter one's pictures.
+Sample i has the noise of sample i and the request of row `order[i mod rows]`, with `order` a fixed shuffle of the rows,
+so that any process can draw any shard and a longer run begins with a shorter one's images.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Row = Mapping[str, Any]
 
 
 class PipelinePictures:
-    """What a pipeline draws for the captions or labels of some rows, or for nothing where it hears nothing.
+    """What a pipeline draws for the captions or labels of some rows, or unconditionally.
 
     Args:
-        rows: whose `text` or `group` is asked for, in a fixed shuffle and round and round. Without rows, labels are
+        rows: whose `text` or `group` is requested, in a fixed shuffle, cyclically. Without rows, labels are
             every class in turn, and captions are refused.
-        true: the rows' pictures at the pipeline's size, which a pipeline that enlarges is shown made small.
-        batch_size: pictures a network call; halved, and counted in `notes`, where memory runs out.
+        true: the rows' images at the pipeline's size, whose small versions an upscaling pipeline reads.
+        batch_size: images a network call; halved, and counted in `notes`, where memory runs out.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PipelinePictures:
         self._check_words()
 
     def _check(self, heard: set[str]) -> str:
-        """How samples get their words; UsageError where they get none."""
+        """How samples get their captions or labels; UsageError where they get none."""
         stage = self.pipe.stages[0]
         if stage.enlarges and (self._true is None or not self._rows or stage.small_size is None):
             raise UsageError(f"'{self.name}' enlarges pictures; give it a dataset whose pictures are made small for it")
@@ -76,7 +76,7 @@ class PipelinePictures:
         return 'rows by stream(0, "captions").permutation, round and round'
 
     def _check_words(self) -> None:
-        """Unknown words and labels are told now, and not when their picture's turn comes."""
+        """Raises for unknown words and labels now, not when their image's turn comes."""
         rows = [self._rows[i] for i in self._order[: self.count]]
         for conditioner in self.pipe.conditioners.values():
             key = "text" if source_of(conditioner) == "prompts" else "group"
@@ -91,7 +91,7 @@ class PipelinePictures:
         return self._rows[self._order[sample % len(self._order)]] if self._rows else None
 
     def truth(self) -> Pictures | None:
-        """What each sample stands for: the picture that an enlarging pipeline is shown small."""
+        """The reference of each sample: the image whose small version an upscaling pipeline reads."""
         if self._true is None or not self.pipe.stages[0].enlarges:
             return None
         return RepeatedPictures(self._true, self._order, self.count)
@@ -102,7 +102,7 @@ class PipelinePictures:
         return [str(r["text"]) for r in rows if r is not None] if "prompts" in self._heard else None
 
     def record(self) -> dict[str, Any]:
-        """All that decides the pictures, but for their number."""
+        """All that decides the images, but for their number."""
         asked = [[r.get("text"), r.get("group"), r.get("file_name")] for r in (self._rows[i] for i in self._order)]
         return {
             "config_sha256": self.pipe.record.get("config_sha256"),
@@ -115,7 +115,7 @@ class PipelinePictures:
         }  # fmt: skip
 
     def fingerprint(self) -> str:
-        """Of the record; a longer run of the same pictures goes on where a shorter one ended."""
+        """A hash of the record; a longer run of the same images continues a shorter one."""
         return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
@@ -161,7 +161,7 @@ class PipelinePictures:
         return sample % max(1, classes)
 
     def _small(self, ids: Sequence[int]) -> Tensor:
-        """The true pictures of the samples' rows, made as small as the first stage takes them."""
+        """The true images of the samples' rows, made as small as the first stage takes them."""
         truth, small = self.truth(), self.pipe.stages[0].small_size
         assert truth is not None
         assert small is not None
@@ -170,7 +170,7 @@ class PipelinePictures:
 
 
 def evaluations_of(pipe: Pipeline) -> int:
-    """How often the denoisers are asked for one picture; guidance asks on two conditions at once, which counts once."""
+    """Denoiser evaluations of one image; guidance evaluates two conditions in one batch, which counts once."""
     stages = pipe.stages
     return sum(s.sampler.plan(s.denoiser.schedule, interval=s.interval).evaluations for s in stages)
 

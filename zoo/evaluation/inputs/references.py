@@ -1,10 +1,10 @@
-"""Which picture each generated one stands for, where PSNR and SSIM ask for it.
+"""The reference image of each generated one, for PSNR and SSIM.
 
-| what was generated | stands for |
+| what was generated | its reference |
 |---|---|
 | files | the other side's file of the same name, endings apart; of a dataset, the row's `file_name` |
-| pictures without names (arrays) | the one at the same place |
-| what a pipeline enlarged | the picture that it was shown small |
+| images without names (arrays) | the one at the same place |
+| what a pipeline enlarged | the image whose small version it read |
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zoo.schema.errors import UsageError
 
 
 def truth_of(generated: Source, reference: Source | None) -> tuple[Pictures, str]:
-    """The pictures that the generated ones stand for, one each, and by what; UsageError where there are none."""
+    """The references of the generated images, one each, and by which rule; UsageError where there are none."""
     if generated.truth is not None:
         return generated.truth, "the pictures that were shown small"
     if generated.pictures is None:
@@ -35,7 +35,7 @@ def truth_of(generated: Source, reference: Source | None) -> tuple[Pictures, str
 
 
 def _places(generated: Source, asked: Sequence[str], reference: Source, there: Sequence[str]) -> list[int]:
-    """Which of the reference's pictures each generated one stands for."""
+    """Which of the reference's images belongs to each generated one."""
     exact = {name: i for i, name in enumerate(there)}
     by_stem: dict[str, list[int]] = {}
     for i, name in enumerate(there):

@@ -1,8 +1,8 @@
-"""What a side of a comparison may be: pictures, a dataset's split, reference statistics, or a pipeline.
+"""What a side of a comparison may be: images, a dataset's split, reference statistics, or a pipeline.
 
 | written | is |
 |---|---|
-| `drawn/`, `drawn.zip` | every picture in it, in the order of names; rows of its metadata.jsonl where it has one |
+| `drawn/`, `drawn.zip` | every image in it, in the order of names; rows of its metadata.jsonl where it has one |
 | `emoji.zip:test`, or `emoji.zip` with `split` | the rows of a split |
 | `emoji.zip:test-unlike-train` | those whose image all but equals none of another (zoo.evaluation.inputs.duplicates) |
 | `reference.npz` | reference statistics (zoo.evaluation.extractors.statistics_file) |
@@ -41,25 +41,25 @@ Kind = Literal["pictures", "statistics", "pipeline"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Source:
-    """An opened side: pictures with the rows they belong to (where there are any), or statistics."""
+    """An opened side: images with the rows they belong to (where there are any), or statistics."""
 
     name: str
     pictures: Pictures | None = None
     statistics: Features | None = None
-    rows: Sequence[Mapping[str, Any]] | None = None  # one a picture
+    rows: Sequence[Mapping[str, Any]] | None = None  # one per image
     every: Sequence[Mapping[str, Any]] = ()  # of the whole dataset
-    names: Sequence[str] | None = None  # one a picture, by which those of two sides are pairs; None of what is drawn
-    truth: Pictures | None = None  # the pictures that these stand for, by place, where that is known
+    names: Sequence[str] | None = None  # one per image, by which those of two sides are pairs; None of what is drawn
+    truth: Pictures | None = None  # the references of these images, by place, where they are known
     facts: Mapping[str, Any] = field(default_factory=dict)  # for the record
 
     @property
     def count(self) -> int:
-        """How many pictures; 0 of statistics that don't say."""
+        """How many images; 0 of statistics that don't say."""
         return len(self.pictures) if self.pictures is not None else self.statistics.count if self.statistics else 0
 
 
 def kind_of(what: Any) -> Kind:
-    """What is meant, before anything is opened; UsageError for what is nothing."""
+    """Which kind of source a path or name is, before anything is opened; UsageError for neither."""
     if isinstance(what, Features):
         return "statistics"
     if isinstance(what, Pipeline):
@@ -94,7 +94,7 @@ def open_source(
     what: Any, *, split: str | None = None, size: int | None = None, background: str | None = None,
     protocol: str | None = None,
 ) -> Source:  # fmt: skip
-    """Open pictures or statistics. Pipelines are opened by whoever knows what they are to be compared with."""
+    """Open images or statistics. Pipelines are opened by the caller, who knows the other side."""
     if isinstance(what, Features):
         return Source(name=what.source, statistics=what, facts={"statistics": what.source, "count": what.count})
     if kind_of(what) == "statistics":
@@ -168,7 +168,7 @@ def _rows(path: str, split: str | None) -> tuple[list[Mapping[str, Any]] | None,
 def _has_metadata(path: str) -> bool:
     if Path(path).is_dir():
         return (Path(path) / METADATA).is_file()
-    if not Path(path).is_file():  # a pipe would be waited for, a device read without end
+    if not Path(path).is_file():  # reading a pipe would wait, and a device never ends
         return False
     import zipfile
 
@@ -197,7 +197,7 @@ class Drawing:
         return {key: value for key, value in chosen.items() if value is not None}
 
     def size(self, what: Any) -> int:
-        """Pixels a side of what it draws; a wrong config is told here, before anything is read."""
+        """Pixels a side of what it draws; a wrong config is refused here, before anything is read."""
         if isinstance(what, Pipeline):
             return what.stages[-1].size
         import zoo
@@ -205,7 +205,7 @@ class Drawing:
         return space_of(zoo.check(_config(what), self.overrides, **self._shortcuts())["stages"][-1]).side
 
     def draw(self, what: Any, told: Source | None, reference: Source | None, n: int | None, ranges: int) -> Source:
-        """A pipeline as pictures, for the rows of `told`."""
+        """A pipeline as images, for the rows of `told`."""
         if isinstance(what, Pipeline):
             pipe = what
         else:

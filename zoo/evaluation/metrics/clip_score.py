@@ -1,8 +1,8 @@
-"""CLIPScore: how near a picture is to its caption, as a CLIP sees both.
+"""CLIPScore: the similarity of an image and its caption under a CLIP.
 
     100 max(cos(image, text), 0), averaged over pairs          (Hessel et al. 2021, eq. 1, with w = 100)
 
-It says as much about the CLIP as about the pictures: its name and hash are in the key.
+It depends on the CLIP as much as on the images: its name and hash are in the key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The colour score: does the colour that was requested cover most of what was drawn?
+"""The colour score: whether the requested colour covers most of what was drawn.
 
 Each pixel is given one of eleven colour names (Berlin & Kay 1969, "Basic color terms") by its place in CIELAB
 (CIE 15, D65 white): lightness L in [0, 100], chroma C and hue angle h in degrees. The borders below were set so that
@@ -83,7 +83,7 @@ def background(images: Tensor) -> Tensor:
 
 
 def colour_shares(images: Tensor, colours: list[str]) -> Tensor:
-    """Of each image, the share that its requested colour covers: uint8 (N, 3, H, W), N names -> (N,) in [0, 1].
+    """For each image, the share that its requested colour covers: uint8 (N, 3, H, W), N names -> (N,) in [0, 1].
 
     0 where nothing is drawn. UsageError for a colour that isn't in `COLOURS`, or another number of them.
     """
@@ -103,7 +103,7 @@ def colour_shares(images: Tensor, colours: list[str]) -> Tensor:
 
 
 def colour_of_name(name: str) -> str | None:
-    """The colour that a name begins with, "red" of "red apple"; None where it says none, or nothing but one."""
+    """The colour that a name begins with, "red" of "red apple"; None where it begins with none, or is nothing else."""
     first, _, rest = name.lower().partition(" ")
     first = "grey" if first == "gray" else first
     return first if first in COLOURS and rest else None

@@ -1,7 +1,7 @@
-"""A Fréchet distance as if there were infinitely many pictures, and the one that real pictures have.
+"""A Fréchet distance extrapolated to infinitely many images, and that of real images.
 
-The distance of N pictures is too large by a term that falls as 1 / N, so a line through the distances of growing
-subsets over 1 / N meets the axis near the distance itself (Chong & Forsyth 2020, sec. 3.1). Two sets of real pictures
+The distance of N images is too large by a term that falls as 1 / N, so a line through the distances of growing
+subsets over 1 / N meets the axis near the distance itself (Chong & Forsyth 2020, sec. 3.1). Two sets of real images
 have no distance but that term: what it is at the size at hand is the floor that stands beside every Fréchet distance.
 """
 
@@ -45,7 +45,7 @@ def distance_at_infinity(
 
     Args:
         points: subsets, their sizes evenly spaced. smallest: the smallest size; 5,000 (or half of N) if not given.
-        seed: of which pictures are in a subset.
+        seed: of which images are in a subset.
     """
     x = as_features(generated)
     first = min(5000, len(x) // 2) if smallest is None else smallest
@@ -64,7 +64,7 @@ def distance_at_infinity(
 
 
 def real_floor(reference: Tensor | np.ndarray, count: int, *, seed: int = 0) -> float:
-    """The Fréchet distance of `count` real pictures to the others: what perfect generated ones would have."""
+    """The Fréchet distance of `count` real images to the others: what perfect generated ones would have."""
     y = as_features(reference)
     if not 2 <= count <= len(y) - 2:
         raise UsageError(

@@ -41,7 +41,7 @@ class _Gaussian:
 
 
 def frechet_distance(one: Tensor | np.ndarray | Moments, other: Tensor | np.ndarray | Moments) -> float:
-    """Of features (N, D) and (M, D), or of their moments; float64, unbiased covariances, at least 0."""
+    """The distance of features (N, D) and (M, D), or of their moments; float64, unbiased covariances, at least 0."""
     counts = [x.count if isinstance(x, Moments) else len(x) for x in (one, other)]
     if min(counts) < 2:
         raise UsageError(f"a Fréchet distance needs two samples or more of each, not {counts[0]} and {counts[1]}")

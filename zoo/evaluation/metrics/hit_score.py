@@ -1,11 +1,11 @@
-"""The hit score: is what was asked for what a judge sees, in the style that was asked for?
+"""The hit score: does a judge see the requested concept, in the requested style?
 
-For each caption one picture. The judge is a CLIP that no pipeline uses. A picture's concepts are ranked by the mean
+For each caption one image. The judge is a CLIP that no pipeline uses. An image's concepts are ranked by the mean
 similarity to a concept's captions over all styles; its style is the one whose captions of the five nearest concepts
 come closest. **Hit** = the caption's concept is among the five nearest of all concepts and the style is right.
 
-Beside a score always stand the real pictures' (ceiling), those of a shuffled pairing and of the nearest training
-picture in the asked style (floors), and chance.
+Beside a score always stand the real images' (ceiling), those of a shuffled pairing and of the nearest training
+image in the requested style (floors), and chance.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Judge:
         return nearest, likeness.argmax(dim=0)
 
     def score(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> HitScore:
-        """The score of pictures (as unit embeddings) for the captions of `rows`, one each."""
+        """The score of images (as unit embeddings) for the captions of `rows`, one each."""
         columns: tuple[str, ...] = ("hit", "concept_at_1", "concept_at_5", "style")
         found = np.stack([column.double().numpy() for column in self.verdicts(embeddings, rows)], axis=1)
         shares = dict(zip(columns, found.mean(axis=0).tolist(), strict=True))
@@ -87,7 +87,7 @@ class Judge:
         return HitScore(**shares, interval=intervals.pop("hit"), count=len(rows), intervals=intervals)
 
     def verdicts(self, embeddings: Tensor, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of each image, (N,) bool each: hit, concept nearest, concept among the five nearest, style."""
+        """For each image, (N,) bool each: hit, concept nearest, concept among the five nearest, style."""
         nearest, style = self.judge(embeddings)
         concept = torch.tensor([self.concepts.index(r["concept"]) for r in rows])
         wanted = torch.tensor([self.styles.index(style_of(r)) for r in rows])
@@ -102,5 +102,5 @@ class Judge:
 
 
 def nearest_similarity(embeddings: Tensor, training: Tensor) -> Tensor:
-    """Cosine similarity to the nearest training picture, (N,): what memorisation looks like."""
+    """Cosine similarity to the nearest training image, (N,): a measure of memorisation."""
     return (embeddings @ training.T).amax(dim=1)

@@ -1,14 +1,14 @@
-"""The inception score: are single pictures of a clear class, and all together of many?
+"""The inception score: whether single images are of a clear class, and all together of many.
 
     exp( E_x KL( p(y | x) || p(y) ) ),  p(y) the mean of p(y | x)          (Salimans et al. 2016)
 
-p is the softmax of the 2015 Inception's 1008 logits without their bias. The score is of a part of the pictures and
-then averaged over the parts, and protocols part differently, so the protocol is in the key:
+p is the softmax of the 2015 Inception's 1008 logits without their bias. The score is of a part of the images and
+then averaged over the parts, and protocols split differently, so the protocol is in the key:
 
 | protocol | parts |
 |---|---|
 | `torch-fidelity` | shuffled with seed 2020, then 10 equal parts |
-| `adm` | consecutive parts of 5,000, in the order of the pictures |
+| `adm` | consecutive parts of 5,000, in the order of the images |
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def inception_score(
     logits: Tensor | np.ndarray, *, protocol: str = "torch-fidelity", splits: int = 10, seed: int = 2020,
     part: int = 5000,
 ) -> Score:  # fmt: skip
-    """Of logits (N, classes). `splits` and `seed` are torch-fidelity's, `part` ADM's."""
+    """The score of logits (N, classes). `splits` and `seed` are torch-fidelity's, `part` ADM's."""
     x = as_features(logits)
     if protocol == "torch-fidelity":
         if len(x) < splits:
@@ -57,6 +57,6 @@ def _score(logits: np.ndarray) -> float:
     log_p = log_softmax(logits, axis=1)
     p = np.exp(log_p)
     together = p.mean(axis=0)
-    # A class that no picture has at all adds nothing, as 0 log 0.
+    # A class that no image has at all adds nothing, as 0 log 0.
     log_together = np.log(np.where(together > 0.0, together, 1.0))
     return float(np.exp((p * (log_p - log_together)).sum(axis=1).mean()))

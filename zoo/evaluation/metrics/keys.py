@@ -1,4 +1,4 @@
-"""What a number goes by: everything that must be equal before two of them may be compared.
+"""The key of a number: everything that must be equal before two of them may be compared.
 
 `fid-tf1@50000`, `kid[inception-2015@6726825d,100x1000]@50000`, `fd[emoji-evaluator@2125d3dc]@500`: the metric, the
 extractor with the first eight digits of its weights' SHA-256, the metric's settings, and N, the number of generated

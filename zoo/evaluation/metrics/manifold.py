@@ -1,15 +1,15 @@
-"""Precision, recall, density and coverage: which pictures lie among which, by balls around features.
+"""Precision, recall, density and coverage: how two sets of images overlap, by balls around features.
 
 The ball of a feature reaches to its k-th nearest neighbour of the same set.
 
 | name | the share of | within |
 |---|---|---|
-| precision | generated pictures | a ball of a real one (Kynkäänniemi et al. 2019, eq. 2) |
-| recall | real pictures | a ball of a generated one (eq. 3) |
-| density | 1/k of the real balls that a generated picture is in, averaged (Naeem et al. 2020, eq. 3) | |
-| coverage | real pictures | whose ball holds a generated one (eq. 5) |
+| precision | generated images | a ball of a real one (Kynkäänniemi et al. 2019, eq. 2) |
+| recall | real images | a ball of a generated one (eq. 3) |
+| density | 1/k of the real balls that a generated image is in, averaged (Naeem et al. 2020, eq. 3) | |
+| coverage | real images | whose ball holds a generated one (eq. 5) |
 
-Values depend on both numbers of pictures and on k, so all three are in the key.
+Values depend on both numbers of images and on k, so all three are in the key.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Manifold:
 
 
 def manifold(generated: Tensor | np.ndarray, reference: Tensor | np.ndarray, *, k: int = 3) -> Manifold:
-    """Of features (N, D) and (M, D), in float64, a strip of rows at a time."""
+    """The shares for features (N, D) and (M, D), in float64, a strip of rows at a time."""
     x, y = as_features(generated), as_features(reference)
     if min(len(x), len(y)) <= k or k < 1:
         raise UsageError(
             f"precision and recall with k = {k} need more than {k} pictures of each, and there are {len(x)} and "
             f"{len(y)}; give more, or a smaller k (it is part of the key)"
         )
-    # Distances don't feel a move of everything, and their squares lose fewer digits around 0.
+    # Distances are translation-invariant, and their squares lose fewer digits around 0.
     centre = y.mean(axis=0)
     x, y = x - centre, y - centre
     around_x, around_y = _reach(x, k), _reach(y, k)

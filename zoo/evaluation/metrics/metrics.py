@@ -1,6 +1,6 @@
 """The registered metrics: which layer each needs, what it is called, and what it is computed by.
 
-A metric is given the features of the generated pictures and (if `paired`) of the reference, and returns values by
+A metric is given the features of the generated images and (if `paired`) of the reference, and returns values by
 key. The key of a Fréchet distance says FID only for the 2015 Inception with its published weights in float32:
 `fid-tf1`, `fid-clean`, by the resizing; under any other extractor it is `fd[EXTRACTOR@HASH]`.
 """
@@ -36,9 +36,9 @@ _PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FI
 class Metric(Protocol):
     """Features -> values by key. Registered ones are frozen dataclasses whose arguments all have defaults.
 
-    One that is of particular features says so in `of`: `pairs` (pictures and those they stand for), or what extractors
-    say that they serve, `inception-2015` or `clip` (any that embeds captions too); one that needs a number of pictures,
-    in `fewest`. What else metrics declare stands in docs/extending.md.
+    One that is of particular features declares them in `of`: `pairs` (images and their references), or what extractors
+    declare to serve, `inception-2015` or `clip` (any that embeds captions too); one that needs a number of images,
+    in `fewest`. What else metrics declare is in docs/extending.md.
     """
 
     layers: ClassVar[tuple[str, ...]]
@@ -70,12 +70,12 @@ def _both(generated: Features, reference: Features | None, metric: str) -> Featu
 
 @dataclass(frozen=True, kw_only=True)
 class FrechetDistance:
-    """Fréchet distance under any extractor, with that of real pictures to real ones beside it.
+    """Fréchet distance under any extractor, with that of real images to real ones beside it.
 
     Args:
-        floor: also tell what as many pictures of the reference have to its others (where it has enough).
-        halves: where it hasn't, tell the distance of the reference's halves instead, under their own N.
-        infinity: also tell the distance extrapolated to infinitely many pictures.
+        floor: also return the distance of as many reference images to the others (where there are enough).
+        halves: else return the distance of the reference's halves instead, under their own N.
+        infinity: also return the distance extrapolated to infinitely many images.
     """
 
     floor: bool = True
@@ -176,7 +176,7 @@ class KID:
 
     @property
     def fewest(self) -> int:
-        """Pictures of each set that a subset is taken from."""
+        """Images of each set that a subset is taken from."""
         return self.size
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
@@ -193,7 +193,7 @@ class KID:
 
 @dataclass(frozen=True, kw_only=True)
 class InceptionScore:
-    """Inception score: clear single pictures of many classes; needs no reference."""
+    """Inception score: clear single images of many classes; needs no reference."""
 
     protocol: Literal["torch-fidelity", "adm"] = "torch-fidelity"
     layers: ClassVar[tuple[str, ...]] = ("logits",)
@@ -204,7 +204,7 @@ class InceptionScore:
 
     @property
     def fewest(self) -> int:
-        """Pictures: one a part."""
+        """Images: one a part."""
         return 10 if self.protocol == "torch-fidelity" else 1
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -232,7 +232,7 @@ class PRDC:
 
     @property
     def fewest(self) -> int:
-        """Pictures of each set: a neighbour more than k."""
+        """Images of each set: a neighbour more than k."""
         return self.k + 1
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
@@ -267,7 +267,7 @@ class CMMD:
 
 @dataclass(frozen=True, kw_only=True)
 class PSNR:
-    """PSNR: how near pictures are to the ones they stand for, in dB; the mean over pictures, each at most 100."""
+    """PSNR of images and their references, in dB; the mean over images, each at most 100."""
 
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False  # the pairs are in the features
@@ -280,7 +280,7 @@ class PSNR:
 
 @dataclass(frozen=True, kw_only=True)
 class SSIM:
-    """SSIM: how alike the structure of pictures is to that of the ones they stand for (Wang et al. 2004)."""
+    """SSIM: structural similarity of images and their references (Wang et al. 2004)."""
 
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False
@@ -316,7 +316,7 @@ def _of_pairs(generated: Features, metric: str) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class CLIPScore:
-    """CLIPScore: how near pictures are to their captions; needs an extractor with a text tower."""
+    """CLIPScore: similarity of images and their captions; needs an extractor with a text tower."""
 
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False
@@ -334,7 +334,7 @@ class CLIPScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Hits:
-    """Hit score: how often a judge sees the concept and the style that was asked for (docs/evaluation.md)."""
+    """Hit score: how often a judge sees the requested concept and style (docs/evaluation.md)."""
 
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False

@@ -1,7 +1,7 @@
-"""Pictures beside the ones they stand for (zoo.evaluation.inputs.references says which): what PSNR and SSIM are of.
+"""Images beside their references (zoo.evaluation.inputs.references says which), for PSNR and SSIM.
 
 A pair's numbers are kept by shards as features are, and go the same way: `Pairs` stands among the extractors, and is
-the one that sees two pictures at once.
+the one that sees two images at once.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ WIDTH = 4
 
 
 class Pairs:
-    """In the place of an extractor: PSNR and SSIM of each picture and the one it stands for."""
+    """In the place of an extractor: PSNR and SSIM of each image and its reference."""
 
     name = NAME
     sha256 = hashlib.sha256(b"PSNR and SSIM of 8-bit RGB: zoo.evaluation.pairs/1").hexdigest()
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
-        """Nothing: a picture alone has neither."""
+        """Raises: a single image has neither."""
         raise UsageError("PSNR and SSIM are of pictures and those they stand for; there are no features of one alone")
 
     def compare(self, pictures: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
-        """uint8 pictures (3, H, W) and as many true ones -> (N, 4), a row a pair."""
+        """uint8 images (3, H, W) and as many true ones -> (N, 4), a row a pair."""
         rows = torch.zeros(len(pictures), WIDTH)
         for row, picture, true in zip(rows, pictures, truth, strict=True):
             if picture.shape != true.shape:

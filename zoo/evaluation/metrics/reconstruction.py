@@ -1,7 +1,7 @@
-"""How near pictures are to the ones they stand for: PSNR and SSIM, pixel by pixel.
+"""PSNR and SSIM of images and their references.
 
 SSIM (Wang et al. 2004, eq. 13) with their constants: a Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01,
-K2 = 0.03, each channel by itself, only where the whole window is inside the picture.
+K2 = 0.03, each channel by itself, only where the whole window is inside the image.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch import Tensor
 
 from zoo.schema.errors import UsageError
 
-WINDOW = 11  # pixels a side; smaller pictures have no SSIM
+WINDOW = 11  # pixels a side; smaller images have no SSIM
 _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # of a range of 1
 
 
 def psnr(pictures: Tensor, truth: Tensor) -> float:
-    """Mean over pictures (N, C, H, W) in [0, 1] of 10 log10(1 / mean squared error), in dB; at most 100."""
+    """Mean over images (N, C, H, W) in [0, 1] of 10 log10(1 / mean squared error), in dB; at most 100."""
     _refuse_differences(pictures, truth)
     error = (pictures.double() - truth.double()).square().flatten(1).mean(1)
     return float((-10.0 * error.clamp(min=1e-10).log10()).mean())
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> float:
-    """Mean over pictures (N, C, H, W) in [0, 1] of their structural similarity; 1 where they are equal."""
+    """Mean over images (N, C, H, W) in [0, 1] of their structural similarity; 1 where they are equal."""
     _refuse_differences(pictures, truth)
     if min(pictures.shape[-2:]) < WINDOW:
         raise UsageError(f"SSIM needs pictures of {WINDOW} pixels a side or more, not {tuple(pictures.shape[-2:])}")

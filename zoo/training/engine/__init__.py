@@ -1,1 +1,1 @@
-"""The training loop and what it stands on: the same steps whether a run was interrupted or not."""
+"""The training loop and its parts: the same steps whether a run was interrupted or not."""

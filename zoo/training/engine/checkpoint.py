@@ -1,4 +1,4 @@
-"""Checkpoints that a crash can't spoil.
+"""Crash-safe checkpoints.
 
 A checkpoint is a folder of safetensors files and a manifest with the size and SHA-256 of each, and of itself. It is
 written beside its final name, flushed to disk, renamed, and only then are older ones removed; resuming takes the newest
@@ -37,7 +37,7 @@ def save(
     """
     final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
     if final.exists():
-        # A step is always the same step. A good checkpoint of it is never taken away to be written again.
+        # Steps are deterministic: a good checkpoint of a step is never rewritten.
         try:
             read(final)
         except WeightsError:

@@ -1,8 +1,8 @@
-"""Looking at a step's loss some steps later, so that the host need not wait for the device.
+"""Reading a step's loss some steps later, so that the host doesn't wait for the device.
 
-Reading a number from a device waits until all that was asked of it is done. Instead the host reads the losses of
-`LAG` steps ago, and the device itself sees to it that a step which isn't finite changes nothing: from the first such
-step on a flag is up, and optimizers and averages leave everything as it is. When the host reads the flag, weights,
+Reading a number from a device waits until all its queued work is done. Instead the host reads the losses of
+`LAG` steps ago, and the device itself makes a step that isn't finite change nothing: from the first such
+step on a flag is set, and optimizers and averages change nothing. When the host reads the flag, weights,
 moments and averages are still those from before that step.
 """
 
@@ -54,11 +54,11 @@ class Lagged:
         return found
 
     def reset(self) -> None:
-        """Forget what is on its way, and take the flag down."""
+        """Drop what is on its way, and clear the flag."""
         self._way.clear()
         self.flag = torch.zeros_like(self.flag)
 
 
 def is_bad(loss: float, norm: float) -> bool:
-    """Whether a step is one that changes nothing."""
+    """Whether a step changes nothing."""
     return not (math.isfinite(loss) and math.isfinite(norm))

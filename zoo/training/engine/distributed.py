@@ -1,4 +1,4 @@
-"""Several devices in one run, by torch.distributed: started by `torchrun`, one process a device.
+"""Training on several devices by torch.distributed: started by `torchrun`, one process a device.
 
 DDP (Li et al. 2020) gives every process all weights and averages gradients; FSDP2 (`fully_shard`, Zhao et al. 2023)
 gives each a piece of every tensor. A step's global batch is split evenly: process r has the places from
@@ -31,7 +31,7 @@ PATIENCE = timedelta(hours=2)  # how long a process waits for another: for proce
 
 
 class LossOf(nn.Module):
-    """A loss as a module's forward, which is where DDP and FSDP do their work."""
+    """A loss as a module's forward, which DDP and FSDP hook into."""
 
     def __init__(self, loss: Callable[[nn.Module, Batch], Mapping[str, Tensor]], network: nn.Module) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class LossOf(nn.Module):
 
 @dataclass(frozen=True)
 class Devices:
-    """This process among those of a run; alone it is (0 of 1)."""
+    """The rank of this process and their number; (0 of 1) when alone."""
 
     rank: int = 0
     world: int = 1
@@ -116,7 +116,7 @@ def _units(module: nn.Module) -> list[nn.Module]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its pieces; every process must ask."""
+    """A tensor with all its pieces; every process must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

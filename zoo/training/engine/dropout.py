@@ -1,4 +1,4 @@
-"""Dropout by address: which features fall depends on the sample, not on its place in a batch or on the device.
+"""Dropout by address: which features are dropped depends on the sample, not on its place in a batch or on the device.
 
 Srivastava et al. 2014. torch draws masks from one sequential generator, so a resumed run, another split of the batch
 or another number of devices would drop others. Here the mask of a layer is a function of (seed, the layer's name, the

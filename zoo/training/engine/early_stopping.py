@@ -1,4 +1,4 @@
-"""Early stopping (Prechelt 1998): a run ends when validation hasn't improved for a while."""
+"""Early stopping (Prechelt 1998): a run ends when the validation loss stops improving."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stopping:
     since: int = 0
 
     def better(self, loss: float) -> bool:
-        """Hear of a validation; whether it is the best so far."""
+        """Record a validation; returns whether it is the best so far."""
         found = loss < self.best
         self.best, self.since = (loss, 0) if found else (self.best, self.since + 1)
         return found
@@ -28,7 +28,7 @@ class Stopping:
         return 0 < self.patience <= self.since
 
     def state(self) -> dict[str, Any]:
-        """Plain values; no validation yet is None, which JSON knows."""
+        """Plain values; no validation yet is None, which JSON can hold."""
         facts = asdict(self)
         return {"best": None if math.isinf(self.best) else facts["best"], "since": self.since}
 

@@ -27,7 +27,7 @@ class Average:
         self._pieces: list[Tensor] = []  # of a network in pieces
 
     def follow(self, network: nn.Module) -> None:
-        """Say that `network` is in pieces now; its averages are so from here on."""
+        """Declare `network` cut in pieces; its averages are cut from here on."""
         mine = self.network.parameters()
         self._pieces = [like(own, new) for own, new in zip(mine, network.parameters(), strict=True)]
 

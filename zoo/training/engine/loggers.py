@@ -1,4 +1,4 @@
-"""Where a run's scalars and sheets go besides `scalars.csv`: each logger is a component, named in a recipe's `loggers`.
+"""Where scalars and sheets go besides `scalars.csv`: each logger is a component, named in a recipe's `loggers`.
 
 A logger is made with its settings, opened on a run's folder before the first step, and then given scalars and sheets.
 """
@@ -16,7 +16,7 @@ from zoo.schema.errors import UsageError
 
 
 class Logger(Protocol):
-    """What `Scalars` tells of a run."""
+    """What `Scalars` passes on of a run."""
 
     def open(self, folder: Path, step: int) -> None:
         """Begin in a run's folder, at `step` where the run goes on; UsageError where it can't."""

@@ -1,4 +1,4 @@
-"""What a run writes for people: `scalars.csv` and sample sheets, and both to its loggers."""
+"""A run's `scalars.csv` and sample sheets, and both to its loggers."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Everything random is addressed by (seed, purpose, global sample number), so a checkpoint holds weights, their averages
 and the optimizer's state, and no generator's; and so a step's batch may be split over parts and devices. A loss or
 gradient that isn't finite stops the run, with everything as it was before that step: on a CPU it is looked at before
-the optimizer step, on an accelerator some steps later, the device itself holding all still
+the optimizer step, on an accelerator some steps later, the device itself changing nothing meanwhile
 (zoo.training.engine.deferred_losses).
 """
 
@@ -60,7 +60,7 @@ class Loop:
         devices: Devices | None = None, lag: int | None = None, clock: Callable[[], float] = time.perf_counter,
         loggers: Sequence[Logger] = (),
     ) -> None:  # fmt: skip
-        """`lag`: after how many steps a loss is looked at; 0 on a CPU and `LAG` on cuda where none is given."""
+        """`lag`: after how many steps a loss is read; 0 on a CPU and `LAG` on cuda where none is given."""
         self.fitting = Fitting(settings) if settings.seconds > 0.0 else None
         settings = settings if self.fitting is None else self.fitting.begin()
         self.objective, self.settings, self.folder, self.identity = objective, settings, folder, identity
@@ -98,13 +98,13 @@ class Loop:
         self.adversary = Adversary(objective, settings, self.devices) if has_adversary else None
         self.stopping = Stopping(settings.patience)
         self.lagged = self._lagged(lag)
-        self.known = (0, math.nan)  # the newest step whose loss the host has seen, counted from 1, and that loss
+        self.known = (0, math.nan)  # the newest step whose loss the host has read, counted from 1, and that loss
         self.step = 0
         self.skipped = 0  # steps not taken because their fp16 gradient overflowed
         self.seconds = 0.0  # of training, over all sittings
 
     def _lagged(self, lag: int | None) -> Lagged | None:
-        """How losses are looked at later; None where each must be seen at once.
+        """The deferred reading of losses; None where each must be read at once.
 
         fp16's scaler, an adversary, and an objective that remembers losses decide on the host; several processes
         must agree.
@@ -117,7 +117,7 @@ class Loop:
         return Lagged(device, lag)
 
     def _switch(self, network: nn.Module) -> None:
-        """Gradient checkpointing and compilation, where the settings ask for them."""
+        """Gradient checkpointing and compilation, where the settings request them."""
         if self.settings.checkpointing:
             able = [m for m in network.modules() if hasattr(m, "checkpointing")]
             if not able:
@@ -160,7 +160,7 @@ class Loop:
         )
 
     def shares(self, step: int) -> list[Batch]:
-        """What this process takes of batch `step`, one forward pass after another."""
+        """This process's share of batch `step`, one entry a forward pass."""
         count = self.settings.accumulate
         first = self.devices.rank * count
         return [_cut(self.batch(step), (first + i) * self.part, self.part) for i in range(count)]
@@ -243,11 +243,11 @@ class Loop:
         self._look(lagged, all=math.isnan(self.known[1]))  # the first waits for the compiler anyway
 
     def settle(self) -> None:
-        """See every step's loss; NumericError for a bad one. What is then shown or kept is of good steps."""
+        """Read every loss; NumericError for one that isn't finite. For use before sheets and checkpoints."""
         self._look(self.lagged, all=True)
 
     def _look(self, lagged: Lagged | None, *, all: bool) -> None:
-        """See what has arrived of the last steps' losses; NumericError, back at its step, for a bad one."""
+        """Read the losses that have arrived; NumericError, back at its step, for one that isn't finite."""
         for step, loss, norm in () if lagged is None else lagged.arrived(all=all):
             if is_bad(loss, norm):
                 lagged.reset()  # type: ignore[union-attr]
@@ -258,7 +258,7 @@ class Loop:
             self.known = (step + 1, loss)
 
     def _stop(self, what: str, shares: Sequence[Batch]) -> NoReturn:
-        """Raise NumericError that names the module which overflowed first, found by taking the step again."""
+        """Raise NumericError that names the module which overflowed first, found by repeating the step."""
 
         def agree(found: str | None) -> str | None:
             return next((f for f in self.devices.gather(found) if f is not None), None)
@@ -295,7 +295,7 @@ class Loop:
     def run(self, on_progress: Callable[[Progress], Any] | None = None) -> Mapping[str, float]:
         """Train to the last step, saving on the way; returns the last validation scalars, or with patience the best.
 
-        An interrupt saves nothing: it may fall inside a step, and half a step is no state to resume from.
+        An interrupt saves nothing: it may fall inside a step.
         """
         first = self.devices.rank == 0
         scalars = Scalars(self.folder, self.step, self.loggers) if first else None
@@ -309,7 +309,7 @@ class Loop:
                 took = max(self.clock() - begin, 1e-9)
                 self.seconds += took
                 if self.fitting is not None:
-                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that the time is for
+                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that counts
                     self.settings = self.fitting.after(self.step, self.seconds, self.settings)
                 settings, ending = self.settings, self.clock()
                 rate = settings.batch_size / took if rate == 0.0 else 0.95 * rate + 0.05 * settings.batch_size / took

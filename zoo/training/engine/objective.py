@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def put(values: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    """Values of the host on the device; a cuda device takes them when it comes to them, and the host goes on."""
+    """Host values on the device; for a cuda device the copy is asynchronous."""
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -91,7 +91,7 @@ class Objective(Protocol):
 
     What an objective may have besides, and the loop looks for: `whole_batch = True` where a sample's loss depends on
     the others of its batch, which then is never split; `state()` and `load_state(tensors)`, what it remembers of the
-    run, saved in checkpoints: every process asks for it, and it must be the same in each; `adversary` and
+    run, saved in checkpoints: every process calls it, and it must be the same in each; `adversary` and
     `adversary_loss(network, batch)`, a second network trained against the first (zoo/training/engine/adversary.py);
     `export_others(network)`, as `export`, by the ending of the name: further weights that the run made.
     """
@@ -106,7 +106,7 @@ class Objective(Protocol):
         ...
 
     def sheet(self, network: nn.Module) -> Tensor | None:
-        """A picture of what the network does now, uint8 (3, H, W), from fixed noise and rows."""
+        """A sample sheet of the network, uint8 (3, H, W), from fixed noise and rows."""
         ...
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
     The update is scaled by 0.2 sqrt(max(m, n)), which gives it the size of an AdamW step (Liu et al. 2025, "Muon is
     scalable for LLM training", section 2.2), so one learning rate serves both.
 
-    `found_inf`, a tensor that torch's fused optimizers know too, is 1 where a step is to change nothing.
+    `found_inf`, as in torch's fused optimizers, a tensor that is 1 where a step must change nothing.
     """
 
     found_inf: Tensor | None = None
@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
             shapes: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
             for p, update in zip(members, self._momentum(members, group["momentum"]), strict=True):
                 matrix = update.reshape(p.shape[0], -1)
-                # Few large products suit an accelerator; on a CPU the bits of one depend on how many there are.
+                # One batched product suits an accelerator; on a CPU its bits depend on the batch.
                 alike = matrix.shape if p.device.type == "cuda" else p.shape
                 shapes.setdefault(tuple(alike), []).append((p, matrix))
             for found in shapes.values():
@@ -76,7 +76,7 @@ class Muon(torch.optim.Optimizer):
             on_lists._foreach_mul_(params, 1.0 - decay)
             on_lists._foreach_add_(params, changes, alpha=-rate)
             return
-        # What is switched off may be NaN, which no factor of 0 takes away.
+        # A masked step may hold NaN, which a factor of 0 would keep.
         changes = [torch.where(self.found_inf > 0, 0.0, change) for change in changes]
         on_lists._foreach_mul_(params, 1.0 - decay * (1.0 - self.found_inf))
         on_lists._foreach_add_(params, changes, alpha=-rate)
@@ -105,7 +105,7 @@ def optimizers(
         raise ConfigError(f"train.optimizer is '{name}'; use one of {', '.join(NAMES)}")
     matrices = [p for p in network.parameters() if p.ndim > 1]
     if name == "muon":
-        # The first and last layers meet data, not features: AdamW's, as the method's authors advise.
+        # The first and last layers see data, not features: AdamW's, as the method's authors advise.
         ends = {id(p) for module in _ends(network) for p in module.parameters()}
         inner = [p for p in matrices if id(p) not in ends]
         matrices = [p for p in matrices if id(p) in ends]

@@ -1,7 +1,7 @@
-"""Who overflowed first: a failed step taken once more, with every module watched.
+"""Which module overflowed first: a failed step is repeated with every module watched.
 
-A step is a function of the weights and the batch's address, so the step that gave NaN gives it again. Nothing watches
-a run that goes well.
+A step is a function of the weights and the batch's address, so the step that gave NaN gives it again. Nothing is
+watched in a run without overflow.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Watch:
                 tensor.register_hook(lambda g: self.backward.append((module, which, _finite(g))))
 
     def first_back(self, network: nn.Module) -> str | None:
-        """The first module on the way back that was handed a finite gradient and made one that isn't."""
+        """The first module on the way back that received a finite gradient and made one that isn't."""
         bad_weights = {m for m in self.names if any(not _finite(p.grad) for p in m.parameters(recurse=False))}
         spoiled: set[nn.Module] = set()
         for module, which, finite in self.backward:
@@ -97,7 +97,7 @@ def first_overflow(
 ) -> str:  # fmt: skip
     """Take the parts of a failed step again, each loss times `scale`, and say which module overflowed first.
 
-    `agree` is asked after each pass: it hears what this process found and answers what any of them found, so that
+    `agree` is called after each pass: it takes what this process found and returns what any of them found, so that
     all leave together.
     """
     found = None

@@ -1,4 +1,4 @@
-"""The `train:` block of a recipe: how long, how fast, how often, on what."""
+"""The `train:` block of a recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.training.engine.optimizers import NAMES as OPTIMIZERS
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PARALLEL = ("ddp", "fsdp")
-RANGES = {"seconds": 1e9, "learning_rate": 1e3, "weight_decay": 1e3, "gradient_clip": 1e9}  # what is at most given
+RANGES = {"seconds": 1e9, "learning_rate": 1e3, "weight_decay": 1e3, "gradient_clip": 1e9}  # upper bounds
 COUNTS = ("steps", "batch_size", "accumulate", "save_every", "validate_every", "sheet_every", "keep")
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a loop: weights, averages, optimizers; the same files whatever the number of devices.
+"""The content of a checkpoint: weights, averages, optimizers; the same files for any number of devices.
 
 | file | tensors |
 |---|---|
@@ -29,7 +29,7 @@ from zoo.training.engine.ema import Average
 if TYPE_CHECKING:
     from zoo.training.engine.loop import Loop
 
-# Settings that a sitting may change without the weights being any others: how long, how fast, how often.
+# Settings that a resumed run may change without changing the weights' identity.
 OF_ONE_SITTING = ("steps", "seconds", "compile", "channels_last", "checkpointing", "save_every", "validate_every",
                   "sheet_every", "keep", "parallel", "patience")  # fmt: skip
 
@@ -64,7 +64,7 @@ def load_optimizers(
 
 
 def save(loop: Loop) -> Path:
-    """Write a checkpoint of the loop's step; every process must ask, the first writes."""
+    """Write a checkpoint of the loop's step; every process must call it, the first writes."""
     for average in loop.averages:
         average.gather()
     tensors: dict[str, Mapping[str, Tensor]] = {
@@ -78,7 +78,7 @@ def save(loop: Loop) -> Path:
     remembered = getattr(loop.objective, "state", None)
     if remembered is not None:
         tensors["objective"] = remembered()
-    # Of a run that fits a time, what was asked for: what it has made of that by now is no change of the next sitting's.
+    # Of a run that fits a time, the requested settings: the steps derived from it are no change for the next sitting.
     settings = loop.settings if loop.fitting is None else loop.fitting.recipe
     state = {
         "identity": loop.identity, "settings": asdict(settings), "seconds": loop.seconds,
@@ -92,7 +92,7 @@ def save(loop: Loop) -> Path:
 
 
 def resume(loop: Loop) -> list[str]:
-    """Put a loop where its newest checkpoint that verifies was written; returns what was skipped, in words."""
+    """Restore a loop from its newest checkpoint that verifies; returns what was skipped, in words."""
     path, skipped = checkpoint.newest(loop.folder / "checkpoints")
     if path is None:
         count = "the one checkpoint" if len(skipped) == 1 else f"all {len(skipped)} checkpoints"
@@ -133,7 +133,7 @@ def resume(loop: Loop) -> list[str]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that decide the weights from here on and were others in the sitting before, in words."""
+    """Changed settings that affect the weights from here on, in words."""
     there = [name for name in now if name in before and name not in OF_ONE_SITTING]
     plain = {name: (_plain(before[name]), _plain(now[name])) for name in there}
     return [f"train.{name} is {new} from here on and was {old}" for name, (old, new) in plain.items() if old != new]

@@ -1,11 +1,11 @@
-"""A run that fits a time: how many steps there will be, found out on the way (`train.seconds`).
+"""A run that fits a time: its number of steps is decided on the way (`train.seconds`).
 
 The first steps, which compile and fill caches, are not counted. Then the rate is measured, the number of steps set to
 what the time allows, and the learning-rate schedule of the recipe stretched or squeezed to it: it decays over the same
 share of the run, and warms up over at most a fifth of it. As a rate may change, it is looked at again, each time
 after a quarter of what is left, and the end moved with it; a decay that has begun goes on from where it is.
 
-What was decided is in the checkpoints, and so is the time used: a resumed run goes on with the rest of it.
+The decision and the time used are in the checkpoints: a resumed run continues with the rest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 from zoo.training.engine.settings import TrainSettings
 
-WARM = 3  # steps of a sitting that say nothing of the rate
+WARM = 3  # steps of a sitting before the rate is measured
 MEASURED = 0.02  # share of the time that the rate is first measured over
 ENDING = 0.02  # share of the time kept for the last validation and checkpoint until one was seen
-ENDLESS = 10**9  # steps, until it is known how many
+ENDLESS = 10**9  # steps, until their number is known
 
 
 class Fitting:
@@ -64,7 +64,7 @@ class Fitting:
         steps = max(1, steps)
         before = self.decided
         decay = round(steps * min(1.0, self.recipe.decay_steps / self.recipe.steps))
-        if before is not None and steps == step:  # it ends here, and what was is how it got here
+        if before is not None and steps == step:  # it ends here: keep the decided schedule
             decay = before["decay_steps"]
         elif before is not None and 0 < before["steps"] - step <= before["decay_steps"]:  # decaying: no jump
             decay = round(before["decay_steps"] * (steps - step) / (before["steps"] - step))
@@ -81,7 +81,7 @@ class Fitting:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`; the time is this run's, so that it can be given more."""
         self.decided = None if state["decided"] is None else {k: int(v) for k, v in state["decided"].items()}
-        # Given more, it doesn't end where less would have; it finds out anew how many steps that is.
+        # With more time the number of steps is decided anew.
         if self.decided is not None and self.recipe.seconds > state.get("seconds", self.recipe.seconds):
             self.decided |= {"steps": ENDLESS, "decay_steps": 0}
         self.ending = float(state["ending"])

@@ -1,1 +1,1 @@
-"""What a run minimises, and what its batches and conditions are made of."""
+"""The objectives of training, with their batches and conditions."""

@@ -1,6 +1,6 @@
-"""Which arguments the objectives take: what their constructors ask first, and a recipe's check without torch.
+"""Checks of the objectives' arguments, for their constructors and for a recipe's check without torch.
 
-Each function raises ConfigError for arguments that nothing could be learned by.
+Each function raises ConfigError for arguments out of range.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOSSES = ("simple", "hybrid", "vlb")
 
 
 def weighting_of(*, weighting: str, min_snr: float | None, p2_k: float) -> None:
-    """Of the squared error: there is such a weighting, and no error counts nothing or less."""
+    """Check the weighting of the squared error: a known name, and parameters above 0."""
     if weighting not in get_args(Weighting):
         raise ConfigError(f"unknown weighting '{weighting}'; choose one of {', '.join(get_args(Weighting))}")
     for name, value in (("min_snr", min_snr), ("p2_k", p2_k)):
@@ -26,7 +26,7 @@ def weighting_of(*, weighting: str, min_snr: float | None, p2_k: float) -> None:
 
 
 def times_of(*, times: str, mean: float | None, deviation: float | None) -> None:
-    """Of the density of t."""
+    """Check the density of t."""
     if times not in get_args(Times):
         raise ConfigError(f"unknown times '{times}'; choose one of {', '.join(get_args(Times))}")
     if times not in USUAL and (mean is not None or deviation is not None):
@@ -39,7 +39,7 @@ def denoising(
     *, loss: str, vlb_weight: float, weighting: str, min_snr: float | None, p2_k: float, times: str,
     time_mean: float | None, time_deviation: float | None, condition_dropout: float,
 ) -> None:  # fmt: skip
-    """Of `zoo.training.objectives.denoising:Denoising`."""
+    """Check the arguments of `zoo.training.objectives.denoising:Denoising`."""
     weighting_of(weighting=weighting, min_snr=min_snr, p2_k=p2_k)
     if not vlb_weight >= 0.0:
         raise ConfigError(f"objective.vlb_weight is {vlb_weight}; give a number from 0 up")
@@ -51,13 +51,13 @@ def denoising(
 
 
 def reconstruction(*, pixel: str) -> None:
-    """Of both objectives of `zoo.training.objectives.autoencoder`."""
+    """Check the arguments of both objectives of `zoo.training.objectives.autoencoder`."""
     if pixel not in ("l1", "l2"):
         raise ConfigError(f"unknown pixel loss '{pixel}'; choose l1 or l2")
 
 
 def contrastive(*, style_weight: float, against: str) -> None:
-    """Of `zoo.training.objectives.contrastive:ClipContrastive`."""
+    """Check the arguments of `zoo.training.objectives.contrastive:ClipContrastive`."""
     if not 0.0 <= style_weight < 100.0:
         raise ConfigError(f"objective.style_weight is {style_weight}; give a number from 0 to below 100")
     if against not in ("batch", "concepts"):

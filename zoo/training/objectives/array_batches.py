@@ -1,4 +1,4 @@
-"""The arrays of a batch, and the pictures that are refused where an objective learns from pictures alone."""
+"""The arrays of a batch, and the images that are refused where an objective learns from images alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo.training.engine.objective import Batch
 
 
 class Arrays:
-    """A dataset's arrays (N, C, *spatial) in [-1, 1], kept as float32; `values` are what -1 and 1 stand for."""
+    """A dataset's arrays (N, C, *spatial) in [-1, 1], kept as float32; `values` become -1 and 1."""
 
     def __init__(self, train: ArrayDataset, validation: ArrayDataset) -> None:
         self.train, self.validation = torch.from_numpy(train.arrays()), torch.from_numpy(validation.arrays())
@@ -25,7 +25,7 @@ class Arrays:
 
 
 def refuse_arrays(data: Any) -> None:
-    """ConfigError where an objective of pictures is given arrays."""
+    """ConfigError where an objective of images is given arrays."""
     if isinstance(data, ArrayDataset):
         raise ConfigError(
             f"this objective learns from pictures and the data ({type(data).__name__}) is arrays; use objective "

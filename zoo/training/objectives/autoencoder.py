@@ -1,8 +1,8 @@
-"""Training autoencoders: pictures back from their latents, and latents that a denoiser can learn.
+"""Training autoencoders: reconstruction of images, and latents that a denoiser can learn.
 
 Rombach et al. 2022, section 3.1 and appendix G; Esser et al. 2021, section 3.1. Reconstruction is L1 or L2 in pixels
-and in their gradients, and if wanted a perceptual distance; a KL term pulls the posterior lightly to N(0, 1), or a
-codebook follows the encoder. A patch discriminator, if wanted, is a second network, which the loop steps by its own
+and in their gradients, and optionally a perceptual distance; a KL term pulls the posterior lightly to N(0, 1), or a
+codebook follows the encoder. An optional patch discriminator is a second network, which the loop steps by its own
 optimizer on `adversary_loss`.
 """
 
@@ -53,11 +53,11 @@ class _Reconstruction:
             self.whole_batch = True  # the adaptive weight is one for all samples of a batch
 
     def _run(self, network: Any, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Pictures, their reconstruction's scalars, and the weighted sum of these that isn't reconstruction."""
+        """Images, the scalars of their reconstruction, and the weighted sum of the other terms."""
         raise NotImplementedError
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """The weighted sum; of a validation batch without the adversary's part, which is no measure."""
+        """The weighted sum; of a validation batch without the adversary's part, which measures nothing."""
         x = self.pictures(batch).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             y, own, rest = self._run(network, x, batch)
@@ -97,7 +97,7 @@ class _Reconstruction:
 
     @torch.no_grad()
     def sheet(self, network: nn.Module) -> Tensor:
-        """Validation pictures above their reconstructions, eight a row."""
+        """Validation images above their reconstructions, eight a row."""
         x = self.pictures.validation[:: max(1, self.validation_rows // 24)][:24]
         y = self._reconstruct(network, x)
         rows = [part for i in range(0, len(x), 8) for part in (x[i : i + 8], y[i : i + 8])]
@@ -105,7 +105,7 @@ class _Reconstruction:
 
     @torch.no_grad()
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights whose latents have mean 0 and deviation 1 over the training pictures."""
+        """Weights whose latents have mean 0 and deviation 1 over the training images."""
         assert isinstance(network, AutoencoderKL | AutoencoderVQ)
         latents = torch.cat([network.encode(from_uint8(p.to(self.device))) for p in self.pictures.all().split(64)])
         over = (0, 2, 3)
@@ -122,7 +122,7 @@ class _Reconstruction:
 
 
 class AutoencoderKLObjective(_Reconstruction):
-    """Trains a KL autoencoder to give pictures back.
+    """Trains a KL autoencoder to reconstruct images.
 
     Reconstruction + kl_weight * KL(q(z|x) || N(0, 1)), means over elements.
 
@@ -164,7 +164,7 @@ class AutoencoderKLObjective(_Reconstruction):
 
 
 class AutoencoderVQObjective(_Reconstruction):
-    """Trains a VQ autoencoder to give pictures back.
+    """Trains a VQ autoencoder to reconstruct images.
 
     Reconstruction + |sg(z) - e|^2 + commitment_weight * |z - sg(e)|^2 (van den Oord et al. 2017, eq. 3), with the
     gradient of the quantised vectors handed straight to the encoder. The other arguments are the KL objective's.
@@ -198,7 +198,7 @@ class AutoencoderVQObjective(_Reconstruction):
         codebook, commitment = F.mse_loss(e, z.detach()), F.mse_loss(z, e.detach())
         y = network.reconstruct(z + (e - z).detach()).float()
         used = torch.bincount(indices.flatten(), minlength=network.codes).float() / indices.numel()
-        # The codes that would be used if all were as often: exp of the entropy.
+        # The effective number of codes: exp of the entropy.
         perplexity = torch.exp(-(used * used.clamp_min(1e-10).log()).sum())
         own = {"codebook": codebook, "commitment": commitment, "perplexity": perplexity}
         return y, own, codebook + self.commitment_weight * commitment

@@ -1,7 +1,7 @@
-"""Training a classifier of noised pictures, for classifier guidance (Dhariwal & Nichol 2021, section 4 and appendix H).
+"""Training a classifier of noised images, for classifier guidance (Dhariwal & Nichol 2021, section 4 and appendix H).
 
-Cross-entropy of the class given x_t, at t drawn evenly, under the schedule of the denoiser that it is to guide: it is
-handed the same x_t and the same time. In pixels, or in latents where the denoiser's are.
+Cross-entropy of the class given x_t, at t drawn uniformly, under the schedule of the denoiser that it is to guide: it
+takes the same x_t and the same time. In pixels, or in latents where the denoiser's are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BANDS = 4  # of t, for which validation reports how often the class is found
 
 
 class Classifier:
-    """Trains a classifier of noised pictures: (x_t, time) -> logits of the classes.
+    """Trains a classifier of noised images: (x_t, time) -> logits of the classes.
 
     Args:
         network: the classifier with its schedule and time input, as a denoiser has them.
@@ -81,7 +81,7 @@ class Classifier:
         else:
             x0 = batch.take(self.latents if batch.training else self.validation_latents)
         label = batch.take(self.labels if batch.training else self.validation_labels)
-        if not batch.training:  # each picture at each band's middle, so that the shares don't depend on the batch
+        if not batch.training:  # each image at each band's middle, so that the shares don't depend on the batch
             return self._validate(network, x0, label, batch)
         t, _ = self.times(batch)
         logits = self._ask(network, x0, batch.noise(tuple(x0.shape[1:]), "eps"), t)
@@ -105,11 +105,11 @@ class Classifier:
             return network.network(x_t, at.time).float()
 
     def sheet(self, network: nn.Module) -> Tensor | None:
-        """A classifier draws nothing."""
+        """None: a classifier draws no samples."""
         return None
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The classifier's weights; its card says which classes and which x_t it knows."""
+        """The classifier's weights; its card holds the classes and the schedule of x_t."""
         assert isinstance(network, Denoiser)
         contract = {
             "in_channels": self.shape[0],

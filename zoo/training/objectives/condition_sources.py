@@ -1,4 +1,4 @@
-"""Which of captions, labels and nothing a recipe means, and whether the network has ears for it."""
+"""Whether a recipe conditions on captions, labels or nothing, and whether the network has the input for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def told_of(
     network: Denoiser, conditioner: Any, rows: Sequence[Any], validation: Sequence[Any], *, labels: str | None,
     dropout: float, keep: float, precision: torch.dtype = torch.float32,
 ) -> Told:  # fmt: skip
-    """What the network is told, as the recipe's conditioner and labels say."""
+    """The condition source, by the recipe's conditioner and labels."""
     reads = getattr(network.network, "reads", ("context", "mask"))
     of_labels = conditioner is not None and source_of(conditioner) == "labels"
     if labels is None and of_labels:
@@ -45,7 +45,7 @@ def told_of(
 
 
 def check_hears(network: Denoiser, told: Told, small: SmallPictures | None, *, channels: int) -> None:
-    """ConfigError where the network lacks an input for what it is to be told."""
+    """ConfigError where the network lacks an input for its condition."""
     inner = network.network
     reads = getattr(inner, "reads", ("context", "vector", "label", "level"))
     if isinstance(told, Captions) and not {"context", "vector"} & set(reads):

@@ -1,9 +1,9 @@
-"""What a denoiser is told while it trains: captions, class labels, a smaller picture.
+"""What a denoiser is conditioned on in training: captions, class labels, a smaller image.
 
-A share of the captions or labels is replaced by the null condition, without which classifier-free guidance has nothing
-to compare with (Ho & Salimans 2022). The smaller picture is made from the training picture itself by area average, and
-spoiled as Ho et al. 2021 (section 4.2) do: Gaussian noise of a level that the network is told, and now and then a blur
-that it isn't told.
+A share of the captions or labels is replaced by the null condition, which classifier-free guidance
+needs (Ho & Salimans 2022). The smaller image is made from the training image itself by area average, and
+augmented as Ho et al. 2021 (section 4.2) do: Gaussian noise of a level that the network takes, and sometimes a blur
+that it doesn't.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ KEPT_TEXTS = 100_000  # whose token ids are kept
 
 
 class Told(Protocol):
-    """What is told in words or labels, for a batch and for the sample sheet."""
+    """The condition by captions or labels, for a batch and for the sample sheet."""
 
     def __call__(self, batch: Batch) -> Condition:
         """The condition of a batch, some of a training batch's replaced by the null one."""
         ...
 
     def shown(self, rows: Rows) -> Condition:
-        """What a sheet of some rows asks for, when the recipe doesn't say."""
+        """The condition of some rows, for a sheet without prompts."""
         ...
 
     def asked(self, prompts: Sequence[str]) -> Condition:
-        """What the recipe asks a sheet to show."""
+        """The condition of a sheet's prompts."""
         ...
 
     def null(self, count: int) -> Condition | None:
-        """Nothing asked; None where the weights won't know it."""
+        """The null condition; None where the network isn't trained on it."""
         ...
 
 
@@ -86,7 +86,7 @@ class Captions:
         ]
 
     def _ids(self, texts: Sequence[str]) -> Tensor:
-        """(B, L) token ids; what was said before is not encoded again."""
+        """(B, L) token ids; earlier captions are not encoded again."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known_ids]
         if new:
             if len(self._known_ids) > KEPT_TEXTS:
@@ -195,12 +195,12 @@ def label_numbers(rows: Rows, column: str, conditioner: ClassLabel) -> Tensor:
 
 
 class SmallPictures:
-    """The smaller picture that a super-resolution network is conditioned on, spoiled while it trains.
+    """The smaller image that a super-resolution network is conditioned on, augmented in training.
 
     Args:
-        size: pixels a side of the smaller picture.
+        size: pixels a side of the smaller image.
         max_level: noise levels are drawn evenly from [0, max_level] while training; validation adds no noise.
-        blur_probability: share of training pictures that are blurred, by a Gaussian whose deviation in pixels is drawn
+        blur_probability: share of training images that are blurred, by a Gaussian whose deviation in pixels is drawn
             evenly from blur_sigma.
     """
 
@@ -219,7 +219,7 @@ class SmallPictures:
         self.noised = low_res.noise_shape((size, size), (size, size)) is not None
 
     def __call__(self, batch: Batch, pictures: Tensor) -> Condition:
-        """pictures (B, 3, H, W) in [-1, 1] -> Condition(concat, level)."""
+        """images (B, 3, H, W) in [-1, 1] -> Condition(concat, level)."""
         small, size = shrink(pictures, self.size), (pictures.shape[2], pictures.shape[3])
         shape = self.low_res.noise_shape((self.size, self.size), size)
         if batch.training and self.blur_probability > 0.0:
@@ -240,7 +240,7 @@ def shrink(pictures: Tensor, size: int) -> Tensor:
 
 
 def blur(pictures: Tensor, sigmas: Tensor, *, top: float | None = None) -> Tensor:
-    """Each picture convolved with a Gaussian of its own deviation in pixels, edges reflected; 0 leaves it as it is.
+    """Each image convolved with a Gaussian of its own deviation in pixels, edges reflected; 0 leaves it as it is.
 
     `top` is the largest deviation where it is known on the host, which then doesn't wait for the device.
     """

@@ -1,8 +1,8 @@
-"""Training a CLIP: images and captions of a batch find each other (Radford et al. 2021, section 2.3 and figure 3).
+"""Training a CLIP on the images and captions of a batch (Radford et al. 2021, section 2.3 and figure 3).
 
-A batch holds few of the things that the data names. Against `concepts`, an image's caption is told from captions of
-all of them as well: each step encodes one caption of every concept, of a name and a style drawn at random, and an image
-is to find its own caption among the batch's and all others', its concept among all whatever the style, and its style
+A batch holds few of the data's concepts. Against `concepts`, an image's caption competes with captions of
+all of them: each step encodes one caption of every concept, of a name and a style drawn at random, and an image
+is classified to its own caption among the batch's and all others', its concept among all whatever the style, its style
 among the means over concepts.
 """
 
@@ -33,26 +33,26 @@ from zoo.training.objectives.concept_captions import Concepts
 from zoo.training.objectives.text_tower import conditioner_facts
 
 LARGEST_LOGIT_SCALE = 100.0
-EXTRACTOR = "zoo.evaluation.extractors.clip:Clip"  # what reads both towers, to judge by
+EXTRACTOR = "zoo.evaluation.extractors.clip:Clip"  # the extractor that uses both towers
 
 
 class ClipContrastive:
-    """Trains a CLIP: pictures and captions of a batch find each other.
+    """Trains a CLIP on pairs of images and captions.
 
     Symmetric cross-entropy over a batch; equal captions count as each other's.
 
     Args:
-        word_dropout: share of caption tokens replaced by the unknown token, so that its row means something.
+        word_dropout: share of caption tokens replaced by the unknown token, so that its row is trained.
         jitter: images are shifted, zoomed and turned by up to this share (of the side; 1 = 45 degrees).
         distortion: strong augmentation in place of `jitter` (the arguments of `zoo.data.distortions.Distortion`).
-        against: what an image tells its caption from: those of the `batch`, or those of all `concepts` of the rows too
+        against: captions that an image's own competes with: of the `batch`, or of all `concepts` of the rows too
             (rows then need `name`, `concept` and captions "NAME, STYLE").
         concepts_at_once: of all concepts, how many a step, the batch's own among them; all if not given.
-        other_styles: an image's caption is told from its own concept's in another style, too.
+        other_styles: an image's caption competes with its own concept's in another style, too.
         style_weight: of the style's part of the loss, each of the other three having 1.
-        keep_caption: share of captions that stay as the data has them; the rest are said in other words.
-        conditioner: a text tower to take over and leave as it is but for its projection, so that the pictures' tower
-            learns to meet it (Zhai et al. 2022, section 3, the other way round).
+        keep_caption: share of captions that stay as the data has them; the rest are reworded.
+        conditioner: a text tower that is kept as it is but for its projection, so that the images' tower
+            learns to match it (Zhai et al. 2022, section 3, the other way round).
         ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
@@ -153,7 +153,7 @@ class ClipContrastive:
             return {"loss": 0.5 * (F.cross_entropy(within, target) + captions), "accuracy": right}
         own, own_styles = said.own.to(self.device), said.own_styles.to(self.device)
         every = logits[:, len(texts) :]
-        # A caption of the image's own concept is neither right nor wrong here, or wrong where its style is another.
+        # A caption of the image's own concept is left out here, or is a negative where its style differs.
         # (Not -inf, whose product with a target of 0 is nan.)
         left_out = F.one_hot(own, every.shape[1]).bool()
         if self.other_styles:
@@ -167,7 +167,7 @@ class ClipContrastive:
         return {"loss": loss, "accuracy": right, "concept_accuracy": at_1, "concept_loss": concept, "style_loss": style}
 
     def sheet(self, network: nn.Module) -> Tensor | None:
-        """A CLIP draws nothing."""
+        """None: a CLIP draws no samples."""
         return None
 
     @torch.no_grad()

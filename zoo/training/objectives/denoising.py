@@ -1,8 +1,8 @@
-"""Training a denoiser: the regression that diffusion models are (Ho et al. 2020, eq. 14).
+"""Training a denoiser by regression (Ho et al. 2020, eq. 14).
 
-x_t = alpha_t * x0 + sigma_t * eps at a random t; the network's output is held to what its parameterization says it
-means. In pixels, in an autoencoder's latents or on arrays (signals, volumes); told captions, class labels, a smaller
-picture, or nothing (zoo.training.objectives.conditions). How often each t is drawn: zoo.training.objectives.timesteps;
+x_t = alpha_t * x0 + sigma_t * eps at a random t; the network's output is compared with the target of its
+parameterization. In pixels, latents or arrays (signals, volumes); conditioned on captions, class labels, a smaller
+image, or nothing (zoo.training.objectives.conditions). How often each t is drawn: zoo.training.objectives.timesteps;
 how much its error counts: zoo.training.objectives.weighting. With `loss` hybrid or vlb the network has learned
 variances too (zoo.training.objectives.variational; Nichol & Dhariwal 2021, section 3.1).
 """
@@ -44,7 +44,7 @@ SHOWN = 16  # samples of a sheet
 
 
 class Denoising:
-    """Trains a denoiser on pictures, their latents or arrays, told captions, labels or a smaller picture if anything.
+    """Trains a denoiser on images, latents or arrays, optionally conditioned on captions, labels or a smaller image.
 
     Args:
         loss: `simple` is the weighted squared error; `vlb` the variational bound, `hybrid` simple + vlb_weight * vlb
@@ -53,8 +53,8 @@ class Denoising:
         times: density of t; time_mean, time_deviation: of logit-normal and log-normal.
         labels: column of the rows whose values, sorted, are the classes.
         condition_dropout: share of captions or labels replaced by the null condition, which guidance needs.
-        train_conditioner: whether the text tower learns along; it is then exported as NAME-text.
-        low_size: pixels a side of the smaller picture, with a `low_res` block in the recipe; max_level: its noise
+        train_conditioner: whether the text tower is trained too; it is then exported as NAME-text.
+        low_size: pixels a side of the smaller image, with a `low_res` block in the recipe; max_level: its noise
             levels are drawn from [0, max_level]; blur_probability, blur_sigma: how often and how far it is blurred.
         guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation rows.
     """
@@ -106,7 +106,7 @@ class Denoising:
         if isinstance(self.times, Importance):  # state of the run, which is in its checkpoints
             self.state, self.load_state = self.times.state, self.times.load_state
 
-    # -- what is trained on
+    # -- training data
 
     def _open(
         self, train: Dataset | ArrayDataset, validation: Dataset | ArrayDataset, autoencoder: Autoencoder | None,
@@ -159,14 +159,14 @@ class Denoising:
                 f"objective.loss '{loss}' learns the variance, which needs {2 * channels} channels; set "
                 f"network.out_channels to {2 * channels}"
             )
-        if loss != "simple":  # this is what the bound trains, and how the weights are read from now on
+        if loss != "simple":  # the bound trains this variance, and the weights' contract declares it
             if network.variance == "learned":
                 raise ConfigError(
                     f"objective.loss '{loss}' trains a variance in a range and the denoiser says variance 'learned'; "
                     "say learned_range"
                 )
             network.variance = "learned_range"
-        # The discretised decoder is one of 8-bit pictures.
+        # The discretised decoder is one of 8-bit images.
         bounded = isinstance(network.schedule, variational.DiscreteSchedule) and network.schedule.steps > 1
         if loss != "simple":
             variational.discrete(network.schedule)
@@ -208,7 +208,7 @@ class Denoising:
         self.network.add_module("conditioner", trainable(self.told.conditioner, all_texts(train.rows)))
 
     def _told(self, network: Denoiser) -> Told:
-        """What is told, by the tower that `network` brings along where the tower learns too."""
+        """The condition source, with the tower that `network` holds where the tower is trained too."""
         if not self.tuned:
             return self.told
         assert isinstance(self.told, Captions)
@@ -225,7 +225,7 @@ class Denoising:
     # -- the loss
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """`loss`, `output` and `x0`: the plain squared errors of the output and of the x0 it implies; of pictures in
+        """`loss`, `output` and `x0`: the plain squared errors of the output and of the x0 it implies; of images in
         validation also `bits_per_dimension`, an estimate of the bound from each sample's one t."""
         assert isinstance(network, Denoiser)
         x0 = self._x0(batch)
@@ -278,10 +278,10 @@ class Denoising:
         return schedule.T * variational.term(schedule, t, x0=x0, x_t=x_t, x0_hat=x0_hat, logit=logit)
 
     def _evaluate(self, network: Denoiser) -> Evaluate:
-        """The network under autocast, as it trains quickest."""
+        """The network under autocast, with the fastest attention for its device."""
 
         def evaluate(x: Tensor, time: float | Tensor, arguments: Mapping[str, Any]) -> Tensor:
-            # For a few dozen positions plain matrix products train a fifth faster on a CPU than its fused attention.
+            # For a few dozen positions plain matrix products are a fifth faster on a CPU than fused attention.
             with (
                 torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
                 sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext(),
@@ -291,7 +291,7 @@ class Denoising:
 
         return evaluate
 
-    # -- what was learned
+    # -- sample sheets and export
 
     @torch.no_grad()
     def sheet(self, network: nn.Module) -> Tensor:
@@ -317,7 +317,7 @@ class Denoising:
         return grid(to_uint8(drawn), columns=8)
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The network's weights alone; the card says how they are read."""
+        """The network's weights alone; the card holds their contract."""
         assert isinstance(network, Denoiser)
         shape, inner = self.shape, network.network
         joined = 0 if self.small is None else shape[0]
@@ -337,6 +337,6 @@ class Denoising:
         return inner.state_dict(), {"contract": contract}
 
     def export_others(self, network: nn.Module) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
-        """What was trained along, by the ending of its name: `text`, the tower."""
+        """Further trained weights, by the ending of their name: `text`, the tower."""
         tower: Any = network.conditioner if self.tuned else None
         return {} if tower is None else {"text": export_tower(tower)}

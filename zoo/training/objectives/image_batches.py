@@ -20,7 +20,7 @@ from zoo.training.objectives.array_batches import refuse_arrays
 
 
 def check_size(size: int, autoencoder: Any) -> None:
-    """ConfigError for images that an autoencoder can't make whole latents of: it would leave their edges out."""
+    """ConfigError for image sizes that aren't multiples of the autoencoder's factor: it would crop the edges."""
     factor = getattr(autoencoder, "factor", 1)
     if size % factor:
         raise ConfigError(

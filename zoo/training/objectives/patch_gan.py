@@ -1,7 +1,7 @@
 """The patch discriminator and the losses of a GAN beside a reconstruction loss (Esser et al. 2021, eq. 6 and 7).
 
 Isola et al. 2017: a few strided convolutions, one logit a patch. Its norms are group norms where the paper's are batch
-norms, whose statistics would tie the samples of a batch together and make a split batch another run.
+norms, whose statistics depend on the whole batch, so that a split batch would be another run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class PatchDiscriminator(nn.Sequential):
-    """pictures (B, 3, H, W) in [-1, 1] -> logits (B, 1, h, w), one a patch; above 0 for real ones."""
+    """images (B, 3, H, W) in [-1, 1] -> logits (B, 1, h, w), one a patch; above 0 for real ones."""
 
     def __init__(self, *, channels: int = 3, width: int = 64, layers: int = 3) -> None:
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]

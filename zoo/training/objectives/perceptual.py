@@ -1,4 +1,4 @@
-"""Perceptual distance: how differently a network that has learned to see answers to two pictures.
+"""Perceptual distance of two images: the difference of a trained network's features.
 
 Zhang et al. 2018 (LPIPS), eq. 1 with all its learned weights 1: each layer's features normalised to unit length over
 their channels, squared differences averaged over positions and summed over layers. The backbone is one of timm's, and
@@ -20,7 +20,7 @@ from zoo.schema.errors import ConfigError, WeightsError
 
 
 class Perceptual(nn.Module):
-    """pictures (B, 3, H, W) in [-1, 1], twice -> their mean distance; the backbone is frozen.
+    """images (B, 3, H, W) in [-1, 1], twice -> their mean distance; the backbone is frozen.
 
     Args:
         model: timm's name of a backbone that gives features of several layers (vgg16).
@@ -50,7 +50,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """A scalar, 0 where the pictures are equal."""
+        """A scalar, 0 where the images are equal."""
         total = x.new_zeros(())
         for a, b in zip(*(self.backbone((p * 0.5 + 0.5 - self.mean) / self.std) for p in (x, y)), strict=True):
             apart = F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)

@@ -1,6 +1,6 @@
-"""Sample sheets: what a denoiser draws now, from noise that stays the same over a run.
+"""Sample sheets: what a denoiser draws from noise that stays the same over a run.
 
-DDIM where the schedule is one that it walks well: any with discrete points, and the straight paths of flow matching.
+DDIM where the schedule suits it: any with discrete points, and the straight paths of flow matching.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def draw(
     network: Denoiser, autoencoder: Autoencoder, cond: Condition, null: Condition | None, *, count: int,
     shape: tuple[int, ...], guidance: float, steps: int, device: torch.device, seed: int = 0,
 ) -> Tensor:  # fmt: skip
-    """(count, 3, H, W) in [-1, 1], or arrays, by DDIM, guided where there is a null condition to compare with."""
+    """(count, 3, H, W) in [-1, 1], or arrays, by DDIM, guided where there is a null condition."""
     points = network.schedule.T
     sampler = DDIM(steps=steps if points is None else min(steps, points), eta=0.0)
     table = sampler.plan(network.schedule)

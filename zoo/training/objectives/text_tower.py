@@ -1,7 +1,7 @@
-"""A text tower that learns along with the denoiser it conditions.
+"""A text tower that is trained together with the denoiser it conditions.
 
-A tower trained to tell pictures apart knows that an apple is red before it knows what shape an apple has; gradients of
-the denoising loss teach it what drawing needs. Saharia et al. 2022 (Imagen) and Rombach et al. 2022 keep or train the
+A contrastively trained tower encodes that an apple is red better than the shape of an apple; gradients of
+the denoising loss add what drawing needs. Saharia et al. 2022 (Imagen) and Rombach et al. 2022 keep or train the
 text encoder; small ones gain most from being trained.
 """
 
@@ -38,9 +38,9 @@ class TokenTable(nn.Embedding):
 
 
 def trainable(conditioner: ClipText, texts: Iterable[str]) -> ClipText:
-    """A copy whose token states can be trained, with rows for the words it knows and those of `texts` only.
+    """A copy whose token states can be trained, with rows for its own words and those of `texts` only.
 
-    Words of `texts` that it didn't know start as its unknown token.
+    New words of `texts` start as its unknown token.
     """
     tower = copy.deepcopy(conditioner)
     inner: Any = tower  # open_clip's parts are typed as any module

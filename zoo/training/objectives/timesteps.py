@@ -1,4 +1,4 @@
-"""At which t a denoiser is trained: densities over t, and sampling that learns where the loss is large.
+"""Sampling of timesteps: densities over t, and importance sampling by past losses.
 
 Each draw is stratified over the global batch: with `place` the sample's place and u its own uniform number, (place + u)
 / batch is one number in each share of [0, 1), mapped through the density's inverse distribution function. So a batch
@@ -67,7 +67,7 @@ class Drawn:
 class Importance:
     """t in proportion to the root of the mean square of the last losses at each point.
 
-    Uniform until each point has `HISTORY` losses, and by a share of `UNIFORM` for ever. The losses of a step are
+    Uniform until each point has `HISTORY` losses, and and by a share of `UNIFORM` always. The losses of a step are
     gathered over all processes and count from the next step on, so the draws don't depend on how a batch was split.
     They are state of the run: `state` goes into its checkpoints.
     """
@@ -133,7 +133,7 @@ class Importance:
         self._pending = []
 
     def state(self) -> dict[str, Tensor]:
-        """The history; every process must ask."""
+        """The history; every process must call it."""
         self._learn()
         return {"losses": torch.from_numpy(self.losses.copy()), "counts": torch.from_numpy(self.counts.copy())}
 
@@ -148,6 +148,6 @@ class Importance:
 def draw_of(
     times: Times, schedule: NoiseSchedule, *, mean: float | None, deviation: float | None
 ) -> Drawn | Importance:
-    """The draw of a name; ConfigError for one there is not."""
+    """The draw of a name; ConfigError for an unknown one."""
     times_of(times=times, mean=mean, deviation=deviation)
     return Importance(schedule) if times == "importance" else Drawn(schedule, times, mean=mean, deviation=deviation)

@@ -28,7 +28,7 @@ Fixed = Literal["fixed_small", "fixed_large"]
 
 
 def discrete(schedule: NoiseSchedule) -> DiscreteSchedule:
-    """The schedule, if it has a bound: discrete and variance preserving. ConfigError else."""
+    """The schedule, if it has a bound: discrete and variance preserving; else ConfigError."""
     if not isinstance(schedule, DiscreteSchedule) or schedule.steps < 2:
         raise ConfigError(
             "the variational bound is one of schedules defined by betas, with two points or more; use schedule "
@@ -68,7 +68,7 @@ class Posterior:
         return self.a * x_t + self.b * x0
 
     def log_variance(self, logit: Tensor | None, fixed: Fixed) -> Tensor:
-        """Of p: learned from a logit in [-1, 1], or fixed."""
+        """The log variance of p: learned from a logit in [-1, 1], or fixed."""
         if logit is None:
             return self.log_small if fixed == "fixed_small" else self.log_large
         return 0.5 * (self.log_beta - self.log_small) * logit + 0.5 * (self.log_beta + self.log_small)

@@ -1,4 +1,4 @@
-"""How much an error counts at each noise level: weights on x0's squared error, functions of SNR = alpha^2 / sigma^2.
+"""Loss weights at each noise level, on x0's squared error, functions of SNR = alpha^2 / sigma^2.
 
 All parameterizations train on one loss, `w(SNR) * |x0' - x0|^2` with x0' the clean sample that the output implies;
 what the papers weight differently is w (Kingma & Gao 2023).
