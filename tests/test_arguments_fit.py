@@ -62,8 +62,8 @@ SMALL: Mapping[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 # Of these kinds a check makes the component and asks it.
 MADE = {"schedule", "parameterization", "grid", "sampler", "step_cache"}
-# Made of a recipe's data and network: tests/training/test_recipe*.py.
-RUN = {"objective"}
+# Made of a recipe's data, network and folder: tests/training/test_recipe*.py and test_loggers.py.
+RUN = {"objective", "logger"}
 # Weights that don't ship come before all else.
 LACKING = {
     "extractor": {"inception-2015", "dinov2", "timm", "openclip", "clip"},

@@ -21,7 +21,7 @@ from tests.conformance.installed import on_the_path, write_info
 from zoo.assemble import assemble
 from zoo.bench.report.answer import _meaning
 from zoo.cli.main import run
-from zoo.config.check import resolve
+from zoo.config.check import Resolved, resolve
 from zoo.config.published import measured_by
 from zoo.evaluation.comparison import evaluate
 from zoo.inspection import compare
@@ -387,7 +387,7 @@ def test_networks_and_what_stands_around_them_are_checked_and_drawn_with():
         with pytest.raises(ConfigError, match=f"network '{network}': width is 3 .* even"):
             zoo.check(odd)
         with pytest.raises(ConfigError, match="width is 3"):
-            assemble(odd)
+            assemble(Resolved(config=odd, cards={}, plans=()))
     with pytest.raises(ConfigError, match=r"step_cache 'kept' cuts .* has no remember"):
         zoo.check(flat(step_cache="kept"))
     with pytest.raises(ConfigError, match="each once"):
