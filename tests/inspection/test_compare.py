@@ -20,7 +20,7 @@ from zoo.schema.registry import Entry, Registry, read_registry_file, registry, r
 
 NETWORK = {
     "name": "unet", "in_channels": 3, "out_channels": 3, "width": 32, "mult": [1, 2], "blocks": 1,
-    "attention_levels": [], "context_width": None, "groups": 8,
+    "attention_levels": [], "attention": "plain", "heads": 1, "context_width": None, "groups": 8,
 }  # fmt: skip
 
 
@@ -153,6 +153,13 @@ def test_two_records_say_what_their_runs_had_else():
         "seed 0 -> 5", "device cpu -> cuda:0", "prompt 'sun' -> 'moon'", "sample 0 -> 3",
     ]  # fmt: skip
     assert not compare(record(), record(seconds=9.0))
+
+
+def test_one_noise_is_one_however_a_record_writes_its_address():
+    each = {"seed": None, "noise": "SeededSamples", "images": [{**record()["images"][0], "seed": 0}]}
+    assert not compare(record(), record(**each))
+    each["images"][0]["seed"] = 5
+    assert "noise AddressedNoise -> SeededSamples" in said(record(), record(**each))
 
 
 def test_weights_of_another_hash_are_other_weights():
