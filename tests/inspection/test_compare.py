@@ -155,6 +155,13 @@ def test_two_records_say_what_their_runs_had_else():
     assert not compare(record(), record(seconds=9.0))
 
 
+def test_one_noise_is_one_however_a_record_writes_its_address():
+    each = {"seed": None, "noise": "SeededSamples", "images": [{**record()["images"][0], "seed": 0}]}
+    assert not compare(record(), record(**each))
+    each["images"][0]["seed"] = 5
+    assert "noise AddressedNoise -> SeededSamples" in said(record(), record(**each))
+
+
 def test_weights_of_another_hash_are_other_weights():
     found = compare(record(), "latent-text2img")
     network = next(d for d in found.differences if d.what == "network")

@@ -52,6 +52,27 @@ def test_a_request_is_the_same_after_json(samples, size):
     assert json.loads(request.to_json()) == request.to_dict()
 
 
+def test_numpys_numbers_are_plain_ones_in_a_request():
+    spec = SampleSpec(
+        prompt="sun", label=np.int64(3), seed=np.int64(4), index=np.uint64(2**64 - 1), guidance=np.float32(2.5),
+        steps=np.int32(6), strength=np.float32(0.5),
+    )  # fmt: skip
+    request = Request(samples=(spec for _ in range(2)), size=(np.int64(64), 64), batch_size=np.int64(2))
+    assert len(request.samples) == 2
+    assert Request.from_json(request.to_json()) == request
+
+
+@pytest.mark.parametrize("size", [64, "64", (), (0.5, 64), (64, -1)])
+def test_a_size_that_is_none_is_refused_in_python_too(size):
+    with pytest.raises(UsageError, match="a request's size is"):
+        Request(samples=(SampleSpec(),), size=size)
+
+
+def test_what_is_wrong_in_a_request_is_not_called_wrong_json():
+    with pytest.raises(UsageError, match=r"^steps is 0"):
+        Request.from_json('{"schema": "zoo.request/1", "samples": [{"steps": 0}]}')
+
+
 WRONG = {
     "no schema": ({"samples": [{}]}, "schema: zoo.request/1"),
     "no samples": ({"schema": "zoo.request/1"}, "samples are a list"),
@@ -110,6 +131,14 @@ def test_each_of_unlike_samples_is_what_it_is_alone(make):
         for i, spec in enumerate(samples):
             assert apart(made.samples[i], alone(pipe, spec).samples[0]) <= ROUNDED
     assert apart(made.samples[0], made.samples[1]) > 100 * ROUNDED
+
+
+@pytest.mark.parametrize("words", [5, [], [None, "sun"], ["sun", 3]])
+def test_words_that_are_no_texts_are_refused(pipe, words):
+    with pytest.raises(UsageError, match=r"^prompts must be a text or a list"):
+        pipe(words)
+    with pytest.raises(UsageError, match=r"^negative prompts must be a text or a list"):
+        pipe(["sun", "moon"], negative=words)
 
 
 def test_a_scale_of_ones_own_is_followed(pipe):

@@ -145,7 +145,8 @@ def _runs(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[
     """Differences between the runs of two records; configs have none."""
     if a is None or b is None:
         return
-    for what in ("seed", "noise", "inputs", "device", "dtype"):
+    same_noise = _addresses(a) is not None and _addresses(a) == _addresses(b)  # however the records write it
+    for what in ("inputs", "device", "dtype") if same_noise else ("seed", "noise", "inputs", "device", "dtype"):
         if a.get(what) != b.get(what):
             one, two = (_brief(r.get(what)) for r in (a, b))
             yield Difference(None, what, a.get(what), b.get(what), f"{what} {one} -> {two}")
@@ -162,6 +163,12 @@ def _runs(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[
     if strength[0] != strength[1]:
         text = f"strength {show(strength[0])} -> {show(strength[1])}"
         yield Difference(None, "strength", strength[0], strength[1], text)
+
+
+def _addresses(record: Mapping[str, Any]) -> list[tuple[Any, Any]] | None:
+    """Seed and number of each image's noise, written once or one an image; None of noise without a seed."""
+    found = [(image.get("seed", record.get("seed")), image.get("sample")) for image in record["images"]]
+    return None if any(seed is None for seed, _ in found) else found
 
 
 def _brief(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,21 @@ def _plain(seed: Any) -> Any:
     return int(seed) if whole(seed) else seed
 
 
+def _listed(given: Any) -> list[Any]:
+    """One value as a list of one, a list or the like as it is; an empty one of what is neither."""
+    if given is None or isinstance(given, str):
+        return [given]
+    return list(given) if isinstance(given, Iterable) else []
+
+
+def _texts(what: str, given: Any) -> list[str]:
+    """One text or several, of none an empty one; UsageError for anything else."""
+    texts = [""] if given is None else _listed(given)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{what} must be a text or a list of at least one text")
+    return texts
+
+
 def _read_words(
     conditioners: Mapping[str, Conditioner], prompts: Any, negative: Any, labels: Any
 ) -> tuple[list[str], list[str], list[int | str | None]]:
@@ -137,10 +152,8 @@ def _read_words(
         raise UsageError("this pipeline has no conditioner and can't be asked with prompts; call it without any")
     if prompts is not None and "prompts" not in taken:
         raise UsageError("no conditioner of this pipeline takes prompts; ask with labels")
-    asked = [""] if prompts is None else [prompts] if isinstance(prompts, str) else list(prompts)
-    if not asked or not all(isinstance(p, str) for p in asked):
-        raise UsageError("prompts must be a text or a list of at least one text")
-    classes: list[Any] = [labels] if isinstance(labels, (str, int)) else [None] if labels is None else list(labels)
+    asked = _texts("prompts", prompts)
+    classes: list[Any] = _listed(labels) if not whole(labels) else [labels]
     if not classes:
         raise UsageError("labels must be a number or a name, or a list of at least one")
     if len(asked) != len(classes) and 1 not in (len(asked), len(classes)):
@@ -148,7 +161,7 @@ def _read_words(
     count = max(len(asked), len(classes))
     asked = asked * count if len(asked) == 1 else asked
     classes = classes * count if len(classes) == 1 else classes
-    unwanted = [""] if negative is None else [negative] if isinstance(negative, str) else list(negative)
+    unwanted = _texts("negative prompts", negative)
     if len(unwanted) not in (1, count):
         raise UsageError(f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt")
     unwanted = unwanted * count if len(unwanted) == 1 else unwanted

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
@@ -57,12 +57,15 @@ class SampleSpec:
             _must(isinstance(getattr(self, name), str), name, getattr(self, name), "a text")
         _must(self.label is None or isinstance(self.label, str) or whole(self.label), "label", self.label,
               "a number or a name")  # fmt: skip
+        if self.label is not None and not isinstance(self.label, str):
+            object.__setattr__(self, "label", int(self.label))
         for name in ("seed", "index"):
             value = getattr(self, name)
             _must(whole(value) and 0 <= value < 2**64, name, value, "a whole number from 0 to 2^64 - 1")
-        read_guidance(self.guidance)
+            object.__setattr__(self, name, int(value))
+        object.__setattr__(self, "guidance", read_guidance(self.guidance))
         if self.steps is not None:
-            whole_number("steps", self.steps, "1 or more")
+            object.__setattr__(self, "steps", whole_number("steps", self.steps, "1 or more"))
         _must(self.sampler is None or isinstance(self.sampler, (str, Mapping)), "sampler", self.sampler,
               "a sampler's name or block")  # fmt: skip
         if isinstance(self.sampler, Mapping):
@@ -73,6 +76,8 @@ class SampleSpec:
             _must(well, name, value, "the SHA-256 of its values, 64 hex digits")
         _must(self.strength is None or (real(self.strength) and 0.0 < self.strength <= 1.0), "strength", self.strength,
               "more than 0 (keep the image) and at most 1 (draw anew)")  # fmt: skip
+        if self.strength is not None:
+            object.__setattr__(self, "strength", float(self.strength))
 
     def plan_key(self) -> str:
         """What must be the same for samples to run in one batch: steps, sampler, and how they start."""
@@ -96,14 +101,20 @@ class Request:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.samples or not all(isinstance(spec, SampleSpec) for spec in self.samples):
+        samples = tuple(self.samples) if isinstance(self.samples, Iterable) else ()
+        if not samples or not all(isinstance(spec, SampleSpec) for spec in samples):
             raise UsageError("a request needs a list of samples, one or more; give one")
-        object.__setattr__(self, "samples", tuple(self.samples))
+        object.__setattr__(self, "samples", samples)
         if self.size is not None:
-            object.__setattr__(self, "size", tuple(self.size))
+            size = tuple(self.size) if isinstance(self.size, Iterable) else ()
+            if not size or not all(whole(extent) and extent > 0 for extent in size):
+                raise UsageError(
+                    f"a request's size is {self.size!r}; write [height, width], or the length of each axis"
+                )
+            object.__setattr__(self, "size", tuple(int(extent) for extent in size))
         for name in ("stages", "batch_size"):
             if getattr(self, name) is not None:
-                whole_number(name, getattr(self, name), "1 or more")
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), "1 or more"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what a sample leaves at its default is left out."""
@@ -124,12 +135,10 @@ class Request:
         _known(written, ("schema", *(f.name for f in fields(Request))), "a request")
         if not isinstance(samples, list) or not all(isinstance(sample, Mapping) for sample in samples):
             raise UsageError("a request's samples are a list of mappings; write one for each sample")
-        if size is not None and not (isinstance(size, list) and size and all(whole(s) and s > 0 for s in size)):
-            raise UsageError(f"a request's size is {size!r}; write [height, width], or the length of each axis")
         for sample in samples:
             _known(sample, tuple(f.name for f in fields(SampleSpec)), "a sample")
         return Request(
-            samples=tuple(SampleSpec(**sample) for sample in samples), size=None if size is None else tuple(size),
+            samples=tuple(SampleSpec(**sample) for sample in samples), size=size,
             stages=written.get("stages"), batch_size=written.get("batch_size"),
         )  # fmt: skip
 
@@ -141,9 +150,10 @@ class Request:
     def from_json(text: str | bytes) -> Request:
         """The request of a JSON text; UsageError for any other text."""
         try:
-            return Request.from_dict(json.loads(text))
-        except (ValueError, RecursionError) as error:
+            written = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(f"a request is JSON, and this is not ({str(error)[:80]})") from error
+        return Request.from_dict(written)
 
 
 def _said(spec: SampleSpec) -> dict[str, Any]:
