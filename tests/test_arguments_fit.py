@@ -47,6 +47,7 @@ SMALL: Mapping[str, list[dict[str, Any]]] = {
     "conditioner": [
         {"name": "clip-text", "width": 16, "heads": 2, "layers": 2, "context_length": 8, "embed_dim": 8},
         {"name": "class-label", "names": ["a", "b"]}, {"name": "stand-in", "context_width": 8},
+        {"name": "numbers", "names": ["crop_top"], "width": 4},
     ],
     "guidance": [
         {"name": "classifier-free"}, {"name": "static-threshold"}, {"name": "dynamic-threshold"},
@@ -67,6 +68,7 @@ RUN = {"objective", "logger"}
 # Weights that don't ship come before all else.
 LACKING = {
     "extractor": {"inception-2015", "dinov2", "timm", "openclip", "clip"},
+    "conditioner": {"open-clip"},  # open_clip's own models are large: tests/conditioners/test_open_clip.py
     "guidance": {"classifier", "autoguidance"}, "dataset": {"webdataset", "array-file"},
     "guidance of a call": {"mask"},
 }  # fmt: skip

@@ -72,7 +72,7 @@ def rename_card(raw: Mapping[str, Any]) -> dict[str, Any]:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The shipped pipelines and cards, with the new names."""
     weights, pipelines = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("presets")
-    for path in cards.FOLDER.glob("*.safetensors"):
+    for path in (*cards.FOLDER.glob("*.safetensors"), *cards.FOLDER.glob("*.json")):
         os.symlink(path, weights / path.name)
     for path in cards.FOLDER.glob("*.yaml"):
         (weights / path.name).write_text(yaml.safe_dump(rename_card(read_mapping(path)), sort_keys=False))

@@ -14,6 +14,7 @@ import zoo
 from zoo.config.cards import FOLDER, card_names, read_card
 from zoo.config.presets import preset_names
 from zoo.evaluation.metrics.reconstruction import psnr
+from zoo.pipeline.conditioning import source_of
 
 LIMIT = 28 * 10**6  # bytes of all shipped weights
 APPLES = ["red apple, 3d style", "red apple, firefox style"]
@@ -40,7 +41,7 @@ def test_every_shipped_pipeline_draws_and_says_with_what(name):
     pipe = zoo.build(name)
     asked: dict[str, Any] = {"n": 2}
     for conditioner in pipe.conditioners.values():
-        asked = {"labels": ["food-drink", 3]} if getattr(conditioner, "hears", "") == "labels" else {"prompts": APPLES}
+        asked = {"labels": ["food-drink", 3]} if source_of(conditioner) == "labels" else {"prompts": APPLES}
     if pipe.stages[0].enlarges:
         asked["image"] = disc(64)
     made = pipe(**asked, steps=3, seed=4)

@@ -38,7 +38,7 @@ def test_a_number_that_nobody_says_is_named():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [({"width": 7}, "even number"), ({"names": []}, "one name or more"), ({"names": ["a", "a"]}, "each once"),
-     ({"fixed": {"a": 1.0}}, "fixes 'a' and doesn't name it")],
+     ({"fixed": {"a": 1.0}}, "fixed has 'a' and names doesn't")],
 )  # fmt: skip
 def test_arguments_are_refused(arguments, said):
     with pytest.raises(ConfigError, match=said):

@@ -9,10 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from zoo.data.arrays import ArrayDataset, ArrayFile, read_npy
+from zoo.data.arrays import ArrayDataset, ArrayFile
 from zoo.data.dataset import Dataset
 from zoo.data.sines import Sines
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.npy import read_npy
 
 WAVES = np.random.default_rng(0).uniform(-3.0, 5.0, (20, 2, 6)).astype(np.float32)
 

@@ -5,9 +5,9 @@ Each function raises ConfigError for arguments that can't be built or read nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from zoo.networks.arguments import MOST_BLOCKS, choose, counts, residual_tower
+from zoo.networks.arguments import MOST_BLOCKS, WIDEST, choose, counts, residual_tower
 from zoo.schema.errors import ConfigError
 
 ENDS = 2  # tokens of every prompt: where it starts and where it ends
@@ -75,3 +75,14 @@ def clip(
         raise ConfigError(f"image_width is {image_width}; bottleneck blocks need an even one")
     if image_size % SHRINKS:
         raise ConfigError(f"image_size is {image_size}; bottleneck blocks need a multiple of {SHRINKS}")
+
+
+def numbers(*, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None) -> None:
+    """Of `zoo.conditioners.numbers:Numbers`."""
+    if not names or len(set(names)) != len(names):
+        raise ConfigError("numbers need one name or more, each once; correct names")
+    if width is not None and (not 2 <= width <= WIDEST or width % 2):
+        raise ConfigError(f"width is {width}; give an even number from 2 to {WIDEST}, or null")
+    unused = next((name for name in fixed or () if name not in names), None)
+    if unused is not None:
+        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names")

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from zoo.conditioners import arguments
 from zoo.diffusion.types import Condition
 from zoo.networks.blocks import timestep_embedding
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import UsageError
 
 
 class Numbers:
@@ -25,6 +26,7 @@ class Numbers:
         fixed: numbers that are always these, whether or not a call has such numbers: `{aesthetic_score: 6.0}`.
     """
 
+    fits = "zoo.conditioners.arguments:numbers"
     source = "request"
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"vector": ("names", "width"), "scalars": ()}
 
@@ -33,14 +35,8 @@ class Numbers:
             "original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width",
         ), width: int | None = 256, fixed: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
+        arguments.numbers(names=names, width=width, fixed=fixed)
         self.names, self.width, self.fixed = tuple(names), width, dict(fixed or {})
-        if not self.names or len(set(self.names)) != len(self.names):
-            raise ConfigError("conditioner 'numbers' needs one name or more, each once; correct names")
-        if width is not None and (width < 2 or width % 2):
-            raise ConfigError(f"conditioner 'numbers' has width {width}; give an even number, 2 or more, or null")
-        unused = next((name for name in self.fixed if name not in self.names), None)
-        if unused is not None:
-            raise ConfigError(f"conditioner 'numbers' fixes '{unused}' and doesn't name it; add it to names")
 
     def __call__(self, requests: Sequence[Mapping[str, Any]]) -> Condition:
         """A call's numbers by name, one mapping a sample; UsageError for a name that they lack."""

@@ -33,6 +33,7 @@ class OpenClipText(ClipText):
     """
 
     facts = "zoo.conditioners.open_clip_models:facts"
+    fits = None  # the base class checks its own arguments; these are checked as their facts are looked up
 
     def __init__(
         self, *, model: str, file: str | None = None, sha256: str | None = None, layer: int = 1,

@@ -10,14 +10,14 @@ import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from zoo.data.dataset import Row
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.npy import LARGEST, numbers_of, read_npy
 
-LARGEST = 4 * 2**30  # bytes of numbers in a file
 TIGHTEST = 200  # times smaller than itself that an array in an .npz is believed to be packed
 
 
@@ -126,20 +126,6 @@ def read_values(values: Any) -> tuple[float, float]:
     return low, high
 
 
-def read_npy(path: Path) -> np.ndarray:
-    """The numbers of an .npy; UsageError naming the file for anything else, before memory is allocated."""
-    if not path.is_file():
-        reason = "is not a regular file" if path.exists() else "does not exist"
-        raise UsageError(f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files")
-    try:
-        with path.open("rb") as file:
-            return _numbers(file, path.stat().st_size, str(path))
-    except UsageError:
-        raise
-    except Exception as error:  # whatever a hostile or cut file makes numpy raise
-        raise UsageError(f"'{path}' can't be read as an array: {error}; write it with numpy.save") from error
-
-
 def _read_npz(path: Path, key: str | None) -> np.ndarray:
     if not path.is_file():
         raise UsageError(f"the array '{path}' does not exist; give an .npy or .npz file, or a folder of .npy files")
@@ -153,29 +139,8 @@ def _read_npz(path: Path, key: str | None) -> np.ndarray:
             if info.file_size > LARGEST or info.file_size > TIGHTEST * max(info.compress_size, 512):
                 raise UsageError(f"'{name}' in '{path}' would unpack to {info.file_size} bytes; store it as .npy")
             with archive.open(info) as member:
-                return _numbers(member, info.file_size, f"{path}:{name}")
+                return numbers_of(member, info.file_size, f"{path}:{name}")
     except UsageError:
         raise
     except Exception as error:  # whatever a hostile or cut file makes zipfile, zlib and numpy raise
         raise UsageError(f"'{path}' can't be read as an .npz: {error}; write it with numpy.savez") from error
-
-
-def _numbers(file: IO[bytes], size: int, where: str) -> np.ndarray:
-    """An .npy's array of real numbers, whose header claims exactly what is there."""
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"it is of version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, columns, dtype = read(file)
-    if dtype.kind not in "fiu" or dtype.hasobject:
-        raise UsageError(f"'{where}' holds {dtype}, not real numbers; save floats or integers")
-    claimed, there = math.prod(int(n) for n in shape) * dtype.itemsize, size - file.tell()
-    if claimed != there:
-        raise UsageError(f"'{where}' claims {claimed} bytes of numbers and {there} are there; it is cut off or forged")
-    if claimed > LARGEST:
-        raise UsageError(f"'{where}' has {claimed} bytes; at most {LARGEST} are read at once")
-    data = file.read(claimed)
-    if len(data) != claimed:
-        raise UsageError(f"'{where}' is cut off; restore the whole file")
-    flat = np.frombuffer(data, dtype=dtype)
-    return flat.reshape(shape, order="F" if columns else "C")

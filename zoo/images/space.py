@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from zoo.images.decode import LARGEST_PICTURE, open_picture, read_file
-from zoo.pipeline.display import captions, images_html
+from zoo.images.display import captions, images_html
 from zoo.records.reading import RECORD_KEY, record_of
 from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.files import atomic

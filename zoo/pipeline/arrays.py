@@ -18,12 +18,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from zoo.images.display import images_html
 from zoo.images.space import sheet
-from zoo.pipeline.display import images_html
 from zoo.records.reading import RECORD_KEY
 from zoo.schema.errors import ConfigError, UsageError, ZooError
 from zoo.schema.files import atomic
 from zoo.schema.names import array_targets
+from zoo.schema.npy import read_npy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,8 +164,6 @@ class Arrays:
         """(B, C, *spatial) of an .npy."""
         if Path(path).suffix.lower() != ".npy":
             raise UsageError(f"'{path}' is a picture of arrays; give the .npy of the same run")
-        from zoo.data.arrays import read_npy
-
         return read_npy(Path(path))
 
     def file_lengths(self, count: int) -> tuple[int, ...]:

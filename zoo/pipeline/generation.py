@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from zoo.images.display import png
 from zoo.images.space import IMAGES, sheet, to_pil
-from zoo.pipeline.display import png
 from zoo.pipeline.space import SampleSpace
 from zoo.records.reading import RECORD_KEY, read_record
 from zoo.schema.names import targets

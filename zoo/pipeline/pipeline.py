@@ -19,9 +19,9 @@ from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.device import resolve
 from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
 from zoo.diffusion.types import Conditioner, Guidance, NoiseSource, Sampler, StepReport
+from zoo.images.display import table_html
 from zoo.pipeline.call import Inputs, read_call, read_inputs
 from zoo.pipeline.conditioning import Conditioning
-from zoo.pipeline.display import table_html
 from zoo.pipeline.generation import Generation
 from zoo.pipeline.prepared import Given, Prepared, prepare
 from zoo.pipeline.request import Request

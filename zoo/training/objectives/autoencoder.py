@@ -21,6 +21,7 @@ from zoo.data.dataset import Dataset
 from zoo.data.pixels import from_uint8, grid, to_uint8
 from zoo.training.engine.objective import CPU, Batch
 from zoo.training.objectives import arguments
+from zoo.training.objectives.array_batches import refuse_arrays
 from zoo.training.objectives.image_batches import Pictures, check_size
 from zoo.training.objectives.patch_gan import PatchDiscriminator, adaptive_weight, hinge
 
@@ -34,6 +35,7 @@ class _Reconstruction:
         adversary_width: int, adversary_layers: int, precision: torch.dtype, device: torch.device,
     ) -> None:  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
+        refuse_arrays(train)
         check_size(train.size, network)
         self.pictures = Pictures(train, validation, device=device)
         self.rows, self.validation_rows, self.size = len(train), len(validation), train.size
