@@ -13,6 +13,7 @@ SIZES = {
 }  # fmt: skip
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("width", [256, 32])
 def test_sizes_and_crops_are_embedded_as_sdxls_time_ids(width):
     time_ids = torch.tensor([list(SIZES.values()), [v + 7.0 for v in SIZES.values()]])

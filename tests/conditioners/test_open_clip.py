@@ -40,6 +40,7 @@ def penultimate(clip, ids):
     return seen[0], pooled
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("final_norm", [True, False])
 @torch.no_grad()
 def test_tokens_and_vector_are_open_clips(theirs, file, final_norm):
@@ -55,6 +56,7 @@ def test_tokens_and_vector_are_open_clips(theirs, file, final_norm):
     assert not torch.allclose(other.tokens, found.tokens, atol=1e-3)
 
 
+@pytest.mark.peer
 def test_weights_are_loaded_strictly_and_held_to_their_hash(theirs, file, tmp_path):
     OpenClipText(model=MODEL, file=str(file), sha256=sha256_of(file))
     with pytest.raises(WeightsError, match="is another one"):

@@ -90,7 +90,7 @@ def test_every_kind_of_damage_is_a_weights_error_naming_the_file(tmp_path, spoil
     with pytest.raises(WeightsError, match=str(path)):
         checkpoint.read(path)
     assert not Path("/tmp/zoo-was-here").exists()
-    with pytest.raises(ConfigError, match="nothing to resume"):
+    with pytest.raises(WeightsError, match="nothing to resume"):
         Loop(Line(), settings(), tmp_path, identity="line").resume()
 
 
