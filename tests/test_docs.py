@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -360,3 +361,8 @@ def test_files_for_contributors_are_yaml(file):
 def test_the_citation_and_the_changes_name_this_version():
     assert f"version: {zoo.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"## {zoo.__version__}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_api_page_names_what_is_there():
+    for name in re.findall(r"^::: ([\w.]+)", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE):
+        assert pkgutil.resolve_name(name), name
