@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -231,7 +232,7 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
             arrays = {name.removeprefix("layer_"): file[name] for name in file.files if name != "header"}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
     other = sorted(key for key, value in wanted.items() if header.get(key) != value)
     if other:
