@@ -13,8 +13,8 @@ from torchvision.transforms.functional import to_tensor
 import zoo
 from zoo.config.cards import FOLDER, card_names, read_card
 from zoo.config.presets import preset_names
+from zoo.diffusion.types import source_of
 from zoo.evaluation.metrics.reconstruction import psnr
-from zoo.pipeline.conditioning import source_of
 
 LIMIT = 28 * 10**6  # bytes of all shipped weights
 APPLES = ["red apple, 3d style", "red apple, firefox style"]

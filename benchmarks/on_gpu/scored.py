@@ -18,8 +18,8 @@ from zoo.config.cards import read_card
 from zoo.config.check import resolve
 from zoo.data.image_folder import FolderSource
 from zoo.diffusion.draws import stream
+from zoo.diffusion.types import source_of
 from zoo.evaluation.metrics.hit_score import Judge
-from zoo.pipeline.conditioning import source_of
 
 EVALUATOR, SPLIT, CAPTIONS, SHOWN, SEED = "emoji-evaluator", "val", 200, 24, 0
 

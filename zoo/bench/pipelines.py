@@ -16,7 +16,7 @@ from zoo.acceleration.device import out_of_memory
 from zoo.bench.measure import Operations, Timed, warm_up
 from zoo.bench.profile import Profile, in_measured_calls
 from zoo.bench.suite import Asked, Row, Settings, random_weights
-from zoo.pipeline.conditioning import source_of
+from zoo.diffusion.types import source_of
 from zoo.pipeline.pipeline import Pipeline
 from zoo.pipeline.stage import lay_out, small_sizes
 from zoo.schema.errors import ZooError

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from zoo.bench.machine import synchronise
-from zoo.pipeline.conditioning import source_of
+from zoo.diffusion.types import source_of
 from zoo.pipeline.pipeline import Pipeline, Progress
 
 AROUND = ("text", "labels", "encoding", "decoding", "rest")  # parts that are no stage

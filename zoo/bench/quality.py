@@ -25,6 +25,7 @@ from zoo.data.image_folder import ImageFolder
 from zoo.data.image_sets import ArrayPictures
 from zoo.diffusion.draws import stream
 from zoo.diffusion.noise import AddressedNoise, Renumbered
+from zoo.diffusion.types import source_of
 from zoo.evaluation.extractors.clip import Clip
 from zoo.evaluation.extractors.extractor import Named
 from zoo.evaluation.extractors.features import Features, extract
@@ -32,7 +33,6 @@ from zoo.evaluation.measurement import measure
 from zoo.evaluation.metrics.hit_score import HitScore, Judge
 from zoo.evaluation.metrics.keys import metric_key
 from zoo.evaluation.selection import metric_of
-from zoo.pipeline.conditioning import source_of
 from zoo.schema.errors import UsageError
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown

@@ -14,8 +14,7 @@ from zoo.config.parts import Part
 from zoo.conformance.mixture import relative
 from zoo.conformance.modules import EXACT, HALF, NEAR, built, holds_without_memory, normal
 from zoo.conformance.report import Check, Fault, NotAsked, Subject
-from zoo.diffusion.types import Condition
-from zoo.pipeline.conditioning import source_of
+from zoo.diffusion.types import Condition, source_of
 
 PROMPTS = ("a red apple", "sun", "two cats on a sofa")
 

@@ -265,3 +265,13 @@ class Conditioner(Protocol):
 
     def __call__(self, given: Sequence[Any], /) -> Condition: ...
     def null(self, batch: int) -> Condition: ...
+
+
+def source_of(conditioner: Conditioner) -> str:
+    """A conditioner's source: prompts, labels, image or request."""
+    return getattr(conditioner, "source", "prompts")
+
+
+def sources(conditioners: Mapping[str, Conditioner]) -> set[str]:
+    """The sources of a pipeline's conditioners."""
+    return {source_of(conditioner) for conditioner in conditioners.values()}

@@ -29,9 +29,9 @@ from torch import Tensor
 from zoo.data.image_folder import ImageFolder
 from zoo.data.pixels import grid
 from zoo.diffusion.draws import stream
+from zoo.diffusion.types import source_of
 from zoo.evaluation.metrics.frechet import distance_key, frechet_distance
 from zoo.evaluation.metrics.reconstruction import psnr
-from zoo.pipeline.conditioning import source_of
 from zoo.pipeline.pipeline import Pipeline
 from zoo.schema.errors import UsageError
 

@@ -14,13 +14,13 @@ from zoo.config.cards import Card, read_card
 from zoo.config.check import resolve
 from zoo.config.presets import SUFFIXES, read_preset, weights_of
 from zoo.config.published import Published
+from zoo.diffusion.types import source_of
 from zoo.evaluation.inputs.generated import evaluations_of
 from zoo.evaluation.inputs.sources import open_source
 from zoo.evaluation.processes import own_device
 from zoo.evaluation.published import Claim, claims, of_split
 from zoo.evaluation.selection import build
 from zoo.evaluation.weights import measure_weights
-from zoo.pipeline.conditioning import source_of
 from zoo.pipeline.pipeline import Pipeline, Progress
 from zoo.schema.errors import ZooError
 from zoo.schema.registry import registry

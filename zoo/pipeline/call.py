@@ -10,10 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from zoo.diffusion.noise import AddressedNoise, FixedNoise, SeededSamples
-from zoo.diffusion.types import Conditioner, NoiseSource
+from zoo.diffusion.types import Conditioner, NoiseSource, source_of, sources
 from zoo.guidance.interval import holds_classifier_free
 from zoo.images.inputs import check_frames, hash_of, opened, read_image, read_mask
-from zoo.pipeline.conditioning import source_of, sources
 from zoo.pipeline.prepared import Given
 from zoo.pipeline.request import Request, SampleSpec, read_guidance, whole, whole_number
 from zoo.pipeline.stage import Stage, lay_out, small_sizes

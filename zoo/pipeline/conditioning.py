@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.config.conditions import JOINS, conditioners_of, givers, join_of
-from zoo.diffusion.types import Condition, Conditioner
+from zoo.diffusion.types import Condition, Conditioner, source_of
 from zoo.guidance.interval import classifier_free_scale
 from zoo.schema.errors import UsageError
 
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
     from zoo.pipeline.stage import Stage
 
 AT_ONCE = 64  # texts that a conditioner encodes in one batch
-
-
-def source_of(conditioner: Conditioner) -> str:
-    """A conditioner's source: prompts, labels, image or request."""
-    return getattr(conditioner, "source", "prompts")
-
-
-def sources(conditioners: Mapping[str, Conditioner]) -> set[str]:
-    """The sources of a pipeline's conditioners."""
-    return {source_of(conditioner) for conditioner in conditioners.values()}
 
 
 class Conditioning:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from zoo.diffusion.noise import AddressedNoise, SeededSamples
-from zoo.diffusion.types import Conditioner, NoiseSource
+from zoo.diffusion.types import Conditioner, NoiseSource, source_of, sources
 from zoo.guidance.interval import holds_classifier_free, scales_each
 from zoo.images.inputs import hash_of
-from zoo.pipeline.conditioning import source_of, sources
 from zoo.pipeline.request import Request, SampleSpec
 from zoo.pipeline.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.pipeline.starts import Start, image_size, start_of

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.diffusion.low_res import GaussianAugmentation
 from zoo.diffusion.noise import bound
 from zoo.diffusion.types import Condition, StepReport, StepTable
 from zoo.guidance.interval import at_scales
@@ -96,10 +95,11 @@ class StageRun:
         before = self.before
         if before is not None and given is not None and before.stage.interval[1] > 0.0:
             # Truncated: what the stage before left is noised already, to the t where its last step really ended.
-            if not isinstance(low_res, GaussianAugmentation):
+            upsampled = getattr(low_res, "upsampled", None)  # of those that know a level
+            if upsampled is None:
                 raise UsageError(f"stage '{before.stage.name}' stops at noise, for which '{stage.name}' has no level")
             level = torch.full((len(samples),), before.table.steps[-1].t_next, device=given.device)
-            return low_res.upsampled(given, size=size, level=level)
+            return upsampled(given, size=size, level=level)
         if before is None or given is None:
             assert request.image is not None  # a request without one was refused
             images = request.image[part].to(self.device)

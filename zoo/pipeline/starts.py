@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
-from zoo.diffusion.types import Conditioner
+from zoo.diffusion.types import Conditioner, source_of
 from zoo.guidance.posterior import Posterior, posterior_of
-from zoo.pipeline.conditioning import source_of
 from zoo.pipeline.stage import Pixels, Stage, pixels
 from zoo.schema.errors import UsageError
 

@@ -240,4 +240,6 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
             f"'{path}' holds features of other pictures or another extractor ({other[0]}: {header.get(other[0])}); "
             "give another folder, or remove that one"
         )
+    if sorted(arrays) != header.get("layers"):  # a zip's checksums leave its members' names out
+        return None
     return arrays, header

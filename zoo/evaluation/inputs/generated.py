@@ -21,7 +21,7 @@ from zoo.data.image_sets import Pictures, RepeatedPictures
 from zoo.data.pixels import to_uint8
 from zoo.diffusion.draws import stream
 from zoo.diffusion.noise import AddressedNoise, Renumbered
-from zoo.pipeline.conditioning import source_of
+from zoo.diffusion.types import source_of
 from zoo.pipeline.pipeline import Pipeline
 from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.version import __version__

@@ -19,8 +19,7 @@ from zoo.conditioners.class_label import ClassLabel
 from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
 from zoo.diffusion.denoiser import Denoiser
-from zoo.diffusion.types import Autoencoder
-from zoo.pipeline.conditioning import source_of
+from zoo.diffusion.types import Autoencoder, source_of
 from zoo.schema.errors import ConfigError
 from zoo.training.engine.objective import CPU, Batch
 from zoo.training.objectives.conditions import class_names, label_numbers

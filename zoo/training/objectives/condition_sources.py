@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from zoo.diffusion.denoiser import Denoiser
-from zoo.pipeline.conditioning import source_of
+from zoo.diffusion.types import source_of
 from zoo.schema.errors import ConfigError
 from zoo.training.objectives.conditions import Captions, Labels, Nothing, SmallPictures, Told
 
