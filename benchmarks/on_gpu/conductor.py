@@ -23,15 +23,22 @@ from typing import Any
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
 from benchmarks.peers.ahead import environment
+from zoo.acceleration import threads
 from zoo.bench import record
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
+from zoo.schema.files import write_atomically
 
-SHARES = {"correct": 100.0, "quality": 60.0, "speed": 150.0, "train": 150.0}  # of eight minutes, in seconds
+# Of eight minutes, in seconds; in this order. Speed comes last, after what was compiled for it ahead.
+SHARES = {"correct": 90.0, "train": 180.0, "quality": 50.0, "speed": 140.0}
 RESERVE = 10.0  # seconds for the table and the files, at the end
+TIMED = ("quality", "speed")
 LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
 GRACE = 10.0  # seconds after a deadline until the process is ended
 CPU_GRACE = 120.0  # a CPU's time isn't billed, and a busy machine is slow
+# Processes run side by side: a thread that waits sleeps, and a compiler has half of the cores.
+THREADS = {threads.SPIN: threads.TURNS, "TORCHINDUCTOR_COMPILE_THREADS": str(max(1, (os.cpu_count() or 2) // 2))}
+START = time.monotonic()
 KEPT = 40  # lines of a process that are kept for its reason
 
 
@@ -59,6 +66,7 @@ class Conductor:
     phases: Sequence[str] = tuple(SHARES)
     began: float = field(default_factory=time.monotonic)
     children: list[subprocess.Popen[str]] = field(default_factory=list)
+    prepared: dict[str, tuple[subprocess.Popen[str], Lines]] = field(default_factory=dict)  # waiting for their turn
     interrupted: bool = False  # Ctrl-C, or ended from outside: the phases after it were not run
 
     def run(self) -> list[Phase]:
@@ -67,9 +75,18 @@ class Conductor:
         Ctrl-C ends the phase that runs and keeps what it measured so far.
         """
         found: list[Phase] = []
+        # On a CPU nothing that takes long is compiled (benchmarks.peers), and two cores have enough to do.
+        beside = not self.device.startswith("cpu") and self.seconds - RESERVE > LEAST
+        ahead: subprocess.Popen[str] | None = None
         try:
+            if beside and "train" in self.phases[1:] and self.data is not None:
+                self._prepare("train")
+            if beside and "speed" in self.phases[1:]:
+                ahead = self._ahead(self.seconds)
             for place, name in enumerate(self.phases):
                 whole = self.seconds - RESERVE
+                if ahead is not None and name in TIMED:
+                    end(ahead)
                 left = whole - (time.monotonic() - self.began)
                 mine = left * SHARES[name] / sum(SHARES[other] for other in self.phases[place:])
                 # A phase gets at least its share, also where those before it took too long.
@@ -90,9 +107,6 @@ class Conductor:
             phase.reason = f"{max(seconds, 0):.0f} s are left for it and it needs {LEAST:.0f}; give more --minutes"
             say(name, phase.reason)
             return phase
-        # On a CPU nothing that takes long is compiled (benchmarks.peers), and two cores have enough to do.
-        wanted = name == "correct" and "speed" in self.phases and not self.device.startswith("cpu")
-        ahead = self._ahead(seconds) if wanted else None
         phase.reason = self._process(name, folder, seconds)
         # A process that was ended or died leaves rows behind the one that it was at.
         while phase.reason is not None and name in SUITES and self._blame(name, folder, phase.reason):
@@ -100,8 +114,6 @@ class Conductor:
             if left < LEAST:
                 break
             phase.reason = self._process(name, folder, left)
-        if ahead is not None:
-            end(ahead)
         phase.record, phase.seconds = newest(folder), round(time.monotonic() - began, 2)
         return phase
 
@@ -123,9 +135,9 @@ class Conductor:
     def _process(self, name: str, folder: Path, seconds: float) -> str | None:
         """Run one process of a phase; None where it ended well, else why it didn't."""
         say(name, f"{seconds:.0f} s")
-        child = started(self.command(name, folder, seconds), cache=self.out / "work")
-        self.children.append(child)
-        lines = Lines(name, child)
+        child, lines = self.prepared.pop(name, None) or self._started(name, self.command(name, folder, seconds))
+        if self._turn(name).parent.is_dir():
+            write_atomically(self._turn(name), f"{time.time() + seconds:.1f}".encode())
         grace = GRACE if self.device.startswith("cuda") else CPU_GRACE
         last = time.time() + seconds + grace
         while child.poll() is None:
@@ -141,6 +153,21 @@ class Conductor:
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
         return f"its process ended with {how}: {said.strip()[:300]}"
 
+    def _started(self, name: str, words: Sequence[str]) -> tuple[subprocess.Popen[str], Lines]:
+        child = started(words, cache=self.out / "work")
+        self.children.append(child)
+        return child, Lines(name, child)
+
+    def _prepare(self, name: str) -> None:
+        """Start a phase's process before its turn: it loads, compiles, and waits to be told until when it may run."""
+        folder = self.out / "work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        words = [*self.command(name, folder, self.seconds), "--wait", str(self._turn(name))]
+        self.prepared[name] = self._started(name, words)
+
+    def _turn(self, name: str) -> Path:
+        return self.out / "work" / name / "turn"
+
     def command(self, name: str, folder: Path, seconds: float) -> list[str]:
         """What a phase's process is started with."""
         words = [sys.executable, "-m", f"benchmarks.on_gpu.{'phase' if name in SUITES else name}"]
@@ -153,13 +180,10 @@ class Conductor:
         return words
 
     def _ahead(self, seconds: float) -> subprocess.Popen[str]:
-        """Compiles what later phases use, beside a phase in which nothing is timed."""
+        """Compiles what `speed` uses, beside phases in which no speed is compared."""
         words = [sys.executable, "-m", "benchmarks.on_gpu.ahead", "--device", self.device]
         words += ["--cache", str(self.out / "work"), "--seconds", f"{seconds:.0f}", *(["--tiny"] if self.tiny else [])]
-        child = started(words, cache=self.out / "work")
-        self.children.append(child)
-        Lines("ahead", child)
-        return child
+        return self._started("ahead", words)[0]
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
@@ -176,7 +200,7 @@ def started(words: Sequence[str], *, cache: Path) -> subprocess.Popen[str]:
     """A process in a group of its own; what it compiles is kept in `cache` for the others."""
     return subprocess.Popen(
         list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        start_new_session=True, env={**os.environ, **environment(cache), "PYTHONUNBUFFERED": "1"},
+        start_new_session=True, env={**os.environ, **environment(cache), **THREADS, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
 
 
@@ -207,5 +231,5 @@ class Lines:
 
 
 def say(name: str, text: str) -> None:
-    """A line of progress."""
-    print(f"[{name}] {text}", file=sys.stderr, flush=True)
+    """A line of progress, after the seconds since the start."""
+    print(f"{time.monotonic() - START:5.0f} [{name}] {text}", file=sys.stderr, flush=True)

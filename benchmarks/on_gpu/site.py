@@ -24,7 +24,7 @@ WHEELS: Mapping[str, Sequence[str]] = {
     "diffusers": (
         "diffusers/pipelines/*", "diffusers/modular_pipelines/*", "diffusers/experimental/*", "diffusers/commands/*",
     ),
-    "open_clip_torch": ("open_clip_train",), "ftfy": (), "wcwidth": ("wcwidth/*.so",),
+    "open_clip_torch": ("open_clip_train",), "ftfy": (), "wcwidth": ("wcwidth/*.so",), "torch-fidelity": (),
 }  # fmt: skip
 # Of the folders left behind, those that come along all the same.
 KEPT = (
@@ -38,6 +38,7 @@ NEEDED = (
     "from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler",
     "from diffusers import HeunDiscreteScheduler, UniPCMultistepScheduler, PNDMScheduler",
     "from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline",
+    "import torch_fidelity",
     "import zoo; zoo.load('emoji-evaluator').texts(['red apple, 3d style'])",
     "import zoo; zoo.build('latent-text2img')('red apple, 3d style', steps=1)",
 )

@@ -34,10 +34,12 @@ from zoo.schema.errors import ZooError
 from zoo.schema.files import write_atomically
 from zoo.schema.registry import registry
 from zoo.training.engine.loop import Loop, Progress
+from zoo.training.engine.time_limit import Fitting
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import Parts, objective_of, settings_of, write_weights
 
 FLUSH, STEADY = 5, 6  # seconds kept for the last files; steps before the rate is measured
+AGES, SAYS = 1e9, 5.0  # seconds that are not known yet; between two lines of progress
 EARLY = 0.25  # share of a course after which weights are written for the first time
 NEVER = 10**9
 SMALLEST = 64  # samples of a batch below which it isn't halved where memory runs out
@@ -78,6 +80,7 @@ class Sitting:
     tiny: bool = False
     data: str | None = None
     start: str | None = None
+    wait: Path | None = None  # a file that will say when training ends (of time.time), made at its turn
 
     def run(self) -> None:
         """Every course that there is time for; the others are written as not reached."""
@@ -90,7 +93,6 @@ class Sitting:
             images = work / "images"
             self.data = str(made_up(images) if self.data is None else some_of(self.data, images))
         courses = (tiny(work),) if self.tiny else COURSES
-        plan = shared_out(courses, self.until - began)
         rows = {course.recipe: self._row(course) for course in courses}
         suite = Suite(
             name="on-gpu-train", kind="training", settings=Settings(),
@@ -109,24 +111,40 @@ class Sitting:
         scorer = Scorer(self.data, place, tiny=self.tiny)
         starts = cards_in(self.start, work / "start")
         sheets: list[Tensor] = []
-        for number, (course, _) in enumerate(plan):
-            rest = [seconds for _, seconds in plan[number:]]
-            share = (self.until - FLUSH - time.monotonic()) * rest[0] / sum(rest)
+
+        def prepared(course: Course) -> OneCourse | None:
             row, recipe = rows[course.recipe]
-            self.record["run"]["doing"] = {"rows": [row.id], "names": [recipe.name], "until": time.time() + share}
+            self.record["run"]["doing"] = {"rows": [row.id], "names": [recipe.name], "until": None}
             self._save()
-            until = time.monotonic() + share
             while True:
+                one = OneCourse(self, course, row, scorer, starts, work)
                 try:
-                    sheets += OneCourse(self, course, row, scorer, starts, work, until).run()
-                    sheet(sheets, self.out / "sheet.png")
+                    one.prepare()
                 except Exception as error:  # the next one is still trained and the record complete
                     if out_of_memory(error) and course.batch > SMALLEST:
                         course = dataclasses.replace(course, batch=course.batch // 2)
                         torch.cuda.empty_cache()
                         continue
                     self._failed(row, error)
-                break
+                    return None
+                return one
+
+        first = prepared(courses[0])
+        if self.wait is not None:
+            self.until = self._told(self.wait)
+        plan = shared_out(courses, self.until - time.monotonic())
+        for number, (course, _) in enumerate(plan):
+            one = first if number == 0 else prepared(course)
+            rest = [seconds for _, seconds in plan[number:]]
+            share = (self.until - FLUSH - time.monotonic()) * rest[0] / sum(rest)
+            if one is not None:
+                self.record["run"]["doing"]["until"] = time.time() + share
+                self._save()
+                try:
+                    sheets += one.run(time.monotonic() + share)
+                    sheet(sheets, self.out / "sheet.png")
+                except Exception as error:
+                    self._failed(one.row, error)
             self.record["run"]["doing"] = None
             self._save()
         self.record["run"] |= {
@@ -134,6 +152,14 @@ class Sitting:
         }  # fmt: skip
         self._save()
         shutil.rmtree(work, ignore_errors=True)
+
+    @staticmethod
+    def _told(path: Path) -> float:
+        """When training ends, of time.monotonic, as soon as the file says so."""
+        print("prepared", flush=True)
+        while not path.exists():
+            time.sleep(0.05)
+        return time.monotonic() + float(path.read_text()) - time.time()
 
     def _row(self, course: Course) -> tuple[Row, Recipe]:
         recipe = read_recipe(ROOT / course.recipe, registry())
@@ -184,7 +210,7 @@ class Sitting:
 
 @dataclass
 class OneCourse:
-    """One recipe until its deadline."""
+    """One recipe: prepared, then trained until its deadline."""
 
     sitting: Sitting
     course: Course
@@ -192,46 +218,69 @@ class OneCourse:
     scorer: Scorer
     starts: Mapping[str, Path]
     work: Path
-    until: float
 
-    def run(self) -> list[Tensor]:
-        """Train, write weights, judge; returns the images drawn before and after."""
-        began, device = time.monotonic(), torch.device(self.sitting.device)
-        recipe = read_recipe(ROOT / self.course.recipe, registry(), self._overrides())
-        source = recipe.raw.get("init_from")
-        made = self._made(recipe, {recipe.name: source} if source is not None else {})
+    def prepare(self) -> None:
+        """Judge the weights as they were, load the data and take the first steps, which compile."""
+        self.began, self.before, self.judging, self.sheets = time.monotonic(), None, 0.0, []
+        self.recipe = read_recipe(ROOT / self.course.recipe, registry(), self._overrides())
+        self.source = self.recipe.raw.get("init_from")
+        made = self._made(self.recipe, {self.recipe.name: self.source} if self.source is not None else {})
+        if self.source is not None:
+            self.before, images, self.judging = self._judged(made)
+            self.sheets.append(images)
+            self._before(self.before, self.source)
+            self._say(f"{_score(self.before)} before")
+        self.memory = measure.start_memory(self.sitting.device)
+        try:
+            self._start(self.recipe)
+        except Exception as error:
+            if not self.recipe.raw["train"].get("compile") or out_of_memory(error):
+                raise
+            self._say(f"goes on uncompiled: {sentence(error)}")
+            plain = self._overrides() | {"train.compile": False}
+            self._start(read_recipe(ROOT / self.course.recipe, registry(), plain))
+        self._say(f"compiled, {self.objective.rows} rows")
+
+    def _start(self, recipe: Recipe) -> None:
+        parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
+        self.recipe = recipe
+        self.objective = objective_of(recipe, parts, self.work / recipe.name, torch.device(self.sitting.device))
+        self._say("data loaded")
+        settings = dataclasses.replace(settings_of(recipe), seconds=AGES)
+        self.loop = Loop(self.objective, settings, self.work / recipe.name, identity=recipe.identity)
+        for _ in range(2):
+            self.loop.train_step()
+        self.loop.settle()
+
+    def _say(self, text: str) -> None:
+        print(f"{self.recipe.name}: {text}, {time.monotonic() - self.began:.0f} s", flush=True)
+
+    def run(self, until: float) -> list[Tensor]:
+        """Train until then, of time.monotonic, write weights, judge; returns the images drawn before and after."""
+        recipe, loop, source, before, began = self.recipe, self.loop, self.source, self.before, self.began
         out = record.row_of(self.row, "measured")
         out["weights"] = {} if source is None else {read_card(source).name: read_card(source).sha256}
-        before, judging, sheets = None, 0.0, []
-        if source is not None:
-            before, images, judging = self._judged(made)
-            sheets.append(images)
-            self._before(before, source)
-        memory = measure.start_memory(self.sitting.device)
-        parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
-        objective = objective_of(recipe, parts, self.work / recipe.name, device)
+        prepared, early, said, watched = time.monotonic(), [], [0.0], Watched()
         # What follows the last step: writing the weights and judging them, which takes as long as it took before.
-        after = max(1.5 * judging, 0.1 * (self.until - began)) + 2.0
-        seconds = max(self.until - after - time.monotonic(), 1.0)
-        settings = settings_of(
-            read_recipe(ROOT / self.course.recipe, registry(), {**self._overrides(), "train.seconds": seconds})
-        )
-        loop, watched = Loop(objective, settings, self.work / recipe.name, identity=recipe.identity), Watched()
-        prepared, early = time.monotonic(), []
+        after = max(1.5 * self.judging, 0.1 * (until - prepared)) + 2.0
+        seconds = max(until - after - prepared, 1.0)
+        settings = dataclasses.replace(settings_of(recipe), seconds=loop.seconds + seconds)
+        loop.fitting = Fitting(settings)  # the time is known only now
+        loop.settings = loop.fitting.begin()
 
         def report(p: Progress) -> None:
             watched(p)
-            if not early and time.monotonic() - prepared > EARLY * seconds:
+            now = time.monotonic()
+            if not early and now - prepared > EARLY * seconds:
                 early.append(p.step)
                 self._write(recipe, loop, {})
-            if p.step % 200 == 0:
-                print(
-                    f"{recipe.name}: step {p.step}, loss {p.loss:.4f}, {p.images_per_second:.0f} images/s", flush=True
-                )
+            if now - said[0] > SAYS:
+                said[0] = now
+                self._say(f"step {p.step} of {p.steps}, loss {p.loss:.4f}, {p.images_per_second:.0f} images/s")
 
         validation = loop.run(report)
         cards = self._write(recipe, loop, validation)
-        out |= self._costs(loop, watched, memory)
+        out |= self._costs(loop, watched, self.memory)
         out["run"] = {
             "steps": loop.step, "batch": settings.batch_size, "samples_seen": loop.step * settings.batch_size,
             "seconds_preparing": round(prepared - began, 2), "seconds_training": round(loop.seconds, 2),
@@ -260,7 +309,7 @@ class OneCourse:
         out["wall_seconds"] = round(time.monotonic() - began, 2)
         out["notes"] += _compared(before, out["quality"])
         self.sitting.put(out)
-        return [*sheets, images]
+        return [*self.sheets, images]
 
     def _overrides(self) -> dict[str, Any]:
         recipe = read_recipe(ROOT / self.course.recipe, registry())
@@ -365,6 +414,11 @@ def sentence(error: Exception) -> str:
     """An error as one line."""
     said = str(error).splitlines()[0][:300] if str(error) else ""
     return said if isinstance(error, ZooError) else f"{type(error).__name__}: {said}"
+
+
+def _score(quality: Mapping[str, Any]) -> str:
+    values = quality["values"] or {}
+    return ", ".join(f"{name} {value['value']:.3f}" for name, value in values.items()) or "not judged"
 
 
 def _mean(values: list[float]) -> float | None:

@@ -21,12 +21,13 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a network of some thousand parameters")
     parser.add_argument("--data", help="a folder or zip with metadata.jsonl")
     parser.add_argument("--start", help="a folder of weights that an earlier call trained")
+    parser.add_argument("--wait", type=Path, help="prepare, and train until the time that this file will hold")
     asked = parser.parse_args()
     from benchmarks.on_gpu.sitting import Sitting
 
     sitting = Sitting(
         out=asked.out, until=BEGAN + asked.seconds, device=asked.device, tiny=asked.tiny, data=asked.data,
-        start=asked.start,
+        start=asked.start, wait=asked.wait,
     )  # fmt: skip
     sitting.run()
 

@@ -107,7 +107,8 @@ def dominant(image: np.ndarray) -> Dominant | None:
     if not coloured.any():
         return None
     bins = np.bincount((hue[coloured] // 5.0).astype(int) % 72, minlength=72)
-    window = np.array([np.roll(bins, 4 - k)[:9].sum() for k in range(72)])  # 45 degrees around the middle of bin k
+    sums = np.concatenate([[0], np.concatenate([bins[-4:], bins, bins[:4]]).cumsum()])
+    window = sums[9:] - sums[:-9]  # 45 degrees around the middle of bin k
     middle = 5.0 * float(window.argmax()) + 2.5
     of_it = coloured & (apart(hue, middle) <= NEAR)
     turned = (hue[of_it] - middle + 180.0) % 360.0 - 180.0

@@ -32,7 +32,7 @@ class ReservedNames:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.hashes: set[str] = set()
-        self._known: dict[str, bool] = {}
+        self._known: dict[str, bool] = {}  # runs of words, of which captions share most
         for path in paths:
             try:
                 content = read_plain(path, LARGEST)
@@ -54,10 +54,11 @@ class ReservedNames:
 
     def holds(self, text: str) -> bool:
         """Whether any run of 1 to 6 words of the text is a reserved name."""
-        if text not in self._known:
-            words = normalised(text).split()
-            runs = (
-                " ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + LONGEST, len(words)) + 1)
-            )
-            self._known[text] = any(hashlib.sha256(run.encode()).hexdigest() in self.hashes for run in runs)
-        return self._known[text]
+        words = normalised(text).split()
+        runs = (" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + LONGEST, len(words)) + 1))
+        return any(map(self._is_one, runs))
+
+    def _is_one(self, run: str) -> bool:
+        if run not in self._known:
+            self._known[run] = hashlib.sha256(run.encode()).hexdigest() in self.hashes
+        return self._known[run]

@@ -84,9 +84,10 @@ class Variants:
         self.rows: list[Row] = []
         # What is done to the image of each row: mirrored or not, its dominating colour and the one it gets instead.
         self._done: list[tuple[bool, Dominant | None, str | None]] = []
-        looks = recolour > 0.0 or name_colour > 0.0
+        looks = count > 1 and (recolour > 0.0 or name_colour > 0.0)
+        self._decoded = data.images() if looks else None  # all at once, which takes several threads
         for i, row in enumerate(data.rows):
-            found = dominant(data.image(i)) if looks and count > 1 and not is_one_of(row, self._kept) else None
+            found = dominant(self._picture(i)) if looks and not is_one_of(row, self._kept) else None
             for k in range(count):
                 made, done = self._variant(row, found, stream(seed, "variant", i * count + k) if k else None)
                 if concepts is not None:
@@ -146,9 +147,12 @@ class Variants:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def _picture(self, place: int) -> np.ndarray:
+        return self.data.image(place) if self._decoded is None else self._decoded[place]
+
     def image(self, index: int) -> np.ndarray:
         """Row `index` as uint8 (3, size, size), always the same."""
-        return self._changed(self.data.image(index // self.count), index)
+        return self._changed(self._picture(index // self.count), index)
 
     def _changed(self, image: np.ndarray, index: int) -> np.ndarray:
         mirrored, found, colour = self._done[index]
@@ -164,7 +168,7 @@ class Variants:
         """All images, uint8 (N, 3, size, size); each of the data's is decoded once."""
         out = room_for((len(self), 3, self.size, self.size))
         for i in range(len(self.data)):
-            image = self.data.image(i)
+            image = self._picture(i)
             for place in range(i * self.count, (i + 1) * self.count):
                 out[place] = self._changed(image, place)
             if progress is not None:

@@ -150,8 +150,37 @@ def test_time_is_shared_by_weight_and_what_is_left_over_goes_on(tmp_path, monkey
     monkeypatch.setattr(Conductor, "_phase", phase)
     Conductor(out=tmp_path, device="cpu", seconds=460.0, began=0.0).run()
     assert given["correct"] == pytest.approx(460.0 * SHARES["correct"] / sum(SHARES.values()))
-    assert given["quality"] == pytest.approx(450.0 * 60 / 360)
-    assert given["train"] == pytest.approx(430.0)
+    after = {name: share for name, share in SHARES.items() if name != "correct"}
+    assert given["train"] == pytest.approx(450.0 * after["train"] / sum(after.values()))
+    assert given["speed"] == pytest.approx(430.0)
+
+
+WAITS = """
+import sys, time
+from pathlib import Path
+turn = Path(sys.argv[1])
+print("prepared", flush=True)
+while not turn.exists():
+    time.sleep(0.01)
+print("for", round(float(turn.read_text()) - time.time()), flush=True)
+"""
+
+
+def test_training_is_prepared_beside_the_phase_before_and_told_when_it_ends(tmp_path, monkeypatch, capfd):
+    made = played(tmp_path, ("measure",) * 3)
+    made.device, made.phases, made.data = "cuda", ("correct", "train"), "images.zip"
+
+    def command(self, name, folder, seconds):
+        if name == "correct":
+            return Played.command(self, name, folder, seconds)
+        return [sys.executable, "-c", WAITS, str(folder / "turn")]
+
+    monkeypatch.setattr(made, "command", command.__get__(made))
+    began, trained = made.run()
+    assert (began.reason, trained.reason) == (None, None)
+    said = capfd.readouterr().err
+    assert said.index("[correct]") > 0
+    assert said.index("[train] prepared") < said.index("[train] for ")
 
 
 def test_a_phase_without_time_says_so_and_the_rest_goes_on(tmp_path, monkeypatch, capfd):
