@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
@@ -92,6 +92,14 @@ class SampleSpace(Protocol):
         self, drawn: Tensor, record: Mapping[str, Any], path: str | Path, *, grid: bool = False, overwrite: bool = False
     ) -> list[Path]:  # fmt: skip
         """Write samples with their record; returns the files."""
+        ...
+
+    def write(self, drawn: Tensor, record: Mapping[str, Any], file: BinaryIO, *, grid: bool = False) -> None:
+        """Write samples into an open binary file."""
+        ...
+
+    def pictures(self, drawn: Tensor, record: Mapping[str, Any]) -> list[Image.Image]:
+        """The samples as PIL images, each with its record; UsageError where they aren't images."""
         ...
 
     def read(self, path: str | Path) -> np.ndarray:
