@@ -10,6 +10,7 @@ import json
 import pkgutil
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,19 @@ def test_the_sampler_that_the_documentation_adds_works(tmp_path, monkeypatch):
     for sampler in (module.Straight(steps=7), DDIM(steps=7)):
         drawn.append(sampler(denoise, sampler.plan(CosineSchedule()), x, noise=lambda *_: torch.zeros_like(x)))
     torch.testing.assert_close(drawn[0], drawn[1], atol=1e-10, rtol=1e-10)
+
+
+def test_the_diff_of_the_documentation_applies(tmp_path):
+    """To the registry as it is; moved lines are found by those around them, as by whoever applies it."""
+    (tmp_path / "zoo" / "samplers").mkdir(parents=True)
+    registered = (ROOT / "registry.yaml").read_text()
+    (tmp_path / "registry.yaml").write_text(registered)
+    (tmp_path / "documented.diff").write_text(next(b.values[0] for b in blocks("diff")))
+    done = subprocess.run(["git", "apply", "documented.diff"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    added = set((tmp_path / "registry.yaml").read_text().splitlines()) - set(registered.splitlines())
+    assert added == {"  straight: zoo.samplers.straight:Straight"}
+    compile((tmp_path / "zoo" / "samplers" / "straight.py").read_text(), "straight.py", "exec")
 
 
 def test_every_key_of_training_is_explained():
