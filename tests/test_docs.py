@@ -122,6 +122,8 @@ def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
         words = [str(readers_picture(tmp_path / w)) if g else w for w, g in zip(words, given, strict=True)]
     if words[0] == "report":  # it writes what it is asked for; not into the checkout
         words = [str(tmp_path / w) if w.endswith(".html") else w for w in words]
+        words = [str(readers_run(tmp_path / w.partition("*")[0] / "one")) if "*" in w else w for w in words]
+        words += [] if any(w.endswith(".html") for w in words) else ["-o", str(tmp_path / "report.html")]
     if words[0] == "bench":  # how long a suite takes is timed
         none = {"seconds": None, "rows": {}, "reasons": {}, "reason": "not timed"}
         monkeypatch.setattr("zoo.bench.estimate.estimate", lambda *_, **__: none)
@@ -154,6 +156,13 @@ def readers_picture(path: Path) -> Path:
     if path.suffix == ".png":
         Generation(samples=picture, drawn=picture, record=record).save(path)
     return path
+
+
+def readers_run(folder: Path) -> Path:
+    """A run of `zoo train` that was just begun."""
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"schema": "zoo.run/1", "recipe": {"train": {"steps": 9}}}))
+    return folder
 
 
 def test_a_wrong_command_would_be_seen(heard):
