@@ -26,6 +26,7 @@ class Numbers:
         fixed: numbers that are always these, whether or not a call has such numbers: `{aesthetic_score: 6.0}`.
     """
 
+    papers = ("2307.01952 SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis",)
     fits = "zoo.conditioners.arguments:numbers"
     source = "request"
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"vector": ("names", "width"), "scalars": ()}

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class DDIM:
     """Deterministic at eta = 0 (the default), as noisy as DDPM at eta = 1."""
 
+    papers = ("2010.02502 Denoising Diffusion Implicit Models",)
+
     steps: int = 30
     eta: float = 0.0
     grid: Grid = field(default_factory=Trailing)

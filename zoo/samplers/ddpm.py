@@ -36,6 +36,8 @@ _NEVER = -46.0
 class DDPM:
     """Ancestral sampling; `variance` says which fixed one to take where the network has learned none."""
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     steps: int = 1000
     variance: Variance = "fixed_small"
     grid: Grid = field(default_factory=Trailing)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 class DPMpp2M:
     """Deterministic; about as good with 20 steps as DDIM with 50."""
 
+    papers = ("2211.01095 DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",)
+
     steps: int = 20
     grid: Grid = field(default_factory=Trailing)
     final: Final = "clean"
