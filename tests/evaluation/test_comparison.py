@@ -196,10 +196,24 @@ def test_what_was_decided_without_being_asked_is_a_warning(tmp_path):
         "of 2 sizes (3 of 8x8, 3 of 8x9)",
     ):
         assert part in said
-    found = evaluate(pictures(30, 1), pictures(40, 2, size=16), extractors=[TOY])
+    found = evaluate(pictures(300, 1), pictures(400, 2, size=16), extractors=[TOY])
     assert found.warnings == ["pictures of 8x8 are compared with pictures of 16x16; `size` makes them one size"]
     told = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd"])
-    assert told.warnings == ["the weights of inception-2015 aren't there, so emoji-evaluator is the extractor"]
+    assert told.warnings[0] == "the weights of inception-2015 aren't there, so emoji-evaluator is the extractor"
+
+
+def test_too_few_images_for_a_number_to_mean_something_are_a_warning():
+    few = evaluate(pictures(30, 1), pictures(400, 2), metrics=["fd", {"name": "kid", "size": 20}], extractors=[TOY])
+    width = len(build_extractor(**TOY)(torch.zeros(1, 3, 8, 8))["main"][0])
+    assert [w for w in few.warnings if "says little" in w] == [
+        f"'fd' of 30 images says little: a covariance of {width} features needs more images than features, "
+        f"{10 * width:,} or so for a number to quote; kid is unbiased with fewer" if width >= 30 else
+        "'fd' of 30 images says little: other images may give another value; take 50 or more",
+        "'kid' of 30 images says little: other images may give another value; take 50 or more",
+    ]  # fmt: skip
+    enough = evaluate(pictures(300, 1), pictures(400, 2), metrics=["fd"], extractors=[TOY])
+    assert not any("says little" in w for w in enough.warnings)
+    assert any("says little" in w for w in evaluate(pictures(300, 1), pictures(30, 2), extractors=[TOY]).warnings)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -71,7 +71,7 @@ def generate(
     n: Annotated[int | None, typer.Option("-n", min=1, help="Images a prompt or class; 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same images; 0.")] = None,
     first: Annotated[int | None, typer.Option(min=0, help="Number of the seed's first sample; 0.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; super-resolution stages keep theirs.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
