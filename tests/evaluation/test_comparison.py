@@ -204,13 +204,11 @@ def test_what_was_decided_without_being_asked_is_a_warning(tmp_path):
 
 def test_too_few_images_for_a_number_to_mean_something_are_a_warning():
     few = evaluate(pictures(30, 1), pictures(400, 2), metrics=["fd", {"name": "kid", "size": 20}], extractors=[TOY])
-    width = len(build_extractor(**TOY)(torch.zeros(1, 3, 8, 8))["main"][0])
-    assert [w for w in few.warnings if "says little" in w] == [
-        f"'fd' of 30 images says little: a covariance of {width} features needs more images than features, "
-        f"{10 * width:,} or so for a number to quote; kid is unbiased with fewer" if width >= 30 else
-        "'fd' of 30 images says little: other images may give another value; take 50 or more",
-        "'kid' of 30 images says little: other images may give another value; take 50 or more",
-    ]  # fmt: skip
+    said = [warning for warning in few.warnings if "says little" in warning]
+    assert [warning.partition(" of ")[0] for warning in said] == ["'fd'", "'kid'"]
+    assert all("30 images" in warning for warning in said)
+    wide = evaluate(pictures(60, 1), pictures(400, 2), metrics=["fd"], extractors=["random"])  # has 100s of features
+    assert any("needs more images than features" in warning for warning in wide.warnings)
     enough = evaluate(pictures(300, 1), pictures(400, 2), metrics=["fd"], extractors=[TOY])
     assert not any("says little" in w for w in enough.warnings)
     assert any("says little" in w for w in evaluate(pictures(300, 1), pictures(30, 2), extractors=[TOY]).warnings)
