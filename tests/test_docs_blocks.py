@@ -1,6 +1,7 @@
 """Python in the documentation is run as it is written, page by page; only the samplers take fewer steps."""
 
 import json
+import shlex
 import zipfile
 from io import BytesIO
 
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from tests.test_docs import PAGES, ROOT, parts_in_order, readers_picture
+from tests.test_docs import PAGES, ROOT, RUN_WHOLE, parts_in_order, readers_picture
+from zoo.cli import main as command_line
 
 ELSEWHERE = {
     "README.md", "docs/tutorial.md", "docs/python.md",  # tests/test_docs.py runs these with their commands
@@ -53,7 +55,7 @@ def test_there_are_pages():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages())
-def test_python_runs_as_written(page, readers, monkeypatch):
+def test_python_runs_as_written(page, readers, monkeypatch, capsys):
     monkeypatch.chdir(readers)
     whole = zoo.build
     monkeypatch.setattr(zoo, "build", lambda *words, **named: whole(*words, **{**named, "steps": 2}))
@@ -61,3 +63,5 @@ def test_python_runs_as_written(page, readers, monkeypatch):
     for kind, text in parts_in_order(ROOT / page):
         if kind == "python":
             exec(compile(text, page, "exec"), space)
+        elif page.removeprefix("docs/") in RUN_WHOLE:
+            assert command_line.run(shlex.split(text)[1:]) == 0, f"{text}: {capsys.readouterr().err}"

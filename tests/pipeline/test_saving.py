@@ -76,3 +76,9 @@ def test_first_is_a_number(pipe, first):
 def test_first_beside_given_noise_is_refused(pipe):
     with pytest.raises(UsageError, match="noise is given"):
         pipe(n=1, first=1, noise=torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("size", [[64], (32, 32, 32), ()])
+def test_a_size_of_other_than_two_lengths_says_what_to_give(pipe, size):
+    with pytest.raises(UsageError, match=r"give pixels a side, like 32, or \(height, width\)"):
+        pipe(n=1, size=size)

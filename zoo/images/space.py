@@ -100,6 +100,8 @@ class Images:
         """(height, width); UsageError for one that the networks can't draw."""
         size = self.size if size is None else size
         wanted = (size, size) if isinstance(size, int) else tuple(size)
+        if len(wanted) != 2:
+            raise UsageError(f"size is {size!r}; give pixels a side, like {self.side}, or (height, width)")
         if len(wanted) != 2 or any(
             isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted
         ):
