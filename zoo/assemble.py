@@ -46,7 +46,7 @@ def weights(card: Card) -> Any:
     with torch.device("meta"):
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
-    tensors = _tensors(card)
+    tensors = _tensors(card) if card.source is None else card.source.tensors(module)
     load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
     return denoiser(module, card.denoiser) if card.denoiser is not None else module

@@ -30,17 +30,21 @@ def stand_in(*, context_width: int | None, length: int, vector_width: int | None
 
 
 def clip_text(
-    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int, activation: str, layer: int, pad: str
-) -> None:
+    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int | None, activation: str, layer: int,
+    pad: str, nothing: str,
+) -> None:  # fmt: skip
     """Of `zoo.conditioners.clip_text:ClipText`."""
     text_tower(width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim)
     choose("activation", activation, ("gelu", "quick-gelu"))
     choose("pad", pad, ("zero", "end"))
+    choose("nothing", nothing, ("encoded", "zeros"))
     if not 1 <= layer <= layers:
         raise ConfigError(f"layer is {layer}, counted from the end of {layers}; give 1 to {layers}")
 
 
-def text_tower(*, width: int, heads: int, layers: int, context_length: int, embed_dim: int, prefix: str = "") -> None:
+def text_tower(
+    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int | None, prefix: str = ""
+) -> None:
     """The transformer of a CLIP's captions; `prefix` is of its arguments' names."""
     counts({f"{prefix}width": width, f"{prefix}heads": heads, "context_length": context_length, "embed_dim": embed_dim})
     counts({f"{prefix}layers": layers}, most=MOST_BLOCKS)
