@@ -47,6 +47,8 @@ def randomise(module: nn.Module, seed: int, *, out: float = 1.0) -> Any:
             parameter.data = draw * parameter[0].numel() ** -0.5
         else:
             parameter.data = 0.1 * draw + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
+        if "attn2.to_out" in name or ".mlp." in name:  # so that the text shows
+            parameter.data *= 3.0
         if "conv_out" in name:
             parameter.data *= out
     return module.eval()
@@ -80,13 +82,17 @@ def stable_diffusion(
         vae=randomise(AutoencoderKL(**{**VAE, **(vae or {})}), 2, out=0.5),
         text_encoder=randomise(CLIPTextModel(CLIPTextConfig(**{**TEXT, **(text or {})})), 3),
         tokenizer=tokenizer(pad), unet=randomise(UNet2DConditionModel(**{**UNET, **(unet or {})}), 1),
-        scheduler=scheduler(**{**SD_SCHEDULE, **(settings or {})}), safety_checker=None, feature_extractor=None,
+        scheduler=scheduler.from_config({**SD_SCHEDULE, **(settings or {})}), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
+# Of what is called the same: far within one grey level, so that a switch which moves an image by less than one shows.
+SAME = 0.05
+
+
 def grey_levels(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference of two images in [0, 1], in 255ths once both are rounded to eight bits."""
-    return float(((one * 255).round() - (other * 255).round()).abs().max())
+    """The largest difference of two images in [0, 1], in 255ths and before they are rounded to eight bits."""
+    return float((one - other).abs().max()) * 255

@@ -158,7 +158,9 @@ class ClipText(nn.Module):
             return self([""] * batch)
         weight = self.token_embedding.weight
         zeros = weight.new_zeros(batch, self.context_length, self.width)
-        return Condition(tokens=zeros, vector=None if self.embed_dim is None else zeros.new_zeros(batch, self.embed_dim))
+        return Condition(
+            tokens=zeros, vector=None if self.embed_dim is None else zeros.new_zeros(batch, self.embed_dim)
+        )
 
 
 def _distinct_ids(ids: Tensor) -> bool:

@@ -13,6 +13,7 @@ from zoo.schema.errors import WeightsError
 
 _KL = "AutoencoderKL"
 
+
 def stable_diffusion(path: Path) -> Source | None:
     """Stable Diffusion 1, 2 and XL: a diffusers folder, or a file in the original layout; None for anything else."""
     about = path.stat()
@@ -34,4 +35,3 @@ def _opened(path: Path, size: int, changed: int) -> Source | None:
         return Checkpoint(path, container)
     prefix = next((p for p in ("", VAE) if f"{p}decoder.conv_in.weight" in container.shapes), None)
     return None if prefix is None else AutoencoderFile(path, container, prefix)
-

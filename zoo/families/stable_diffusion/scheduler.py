@@ -110,4 +110,8 @@ def _sampler(
         return None, f"its timestep_spacing is {str(spacing)[:40]!r}"
     to_one = config.get("set_alpha_to_one", kind == "DDIMScheduler")
     first = kind in _ENDS_AT_FIRST and not to_one
-    return {**made, "grid": {"name": "karras"} if karras else grids[spacing], **({"final": "first"} if first else {})}, ""
+    return {
+        **made,
+        "grid": {"name": "karras"} if karras else grids[spacing],
+        **({"final": "first"} if first else {}),
+    }, ""
