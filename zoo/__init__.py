@@ -40,7 +40,8 @@ def build(
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
     `guidance`, for every stage that has the slot; of a published model (`zoo list model`) or a model's own file also
-    `weights`, its path, `autoencoder`, another one's, and what no tensor tells (`prediction`, ...). device: the CPU by default, "auto" for the best available.
+    `weights`, its path, `autoencoder`, another one's, and what no tensor tells (`prediction`, ...). device: the CPU by
+    default, "auto" for the best available.
     """
     from zoo.config.check import resolve
 

@@ -94,7 +94,8 @@ def converted(state: Mapping[str, Tensor], *, ema: bool = False, **unet: Any) ->
     text = CLIPTextModel(CLIPTextConfig(**{**TEXT, "num_hidden_layers": 12}))
     held = conversion.convert_ldm_clip_checkpoint(dict(state))
     own = text.state_dict()
-    text.load_state_dict({n if n in own else n.removeprefix("text_model."): t for n, t in held.items() if "_ids" not in n})
+    named = {n if n in own else n.removeprefix("text_model."): t for n, t in held.items()}
+    text.load_state_dict({n: t for n, t in named.items() if "position_ids" not in n})
     scheduler = PNDMScheduler.from_config({**SD_SCHEDULE, "skip_prk_steps": True})
     pipe = StableDiffusionPipeline(
         vae=kl.eval(), text_encoder=text.eval(), tokenizer=tokenizer(), unet=network.eval(), scheduler=scheduler,

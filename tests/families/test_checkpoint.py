@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import sys
+import types
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 import zoo
 from tests.families import original
 from tests.families.written import SAME, grey_levels
-from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
 
 pytestmark = pytest.mark.slow
 PROMPT, STEPS, SIDE = "a red apple on a table, 3d style!", 6, 64
@@ -68,7 +70,8 @@ def test_of_two_copies_the_average_is_drawn_with_and_it_is_said(both, tmp_path):
     torch.save(original.lightning(both), tmp_path / "both.ckpt")
     averaged, plain = (expected(original.converted(both, ema=ema)) for ema in (True, False))
     assert grey_levels(averaged, plain) > 1
-    loaded = zoo.load(tmp_path / "both.ckpt")
+    with pytest.warns(RequestNote, match="holds its U-Net twice, and the moving average is drawn with"):
+        loaded = zoo.load(tmp_path / "both.ckpt")
     assert grey_levels(made(loaded), averaged) <= SAME
     assert loaded.record["config"]["stages"][0]["denoiser"]["weights"].endswith("#unet?copy=ema")
     assert grey_levels(made(zoo.load(tmp_path / "both.ckpt", copy="plain")), plain) <= SAME
@@ -111,7 +114,8 @@ def test_missing_left_over_and_misshapen_tensors_are_refused_by_name(state, tmp_
 
     def refused(change, sentence):
         changed = {**state, **{n: t for n, t in change.items() if t is not None}}
-        save_file({n: t for n, t in changed.items() if n not in change or change[n] is not None}, tmp_path / "x.safetensors")
+        kept = {n: t for n, t in changed.items() if n not in change or change[n] is not None}
+        save_file(kept, tmp_path / "x.safetensors")
         with pytest.raises(WeightsError, match=sentence):
             zoo.load(tmp_path / "x.safetensors")
 
@@ -121,6 +125,17 @@ def test_missing_left_over_and_misshapen_tensors_are_refused_by_name(state, tmp_
     refused({"first_stage_model.decoder.extra": torch.zeros(5)}, r"unexpected 'decoder\.extra'")
     text = "cond_stage_model.transformer.text_model.final_layer_norm"
     refused({f"{text}.bias": None}, r"missing 'ln_final\.bias'")
+
+
+def test_a_lightning_checkpoint_with_its_callbacks_class_is_read_without_the_class(state, tmp_path, monkeypatch):
+    modules = ("pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint")
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    kind = type("ModelCheckpoint", (), {"__module__": modules[-1]})
+    monkeypatch.setattr(sys.modules[modules[-1]], "ModelCheckpoint", kind, raising=False)
+    torch.save({**original.lightning(state), "callbacks": {kind: {"best": torch.ones(1)}}}, tmp_path / "a.ckpt")
+    monkeypatch.undo()
+    assert zoo.load(tmp_path / "a.ckpt").stages[0].size == 512
 
 
 class _Payload:

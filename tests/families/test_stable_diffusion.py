@@ -164,7 +164,7 @@ def test_inpainting_is_diffusers_own_in_the_hole(name, folders, mode):
     pipe, place = folders(name)
     painting = StableDiffusionInpaintPipeline(**pipe.components, requires_safety_checker=False)
     painting.set_progress_bar_config(disable=True)
-    # Where DDIM ends at its first point, diffusers has the clean picture around the hole, and zoo what is noised so far.
+    # Where DDIM ends at its first point, diffusers has the clean picture around the hole, zoo what is noised so far.
     painting.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
     painting.scheduler.final_alpha_cumprod = torch.tensor(1.0)
     expected = painting(

@@ -82,8 +82,8 @@ def stable_diffusion(
         vae=randomise(AutoencoderKL(**{**VAE, **(vae or {})}), 2, out=0.5),
         text_encoder=randomise(CLIPTextModel(CLIPTextConfig(**{**TEXT, **(text or {})})), 3),
         tokenizer=tokenizer(pad), unet=randomise(UNet2DConditionModel(**{**UNET, **(unet or {})}), 1),
-        scheduler=scheduler.from_config({**SD_SCHEDULE, **(settings or {})}), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
+        scheduler=scheduler.from_config({**SD_SCHEDULE, **(settings or {})}), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe

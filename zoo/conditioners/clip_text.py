@@ -32,8 +32,8 @@ class ClipText(nn.Module):
         layer: whose states are read, counted from the end: 1 the last, 2 the one before (SD 2, SDXL).
         final_norm: whether the last LayerNorm is applied to the states (SD 1 and 2 yes, SDXL no).
         pad: what follows the end token: `zero` (open_clip, SD 2) or `end` (SD 1).
-        nothing: the condition of no prompt: the `encoded` empty one, or `zeros` (SDXL's base; a negative prompt is encoded
-            all the same).
+        nothing: the condition of no prompt, the `encoded` empty one or `zeros` (SDXL's base, where a negative prompt is
+            encoded all the same).
         compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
     """
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
-from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
 from zoo.config.models import from_file
+from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
 from zoo.config.presets import check_form, check_preset, read_preset
 from zoo.schema.errors import ZooError
 from zoo.schema.plain import to_plain

@@ -99,15 +99,16 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
     if named is None and not is_source(config):
         wrong = next((key for key in ("weights", "autoencoder") if shortcuts.get(key) is not None), None)
         if wrong is not None:
+            shown = f"'{config}'" if isinstance(config, (str, Path)) else "the config"
             raise UsageError(
-                f"{wrong}= says which file a published model is read from, and '{config if isinstance(config, str) else 'the config'}' "
-                f"is none; it goes with {', '.join(model_names())}"
+                f"{wrong}= says which file a published model is read from, and {shown} is none; it goes with "
+                f"{', '.join(model_names())}"
             )
         return config, shortcuts
     answers = {key: value for key, value in shortcuts.items() if key not in SHORTCUTS and value is not None}
     weights = answers.pop("weights", None)
     if named is None:
-        path, part, said = split(str(config))
+        path, part, _ = split(str(config))
         if part is not None:
             raise UsageError(f"'{config}' is a part of a model; give the file alone, '{path}'")
         if weights is not None:
@@ -117,6 +118,7 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
         path = find_model(model) if weights is None else Path(weights).expanduser()
         answers = {**model.answers, **answers}
         _check_variant(model, path)
+    path = path.absolute()  # a record holds it
     chosen = {"sampler": "given"} if shortcuts.get("sampler") is not None else {}
     made = source_config(path, {**answers, **chosen})
     return {**made, **({"name": named} if named else {})}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}

@@ -34,6 +34,11 @@ class Part(Protocol):
         ...
 
     @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        ...
+
+    @property
     def sha256(self) -> str:
         """The hash of its files, for the record."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from zoo.families.stable_diffusion.parts import FilePart, card_of
 from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
 from zoo.families.stable_diffusion.shapes import kl_from_shapes, text_from_shapes, unet_from_shapes
 from zoo.families.stable_diffusion.variants import SCHEDULE, VARIANTS, Variant
-from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -44,6 +45,11 @@ class Checkpoint:
         """See `zoo.config.sources.Source`."""
         check_answers(answers)
         prediction, said = settle(str(self.path), self.variant, answers, self.told)
+        if self.averaged and "copy" not in answers:
+            warnings.warn(
+                f"'{self.path}' holds its U-Net twice, and the moving average is drawn with; copy='plain' takes the "
+                "other", RequestNote, stacklevel=2,
+            )  # fmt: skip
         if not any(name.startswith(VAE) for name in self.container.shapes) and "autoencoder" not in answers:
             raise ConfigError(f"'{self.path}' holds no autoencoder; say autoencoder='PATH', the file of one")
         return pipeline_config(

@@ -74,12 +74,11 @@ class Safetensors:
 class Pickle:
     """A torch file read as tensors alone; a Lightning checkpoint's are in its `state_dict`."""
 
-    metadata: Mapping[str, str] = {}  # noqa: RUF012 - a pickle has none
-
     def __init__(self, *files: Path) -> None:
         from torch import Tensor
 
         self.files = files
+        self.metadata: Mapping[str, str] = {}  # it has none
         self._held: dict[str, Tensor] = {}
         for file in files:
             read = _unpickled(file)

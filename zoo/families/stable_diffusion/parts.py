@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config.cards import Card
 from zoo.families.stable_diffusion.containers import Container
-from zoo.families.stable_diffusion.names import Layout, gather
+from zoo.families.stable_diffusion.names import Layout, gather, shapes_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +35,12 @@ class FilePart:
     def tensors(self, module: nn.Module) -> dict[str, Tensor]:
         """By the module's names; what belongs to the part and has no place in the module, by its own."""
         return gather(module, self.kind, self.layout, self.container, self.prefix)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        shapes = shapes_of(self.container, self.prefix, self.kind, self.layout)
+        return sum(prod(shape) for shape in shapes.values())
 
     @cached_property
     def sha256(self) -> str:
