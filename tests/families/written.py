@@ -9,10 +9,17 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 SD_SCHEDULE = {
     "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000,
@@ -84,6 +91,34 @@ def stable_diffusion(
         tokenizer=tokenizer(pad), unet=randomise(UNet2DConditionModel(**{**UNET, **(unet or {})}), 1),
         scheduler=scheduler.from_config({**SD_SCHEDULE, **(settings or {})}), safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+XL_UNET = {
+    **UNET, "cross_attention_dim": 64 + 128, "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 64 + 6 * 256, "use_linear_projection": True, "attention_head_dim": (1, 2),
+    "transformer_layers_per_block": (1, 2), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
+XL_TEXT_2 = {**TEXT, "hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2, "hidden_act": "gelu"}
+
+
+def stable_diffusion_xl(
+    *, scheduler: Any = EulerDiscreteScheduler, settings: dict[str, Any] | None = None,
+    unet: dict[str, Any] | None = None, zeros: bool = True, first: bool = True, kind: Any = StableDiffusionXLPipeline,
+    **more: Any,
+) -> Any:  # fmt: skip
+    """diffusers' own pipeline, of the shape of SDXL's base in small; of its refiner without the `first` encoder."""
+    pipe = kind(
+        vae=randomise(AutoencoderKL(**{**VAE, "scaling_factor": 0.13025}), 2, out=0.5),
+        text_encoder=randomise(CLIPTextModel(CLIPTextConfig(**TEXT)), 3) if first else None,
+        text_encoder_2=randomise(CLIPTextModelWithProjection(CLIPTextConfig(**XL_TEXT_2)), 4),
+        tokenizer=tokenizer() if first else None, tokenizer_2=tokenizer("!"),
+        unet=randomise(UNet2DConditionModel(**{**XL_UNET, **(unet or {})}), 1),
+        scheduler=scheduler.from_config({**SD_SCHEDULE, **(settings or {})}), force_zeros_for_empty_prompt=zeros,
+        add_watermarker=False, **more,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe

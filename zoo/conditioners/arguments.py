@@ -81,12 +81,15 @@ def clip(
         raise ConfigError(f"image_size is {image_size}; bottleneck blocks need a multiple of {SHRINKS}")
 
 
-def numbers(*, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None) -> None:
+def numbers(
+    *, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None, nothing: Mapping[str, float] | None
+) -> None:
     """Of `zoo.conditioners.numbers:Numbers`."""
     if not names or len(set(names)) != len(names):
         raise ConfigError("numbers need one name or more, each once; correct names")
     if width is not None and (not 2 <= width <= WIDEST or width % 2):
         raise ConfigError(f"width is {width}; give an even number from 2 to {WIDEST}, or null")
-    unused = next((name for name in fixed or () if name not in names), None)
-    if unused is not None:
-        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names")
+    for what, given in (("fixed", fixed), ("nothing", nothing)):
+        unused = next((name for name in given or () if name not in names), None)
+        if unused is not None:
+            raise ConfigError(f"{what} has '{unused}' and names doesn't; add it to names")

@@ -13,7 +13,7 @@ from zoo.families.stable_diffusion.parts import FilePart, card_of
 from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
 from zoo.families.stable_diffusion.shapes import kl_from_config, text_from_config, unet_from_config
-from zoo.families.stable_diffusion.variants import VARIANTS, Variant
+from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant
 from zoo.schema.errors import ConfigError, WeightsError
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
@@ -52,7 +52,7 @@ class Folder:
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
         return pipeline_config(
             self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,
-            size=(side if isinstance(side, int) else side[0]) * self._factor,
+            size=(side if isinstance(side, int) else side[0]) * self._factor, number_width=self._number_width,
         )  # fmt: skip
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:
@@ -119,6 +119,11 @@ class Folder:
     @property
     def _factor(self) -> int:
         return 2 ** (len(self._config("vae").get("block_out_channels") or (1, 1, 1, 1)) - 1)
+
+    @property
+    def _number_width(self) -> int:
+        """Of each number's embedding in the U-Net's vector."""
+        return self._config("unet").get("addition_time_embed_dim") or NUMBER_WIDTH
 
     def _has(self, part: str) -> bool:
         named = self.index.get(part)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.sources import reference
-from zoo.families.stable_diffusion.variants import PREDICTIONS, Variant
+from zoo.families.stable_diffusion.refiner import refined
+from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, PREDICTIONS, Variant
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.unknown import unknown
 
 # What a caller may say of a file; the rest of a pipeline is changed as of any config.
-ANSWERS = ("prediction", "zero_snr", "copy", "size", "autoencoder", "sampler")
+ANSWERS = ("prediction", "zero_snr", "copy", "size", "autoencoder", "refiner", "switch", "sampler")
 COPIES = ("ema", "plain")
 
 
@@ -24,25 +25,27 @@ def check_answers(answers: Mapping[str, str]) -> None:
         allowed = {"prediction": PREDICTIONS, "copy": COPIES, "zero_snr": ("True", "False")}.get(key)
         if allowed is not None and value not in allowed:
             raise UsageError(unknown(f"value of {key}:", value, allowed))
+    if "switch" in answers and "refiner" not in answers:
+        raise UsageError("switch= says where a refiner takes over, and none is given; say refiner='PATH'")
     if not answers.get("size", "1").isdecimal():
         raise UsageError(f"size is {answers['size']!r}; give pixels a side")
 
 
 def pipeline_config(
     path: Path, variant: Variant, answers: Mapping[str, str], *, sampler: Mapping[str, Any], size: int,
-    prediction: str | None, copy: str | None,
+    prediction: str | None, copy: str | None, number_width: int = NUMBER_WIDTH,
 ) -> dict[str, Any]:  # fmt: skip
     """The pipeline of a file or folder. prediction and copy are None where the file itself says them."""
     texts, vector = list(variant.texts), list(variant.vector)
     conditioners: dict[str, Any] = {name: {"weights": reference(path, name, {})} for name in texts}
     if vector:
-        conditioners["sizes"] = {"name": "numbers", **variant.numbers}
+        conditioners["sizes"] = {"name": "numbers", "width": number_width, **variant.numbers}
     tokens: Any = texts[0] if len(texts) == 1 else {"join": "width", "of": texts}
     other = answers.get("autoencoder")
     scale = {"scale": variant.scale}
     autoencoder = reference(path, "vae", {}) if other is None else reference(_path(other), "vae", scale)
     said = {"prediction": prediction, "zero_snr": answers.get("zero_snr"), "copy": copy}
-    return {
+    made = {
         "schema": "zoo.pipeline/1",
         "name": path.stem if path.is_file() else path.name,
         "summary": f"{variant.title}, from {path.name}.",
@@ -59,6 +62,9 @@ def pipeline_config(
             }
         ],
     }
+    if "refiner" not in answers:
+        return made
+    return refined(made, _path(answers["refiner"]), answers.get("switch"))
 
 
 def denoiser_block(
@@ -89,6 +95,6 @@ def settle(what: str, variant: Variant, answers: Mapping[str, str], told: str | 
     return said or variant.prediction or "eps", said
 
 
-def _path(autoencoder: str) -> Path:
-    """The path of another autoencoder, without a part."""
-    return Path(autoencoder.partition("#")[0]).expanduser()
+def _path(said: str) -> Path:
+    """The path of another file, without a part."""
+    return Path(said.partition("#")[0]).expanduser().absolute()

@@ -19,6 +19,7 @@ from typing import Any
 
 SCHEDULE = {"name": "scaled-linear", "steps": 1000, "beta_start": 0.00085, "beta_end": 0.012}
 LEADING = {"name": "leading", "offset": 1}
+NUMBER_WIDTH = 256  # of the embedding of each of SDXL's numbers
 PREDICTIONS = ("eps", "v", "x0")
 
 
@@ -83,6 +84,7 @@ VARIANTS: Mapping[str, Variant] = {
         sizes={"eps": 1024, "v": 1024, "x0": 1024}, prediction="eps", guidance=5.0,
         sampler={"name": "euler", "steps": 50, "grid": LEADING},
         texts={"clip-g": Text(prefix="conditioner.embedders.0.model.", layout="open-clip", reading=_BIG_G)},
-        vector=("clip-g", "sizes"), numbers={"names": list(_AESTHETIC), "fixed": {"aesthetic_score": 6.0}},
+        vector=("clip-g", "sizes"), numbers={"names": list(_AESTHETIC), "fixed": {"aesthetic_score": 6.0},
+                 "nothing": {"aesthetic_score": 2.5}},
     ),
 }  # fmt: skip
