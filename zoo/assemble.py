@@ -70,6 +70,7 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
         low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,
         initial_scale=facts.get("initial_scale", "sigma_T"),
         variance=facts.get("variance"),
+        image_condition=facts.get("image_condition"),
     )
 
 

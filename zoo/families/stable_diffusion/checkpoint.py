@@ -102,10 +102,13 @@ class Checkpoint:
         shapes = shapes_of(self.container, UNET, "network", "original")
         prediction, _ = settle(str(self.path), self.variant, answers, self.told)
         zero = {"zero_snr": "True"} if "ztsnr" in self.container.shapes else {}
+        network = {**unet_from_shapes(shapes, what=f"'{name}'"), **self.variant.heads}
         return card_of(
             held, name=name, component="unet", summary=f"{self.variant.title}: U-Net, {copy} weights.",
-            arguments={**unet_from_shapes(shapes, what=f"'{name}'"), **self.variant.heads},
-            denoiser=denoiser_block(SCHEDULE, prediction, {**zero, **answers}),
+            arguments=network,
+            denoiser=denoiser_block(
+                SCHEDULE, prediction, {**zero, **answers}, network=network, what=str(self.path)
+            ),
         )  # fmt: skip
 
 

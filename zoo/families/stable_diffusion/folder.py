@@ -61,11 +61,14 @@ class Folder:
         if part == "unet":
             read = self._scheduler()
             prediction, _ = settle(str(self.path), self.variant, answers, read.prediction)
+            network = unet_from_config(self._config("unet"), what=f"'{self.path}/unet'")
+            block = denoiser_block(
+                read.schedule, prediction, answers, network=network, what=str(self.path),
+                initial_scale=read.initial_scale,
+            )  # fmt: skip
             return card_of(
                 FilePart(kind="network", layout="diffusers", container=self._weights("unet", _MODEL)), name=name,
-                component="unet", summary=f"{title}: U-Net.",
-                arguments=unet_from_config(self._config("unet"), what=f"'{self.path}/unet'"),
-                denoiser=denoiser_block(read.schedule, prediction, answers, initial_scale=read.initial_scale),
+                component="unet", summary=f"{title}: U-Net.", arguments=network, denoiser=block,
             )  # fmt: skip
         if part == "vae":
             arguments = kl_from_config(self._config("vae"), what=f"'{self.path}/vae'")

@@ -14,6 +14,7 @@ from zoo.schema.unknown import unknown
 
 # What a caller may say of a file; the rest of a pipeline is changed as of any config.
 ANSWERS = ("prediction", "zero_snr", "copy", "size", "autoencoder", "refiner", "switch", "sampler")
+_INPUTS = {1: "depth", 3: "a smaller image (the x4 upscaler)", 4: "an image to edit (InstructPix2Pix)"}
 COPIES = ("ema", "plain")
 
 
@@ -68,15 +69,21 @@ def pipeline_config(
 
 
 def denoiser_block(
-    schedule: Mapping[str, Any], prediction: str, answers: Mapping[str, str], *, initial_scale: str = "unit"
-) -> dict[str, Any]:
-    """What a U-Net of this family was trained for."""
+    schedule: Mapping[str, Any], prediction: str, answers: Mapping[str, str], *, network: Mapping[str, Any], what: str,
+    initial_scale: str = "unit",
+) -> dict[str, Any]:  # fmt: skip
+    """What a U-Net of this family was trained for; ConfigError for one that is shown what zoo doesn't make yet."""
+    inside, outside = network["in_channels"], network["out_channels"]
+    if inside not in (outside, 2 * outside + 1):
+        kind = _INPUTS.get(inside - outside, f"{inside - outside} more channels than it draws")
+        raise ConfigError(f"'{what}' is a model that is shown {kind}, which zoo doesn't draw with yet; give another")
     zero = answers.get("zero_snr") == "True" and schedule["name"] != "zero-terminal-snr"
     return {
         "schedule": {"name": "zero-terminal-snr", "schedule": dict(schedule)} if zero else dict(schedule),
         "parameterization": prediction,
         "time_input": "index",
         "initial_scale": initial_scale,
+        **({"image_condition": "masked"} if inside == 2 * outside + 1 else {}),
     }
 
 
