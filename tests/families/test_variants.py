@@ -100,13 +100,13 @@ def test_sdxls_sizes_and_crops_are_numbers_of_the_request(base):
 def test_sdxls_refiner_is_a_second_stage_over_the_last_part_of_t(base, refiner, negative):
     first, second = base[0], refiner[0]
     call = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "negative_prompt": negative}
-    latents = first(PROMPT, latents=NOISE.clone(), denoising_end=0.8, output_type="latent", **call).images
-    expected = second(PROMPT, image=latents, denoising_start=0.8, output_type="pt", **call).images
-    both = zoo.load(base[1], refiner=refiner[1])
-    assert [stage.interval for stage in both.stages] == [(1.0, 0.2), (0.2, 0.0)]
+    latents = first(PROMPT, latents=NOISE.clone(), denoising_end=0.4, output_type="latent", **call).images
+    expected = second(PROMPT, image=latents, denoising_start=0.4, output_type="pt", **call).images
+    assert [stage.interval for stage in zoo.load(base[1], refiner=refiner[1]).stages] == [(1.0, 0.2), (0.2, 0.0)]
+    both = zoo.load(base[1], refiner=refiner[1], switch=0.6)
     assert grey_levels(drawn(both, negative), expected) <= SAME
     assert grey_levels(drawn(zoo.load(base[1]), negative), expected) > SAME
-    assert grey_levels(drawn(zoo.load(base[1], refiner=refiner[1], switch=0.3), negative), expected) > SAME
+    assert grey_levels(drawn(zoo.load(base[1], refiner=refiner[1], switch=0.7), negative), expected) > SAME
     same_score = {"conditioners.refiner-sizes.nothing.aesthetic_score": 6.0}
     assert grey_levels(drawn(zoo.build(both.record["config"], overrides=same_score), negative), expected) > SAME
     with pytest.raises(ConfigError, match="is no refiner of SDXL"):
