@@ -1,4 +1,4 @@
-"""SDXL with its refiner, Stable Diffusion 2 and inpainting: zoo draws what diffusers draws, far within one grey level."""
+"""SDXL with its refiner, Stable Diffusion 2, inpainting: zoo draws what diffusers draws, far within one grey level."""
 
 import json
 import shutil
