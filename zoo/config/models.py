@@ -104,7 +104,7 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
                 f"{wrong}= says which file a published model is read from, and {shown} is none; it goes with "
                 f"{', '.join(model_names())}"
             )
-        return config, shortcuts
+        return config, {key: value for key, value in shortcuts.items() if key in SHORTCUTS or value is not None}
     answers = {key: value for key, value in shortcuts.items() if key not in SHORTCUTS and value is not None}
     weights = answers.pop("weights", None)
     if named is None:

@@ -65,8 +65,10 @@ def is_source(name: Any) -> bool:
     """Whether a name is the path of a model file or folder, perhaps with a part: no preset, card or config file."""
     if not isinstance(name, (str, Path)):
         return False
-    path = split(str(name))[0]
-    return path.suffix.lower() in SUFFIXES or (path.is_dir() and "." not in (str(name), path.name))
+    path, part, _ = split(str(name))
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    return path.is_dir() if part is not None else (path / INDEX).is_file()
 
 
 def split(reference: str) -> tuple[Path, str | None, dict[str, str]]:

@@ -14,7 +14,7 @@ from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
 from zoo.families.stable_diffusion.shapes import kl_from_config, text_from_config, unet_from_config
 from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant
-from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.errors import ConfigError
 
 CLASSES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
 CLASSES_XL = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
@@ -27,13 +27,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path, self.index = path, read_json(path / "model_index.json")
-        kind = self.index.get("_class_name")
-        if kind not in (*CLASSES, *CLASSES_XL):
-            raise WeightsError(
-                f"'{path}' is a folder of diffusers' {str(kind)[:60]}, which zoo doesn't read; it reads "
-                f"{', '.join((*CLASSES, *CLASSES_XL))}"
-            )
-        self.large = kind in CLASSES_XL
+        self.large = self.index.get("_class_name") in CLASSES_XL
         if self.large:
             self.key = "sdxl-base" if self._has("text_encoder") else "sdxl-refiner"
         else:
