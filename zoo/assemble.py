@@ -150,7 +150,7 @@ def assemble(
             raise ConfigError(
                 f"stage '{block.get('name', number)}' feeds an embedding, and no network of this version listens to "
                 "that yet; feed an image, a latent or low_res",
-                code="embedding-unread",
+                code="condition-unread",
             )
         network = parts.get("network", block["denoiser"])
         if block.get("step_cache"):
@@ -200,7 +200,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="dtype-unknown")
+        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
     return DTYPES[dtype or "float32"]
 
 

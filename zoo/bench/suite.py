@@ -231,7 +231,7 @@ def _check(
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:
-            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out", code="suite-row-repeated")
+            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out", code="entries-repeated")
         seen.add(row.id)
     return Suite(
         name=name, kind=kind, summary=str(plain.get("summary") or ""), settings=settings, rows=tuple(rows),

@@ -62,7 +62,7 @@ def _check_names(files: Sequence[Path], output: str) -> None:
     if size > LONGEST_NAME:
         raise UsageError(
             f"'{output}' would make a file name of {size} bytes, over {LONGEST_NAME}; choose a shorter one",
-            code="output-name-too-long",
+            code="output-unwritable",
         )
 
 

@@ -75,7 +75,7 @@ def _read_settings(settings: Sequence[str], keys: Sequence[str]) -> dict[str, di
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f"--set {setting} gives no value; write KIND.NAME.KEY=VALUE", code="override-unreadable")
+            raise UsageError(f"--set {setting} gives no value; write KIND.NAME.KEY=VALUE", code="override-invalid")
         front, _, argument = path.rpartition(".")
         key = next((k for k in keys if k.replace("/", ".", 1) == front), None)
         if key is None:

@@ -19,7 +19,7 @@ SHRINKS = 32  # times a side of the image, until it reaches their attention pool
 def class_label(*, names: Sequence[str]) -> None:
     """Of `zoo.conditioners.class_label:ClassLabel`."""
     if not names or len(set(names)) != len(names):
-        raise ConfigError("classes need one name or more, each once; fix names", code="names-repeated")
+        raise ConfigError("classes need one name or more, each once; fix names", code="entries-repeated")
 
 
 def stand_in(*, context_width: int | None, length: int, vector_width: int | None) -> None:
@@ -97,11 +97,11 @@ def clip(
 def numbers(*, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None) -> None:
     """Of `zoo.conditioners.numbers:Numbers`."""
     if not names or len(set(names)) != len(names):
-        raise ConfigError("numbers need one name or more, each once; correct names", code="names-repeated")
+        raise ConfigError("numbers need one name or more, each once; correct names", code="entries-repeated")
     if width is not None and (not 2 <= width <= WIDEST or width % 2):
         raise ConfigError(
             f"width is {width}; give an even number from 2 to {WIDEST}, or null", code="number-out-of-range"
         )
     unused = next((name for name in fixed or () if name not in names), None)
     if unused is not None:
-        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names", code="name-unused")
+        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names", code="arguments-conflict")

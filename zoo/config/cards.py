@@ -89,9 +89,7 @@ def card_names() -> list[str]:
 def find_card(name: str) -> Path:
     """The file of a card, by name or by the path of a .yaml file."""
     if not isinstance(name, str):
-        raise ConfigError(
-            f"weights are named by text, not {name!r}; write the name of a card", code="weights-name-invalid"
-        )
+        raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card", code="weights-unknown")
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     names = card_names()

@@ -69,7 +69,7 @@ def _check_size(parts: StageParts, registry: Registry) -> None:
         raise ConfigError(
             f"stage '{name}' has an augmentation and {parts.network.label} isn't told how noisy the smaller picture is "
             "(its level is false); take it out",
-            code="augmentation-untold",
+            code="augmentation-untrained",
         )
     if parts.stage["takes"] != "noise":
         raise ConfigError(
@@ -129,7 +129,7 @@ def _check_truncated(before: StageParts, after: StageParts, registry: Registry) 
         raise ConfigError(
             f"{where} which also has an augmentation of {after.stage['augmentation']}; take it out, the level is where "
             "the stage before stops",
-            code="interval-and-augmentation",
+            code="interval-unfit",
         )
     if low_res["noised"] == "after":
         raise ConfigError(

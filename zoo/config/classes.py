@@ -27,7 +27,7 @@ def check_classes(parts: StageParts, registry: Registry) -> None:
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} needs a class for each sample and the stage listens to no "
                 "conditioner of labels; name one in listens",
-                code="label-conditioner-missing",
+                code="conditioner-missing",
             )
         if "classifier" not in guidance.facts:
             continue
@@ -35,7 +35,7 @@ def check_classes(parts: StageParts, registry: Registry) -> None:
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} has no classifier that is named by its weights; write "
                 "classifier: {weights: NAME}",
-                code="classifier-missing",
+                code="guide-missing",
             )
         for block in lent_weights(guidance):
             _check_classifier(parts, parts.cards(block["weights"]), givers, registry)

@@ -83,14 +83,14 @@ def _check_field(field: Any, said: Any, conditioners: Sequence[str], where: str)
         _check_name(name, conditioners, where)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"{where} names the conditioner '{twice}' twice; take one out", code="conditioner-repeated")
+        raise ConfigError(f"{where} names the conditioner '{twice}' twice; take one out", code="entries-repeated")
     if len(names) > 1 and not joins:
         raise ConfigError(
             f"{where} names {' and '.join(names)}, and {field} has one giver; keep one of them",
-            code="condition-join-unfit",
+            code="listens-invalid",
         )
     if join is not None and join not in joins:
-        raise ConfigError(f"{where}.join: {unknown('join', join, joins)}", code="join-unknown")
+        raise ConfigError(f"{where}.join: {unknown('join', join, joins)}", code="choice-unknown")
     if len(names) == 1:
         return names[0]
     if join is None and len(joins) > 1:

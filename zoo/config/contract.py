@@ -208,12 +208,12 @@ def _check_chain(stages: list[StageParts]) -> None:
     if first.stage["takes"] == "latent":
         raise ConfigError(
             f"stage '{first.name}' takes a latent and no stage stands before it; let it take noise",
-            code="stage-start-unfit",
+            code="stages-unmatched",
         )
     if last.stage["feeds"] not in ("image", "latent", "array"):
         raise ConfigError(
             f"stage '{last.name}' feeds {last.stage['feeds']} and no stage stands after it; let it feed image",
-            code="stage-feeds-nothing",
+            code="stages-unmatched",
         )
     for before, after in pairwise(stages):
         feeds, takes = before.stage["feeds"], after.stage["takes"]
@@ -230,7 +230,7 @@ def _check_chain(stages: list[StageParts]) -> None:
             raise ConfigError(
                 f"stage '{parts.name}' feeds {parts.stage['feeds']} and stops at t = {parts.stage['interval'][1]}, "
                 "still noisy; end its interval at 0",
-                code="interval-unfinished",
+                code="interval-unfit",
             )
 
 
@@ -252,5 +252,5 @@ def _check_handover(before: StageParts, after: StageParts) -> None:
     if low != high:
         raise ConfigError(
             f"stage '{before.name}' stops at t = {low} and stage '{after.name}' starts at t = {high}; let them meet",
-            code="intervals-apart",
+            code="interval-unfit",
         )

@@ -125,7 +125,7 @@ def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None
     if parts.network.card is not None and parts.network.card.path == card.path:
         raise ConfigError(
             f"stage '{parts.name}': {label} is {parts.network.label} itself, which guides nowhere; name a weaker one",
-            code="guide-is-itself",
+            code="guide-unfit",
         )
     facts = {**defaults("network", card.component, registry), **check_card(card, registry), **card.contract}
     for fact, what in (("in_channels", "channels"), ("context_width", "wide tokens"), ("vector_width", "wide vectors")):
@@ -174,7 +174,7 @@ def _check_image(parts: StageParts, guidance: Part, first: bool) -> None:
         raise ConfigError(
             f"{where}: {guidance.label} measures pixels and {parts.autoencoder.label} makes latents of them, in which "
             "no measurement of pixels is linear; use it with a denoiser of pixels",
-            code="measurement-of-latents",
+            code="latents-unfit",
         )
 
 

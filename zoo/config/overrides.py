@@ -45,14 +45,14 @@ def parse_overrides(overrides: Overrides) -> dict[str, Any]:
         return {_path_text(key): to_plain(value, str(key)) for key, value in overrides.items()}
     if isinstance(overrides, str):
         raise UsageError(
-            "overrides are a mapping or a list of KEY=VALUE texts; put the text in a list", code="overrides-invalid"
+            "overrides are a mapping or a list of KEY=VALUE texts; put the text in a list", code="override-invalid"
         )
     parsed: dict[str, Any] = {}
     for item in overrides:
         path, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
         if not equals or not path.strip():
             raise UsageError(
-                f"the override {show(item)} is not KEY=VALUE, like stages.0.sampler.steps=8", code="override-unreadable"
+                f"the override {show(item)} is not KEY=VALUE, like stages.0.sampler.steps=8", code="override-invalid"
             )
         # A later override of the same path also comes later in order.
         parsed.pop(path.strip(), None)
@@ -65,7 +65,7 @@ def override(config: Mapping[str, Any], path: str, value: Any, known: Registry) 
     segments = _path_text(path).split(".")
     if not all(segments) or len(segments) > MAX_DEPTH:
         raise UsageError(
-            f"'{path[:60]}' is no dotted path like stages.0.sampler.steps; mend it", code="override-path-invalid"
+            f"'{path[:60]}' is no dotted path like stages.0.sampler.steps; mend it", code="override-invalid"
         )
     return _set(config, segments, value, None, path, known)
 
@@ -192,7 +192,7 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
 def _path_text(path: Any) -> str:
     if not isinstance(path, str):
         raise UsageError(
-            f"an override's path is text like stages.0.sampler.steps, not {show(path)}", code="override-path-invalid"
+            f"an override's path is text like stages.0.sampler.steps, not {show(path)}", code="override-invalid"
         )
     return path
 

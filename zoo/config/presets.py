@@ -136,7 +136,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     names = [stage["name"] for stage in checked["stages"]]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two stages are called '{twice}'; rename one", code="stage-name-repeated")
+        raise ConfigError(f"two stages are called '{twice}'; rename one", code="entries-repeated")
     checked["safety"] = safety and check_block(safety, kind="safety", where="safety", registry=registry)
     return checked
 

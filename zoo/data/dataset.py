@@ -218,7 +218,7 @@ def room_for(shape: tuple[int, ...]) -> np.ndarray:
         raise UsageError(
             f"{shape[0]} images of {shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB and this machine has "
             f"{there / 2**30:.0f}; use fewer rows or a smaller size",
-            code="data-too-large",
+            code="memory-exceeded",
         )
     return np.empty(shape, dtype=np.uint8)
 

@@ -158,7 +158,7 @@ class FolderPictures:
         if alpha and self.background is None:
             raise UsageError(
                 f"'{name}' in '{self.name}' is transparent; say background='white', or convert it to RGB",
-                code="image-transparent",
+                code="image-format-unread",
             )
         if alpha:
             self.notes["transparent, put on white"] += 1
@@ -172,7 +172,9 @@ class FolderPictures:
                     code="image-depth-unread",
                 )
             if getattr(again, "n_frames", 1) > 1:
-                raise UsageError(f"'{name}' in '{self.name}' is animated; keep one frame of it", code="image-animated")
+                raise UsageError(
+                    f"'{name}' in '{self.name}' is animated; keep one frame of it", code="image-format-unread"
+                )
 
 
 def _deep(picture: ImageFile) -> bool:

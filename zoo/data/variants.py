@@ -73,7 +73,7 @@ class Variants:
         if data.augments:
             raise ConfigError(
                 "variants are images made once, and the data crops or flips at random; take crop and flip out",
-                code="variants-at-random",
+                code="crops-at-random",
             )
         self.data, self.count, self.size, self.split = data, count, data.size, data.split
         self.skipped: Sequence[Skipped] = data.skipped

@@ -136,7 +136,7 @@ def examine(
     if not any(stage.enlarges for stage in stages):
         raise UsageError(
             "no stage of this pipeline enlarges a smaller picture; the cascade doctor has nothing to do",
-            code="cascade-missing",
+            code="cascade-unfit",
         )
     if any(stage.takes != "noise" for stage in stages) or any(stage.feeds == "latent" for stage in stages):
         raise UsageError(

@@ -86,13 +86,13 @@ def read_mask(mask: Any, *, size: tuple[int, int]) -> Tensor:
         found = _mask_tensor(mask, size)
     elif isinstance(mask, (list, tuple)):
         raise UsageError(
-            f"the mask is a list of {len(mask)}; give one mask for all images of a call", code="mask-repeated"
+            f"the mask is a list of {len(mask)}; give one mask for all images of a call", code="mask-unfit"
         )
     else:
         found = _shrunk(_whiteness(opened(mask, "mask")), size)
     if not bool(found.any()):
         raise UsageError(
-            "the mask is black all over: nothing would be drawn; make the part to redraw white", code="mask-empty"
+            "the mask is black all over: nothing would be drawn; make the part to redraw white", code="mask-unfit"
         )
     return found[None, None]
 
@@ -102,7 +102,7 @@ def _mask_tensor(mask: Tensor, size: tuple[int, int]) -> Tensor:
     flat = mask.reshape(mask.shape[-2:]) if mask.ndim >= 2 and mask.numel() == mask.shape[-1] * mask.shape[-2] else mask
     if tuple(flat.shape) != size:
         raise UsageError(
-            f"the mask tensor has shape {tuple(mask.shape)}; give ({size[0]}, {size[1]})", code="mask-shape-wrong"
+            f"the mask tensor has shape {tuple(mask.shape)}; give ({size[0]}, {size[1]})", code="mask-unfit"
         )
     values = flat.float()
     low, high = float(values.min()), float(values.max())
@@ -230,7 +230,7 @@ def check_frames(image: Image.Image, mask: Image.Image) -> None:
         raise UsageError(
             f"the mask is {mask.width}x{mask.height} and the image {image.width}x{image.height}, another shape, so its "
             "white would lie elsewhere; give a mask of the image's shape",
-            code="mask-shape-wrong",
+            code="mask-unfit",
         )
 
 

@@ -84,7 +84,7 @@ def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int
     """The number of attention heads at `channels` channels, from whichever of the two was given."""
     if (heads is None) == (head_width is None):
         raise ConfigError(
-            "give either heads or head_width; the tensors don't show which is meant", code="heads-ambiguous"
+            "give either heads or head_width; the tensors don't show which is meant", code="arguments-conflict"
         )
     said, number = ("heads", heads) if heads is not None else ("head_width", head_width)
     assert number is not None  # one of the two was given
@@ -150,23 +150,17 @@ def unet(
     choose("downsample_padding", downsample_padding, ("both", "end"))
     choose("time_features", time_features, ("cosines-first", "sines-first"))
     if attention == "plain" and context_width is not None:
-        raise ConfigError("plain attention reads no text; write context_width: null", code="network-arguments-conflict")
+        raise ConfigError("plain attention reads no text; write context_width: null", code="arguments-conflict")
     if attention == "transformer" and context_width is None:
         raise ConfigError(
-            "a transformer reads text; give context_width, or attention: plain", code="network-arguments-conflict"
+            "a transformer reads text; give context_width, or attention: plain", code="arguments-conflict"
         )
     if patch > 1 and dims != 2:
-        raise ConfigError(
-            f"patches are of images, and dims is {dims}; take patch: 1", code="network-arguments-conflict"
-        )
+        raise ConfigError(f"patches are of images, and dims is {dims}; take patch: 1", code="arguments-conflict")
     if classes is not None and vector_width is not None:
-        raise ConfigError(
-            "classes and vector_width take one place; give one of them", code="network-arguments-conflict"
-        )
+        raise ConfigError("classes and vector_width take one place; give one of them", code="arguments-conflict")
     if heads_up is not None and (attention != "plain" or heads is None):
-        raise ConfigError(
-            "heads_up goes with attention: plain and heads; take it out", code="network-arguments-conflict"
-        )
+        raise ConfigError("heads_up goes with attention: plain and heads; take it out", code="arguments-conflict")
     for level in {*attention_levels, *([len(mult) - 1] if middle_attention else [])}:
         heads_of(int(mult[level] * width), heads=heads, head_width=head_width)
     for level in attention_levels if heads_up is not None else ():
@@ -195,9 +189,7 @@ def efficient_unet(
         )
     counts({f"blocks of level {level}": number for level, number in enumerate(blocks)}, most=MOST_BLOCKS)
     if bool(text_levels) != (context_width is not None):
-        raise ConfigError(
-            "text_levels and context_width go together; give both, or neither", code="network-arguments-conflict"
-        )
+        raise ConfigError("text_levels and context_width go together; give both, or neither", code="arguments-conflict")
     for level in {*attention_levels, *text_levels}:
         heads_of(mult[level] * width, heads=None, head_width=head_width)
 

@@ -103,7 +103,7 @@ class Request:
     def __post_init__(self) -> None:
         samples = tuple(self.samples) if isinstance(self.samples, Iterable) else ()
         if not samples or not all(isinstance(spec, SampleSpec) for spec in samples):
-            raise UsageError("a request needs a list of samples, one or more; give one", code="request-empty")
+            raise UsageError("a request needs a list of samples, one or more; give one", code="request-invalid")
         object.__setattr__(self, "samples", samples)
         if self.size is not None:
             size = tuple(self.size) if isinstance(self.size, Iterable) else ()
@@ -156,7 +156,7 @@ class Request:
             written = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(
-                f"a request is JSON, and this is not ({str(error)[:80]})", code="request-not-json"
+                f"a request is JSON, and this is not ({str(error)[:80]})", code="request-invalid"
             ) from error
         return Request.from_dict(written)
 

@@ -117,7 +117,7 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
     if mask is not None and any(s.enlarges or s.size != first.size for s in stages):
         raise UsageError(
             "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1",
-            code="mask-sizes-differ",
+            code="mask-unfit",
         )
     strength = (REFINE_STRENGTH if mask is None else 1.0) if strength is None else strength
     if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < float(strength) <= 1.0:

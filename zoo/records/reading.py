@@ -36,7 +36,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         return check_record(read_json(path.with_suffix(".json")), source=str(path.with_suffix(".json")))
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
-        raise UsageError(f"the picture '{path}' {reason}; give a PNG that zoo wrote", code="file-unreadable")
+        raise UsageError(f"the picture '{path}' {reason}; give a PNG that zoo wrote", code="file-missing")
     try:
         with path.open("rb") as file:
             text = _find(file, path)

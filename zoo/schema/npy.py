@@ -21,7 +21,7 @@ def read_npy(path: Path) -> np.ndarray:
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
         raise UsageError(
-            f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files", code="file-unreadable"
+            f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files", code="file-missing"
         )
     try:
         with path.open("rb") as file:

@@ -181,9 +181,7 @@ class Registry:
         for name in self.names(kind):
             if self.entry(kind, name).target in (target, wanted):
                 return name
-        raise UsageError(
-            f"no {kind} is '{wanted}'; register it, so that a card can name it", code="component-unregistered"
-        )
+        raise UsageError(f"no {kind} is '{wanted}'; register it, so that a card can name it", code="component-unknown")
 
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""

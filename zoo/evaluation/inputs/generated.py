@@ -66,7 +66,7 @@ class PipelinePictures:
         if stage.enlarges and (self._true is None or not self._rows or stage.small_size is None):
             raise UsageError(
                 f"'{self.name}' enlarges pictures; give it a dataset whose pictures are made small for it",
-                code="small-images-missing",
+                code="low-res-missing",
             )
         if "prompts" in heard and not self._rows:
             raise UsageError(

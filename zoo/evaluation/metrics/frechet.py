@@ -80,7 +80,7 @@ def _not_negative(distance: float, spread: float) -> float:
         raise NumericError(
             f"a Fréchet distance came out at {distance:g} for covariances with traces of {spread:g}: the moments are "
             "damaged or not of one kind; extract the features again",
-            code="moments-damaged",
+            code="statistics-damaged",
         )
     return max(distance, 0.0)
 

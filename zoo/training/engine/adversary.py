@@ -25,7 +25,7 @@ class Adversary:
         if settings.precision == "fp16" or devices.sharded:
             raise ConfigError(
                 "an objective with an adversary trains with train.precision bf16 or fp32 and train.parallel ddp",
-                code="adversary-unfit",
+                code="parallel-unfit",
             )
         self.network: nn.Module = objective.adversary.to(objective.device)  # type: ignore[attr-defined]
         first = objective.network

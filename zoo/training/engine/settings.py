@@ -92,7 +92,7 @@ class TrainSettings:
             )
         if len(set(self.averages)) < len(self.averages):
             raise ConfigError(
-                f"train.average names a decay twice: {self.average}; name each once", code="average-repeated"
+                f"train.average names a decay twice: {self.average}; name each once", code="entries-repeated"
             )
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ConfigError(

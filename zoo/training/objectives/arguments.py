@@ -36,7 +36,7 @@ def times_of(*, times: str, mean: float | None, deviation: float | None) -> None
     if times not in USUAL and (mean is not None or deviation is not None):
         raise ConfigError(
             f"objective.times '{times}' has no mean and deviation; take time_mean and time_deviation out",
-            code="times-unparametrized",
+            code="arguments-conflict",
         )
     if deviation is not None and not 0.0 < deviation < math.inf:
         raise ConfigError(f"objective.time_deviation is {deviation}; it must be above 0", code="number-out-of-range")

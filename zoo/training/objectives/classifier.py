@@ -51,7 +51,7 @@ class Classifier:
         if conditioner is not None and source_of(conditioner) != "labels":
             raise ConfigError(
                 "a classifier is told nothing but its classes; take the conditioner out, or give one of labels",
-                code="classifier-conditioned",
+                code="condition-unread",
             )
         self.names = list(conditioner.names) if conditioner is not None else class_names(train.rows, labels)
         known = getattr(network.network, "classes", None)

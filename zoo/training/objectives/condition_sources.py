@@ -28,7 +28,7 @@ def told_of(
         if conditioner is not None and not of_labels:
             raise ConfigError(
                 "objective.labels and a conditioner of text are both given; take one of them out",
-                code="condition-sources-conflict",
+                code="arguments-conflict",
             )
         told = Labels(labels, rows, validation, dropout=dropout, conditioner=conditioner)
         known, names = getattr(network.network, "classes", None), told.conditioner.names

@@ -162,7 +162,7 @@ class Nothing:
     def asked(self, prompts: Sequence[str]) -> Condition:
         raise ConfigError(
             "objective.sheet_prompts are given and nothing reads them; add a conditioner or take them out",
-            code="sheet-prompts-unread",
+            code="prompts-unread",
         )
 
     def null(self, count: int) -> Condition | None:

@@ -134,7 +134,7 @@ class Denoising:
             raise ConfigError(
                 "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
                 "of the block data, or train on pixels",
-                code="latents-at-random",
+                code="crops-at-random",
             )
         check_size(train.size, self.autoencoder)
         self.latents = resident(encode_all(self.autoencoder, train, cache=cache), self.device)

@@ -34,7 +34,7 @@ class Perceptual(nn.Module):
             raise ConfigError(
                 f"the perceptual loss needs the weights of '{model}' and downloads none; give perceptual_weights: the "
                 "path of a state dict of timm's",
-                code="weights-unstated",
+                code="weights-missing",
             )
         try:
             backbone = timm.create_model(model, pretrained=False, features_only=True)
