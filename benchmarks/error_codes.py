@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 _TABLE = re.compile(r"(?<=<!-- errors -->\n).*?(?=<!-- /errors -->)", re.DOTALL)
-_LONGEST = 110  # characters of an example
+_LONGEST = 96  # characters of an example
 
 
 class Site(NamedTuple):
@@ -149,7 +149,7 @@ def rows(found: Sequence[Site], meanings: dict[str, str]) -> list[tuple[str, str
     for code in sorted({site.code for site in found}):
         mine = [site for site in found if site.code == code]
         said = sorted(
-            {s for site in mine if (s := site.sentence)}, key=lambda s: (s.count("…") > 3, abs(len(s) - 70), s)
+            {s for site in mine if (s := site.sentence)}, key=lambda s: (s.count("…") > 3, abs(len(s) - 55), s)
         )
         example = said[0] if said else ""
         example = example if len(example) <= _LONGEST else example[: _LONGEST - 1].rsplit(" ", 1)[0] + " …"
