@@ -34,9 +34,11 @@ class AddressedNoise:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral):
-            raise UsageError(f"a seed is a whole number, not {self.seed!r}; give one from 0 to 2^64 - 1")
+            raise UsageError(
+                f"a seed is a whole number, not {self.seed!r}; give one from 0 to 2^64 - 1", code="seed-invalid"
+            )
         if not 0 <= self.seed < 2**64:
-            raise UsageError(f"the seed {self.seed} is out of range; give one from 0 to 2^64 - 1")
+            raise UsageError(f"the seed {self.seed} is out of range; give one from 0 to 2^64 - 1", code="seed-invalid")
 
     def __call__(
         self,
@@ -122,16 +124,18 @@ class FixedNoise:
         if isinstance(value, tuple):
             value = value[step] if step < len(value) else None
         if value is None:
-            raise UsageError(f"the fixed noise holds nothing for {where}; add a tensor for it")
+            raise UsageError(f"the fixed noise holds nothing for {where}; add a tensor for it", code="noise-missing")
         if tuple(value.shape[1:]) != tuple(shape):
             raise UsageError(
                 f"the fixed noise for {where} has samples of shape {tuple(value.shape[1:])} "
-                f"where {tuple(shape)} is needed; give noise of that shape"
+                f"where {tuple(shape)} is needed; give noise of that shape",
+                code="noise-unfit",
             )
         if max(samples, default=-1) >= len(value):
             raise UsageError(
                 f"the fixed noise for {where} has {len(value)} samples "
-                f"and sample {max(samples)} was asked for; give one row a sample"
+                f"and sample {max(samples)} was asked for; give one row a sample",
+                code="noise-unfit",
             )
         rows = value.detach().cpu()[list(samples)]
         return rows if rows.dtype == torch.float64 else rows.float()

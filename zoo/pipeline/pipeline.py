@@ -151,7 +151,10 @@ class Pipeline:
         names = [s.name for s in self.stages]
         number = names.index(which) if which in names else which
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(names):
-            raise UsageError(f"this pipeline has no stage {which!r}; there are {', '.join(names)}, counted from 0")
+            raise UsageError(
+                f"this pipeline has no stage {which!r}; there are {', '.join(names)}, counted from 0",
+                code="stage-unknown",
+            )
         stage = self.stages[number]
         if stage.enlarges:
             before = self.stages[number - 1] if number else None
@@ -161,9 +164,15 @@ class Pipeline:
             if stage.small_size is None and before is not None:
                 stage = dataclasses.replace(stage, small_size=before.size)
             if augmentation is not None and not 0.0 <= augmentation <= 1.0:
-                raise UsageError(f"augmentation is {augmentation}; give a noise level from 0 (none) to 1")
+                raise UsageError(
+                    f"augmentation is {augmentation}; give a noise level from 0 (none) to 1",
+                    code="augmentation-out-of-range",
+                )
         elif augmentation is not None:
-            raise UsageError(f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out")
+            raise UsageError(
+                f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out",
+                code="augmentation-unread",
+            )
         low = 0.0 if stage.feeds != "latent" else stage.interval[1]
         alone = dataclasses.replace(
             stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
@@ -288,7 +297,8 @@ class Pipeline:
             return len(self.stages)
         if isinstance(stages, bool) or not isinstance(stages, int) or not 1 <= stages <= len(self.stages):
             raise UsageError(
-                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}"
+                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}",
+                code="stages-out-of-range",
             )
         return stages
 
@@ -298,7 +308,10 @@ class Pipeline:
         changed: Mapping[str, Any] = {}
         if group.sampler is not None:
             if self.resampled is None:
-                raise UsageError("this pipeline was put together by hand and finds no sampler by name; leave it out")
+                raise UsageError(
+                    "this pipeline was put together by hand and finds no sampler by name; leave it out",
+                    code="sampler-by-hand",
+                )
             changed, samplers = self.resampled(group.sampler)
             stages = [dataclasses.replace(stage, sampler=samplers[stage.name]) for stage in stages]
         conditioning = Conditioning(self.conditioners, stages, group, self.device)

@@ -134,11 +134,15 @@ def _tensor(names: Sequence[str], tensors: Mapping[str, Tensor], shape: tuple[in
     for name in distinct:
         found = tensors.get(name)
         if found is None:
-            raise UsageError(f"a sample names the {what} {name[:12]} and no such {what} is given; give it in inputs")
+            raise UsageError(
+                f"a sample names the {what} {name[:12]} and no such {what} is given; give it in inputs",
+                code="input-missing",
+            )
         if tuple(found.shape) != shape or hash_of(found) != name:
             raise UsageError(
                 f"what is given as the {what} {name[:12]} has another hash or shape than {shape}; "
-                "make it with pipe.inputs"
+                "make it with pipe.inputs",
+                code="input-hash-wrong",
             )
     return torch.stack([tensors[name] for name in (distinct if len(distinct) == 1 else names)])
 
@@ -159,11 +163,16 @@ def _check(stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], req
     taken = sources(conditioners)
     for spec in request.samples:
         if (spec.prompt or spec.negative) and "prompts" not in taken:
-            raise UsageError("no conditioner of this pipeline takes prompts; leave prompt and negative out")
+            raise UsageError(
+                "no conditioner of this pipeline takes prompts; leave prompt and negative out", code="prompts-unread"
+            )
         if spec.label is not None and "labels" not in taken:
-            raise UsageError("no conditioner of this pipeline takes labels; leave label out")
+            raise UsageError("no conditioner of this pipeline takes labels; leave label out", code="labels-unread")
         if spec.guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
-            raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+            raise UsageError(
+                "no stage of this pipeline has classifier-free guidance to set; leave guidance out",
+                code="guidance-missing",
+            )
     texts = [text for spec in request.samples for text in (spec.prompt, spec.negative)]
     labels = [spec.label for spec in request.samples]
     for conditioner in conditioners.values():

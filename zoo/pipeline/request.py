@@ -103,13 +103,14 @@ class Request:
     def __post_init__(self) -> None:
         samples = tuple(self.samples) if isinstance(self.samples, Iterable) else ()
         if not samples or not all(isinstance(spec, SampleSpec) for spec in samples):
-            raise UsageError("a request needs a list of samples, one or more; give one")
+            raise UsageError("a request needs a list of samples, one or more; give one", code="request-invalid")
         object.__setattr__(self, "samples", samples)
         if self.size is not None:
             size = tuple(self.size) if isinstance(self.size, Iterable) else ()
             if not size or not all(whole(extent) and extent > 0 for extent in size):
                 raise UsageError(
-                    f"a request's size is {self.size!r}; write [height, width], or the length of each axis"
+                    f"a request's size is {self.size!r}; write [height, width], or the length of each axis",
+                    code="size-invalid",
                 )
             object.__setattr__(self, "size", tuple(int(extent) for extent in size))
         for name in ("stages", "batch_size"):
@@ -130,11 +131,13 @@ class Request:
     def from_dict(written: Mapping[str, Any]) -> Request:
         """The request that `to_dict` wrote, or from an untrusted source; UsageError where it has another form."""
         if not isinstance(written, Mapping) or written.get("schema") != SCHEMA:
-            raise UsageError(f"a request says schema: {SCHEMA}; give one of that form")
+            raise UsageError(f"a request says schema: {SCHEMA}; give one of that form", code="schema-unknown")
         samples, size = written.get("samples"), written.get("size")
         _known(written, ("schema", *(f.name for f in fields(Request))), "a request")
         if not isinstance(samples, list) or not all(isinstance(sample, Mapping) for sample in samples):
-            raise UsageError("a request's samples are a list of mappings; write one for each sample")
+            raise UsageError(
+                "a request's samples are a list of mappings; write one for each sample", code="request-invalid"
+            )
         for sample in samples:
             _known(sample, tuple(f.name for f in fields(SampleSpec)), "a sample")
         return Request(
@@ -152,7 +155,9 @@ class Request:
         try:
             written = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
-            raise UsageError(f"a request is JSON, and this is not ({str(error)[:80]})") from error
+            raise UsageError(
+                f"a request is JSON, and this is not ({str(error)[:80]})", code="request-invalid"
+            ) from error
         return Request.from_dict(written)
 
 
@@ -164,12 +169,12 @@ def _said(spec: SampleSpec) -> dict[str, Any]:
 def _known(written: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
     wrong = next((key for key in written if key not in names), None)
     if wrong is not None:
-        raise UsageError(f"{what} has no '{str(wrong)[:40]}'; it has {', '.join(names)}")
+        raise UsageError(f"{what} has no '{str(wrong)[:40]}'; it has {', '.join(names)}", code="request-key-unknown")
 
 
 def _must(well: bool, name: str, value: Any, wanted: str) -> None:
     if not well:
-        raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}")
+        raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}", code="request-invalid")
 
 
 def whole(value: Any) -> bool:
@@ -185,7 +190,7 @@ def real(value: Any) -> bool:
 def whole_number(name: str, value: Any, wanted: str) -> int:
     """A whole number from 1 up, numpy's too; UsageError says what is wanted."""
     if not whole(value) or value < 1:
-        raise UsageError(f"{name} is {value!r}; give {wanted}")
+        raise UsageError(f"{name} is {value!r}; give {wanted}", code="request-invalid")
     return int(value)
 
 
@@ -194,5 +199,8 @@ def read_guidance(guidance: Any) -> float | None:
     if guidance is None:
         return None
     if not real(guidance) or not abs(float(guidance)) <= LARGEST_GUIDANCE:
-        raise UsageError(f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}")
+        raise UsageError(
+            f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}",
+            code="guidance-out-of-range",
+        )
     return float(guidance)

@@ -36,7 +36,9 @@ class DDIM:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
-            raise ConfigError(f"DDIM's eta lies in [0, 1], not at {self.eta}; 0 is deterministic, 1 is DDPM")
+            raise ConfigError(
+                f"DDIM's eta lies in [0, 1], not at {self.eta}; 0 is deterministic, 1 is DDPM", code="eta-out-of-range"
+            )
 
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)

@@ -43,7 +43,9 @@ class DDPM:
 
     def __post_init__(self) -> None:
         if self.variance not in get_args(Variance):
-            raise ConfigError(f"unknown variance '{self.variance}'; choose fixed_small or fixed_large")
+            raise ConfigError(
+                f"unknown variance '{self.variance}'; choose fixed_small or fixed_large", code="choice-unknown"
+            )
 
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)

@@ -45,7 +45,8 @@ class AnnealedLangevin(LinearSampler):
     def __post_init__(self) -> None:
         if self.repeats < 1 or not 0.0 < self.rate < 4.0:
             raise ConfigError(
-                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}"
+                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}",
+                code="number-out-of-range",
             )
 
     def write(self, table: Rows, walk: Walk) -> None:
@@ -85,10 +86,14 @@ class PredictorCorrector:
         if self.corrections < 0 or not 0.0 < self.snr <= MOST_SNR:
             raise ConfigError(
                 f"a corrector needs corrections from 0 up and snr above 0 to {MOST_SNR:g}, not {self.corrections} and "
-                f"{self.snr}; the paper's is 0.16"
+                f"{self.snr}; the paper's is 0.16",
+                code="number-out-of-range",
             )
         if self.predictor not in get_args(Predictor):
-            raise ConfigError(f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}")
+            raise ConfigError(
+                f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}",
+                code="choice-unknown",
+            )
 
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
@@ -100,7 +105,9 @@ class PredictorCorrector:
         for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
             here, there = ends(step)
             if here.alpha == 0.0 and self.predictor != "ancestral":
-                raise ConfigError(f"{self.predictor} can't start at alpha = 0; use predictor ancestral")
+                raise ConfigError(
+                    f"{self.predictor} can't start at alpha = 0; use predictor ancestral", code="alpha-zero-undefined"
+                )
             stay = replace(step, t_next=here.t, alpha_next=here.alpha, sigma_next=here.sigma, coefficients=(self.snr,))
             planned += [stay] * self.corrections
             if self.predictor == "euler-maruyama":

@@ -57,12 +57,14 @@ class RePaint:
     def __post_init__(self) -> None:
         if self.jump < 1 or self.resamples < 1:
             raise ConfigError(
-                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10"
+                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10",
+                code="number-out-of-range",
             )
         if isinstance(self.sampler, RePaint) or not hasattr(self.sampler, "grid"):
             raise ConfigError(
                 f"RePaint jumps over the grid of another sampler, and {type(self.sampler).__name__} has none of its "
-                "own; take one like ddpm"
+                "own; take one like ddpm",
+                code="grid-missing",
             )
 
     def plan(

@@ -98,12 +98,16 @@ def resume(loop: Loop) -> list[str]:
         count = "the one checkpoint" if len(skipped) == 1 else f"all {len(skipped)} checkpoints"
         raise WeightsError(
             f"nothing to resume: {count} in '{loop.folder / 'checkpoints'}' can't be read (of the newest: "
-            f"{skipped[0].partition(';')[0]}); restore one, or start anew in another folder with --run"
+            f"{skipped[0].partition(';')[0]}); restore one, or start anew in another folder with --run",
+            code="checkpoint-damaged",
         )
     tensors, state, step = checkpoint.read(path)
     _check(loop, path, tensors, state)
     if len(set(loop.devices.gather(step))) > 1:
-        raise ConfigError(f"the run's processes see other checkpoints in '{path.parent}'; keep it on a shared disk")
+        raise ConfigError(
+            f"the run's processes see other checkpoints in '{path.parent}'; keep it on a shared disk",
+            code="folder-not-shared",
+        )
     entries = loop.network.state_dict()
     with torch.no_grad():
         for name, value in tensors["network"].items():
@@ -148,13 +152,15 @@ def _check(loop: Loop, path: Path, tensors: Mapping[str, Mapping[str, Tensor]], 
     if state["identity"] != loop.identity:
         raise ConfigError(
             f"checkpoint '{path}' belongs to another recipe ({state['identity']}, not {loop.identity}); "
-            "resume with its own recipe or choose another run folder"
+            "resume with its own recipe or choose another run folder",
+            code="run-of-another-recipe",
         )
     before = state["settings"].get("optimizer", "adamw")
     if before != loop.settings.optimizer:
         raise ConfigError(
             f"checkpoint '{path}' was trained with train.optimizer '{before}', not '{loop.settings.optimizer}'; "
-            "go on with the same one or choose another run folder"
+            "go on with the same one or choose another run folder",
+            code="run-of-another-recipe",
         )
     needed = {"network": loop.network.state_dict(), **averages_of(loop.averages)}
     if loop.adversary is not None:
@@ -162,11 +168,15 @@ def _check(loop: Loop, path: Path, tensors: Mapping[str, Mapping[str, Tensor]], 
     for name, own in needed.items():
         if tensors.get(name, {}).keys() != own.keys() or any(tensors[name][k].shape != own[k].shape for k in own):
             raise WeightsError(
-                f"checkpoint '{path}' holds another network than the recipe's ({name}); resume with its own recipe"
+                f"checkpoint '{path}' holds another network than the recipe's ({name}); resume with its own recipe",
+                code="run-of-another-recipe",
             )
     for name in [n for n in ("optimizer", "adversary-optimizer", "objective") if _wanted(loop, n)]:
         if name not in tensors:
-            raise WeightsError(f"checkpoint '{path}' lacks '{name}', which this run needs; start the run anew")
+            raise WeightsError(
+                f"checkpoint '{path}' lacks '{name}', which this run needs; start the run anew",
+                code="checkpoint-incomplete",
+            )
 
 
 def _wanted(loop: Loop, name: str) -> bool:
