@@ -285,7 +285,8 @@ class Pipeline:
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
             tensor, sampled = (in_order(parts, order) for parts in (pictures, samples))
         tensor, verdicts = self._checked(tensor)
-        record = record_of_run(self, walks, verdicts, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        record = record_of_run(walks, verdicts, seconds, of=self.record, fast=self.fast)
         return Generation(samples=sampled, drawn=tensor, record=record, space=stages[-1].space)
 
     def _first(self, stages: int | None) -> list[Stage]:
