@@ -29,6 +29,7 @@ _DIFFUSERS = {
     "sd2_unet/v2-1-stable-unclip-l-inference": "sd21-unclip-l/unet",
     "sdxl_unet/sd_xl_inpainting": "sdxl-inpainting/unet",
 }
+_PREFIX = "model.diffusion_model."  # of a single file's denoiser, which some lists have
 # New list -> the one it is, with this many input channels.
 _WIDENED = {
     "sd/v1-instruct-pix2pix-unet": ("ldm_unet/v1-inference", 8),
@@ -43,7 +44,7 @@ def read_manifests(folder: Path) -> dict[str, Shapes]:
     found: dict[str, Shapes] = {}
     for path in sorted(folder.glob("*.json.gz")):
         for name, entry in json.loads(gzip.decompress(path.read_bytes())).items():
-            found[name] = {tensor: tuple(shape) for tensor, shape in entry["keys"].items()}
+            found[name] = {t.removeprefix(_PREFIX): tuple(shape) for t, shape in entry["keys"].items()}
     return found
 
 

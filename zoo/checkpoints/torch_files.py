@@ -8,7 +8,9 @@ function on a storage, and may share it with others.
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,8 @@ def read_torch(path: Path) -> Header:
         else:
             pickle, places = _read_legacy(path)
             container = "torch file of before 1.6 (pickle)"
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, PickleError, RecursionError) as error:
+    # What zipfile raises for a damaged directory or member, besides its own error.
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error, zlib.error, OverflowError) as error:
         raise WeightsError(
             f"the weight file '{path}' is damaged, or no file of torch's: {error}; get it from its publisher again"
         ) from error
@@ -223,7 +226,9 @@ def _tensor(value: Any, path: Path, places: Mapping[str, tuple[int, int]]) -> Te
         return None
     arguments = [*value.arguments, None, None, None, None]
     storage, offset, shape, stride = (_storage(arguments[0]), *arguments[1:4])
-    numbers = [offset, *shape, *stride] if isinstance(shape, tuple) and isinstance(stride, tuple) else [None]
+    if not isinstance(shape, tuple) or not isinstance(stride, tuple):
+        shape, stride, offset = (), (), None  # a damaged one, which the next lines refuse
+    numbers = [offset, *shape, *stride]
     if storage is None or len(shape) != len(stride) or not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
         raise WeightsError(f"the weight file '{path}' is damaged: a tensor in its pickle has no storage or shape")
     dtype, count, key = storage

@@ -9,9 +9,7 @@ import typer
 
 
 def explain(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE|FOLDER", help="A weight file, an index of shards, or a folder.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="A weight file, index of shards, or folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every name.")] = False,
 ) -> None:
     """Say what a weight file is: family, variant, parts, precision, what is missing, what tensors can't tell."""

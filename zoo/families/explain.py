@@ -163,9 +163,8 @@ def _part(name: str, match: Match | None, entries: list[TensorEntry], *, said: s
         what = f"no published list is near{f'; the folder says {said}' if said else ''}"
         return PartReport(name, what, "unknown", None, len(entries), numbers, _precision(entries), None, False)
     own = match.published
-    what = f"{own.family}, {own.variant}" if match.size == "published" else f"like {own.family}, in another size"
-    if match.alike:
-        what += f" (or {', '.join(match.alike)}: the same tensors)"
+    titles = " or ".join(sorted((own.family, *match.alike)))
+    what = f"{titles}, {own.variant}" if match.size == "published" else f"like {titles}, in another size"
     shapes = (
         tuple(f"{n} {found} for {wanted}" for n, found, wanted in match.shapes) if match.size == "published" else ()
     )
@@ -187,7 +186,8 @@ def _whose(reports: tuple[PartReport, ...], parts: Parts) -> tuple[str, str | No
     sized = main.size == "published"
     kind = "pipeline" if len(kinds) > 1 and DENOISER in kinds else _KINDS.get(own.kind, own.kind)
     variant = "LCM" if ADDED["time_embedding.cond_proj.weight"] in main.added else own.variant
-    return kind, own.family if sized else f"like {own.family}", variant if sized else "another size"
+    title = " or ".join(sorted((own.family, *main.alike)))
+    return kind, title if sized else f"like {own.family}", variant if sized else "another size"
 
 
 def _whose_folder(folder: Folder, reports: tuple[PartReport, ...]) -> tuple[str, str | None, str | None]:
@@ -261,12 +261,12 @@ def _packed(header: Header) -> list[str] | None:
 
 def _card(path: Path) -> tuple[str, str, str] | None:
     """(card's name and what it says of the size, component, kind) of the card beside a file that names it."""
-    from zoo.config.cards import read_card
-    from zoo.schema.errors import ZooError
-
     place = path.with_suffix(".yaml")
     if path.suffix != ".safetensors" or not place.is_file():
         return None
+    from zoo.config.cards import read_card
+    from zoo.schema.errors import ZooError
+
     try:
         card = read_card(str(place))
         size = path.stat().st_size

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from zoo.families.diffusers.layout import CLIP_PREFIX
-from zoo.families.key_lists import Shapes, key_lists, template
+from zoo.families.key_lists import Shapes, key_lists
 from zoo.families.published_models import DENOISER, Published, published
 
 # Prefix of a part in a single file -> the part's name; longer ones first where one begins with another.
@@ -47,11 +47,15 @@ AVERAGE = "model_ema."
 _AVERAGED = "model_ema.diffusion_model"  # and the name without its dots
 # Wrappers around a whole network, which trainers leave in names.
 _WRAPPERS = ("", "module.", "model.", "net.", "base_model.", "model.module.", "unet.", "transformer.", CLIP_PREFIX)
-# Buffers, counters and a contrastive model's temperature: nothing that a network reads.
-BUFFERS = re.compile(
-    r"(.*\.)?(position_ids|attn_mask|logit_scale|logit_bias)|betas|alphas_cumprod(_prev)?|sqrt_.*|posterior_.*|"
-    r"log_one_minus_alphas_cumprod|logvar|lvlb_weights|model_ema\.(decay|num_updates)|scale_factor|ddim_.*|"
-    r"denoiser\.sigmas|(.*\.)?(v_pred|ztsnr|edm_mean|edm_std|scaled_fp8|scale_weight|scale_input)|loss\..*"
+# Buffers, counters and a contrastive model's temperature: nothing that a network reads. By a name's last part:
+_BUFFERS = frozenset((
+    "position_ids", "attn_mask", "logit_scale", "logit_bias", "v_pred", "ztsnr", "edm_mean", "edm_std", "scaled_fp8",
+    "scale_weight", "scale_input",
+))  # fmt: skip
+# and whole, beside the parts of a single file:
+_COUNTERS = re.compile(
+    r"betas|alphas_cumprod(_prev)?|sqrt_.*|posterior_.*|log_one_minus_alphas_cumprod|logvar|lvlb_weights|scale_factor|"
+    r"model_ema\.(decay|num_updates)|ddim_.*|denoiser\.sigmas|loss\..*"
 )
 # Tensors that a network may have beyond its list, and what they mean.
 ADDED = {
@@ -90,13 +94,8 @@ class Match:
 def match(shapes: Shapes) -> Match | None:
     """The nearest published list; None where no family's is near."""
     lists = key_lists()
-    own, sizes = frozenset(map(template, shapes)), frozenset(n for shape in shapes.values() for n in shape)
-    # Many U-Nets have the same kinds of names; the sizes in their shapes tell which to try first.
-    near = sorted(
-        ((_share(own, lists.templates(n)), _share(sizes, lists.sizes(n)), n) for n in lists.names), reverse=True
-    )  # fmt: skip
     best: Match | None = None
-    for share, _, name in near[:_CANDIDATES]:
+    for share, name in lists.nearest(shapes, _CANDIDATES):
         theirs = lists[name]
         same = sum(shapes.get(n) == s for n, s in theirs.items())
         if same < _SAME_SHAPES * len(theirs) and share < _SAME_KINDS:
@@ -115,11 +114,6 @@ def match(shapes: Shapes) -> Match | None:
     if best is not None and not best.differences:
         best = Match(best.name, best.published, True, "published", (), (), (), best.added)
     return best
-
-
-def _share(one: frozenset[Any], other: frozenset[Any]) -> float:
-    """Of all that is in one or the other, how much is in both."""
-    return len(one & other) / (len(one | other) or 1)
 
 
 @dataclass(frozen=True)
@@ -157,8 +151,8 @@ def split(shapes: Shapes) -> Parts:
     for name, shape in shapes.items():
         prefix = next((p for p in prefixes if name.startswith(p)), None) if prefixed else ""
         if name.startswith(AVERAGE) and prefixed:
-            (buffers if BUFFERS.fullmatch(name) else average).append(name)
-        elif BUFFERS.fullmatch(name) or (prefix and BUFFERS.fullmatch(name.removeprefix(prefix))):
+            (buffers if _COUNTERS.fullmatch(name) else average).append(name)
+        elif _unread(name.removeprefix(prefix or "")):
             buffers.append(name)
         elif prefix is None:
             rest.append(name)
@@ -171,6 +165,10 @@ def split(shapes: Shapes) -> Parts:
     return Parts(tuple(parts), tuple(average), tuple(lacking), tuple(buffers), tuple(rest))
 
 
+def _unread(name: str) -> bool:
+    return name.rpartition(".")[2] in _BUFFERS or bool(_COUNTERS.fullmatch(name))
+
+
 def _part(name: str, prefix: str, tensors: dict[str, tuple[int, ...]]) -> Part:
     best, chosen = None, ("", tensors)
     for wrapper in _WRAPPERS:
@@ -178,14 +176,6 @@ def _part(name: str, prefix: str, tensors: dict[str, tuple[int, ...]]) -> Part:
             continue
         inner = {n.removeprefix(wrapper): s for n, s in tensors.items()}
         found = match(inner)
-        if found is None and wrapper == "":
-            found = (
-                match({CLIP_PREFIX + n: s for n, s in tensors.items()})
-                if "final_layer_norm.weight" in tensors
-                else None
-            )
-            if found is not None:
-                inner = {CLIP_PREFIX + n: s for n, s in tensors.items()}
         if found is not None and (best is None or (found.size, -found.differences) > (best.size, -best.differences)):
             best, chosen = found, (wrapper, inner)
     return Part(name or _named(best), prefix + chosen[0], chosen[1], best)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from zoo.schema.errors import UsageError
 from zoo.schema.unknown import unknown
@@ -70,6 +71,12 @@ def _runs(shapes: Iterable[tuple[int, ...]], own: dict[int, int]) -> str:
     return _RUN.join(f"{text}*{count}" if count != 1 else str(text) for text, count in runs)
 
 
+def _share(one: Set[Any], other: Set[Any]) -> float:
+    """Of all that is in one or the other, how much is in both."""
+    both = len(one & other)
+    return both / ((len(one) + len(other) - both) or 1)
+
+
 class KeyLists:
     """The lists of a file of `encode`'s; a list is decoded when it is wanted."""
 
@@ -80,14 +87,22 @@ class KeyLists:
         self._places = {name: i for i, name in enumerate(n for n in names if "=" not in n)}
         self.names = tuple(n.split("=")[0] for n in names)
         self._used = [row.split(" ") for row in used]
+        self._ids = {text: str(i) for i, text in enumerate(self._templates)}
+        self._kinds = [frozenset(row) for row in self._used]
+        self._own_sizes = [frozenset(map(int, row.split())) for row in self._sizes]
 
-    def templates(self, name: str) -> frozenset[str]:
-        """The names of a list's tensors without their numbers."""
-        return frozenset(self._templates[int(i)] for i in self._used[self._place(name)])
+    def nearest(self, shapes: Shapes, count: int) -> list[tuple[float, str]]:
+        """The lists whose kinds of names are most nearly these, with the share that is in both; then by sizes.
 
-    def sizes(self, name: str) -> frozenset[int]:
-        """The sizes that occur in a list's shapes."""
-        return frozenset(map(int, self._sizes[self._place(name)].split()))
+        Many U-Nets have the same kinds of names; the sizes in their shapes tell which is which.
+        """
+        own = {self._ids.get(kind, kind) for kind in set(map(template, shapes))}
+        sizes = {size for shape in shapes.values() for size in shape}
+        found = []
+        for order, name in enumerate(self._places):
+            kinds, theirs = self._kinds[order], self._own_sizes[order]
+            found.append((_share(own, kinds), _share(sizes, theirs), -order, name))
+        return [(share, name) for share, _, _, name in sorted(found, reverse=True)[:count]]
 
     def same(self, name: str) -> tuple[str, ...]:
         """All lists with exactly these tensors, itself among them: what tensors can't tell apart."""
