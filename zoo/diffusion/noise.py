@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,12 +99,14 @@ class FixedNoise:
     a run starts from: `FixedNoise(x)` is `FixedNoise({"start": x})`.
     """
 
-    def __init__(self, tensors: Tensor | Mapping[str | tuple, Tensor | Sequence[Tensor]]) -> None:
-        given = {"start": tensors} if isinstance(tensors, Tensor) else dict(tensors)
+    def __init__(self, tensors: Tensor | np.ndarray | Mapping[str | tuple, Any]) -> None:
+        """UsageError where one isn't a tensor of finite numbers; numpy's arrays are taken as tensors."""
+        given = dict(tensors) if isinstance(tensors, Mapping) else {"start": tensors}
         self._tensors: dict[tuple, Tensor | tuple[Tensor, ...]] = {}
         for address, value in given.items():
-            address = address if isinstance(address, tuple) else (address,)
-            self._tensors[address] = value if isinstance(value, Tensor) else tuple(value)
+            many = isinstance(value, (list, tuple))
+            read = tuple(_finite(one, address) for one in (value if many else (value,)))
+            self._tensors[address if isinstance(address, tuple) else (address,)] = read if many else read[0]
 
     def __call__(
         self,
@@ -135,6 +138,19 @@ class FixedNoise:
             )
         rows = value.detach().cpu()[list(samples)]
         return rows if rows.dtype == torch.float64 else rows.float()
+
+
+def _finite(value: Any, address: Any) -> Tensor:
+    """Given noise as a tensor; UsageError where it is none, or its infinity would be blamed on the network."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        value = torch.from_numpy(value)
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta or not value.ndim:
+        well = False
+    else:
+        well = not value.is_complex() and bool(torch.isfinite(value).all())
+    if well:
+        return value
+    raise UsageError(f"the noise given for {address!r:.60} is no tensor of finite numbers; give (B, C, *spatial)")
 
 
 @dataclass(frozen=True, kw_only=True)
