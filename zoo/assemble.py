@@ -90,7 +90,9 @@ def part(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card] = rea
 def _card_of(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card]) -> Card:
     card = cards(block["weights"])
     if card.kind != kind:
-        raise ConfigError(f"the weights '{card.name}' are of kind '{card.kind}' where a {kind} is needed")
+        raise ConfigError(
+            f"the weights '{card.name}' are of kind '{card.kind}' where a {kind} is needed", code="weights-kind-wrong"
+        )
     return card
 
 
@@ -171,7 +173,8 @@ def assemble(
         if block.get("feeds") == "embedding":
             raise ConfigError(
                 f"stage '{block.get('name', number)}' feeds an embedding, and no network of this version listens to "
-                "that yet; feed an image, a latent or low_res"
+                "that yet; feed an image, a latent or low_res",
+                code="condition-unread",
             )
         network = parts.get("network", block["denoiser"])
         if block.get("step_cache"):
@@ -224,7 +227,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
+        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
     return DTYPES[dtype or "float32"]
 
 
@@ -251,7 +254,9 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     for prefix in fresh:
         own = {key: tensor for key, tensor in wanted.items() if key.startswith(prefix)}
         if not own and not any(key.startswith(prefix) for key in tensors):
-            raise ConfigError(f"init_fresh names '{prefix}', which begins no tensor's name; take it out")
+            raise ConfigError(
+                f"init_fresh names '{prefix}', which begins no tensor's name; take it out", code="init-fresh-unmatched"
+            )
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)} | own
     if "token_ids" in tensors and "token_ids" not in wanted:  # a CLIP's compact vocabulary, and it is trained whole
         ids = tensors.pop("token_ids")

@@ -43,14 +43,18 @@ def read_call(
     steps = None if steps is None else whole_number("steps", steps, "1 or more")
     guidance = read_guidance(guidance)
     if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
-        raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+        raise UsageError(
+            "no stage of this pipeline has classifier-free guidance to set; leave guidance out", code="guidance-missing"
+        )
     start = start_of(stages, conditioners, image=image, mask=mask, strength=strength)
     if isinstance(noise, (Tensor, np.ndarray, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     elif noise is None:
         source = _seeded(seed, prompts=len(asked), n=n)
     elif not callable(noise):
-        raise UsageError(f"noise is {type(noise).__name__}; give a noise source, a tensor, or tensors by address")
+        raise UsageError(
+            f"noise is {type(noise).__name__}; give a noise source, a tensor, or tensors by address", code="noise-unfit"
+        )
     else:
         source = cast("NoiseSource", noise)
     count = len(asked) * n
@@ -97,7 +101,7 @@ class Inputs:
 def read_inputs(stages: Sequence[Stage], *, image: Any, mask: Any, size: Any) -> Inputs:
     """An image, and a mask, read for a run of these stages; kinds as `zoo.images.inputs.KINDS` says."""
     if image is None:
-        raise UsageError("an input is an image, or an image and a mask; give an image")
+        raise UsageError("an input is an image, or an image and a mask; give an image", code="image-missing")
     sizes = lay_out(stages, None if size is None else read_size(size))
     of = image_size(stages, sizes, small_sizes(stages, sizes))
     picture = read_image(image, size=of, count=1)[0]
@@ -133,7 +137,10 @@ def _seeded(seed: Any, *, prompts: int, n: int) -> AddressedNoise | SeededSample
     if len(seeds) == prompts * n:
         return SeededSamples(seeds=tuple(seeds), numbers=(0,) * len(seeds))
     if len(seeds) != prompts:
-        raise UsageError(f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt")
+        raise UsageError(
+            f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt",
+            code="counts-differ",
+        )
     return SeededSamples(seeds=tuple(s for s in seeds for _ in range(n)), numbers=tuple(range(n)) * prompts)
 
 
@@ -149,7 +156,7 @@ def _texts(what: str, given: Any) -> list[str]:
     """One text or several, of none an empty one; UsageError for anything else."""
     texts = [""] if given is None else _listed(given)
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{what} must be a text or a list of at least one text")
+        raise UsageError(f"{what} must be a text or a list of at least one text", code="prompt-type-wrong")
     return texts
 
 
@@ -159,23 +166,30 @@ def _read_words(
     """Prompts, negative prompts and labels, as many of each."""
     taken = sources(conditioners)
     if labels is not None and "labels" not in taken:
-        raise UsageError("no conditioner of this pipeline takes labels; ask with prompts")
+        raise UsageError("no conditioner of this pipeline takes labels; ask with prompts", code="labels-unread")
     if prompts is not None and not conditioners:
-        raise UsageError("this pipeline has no conditioner and can't be asked with prompts; call it without any")
+        raise UsageError(
+            "this pipeline has no conditioner and can't be asked with prompts; call it without any",
+            code="prompts-unread",
+        )
     if prompts is not None and "prompts" not in taken:
-        raise UsageError("no conditioner of this pipeline takes prompts; ask with labels")
+        raise UsageError("no conditioner of this pipeline takes prompts; ask with labels", code="prompts-unread")
     asked = _texts("prompts", prompts)
     classes = _listed(labels)
     if not classes or not all(one is None or isinstance(one, str) or whole(one) for one in classes):
-        raise UsageError("labels must be a number or a name, or a list of at least one")
+        raise UsageError("labels must be a number or a name, or a list of at least one", code="label-invalid")
     if len(asked) != len(classes) and 1 not in (len(asked), len(classes)):
-        raise UsageError(f"{len(classes)} labels for {len(asked)} prompts; give one, or one a prompt")
+        raise UsageError(
+            f"{len(classes)} labels for {len(asked)} prompts; give one, or one a prompt", code="counts-differ"
+        )
     count = max(len(asked), len(classes))
     asked = asked * count if len(asked) == 1 else asked
     classes = classes * count if len(classes) == 1 else classes
     unwanted = _texts("negative prompts", negative)
     if len(unwanted) not in (1, count):
-        raise UsageError(f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt")
+        raise UsageError(
+            f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt", code="counts-differ"
+        )
     unwanted = unwanted * count if len(unwanted) == 1 else unwanted
     for conditioner in conditioners.values():
         if hasattr(conditioner, "check"):

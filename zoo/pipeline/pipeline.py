@@ -160,7 +160,10 @@ class Pipeline:
         names = [s.name for s in self.stages]
         number = names.index(which) if which in names else which
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(names):
-            raise UsageError(f"this pipeline has no stage {which!r}; there are {', '.join(names)}, counted from 0")
+            raise UsageError(
+                f"this pipeline has no stage {which!r}; there are {', '.join(names)}, counted from 0",
+                code="stage-unknown",
+            )
         stage = self.stages[number]
         if stage.enlarges:
             before = self.stages[number - 1] if number else None
@@ -170,9 +173,15 @@ class Pipeline:
             if stage.small_size is None and before is not None:
                 stage = dataclasses.replace(stage, small_size=before.size)
             if augmentation is not None and not (real(augmentation) and 0.0 <= augmentation <= 1.0):
-                raise UsageError(f"augmentation is {augmentation}; give a noise level from 0 (none) to 1")
+                raise UsageError(
+                    f"augmentation is {augmentation}; give a noise level from 0 (none) to 1",
+                    code="augmentation-out-of-range",
+                )
         elif augmentation is not None:
-            raise UsageError(f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out")
+            raise UsageError(
+                f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out",
+                code="augmentation-unread",
+            )
         low = 0.0 if stage.feeds != "latent" else stage.interval[1]
         alone = dataclasses.replace(
             stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
@@ -313,7 +322,8 @@ class Pipeline:
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
             tensor, sampled = (in_order(parts, order) for parts in (pictures, samples))
         tensor, verdicts = self._checked(tensor)
-        record = record_of_run(self, walks, verdicts, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        record = record_of_run(walks, verdicts, seconds, of=self.record, fast=self.fast)
         return Generation(samples=sampled, drawn=tensor, record=record, space=stages[-1].space)
 
     def _first(self, stages: int | None) -> list[Stage]:
@@ -325,7 +335,8 @@ class Pipeline:
             return len(self.stages)
         if not whole(stages) or not 1 <= stages <= len(self.stages):
             raise UsageError(
-                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}"
+                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}",
+                code="stages-out-of-range",
             )
         return int(stages)
 
@@ -335,7 +346,10 @@ class Pipeline:
         changed: Mapping[str, Any] = {}
         if group.sampler is not None:
             if self.resampled is None:
-                raise UsageError("this pipeline was put together by hand and finds no sampler by name; leave it out")
+                raise UsageError(
+                    "this pipeline was put together by hand and finds no sampler by name; leave it out",
+                    code="sampler-by-hand",
+                )
             changed, samplers = self.resampled(group.sampler)
             stages = [dataclasses.replace(stage, sampler=samplers[stage.name]) for stage in stages]
         conditioning = Conditioning(self.conditioners, stages, group, self.device)

@@ -140,12 +140,14 @@ def _tensor(
         found = tensors.get(name)
         if found is None:
             raise UsageError(
-                f"samples[{row}] names the {what} {name[:12]} and no such {what} is given; give it in inputs"
+                f"samples[{row}] names the {what} {name[:12]} and no such {what} is given; give it in inputs",
+                code="input-missing",
             )
         if not isinstance(found, Tensor) or tuple(found.shape) != shape or hash_of(found) != name:
             raise UsageError(
                 f"what is given as the {what} {name[:12]} of samples[{row}] has another hash or shape than {shape}; "
-                "make it with pipe.inputs"
+                "make it with pipe.inputs",
+                code="input-hash-wrong",
             )
         distinct[name] = found
     return torch.stack([*distinct.values()] if len(distinct) == 1 else [distinct[str(name)] for name in names.values()])
@@ -171,11 +173,17 @@ def _check(stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], req
     for number, spec in enumerate(request.samples):
         with of_sample(number):
             if (spec.prompt or spec.negative) and "prompts" not in taken:
-                raise UsageError("no conditioner of this pipeline takes prompts; leave prompt and negative out")
+                raise UsageError(
+                    "no conditioner of this pipeline takes prompts; leave prompt and negative out",
+                    code="prompts-unread",
+                )
             if spec.label is not None and "labels" not in taken:
-                raise UsageError("no conditioner of this pipeline takes labels; leave label out")
+                raise UsageError("no conditioner of this pipeline takes labels; leave label out", code="labels-unread")
             if spec.guidance is not None and not guided:
-                raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+                raise UsageError(
+                    "no stage of this pipeline has classifier-free guidance to set; leave guidance out",
+                    code="guidance-missing",
+                )
             words = {"prompts": [spec.prompt, spec.negative], "labels": [spec.label]}
             for conditioner in checkers:
                 source = source_of(conditioner)

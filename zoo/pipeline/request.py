@@ -106,13 +106,16 @@ class Request:
     def __post_init__(self) -> None:
         samples = tuple(self.samples) if isinstance(self.samples, Iterable) else ()
         if not samples or not all(isinstance(spec, SampleSpec) for spec in samples):
-            raise UsageError("a request needs a list of samples, one or more; give one")
+            raise UsageError("a request needs a list of samples, one or more; give one", code="request-invalid")
         check_count(len(samples))
         object.__setattr__(self, "samples", samples)
         if self.size is not None:
             size = read_size(self.size)
             if not isinstance(size, tuple):
-                raise UsageError(f"a request's size is {size!r}; write [height, width], or the length of each axis")
+                raise UsageError(
+                    f"a request's size is {size!r}; write [height, width], or the length of each axis",
+                    code="size-invalid",
+                )
             object.__setattr__(self, "size", size)
         for name in ("stages", "batch_size"):
             if getattr(self, name) is not None:
@@ -132,11 +135,13 @@ class Request:
     def from_dict(written: Mapping[str, Any]) -> Request:
         """The request that `to_dict` wrote, or from an untrusted source; UsageError where it has another form."""
         if not isinstance(written, Mapping) or written.get("schema") != SCHEMA:
-            raise UsageError(f"a request says schema: {SCHEMA}; give one of that form")
+            raise UsageError(f"a request says schema: {SCHEMA}; give one of that form", code="schema-unknown")
         samples, size = written.get("samples"), written.get("size")
         _known(written, ("schema", *(f.name for f in fields(Request))), "a request")
         if not isinstance(samples, list) or not all(isinstance(sample, Mapping) for sample in samples):
-            raise UsageError("a request's samples are a list of mappings; write one for each sample")
+            raise UsageError(
+                "a request's samples are a list of mappings; write one for each sample", code="request-invalid"
+            )
         check_count(len(samples))
         specs, names = [], tuple(f.name for f in fields(SampleSpec))
         for number, sample in enumerate(samples):
@@ -157,7 +162,9 @@ class Request:
         try:
             written = strict_json.parse(text)
         except (TypeError, AttributeError, ValueError) as error:
-            raise UsageError(f"a request is JSON, and this is not ({str(error)[:80]})") from error
+            raise UsageError(
+                f"a request is JSON, and this is not ({str(error)[:80]})", code="request-invalid"
+            ) from error
         return Request.from_dict(written)
 
 
@@ -169,12 +176,12 @@ def _said(spec: SampleSpec) -> dict[str, Any]:
 def _known(written: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
     wrong = next((key for key in written if key not in names), None)
     if wrong is not None:
-        raise UsageError(f"{what} has no '{str(wrong)[:40]}'; it has {', '.join(names)}")
+        raise UsageError(f"{what} has no '{str(wrong)[:40]}'; it has {', '.join(names)}", code="request-key-unknown")
 
 
 def _must(well: bool, name: str, value: Any, wanted: str) -> None:
     if not well:
-        raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}")
+        raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}", code="request-invalid")
 
 
 @contextlib.contextmanager
@@ -190,7 +197,10 @@ def of_sample(number: int) -> Iterator[None]:
 def check_count(count: int) -> None:
     """UsageError for more samples than a request holds."""
     if count > MOST_SAMPLES:
-        raise UsageError(f"{count} samples are too many for one call; draw at most {MOST_SAMPLES} in each of several")
+        raise UsageError(
+            f"{count} samples are too many for one call; draw at most {MOST_SAMPLES} in each of several",
+            code="count-out-of-range",
+        )
 
 
 def whole(value: Any) -> bool:
@@ -216,14 +226,16 @@ def read_size(size: Any) -> int | tuple[int, ...]:
     many = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
     extents: tuple[Any, ...] = tuple(plain(extent) for extent in given) if many else (given,)
     if not extents or not all(whole(extent) and extent > 0 for extent in extents):
-        raise UsageError(f"a request's size is {size!r}; write [height, width], or the length of each axis")
+        raise UsageError(
+            f"a request's size is {size!r}; write [height, width], or the length of each axis", code="size-invalid"
+        )
     return extents if many else extents[0]
 
 
 def whole_number(name: str, value: Any, wanted: str) -> int:
     """A whole number from 1 up, numpy's too; UsageError says what is wanted."""
     if not whole(value) or value < 1:
-        raise UsageError(f"{name} is {value!r}; give {wanted}")
+        raise UsageError(f"{name} is {value!r}; give {wanted}", code="request-invalid")
     return int(value)
 
 
@@ -232,5 +244,8 @@ def read_guidance(guidance: Any) -> float | None:
     if guidance is None:
         return None
     if not real(guidance) or not abs(float(guidance)) <= LARGEST_GUIDANCE:
-        raise UsageError(f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}")
+        raise UsageError(
+            f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}",
+            code="guidance-out-of-range",
+        )
     return float(guidance)
