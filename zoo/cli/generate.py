@@ -16,6 +16,7 @@ from zoo.schema.errors import RequestNote, UsageError
 
 if TYPE_CHECKING:
     from zoo.config.check import Resolved
+    from zoo.pipeline.pipeline import Checked
     from zoo.pipeline.space import SampleSpace
 
 DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
@@ -114,6 +115,7 @@ def generate(
     from zoo.cli.earlier import again, with_noise
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
+    from zoo.pipeline.request import check_count
     from zoo.pipeline.space import space_of
     from zoo.schema.names import free
 
@@ -132,6 +134,7 @@ def generate(
         config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
     resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported
     count = _check_words(resolved, call, quiet=as_json)
+    check_count(count)
     space = space_of(resolved.config["stages"][-1])
     output = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
@@ -142,14 +145,15 @@ def generate(
     with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
         bar.describe("loading")
-        pipe = zoo.build(resolved, device=device, dtype=dtype)
+        call = with_noise(call) | {"size": lengths, "batch_size": batch_size}
+        checked: list[Checked] = []
+        pipe = zoo.build(
+            resolved, device=device, dtype=dtype, before_weights=lambda pipe: checked.append(pipe.check(**call))
+        )
         if fast:
             pipe.compile()
         bar.describe("drawing")
-        call = with_noise(call)
-        made = pipe(
-            **call, size=lengths, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
-        )  # fmt: skip
+        made = pipe.draw(checked[0], callback=lambda p: bar.update(p.done, p.total))
     files = made.save(output, grid=grid, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "record": made.record}))

@@ -34,6 +34,7 @@ VERBS = {
     "diff": "zoo.cli.diff:diff",
     "replay": "zoo.cli.replay:replay",
     "plot": "zoo.cli.plot:plot",
+    "explain": "zoo.cli.explain:explain",
     "new": "zoo.cli.new:new",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",

@@ -82,15 +82,25 @@ class Images:
         """(height, width); UsageError for one that the networks can't draw."""
         size = self.size if size is None else size
         wanted = (size, size) if isinstance(size, int) else tuple(size)
-        if len(wanted) != 2 or any(
-            isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted
-        ):
+        if len(wanted) != 2:
+            raise UsageError(
+                f"stage '{stage}' draws images, and a size of {len(wanted)} numbers ({wanted}) is none of theirs; give "
+                f"pixels a side, or height and width, like {self.side}x{self.side}",
+                code="size-invalid",
+            )
+        if any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted):
             said = "x".join(str(s) for s in wanted)
             near = max(multiple, round(self.side / multiple) * multiple)
             raise UsageError(
                 f"stage '{stage}' can't do the size {said}: height and width must be multiples of {multiple}, "
                 f"like {near}",
                 code="size-indivisible",
+            )
+        if wanted[0] * wanted[1] > LARGEST_PICTURE:
+            raise UsageError(
+                f"stage '{stage}' can't do the size {wanted[0]}x{wanted[1]}: images have at most {LARGEST_PICTURE} "
+                f"pixels; choose a smaller one, like {self.side}",
+                code="size-invalid",
             )
         return wanted
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from zoo.schema.npy import read_npy
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_PLACES = 2**26  # of a sample, over all axes
 SHOWN = 16  # samples in an image
 SLICES = 8  # of a volume
 SIGNAL = (192, 96)  # width and height of a signal's cell
@@ -83,6 +85,11 @@ class Arrays:
             raise UsageError(
                 f"stage '{stage}' can't do the size {said}: the length of each axis must be a multiple of {multiple}",
                 code="size-indivisible",
+            )
+        if math.prod(wanted) > MOST_PLACES:
+            raise UsageError(
+                f"stage '{stage}' can't do the size {said}: a sample has at most {MOST_PLACES} places",
+                code="size-invalid",
             )
         return wanted
 

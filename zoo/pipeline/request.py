@@ -11,18 +11,21 @@ what a record states, too; their tensors go beside the request (`zoo.pipeline.pr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
 from zoo.config.overrides import to_plain
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 SCHEMA = "zoo.request/1"
 LARGEST_GUIDANCE = 1000.0  # beyond it float32 has no digits left for the sample
+MOST_SAMPLES = 2**16  # of a request: all that it draws is in memory at once
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -104,15 +107,16 @@ class Request:
         samples = tuple(self.samples) if isinstance(self.samples, Iterable) else ()
         if not samples or not all(isinstance(spec, SampleSpec) for spec in samples):
             raise UsageError("a request needs a list of samples, one or more; give one", code="request-invalid")
+        check_count(len(samples))
         object.__setattr__(self, "samples", samples)
         if self.size is not None:
-            size = tuple(self.size) if isinstance(self.size, Iterable) else ()
-            if not size or not all(whole(extent) and extent > 0 for extent in size):
+            size = read_size(self.size)
+            if not isinstance(size, tuple):
                 raise UsageError(
-                    f"a request's size is {self.size!r}; write [height, width], or the length of each axis",
+                    f"a request's size is {size!r}; write [height, width], or the length of each axis",
                     code="size-invalid",
                 )
-            object.__setattr__(self, "size", tuple(int(extent) for extent in size))
+            object.__setattr__(self, "size", size)
         for name in ("stages", "batch_size"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole_number(name, getattr(self, name), "1 or more"))
@@ -138,12 +142,15 @@ class Request:
             raise UsageError(
                 "a request's samples are a list of mappings; write one for each sample", code="request-invalid"
             )
-        for sample in samples:
-            _known(sample, tuple(f.name for f in fields(SampleSpec)), "a sample")
+        check_count(len(samples))
+        specs, names = [], tuple(f.name for f in fields(SampleSpec))
+        for number, sample in enumerate(samples):
+            with of_sample(number):
+                _known(sample, names, "a sample")
+                specs.append(SampleSpec(**sample))
         return Request(
-            samples=tuple(SampleSpec(**sample) for sample in samples), size=size,
-            stages=written.get("stages"), batch_size=written.get("batch_size"),
-        )  # fmt: skip
+            samples=tuple(specs), size=size, stages=written.get("stages"), batch_size=written.get("batch_size")
+        )
 
     def to_json(self) -> str:
         """The request as JSON text."""
@@ -151,10 +158,10 @@ class Request:
 
     @staticmethod
     def from_json(text: str | bytes) -> Request:
-        """The request of a JSON text; UsageError for any other text."""
+        """The request of a JSON text; UsageError for any other text, one that says a key twice included."""
         try:
-            written = json.loads(text)
-        except (TypeError, ValueError, RecursionError) as error:
+            written = strict_json.parse(text)
+        except (TypeError, AttributeError, ValueError) as error:
             raise UsageError(
                 f"a request is JSON, and this is not ({str(error)[:80]})", code="request-invalid"
             ) from error
@@ -177,6 +184,25 @@ def _must(well: bool, name: str, value: Any, wanted: str) -> None:
         raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}", code="request-invalid")
 
 
+@contextlib.contextmanager
+def of_sample(number: int) -> Iterator[None]:
+    """Let a UsageError say which sample of a request it is about."""
+    try:
+        yield
+    except UsageError as error:
+        error.args = (f"samples[{number}]: {error}", *error.args[1:])
+        raise
+
+
+def check_count(count: int) -> None:
+    """UsageError for more samples than a request holds."""
+    if count > MOST_SAMPLES:
+        raise UsageError(
+            f"{count} samples are too many for one call; draw at most {MOST_SAMPLES} in each of several",
+            code="count-out-of-range",
+        )
+
+
 def whole(value: Any) -> bool:
     """Whether a value is a whole number, numpy's too."""
     return isinstance(value, Integral) and not isinstance(value, bool)
@@ -185,6 +211,25 @@ def whole(value: Any) -> bool:
 def real(value: Any) -> bool:
     """Whether a value is a number."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """numpy's and torch's numbers and arrays as Python's numbers and lists; anything else as it is."""
+    if hasattr(value, "tolist") and hasattr(value, "ndim"):
+        return value.tolist()
+    return int(value) if whole(value) else value
+
+
+def read_size(size: Any) -> int | tuple[int, ...]:
+    """Pixels a side, or the length of each axis, numpy's too; UsageError for anything else."""
+    given: Any = plain(size)
+    many = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    extents: tuple[Any, ...] = tuple(plain(extent) for extent in given) if many else (given,)
+    if not extents or not all(whole(extent) and extent > 0 for extent in extents):
+        raise UsageError(
+            f"a request's size is {size!r}; write [height, width], or the length of each axis", code="size-invalid"
+        )
+    return extents if many else extents[0]
 
 
 def whole_number(name: str, value: Any, wanted: str) -> int:

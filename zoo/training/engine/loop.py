@@ -23,7 +23,7 @@ from torch import nn
 
 from zoo.diffusion.draws import rows_of_batch, stream
 from zoo.schema.errors import ConfigError, NumericError
-from zoo.training.engine import checkpoint, state
+from zoo.training.engine import checkpoint
 from zoo.training.engine.adversary import Adversary
 from zoo.training.engine.deferred_losses import LAG, Lagged, is_bad
 from zoo.training.engine.distributed import Devices, LossOf, whole
@@ -36,6 +36,7 @@ from zoo.training.engine.objective import Batch, Objective
 from zoo.training.engine.optimizers import optimizers
 from zoo.training.engine.overflow import first_overflow
 from zoo.training.engine.settings import TrainSettings
+from zoo.training.engine.state import Resumable, averages_of
 from zoo.training.engine.time_limit import Fitting
 
 MEND = "the last checkpoint is unharmed: resume with a lower train.learning_rate or train.precision=fp32"
@@ -52,7 +53,7 @@ class Progress:
     seconds_left: float
 
 
-class Loop:
+class Loop(Resumable):
     """Trains `objective.network`; `run()` goes to the last step, from a checkpoint where one was resumed."""
 
     def __init__(
@@ -137,13 +138,9 @@ class Loop:
 
     # -- checkpoints
 
-    def save(self) -> Path:
-        """Write a checkpoint of this step."""
-        return state.save(self)
-
     def resume(self) -> list[str]:
-        """Continue from the newest checkpoint that verifies; returns what was skipped. None at all is an error."""
-        notes = state.resume(self)
+        """Continue from the newest checkpoint that verifies, as if no later step had been taken."""
+        notes = super().resume()
         for path in (self.folder / "best").glob("step-*") if self.devices.rank == 0 else ():
             if int(path.name.removeprefix("step-")) > self.step:  # of steps that will be taken again
                 shutil.rmtree(path)
@@ -359,7 +356,7 @@ class Loop:
             average.gather()
         if self.devices.rank == 0:
             facts = {"identity": self.identity, "validation": dict(validation)}
-            checkpoint.save(self.folder / "best", self.step, state.averages_of(self.averages), facts, keep=1)
+            checkpoint.save(self.folder / "best", self.step, averages_of(self.averages), facts, keep=1)
 
     def _take_best(self) -> Mapping[str, float]:
         """The averages as they were at the lowest validation loss."""
@@ -368,7 +365,7 @@ class Loop:
         if path is None:
             return self.validate()
         tensors, facts, _ = checkpoint.read(path)
-        for average, name in zip(self.averages, state.averages_of(self.averages), strict=True):
+        for average, name in zip(self.averages, averages_of(self.averages), strict=True):
             average.load_state(tensors[name])
         return facts["validation"]
 
