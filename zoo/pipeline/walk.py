@@ -50,7 +50,9 @@ def decoded(stage: Stage, x: Tensor) -> Tensor:
     found = stage.autoencoder.decode(x.to(dtype_of(stage.autoencoder))).float()
     if not bool(torch.isfinite(found).all()):
         who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
-        raise NumericError(f"the {who} of stage '{stage.name}' gave NaN or infinity; run it in float32")
+        raise NumericError(
+            f"the {who} of stage '{stage.name}' gave NaN or infinity; run it in float32", code="network-not-finite"
+        )
     return stage.space.finish(found).cpu()
 
 

@@ -28,7 +28,9 @@ class DDIM(LinearSampler):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
-            raise ConfigError(f"DDIM's eta lies in [0, 1], not at {self.eta}; 0 is deterministic, 1 is DDPM")
+            raise ConfigError(
+                f"DDIM's eta lies in [0, 1], not at {self.eta}; 0 is deterministic, 1 is DDPM", code="eta-out-of-range"
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step."""

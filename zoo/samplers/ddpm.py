@@ -40,7 +40,9 @@ class DDPM(LinearSampler):
 
     def __post_init__(self) -> None:
         if self.variance not in get_args(Variance):
-            raise ConfigError(f"unknown variance '{self.variance}'; choose fixed_small or fixed_large")
+            raise ConfigError(
+                f"unknown variance '{self.variance}'; choose fixed_small or fixed_large", code="choice-unknown"
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step, with the variances that it may have."""

@@ -44,7 +44,8 @@ class AnnealedLangevin(LinearSampler):
     def __post_init__(self) -> None:
         if self.repeats < 1 or not 0.0 < self.rate < 4.0:
             raise ConfigError(
-                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}"
+                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}",
+                code="number-out-of-range",
             )
 
     def write(self, table: Rows, walk: Walk) -> None:
@@ -82,17 +83,23 @@ class PredictorCorrector(LinearSampler):
         if self.corrections < 0 or not 0.0 < self.snr <= MOST_SNR:
             raise ConfigError(
                 f"a corrector needs corrections from 0 up and snr above 0 to {MOST_SNR:g}, not {self.corrections} and "
-                f"{self.snr}; the paper's is 0.16"
+                f"{self.snr}; the paper's is 0.16",
+                code="number-out-of-range",
             )
         if self.predictor not in get_args(Predictor):
-            raise ConfigError(f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}")
+            raise ConfigError(
+                f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}",
+                code="choice-unknown",
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """steps * (1 + corrections) evaluations."""
         check_length(walk.steps * (1 + self.corrections))
         for here, there in walk.strides:
             if here.alpha == 0.0 and self.predictor != "ancestral":
-                raise ConfigError(f"{self.predictor} can't start at alpha = 0; use predictor ancestral")
+                raise ConfigError(
+                    f"{self.predictor} can't start at alpha = 0; use predictor ancestral", code="alpha-zero-undefined"
+                )
             for _ in range(self.corrections):
                 table.add(here, here, table.look(here).x, own={"snr": self.snr})
             if self.predictor == "euler-maruyama":

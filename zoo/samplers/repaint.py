@@ -50,12 +50,14 @@ class RePaint(TableSampler):
     def __post_init__(self) -> None:
         if self.jump < 1 or self.resamples < 1:
             raise ConfigError(
-                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10"
+                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10",
+                code="number-out-of-range",
             )
         if not isinstance(self.sampler, LinearSampler):
             raise ConfigError(
                 f"RePaint jumps over the grid of another sampler, and {type(self.sampler).__name__} has none of its "
-                "own; take one like ddpm"
+                "own; take one like ddpm",
+                code="grid-missing",
             )
 
     def plan(

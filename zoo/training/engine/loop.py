@@ -72,7 +72,8 @@ class Loop(Resumable):
             if getattr(objective, "whole_batch", False):
                 raise ConfigError(
                     f"{type(objective).__name__} looks at a batch as a whole, so the batch can't be split; "
-                    "use one device and train.accumulate 1"
+                    "use one device and train.accumulate 1",
+                    code="batch-unsplittable",
                 )
             for part in (objective.network, getattr(objective, "adversary", None)):
                 if part is not None:
@@ -124,7 +125,8 @@ class Loop(Resumable):
             if not able:
                 raise ConfigError(
                     f"train.checkpointing: no part of the network ({type(network).__name__}) can recompute its "
-                    "activations; leave it out"
+                    "activations; leave it out",
+                    code="checkpointing-unfit",
                 )
             for module in able:
                 module.checkpointing = True  # type: ignore[assignment]
@@ -209,7 +211,9 @@ class Loop(Resumable):
             self._stop(f"the gradient of step {self.step} is not finite", shares)
         bad = [k for k, v in second.items() if not math.isfinite(v)]
         if bad:
-            raise NumericError(f"the adversary's {bad[0]} of step {self.step} is {second[bad[0]]}; {MEND}")
+            raise NumericError(
+                f"the adversary's {bad[0]} of step {self.step} is {second[bad[0]]}; {MEND}", code="training-not-finite"
+            )
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)  # skips what overflowed
         self.scaler.update()
@@ -264,7 +268,7 @@ class Loop(Resumable):
         with self.devices.gradients_meet(self.loss_of, False):
             losses = [lambda share=share: self._loss(share) for share in shares]
             who = first_overflow(losses, self.network, scale=self.scaler.get_scale(), agree=agree)
-        raise NumericError(f"{what}: {who}; {MEND}")
+        raise NumericError(f"{what}: {who}; {MEND}", code="training-not-finite")
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

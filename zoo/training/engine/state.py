@@ -122,12 +122,16 @@ class Resumable:
             count = "the one checkpoint" if len(skipped) == 1 else f"all {len(skipped)} checkpoints"
             raise WeightsError(
                 f"nothing to resume: {count} in '{self.folder / 'checkpoints'}' can't be read (of the newest: "
-                f"{skipped[0].partition(';')[0]}); restore one, or start anew in another folder with --run"
+                f"{skipped[0].partition(';')[0]}); restore one, or start anew in another folder with --run",
+                code="checkpoint-damaged",
             )
         tensors, state, step = checkpoint.read(path)
         self._check(path, tensors, state)
         if len(set(self.devices.gather(step))) > 1:
-            raise ConfigError(f"the run's processes see other checkpoints in '{path.parent}'; keep it on a shared disk")
+            raise ConfigError(
+                f"the run's processes see other checkpoints in '{path.parent}'; keep it on a shared disk",
+                code="folder-not-shared",
+            )
         entries = self.network.state_dict()
         with torch.no_grad():
             for name, value in tensors["network"].items():
@@ -160,13 +164,15 @@ class Resumable:
         if state["identity"] != self.identity:
             raise ConfigError(
                 f"checkpoint '{path}' belongs to another recipe ({state['identity']}, not {self.identity}); "
-                "resume with its own recipe or choose another run folder"
+                "resume with its own recipe or choose another run folder",
+                code="run-of-another-recipe",
             )
         before = state["settings"].get("optimizer", "adamw")
         if before != self.settings.optimizer:
             raise ConfigError(
                 f"checkpoint '{path}' was trained with train.optimizer '{before}', not '{self.settings.optimizer}'; "
-                "go on with the same one or choose another run folder"
+                "go on with the same one or choose another run folder",
+                code="run-of-another-recipe",
             )
         needed = {"network": self.network.state_dict(), **averages_of(self.averages)}
         if self.adversary is not None:
@@ -174,11 +180,15 @@ class Resumable:
         for name, own in needed.items():
             if tensors.get(name, {}).keys() != own.keys() or any(tensors[name][k].shape != own[k].shape for k in own):
                 raise WeightsError(
-                    f"checkpoint '{path}' holds another network than the recipe's ({name}); resume with its own recipe"
+                    f"checkpoint '{path}' holds another network than the recipe's ({name}); resume with its own recipe",
+                    code="run-of-another-recipe",
                 )
         for name in [n for n in ("optimizer", "adversary-optimizer", "objective") if self._wanted(n)]:
             if name not in tensors:
-                raise WeightsError(f"checkpoint '{path}' lacks '{name}', which this run needs; start the run anew")
+                raise WeightsError(
+                    f"checkpoint '{path}' lacks '{name}', which this run needs; start the run anew",
+                    code="checkpoint-incomplete",
+                )
 
     def _wanted(self, name: str) -> bool:
         if name == "objective":
