@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers.models.unets.unet_2d import UNet2DModel
 
 from tests.refusals import refused
 from tests.tiny import randomise
@@ -29,6 +28,8 @@ PLAIN = {**TINY, "attention": "plain", "attention_levels": (1,), "context_width"
     ids=["one head", "legacy heads", "new heads", "Ho et al.", "everywhere"],
 )
 def test_the_exported_network_computes_the_same(words):
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
     unet = randomise(UNet(**{**PLAIN, **words}), 1)
     theirs = UNet2DModel.from_config(unconditional_config(unet, sample_size=8)).eval()
     theirs.load_state_dict(unconditional_tensors(unet), strict=True)

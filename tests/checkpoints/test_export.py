@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.networks.random_weights import randomise
 from tests.refusals import refused
@@ -61,6 +59,8 @@ def make(
 
 
 def theirs(folder, pipeline, prompts, *, steps, guidance):
+    from diffusers import StableDiffusionPipeline
+
     loaded = StableDiffusionPipeline.from_pretrained(folder)
     loaded.set_progress_bar_config(disable=True)
     stage = pipeline.stages[0]
@@ -163,6 +163,9 @@ def exported(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.peer
 def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
     pipeline, folder, _ = exported
     loaded, report = CLIPTextModel.from_pretrained(folder / "text_encoder", output_loading_info=True)
     assert not any(report[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -179,6 +182,8 @@ def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
 
 @pytest.mark.peer
 def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
+    from transformers import CLIPTokenizer
+
     pipeline, folder, _ = exported
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     prompts = ["", "Red  apple, 3d style", "wow! it's !! a !", "cafés 日本 🍎 100%"]
@@ -189,6 +194,8 @@ def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
 @pytest.mark.slow
 @pytest.mark.peer
 def test_exported_schedule_has_the_same_betas():
+    from diffusers import DDIMScheduler
+
     for schedule in (
         CosineSchedule(), LinearSchedule(), ScaledLinearSchedule(beta_end=0.01), CosineSchedule(steps=500),
         CosineSchedule(offset=0.1),

@@ -3,8 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip import tokenizer as open_clip_tokenizer
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.networks.random_weights import randomise, relative
 from tests.refusals import refused
@@ -32,6 +30,8 @@ def tower(**choice):
 
 
 def transformers_states(ours):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     config = CLIPTextConfig(**clip_text_config(ours))
     theirs = CLIPTextModel(config).double().eval()
     tensors = clip_text_tensors(ours.state_dict(), layers=config.num_hidden_layers)
@@ -79,6 +79,8 @@ def test_comparison_fails_when_one_switch_is_flipped(flip):
 @pytest.mark.peer
 @torch.no_grad()
 def test_pooled_vector_is_open_clips():
+    from open_clip import tokenizer as open_clip_tokenizer
+
     clip = randomise(
         build_clip(
             embed_dim=8, image_size=32, image_width=4, image_layers=(1, 1, 1, 1), text_width=16, text_heads=2,
@@ -97,6 +99,8 @@ def test_pooled_vector_is_open_clips():
 
 @pytest.mark.peer
 def test_tokens_are_open_clips():
+    from open_clip import tokenizer as open_clip_tokenizer
+
     ours, theirs = ClipText(**SMALL, pad="zero"), open_clip_tokenizer.SimpleTokenizer()
     prompts = [*PROMPTS, "It's 3 Cafés & more...", "日本 🍎", "end ends"]
     assert torch.equal(ours.tokenize(prompts), theirs(prompts, context_length=12))

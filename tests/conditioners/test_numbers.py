@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers.models.embeddings import Timesteps
 
 from tests.refusals import refused
 from zoo.conditioners.numbers import Numbers
@@ -17,6 +16,8 @@ SIZES = {
 @pytest.mark.peer
 @pytest.mark.parametrize("width", [256, 32])
 def test_sizes_and_crops_are_embedded_as_sdxls_time_ids(width):
+    from diffusers.models.embeddings import Timesteps
+
     time_ids = torch.tensor([list(SIZES.values()), [v + 7.0 for v in SIZES.values()]])
     theirs = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)(time_ids.flatten()).reshape(2, -1)
     ours = Numbers(width=width)([SIZES, {name: v + 7.0 for name, v in SIZES.items()}])

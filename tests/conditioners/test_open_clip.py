@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -21,6 +20,8 @@ MODEL = "RN50-quickgelu"  # small, and 12 layers of width 512
 
 @pytest.fixture(scope="module")
 def theirs():
+    import open_clip
+
     torch.manual_seed(0)
     return open_clip.create_model(MODEL, pretrained=None).eval()
 
@@ -45,6 +46,8 @@ def penultimate(clip, ids):
 @pytest.mark.parametrize("final_norm", [True, False])
 @torch.no_grad()
 def test_tokens_and_vector_are_open_clips(theirs, file, final_norm):
+    import open_clip
+
     ids = open_clip.get_tokenizer(MODEL)(PROMPTS)
     states, pooled = penultimate(theirs, ids)
     wanted = theirs.ln_final(states) if final_norm else states

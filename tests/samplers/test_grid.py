@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -60,6 +59,8 @@ def indices(grid, schedule, steps):
     ],
 )
 def test_nodes_are_diffusers_timesteps(grid, spacing, steps):
+    from diffusers import DDIMScheduler
+
     scheduler = DDIMScheduler(**spacing)
     scheduler.set_timesteps(steps)
     # By rounding, np.arange gives diffusers' trailing grid one item too many for some counts (499): the index -1.
@@ -77,6 +78,8 @@ def test_nodes_are_diffusers_timesteps(grid, spacing, steps):
     ],
 )
 def test_nodes_without_the_cleanest_are_diffusers_multistep_timesteps(grid, spacing, steps):
+    from diffusers import DPMSolverMultistepScheduler
+
     scheduler = DPMSolverMultistepScheduler(**spacing)
     scheduler.set_timesteps(steps)
     assert indices(grid, LinearSchedule(), steps) == scheduler.timesteps.tolist()[:steps]
@@ -85,6 +88,8 @@ def test_nodes_without_the_cleanest_are_diffusers_multistep_timesteps(grid, spac
 @pytest.mark.peer
 @pytest.mark.parametrize("steps", [1, 8, 25])
 def test_karras_sigmas_are_diffusers(steps):
+    from diffusers import DPMSolverMultistepScheduler
+
     scheduler = DPMSolverMultistepScheduler(use_karras_sigmas=True, beta_schedule="linear", beta_start=1e-4)
     scheduler.set_timesteps(steps)
     alpha, sigma = LinearSchedule()(Karras()(LinearSchedule(), steps))

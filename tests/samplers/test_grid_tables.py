@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from diffusers.schedulers import AysSchedules
 
 from tests.refusals import refused
 from zoo.diffusion.schedules import VESchedule
@@ -16,6 +15,8 @@ from zoo.schema.errors import UsageError
 )
 def test_align_your_steps_has_the_published_levels(name, theirs):
     # diffusers ends at 0 where the table ends at the paper's last level.
+    from diffusers.schedulers import AysSchedules
+
     assert list(TABLES[name][:-1]) == AysSchedules[theirs][:-1]
     assert 0.0 < TABLES[name][-1] < TABLES[name][-2]
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from diffusers import UniPCMultistepScheduler
 
 from tests.refusals import refused
 from tests.samplers.oracle import AngleSchedule, no_noise, relative
@@ -77,6 +76,8 @@ def test_lms_is_of_higher_order_than_two(exact):
 @pytest.mark.peer
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unipc_agrees_with_diffusers(order):
+    from diffusers import UniPCMultistepScheduler
+
     scheduler = UniPCMultistepScheduler(solver_order=order, timestep_spacing="trailing", **LINEAR)
     schedule = LinearSchedule()
     expected = drive(scheduler, 10, schedule=schedule)
