@@ -101,6 +101,9 @@ def read_header(path: Path) -> Header:
         raise UsageError(f"there is no file or folder '{path}'; give the path of a weight file or a model's folder")
     try:
         first = read_plain(path, 512)
+        # A header's length can begin with any bytes, a pickle's and a zip's first ones too; they then go on otherwise.
+        if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= HEADER_LIMIT:
+            return read_safetensors(path)
         if first[:2] == b"PK" or first[:1] == b"\x80":
             from zoo.checkpoints.torch_files import read_torch
 
