@@ -66,7 +66,7 @@ def names(kind: str | None = None, pattern: str = "*", *, components: Registry |
     known = registry() if components is None else components
     if kind is not None:
         if kind not in (*KINDS, *FILE_KINDS):
-            raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
+            raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
         listed = {"pipeline": preset_names, "model": model_names, "weights": card_names}
         every = listed[kind]() if kind in listed else known.names(kind)
         return [name for name in every if fnmatchcase(name, pattern)]
@@ -99,7 +99,7 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
     """What "kind/name" or a pipeline's name means."""
     known = registry() if components is None else components
     if not isinstance(name, str):
-        raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}")
+        raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}", code="name-invalid")
     kind, slash, rest = name.partition("/")
     if not slash:
         kind, rest = "pipeline", name
@@ -108,14 +108,16 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
             return _describe_pipeline(rest)
         if not slash and rest in model_names():
             return _describe_model(rest)
-        raise UsageError(unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known))
+        raise UsageError(
+            unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known), code="name-unknown"
+        )
     if kind == "model":
         return _describe_model(rest)
     if kind == "weights":
         return _with_pipelines(_describe_card(rest))
     entry = known.entry(kind, rest) if kind in KINDS else None
     if entry is None:
-        raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
+        raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
     if entry.broken:
         return Description(kind, rest, "", entry.source, broken=entry.broken)
     signature = entry.signature()

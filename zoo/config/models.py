@@ -46,11 +46,13 @@ def _listed() -> Mapping[str, Model]:
     for path in sorted(FOLDERS.glob("*/models.yaml")):
         raw = read_mapping(path)
         if raw.get("schema") != SCHEMA:
-            raise ConfigError(f"'{path}' has schema {str(raw.get('schema'))[:40]!r} where '{SCHEMA}' is read")
+            raise ConfigError(
+                f"'{path}' has schema {str(raw.get('schema'))[:40]!r} where '{SCHEMA}' is read", code="schema-unknown"
+            )
         for name, said in raw["models"].items():
             for key in said:
                 if key not in KEYS:
-                    raise ConfigError(f"'{path}', model '{name}': {unknown('key', key, KEYS)}")
+                    raise ConfigError(f"'{path}', model '{name}': {unknown('key', key, KEYS)}", code="card-key-unknown")
             read_published(said.get("published"), f"model '{name}'")
             found[name] = Model(
                 name=name, summary=said["summary"], variant=said["variant"], files=tuple(said["files"]),
@@ -67,7 +69,7 @@ def model_names() -> list[str]:
 def read_model(name: str) -> Model:
     """A published model by name."""
     if name not in _listed():
-        raise ConfigError(unknown("model", name, model_names()))
+        raise ConfigError(unknown("model", name, model_names()), code="model-unknown")
     return _listed()[name]
 
 
@@ -85,7 +87,8 @@ def find_model(model: Model) -> Path:
     if found is None:
         raise WeightsError(
             f"'{model.name}' needs its weights, which zoo doesn't ship: put {model.files[0]}, or its diffusers folder "
-            f"as '{model.name}', into {folder} (or the folder that {PLACE} names), or say weights='PATH'"
+            f"as '{model.name}', into {folder} (or the folder that {PLACE} names), or say weights='PATH'",
+            code="weights-missing",
         )
     return found
 
@@ -102,7 +105,8 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
             shown = f"'{config}'" if isinstance(config, (str, Path)) else "the config"
             raise UsageError(
                 f"{wrong}= says which file a published model is read from, and {shown} is none; it goes with "
-                f"{', '.join(model_names())}"
+                f"{', '.join(model_names())}",
+                code="arguments-conflict",
             )
         return config, {key: value for key, value in shortcuts.items() if key in SHORTCUTS or value is not None}
     answers = {key: value for key, value in shortcuts.items() if key not in SHORTCUTS and value is not None}
@@ -110,9 +114,14 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
     if named is None:
         path, part, _ = split(str(config))
         if part is not None:
-            raise UsageError(f"'{config}' is a part of a model; give the file alone, '{path}'")
+            raise UsageError(
+                f"'{config}' is a part of a model; give the file alone, '{path}'", code="model-part-unknown"
+            )
         if weights is not None:
-            raise UsageError(f"weights= goes with a model's name, and '{path}' is a file itself; leave it out")
+            raise UsageError(
+                f"weights= goes with a model's name, and '{path}' is a file itself; leave it out",
+                code="arguments-conflict",
+            )
     else:
         model = read_model(named)
         path = find_model(model) if weights is None else Path(weights).expanduser()
@@ -130,5 +139,6 @@ def _check_variant(model: Model, path: Path) -> None:
     if found != model.variant:
         raise ConfigError(
             f"'{path}' is {found or 'no whole model'} and '{model.name}' is {model.variant}; give the file of that, "
-            f"or call zoo.load('{path}') for what it is"
+            f"or call zoo.load('{path}') for what it is",
+            code="model-variant-wrong",
         )

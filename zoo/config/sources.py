@@ -89,14 +89,19 @@ def reference(path: Path, part: str, answers: Mapping[str, Any]) -> str:
 def open_source(path: Path) -> Source:
     """The source of a path, by whichever family reads it; WeightsError where none does."""
     if not path.exists():
-        raise WeightsError(f"'{path}' is missing; put the model's file or diffusers folder there, or give another path")
+        raise WeightsError(
+            f"'{path}' is missing; put the model's file or diffusers folder there, or give another path",
+            code="weights-missing",
+        )
     families = registry()
     for name in families.names("family"):
         found = families.load("family", name)(path)
         if found is not None:
             return found
     told = ", ".join(families.names("family"))
-    raise WeightsError(f"'{path}' is of no family that zoo reads whole ({told}); name a checkpoint of one of them")
+    raise WeightsError(
+        f"'{path}' is of no family that zoo reads whole ({told}); name a checkpoint of one of them", code="model-unread"
+    )
 
 
 def source_config(path: Path, answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,5 +114,7 @@ def source_card(name: str) -> Card:
     """The card of a part of a model file or folder."""
     path, part, answers = split(name)
     if part is None:
-        raise ConfigError(f"the weights '{name}' are a whole model; name a part, like '{name}#unet'")
+        raise ConfigError(
+            f"the weights '{name}' are a whole model; name a part, like '{name}#unet'", code="model-part-unknown"
+        )
     return open_source(path).card(part, answers, name)

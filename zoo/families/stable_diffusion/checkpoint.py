@@ -36,7 +36,8 @@ class Checkpoint:
         if found is None:
             raise WeightsError(
                 f"'{path}' holds a U-Net and no text encoder that zoo knows, and can't draw alone; give a file with "
-                "both, or a diffusers folder"
+                "both, or a diffusers folder",
+                code="model-switch-unfit",
             )
         self.key: str = found
         self.variant: Variant = VARIANTS[found]
@@ -51,7 +52,10 @@ class Checkpoint:
                 "other", RequestNote, stacklevel=2,
             )  # fmt: skip
         if not any(name.startswith(VAE) for name in self.container.shapes) and "autoencoder" not in answers:
-            raise ConfigError(f"'{self.path}' holds no autoencoder; say autoencoder='PATH', the file of one")
+            raise ConfigError(
+                f"'{self.path}' holds no autoencoder; say autoencoder='PATH', the file of one",
+                code="model-part-missing",
+            )
         return pipeline_config(
             self.path, self.variant, answers, sampler=self.variant.sampler, size=self.variant.sizes[prediction],
             prediction=said, copy=self.copy(answers) if self.averaged else None,
@@ -73,7 +77,10 @@ class Checkpoint:
         """Which copy of the U-Net is drawn with: the average, unless the plain one is wanted or the only one."""
         wanted = answers.get("copy")
         if wanted == "ema" and not self.averaged:
-            raise ConfigError(f"'{self.path}' holds one copy of its weights ('{AVERAGED}' is missing); leave copy out")
+            raise ConfigError(
+                f"'{self.path}' holds one copy of its weights ('{AVERAGED}' is missing); leave copy out",
+                code="average-missing",
+            )
         return wanted or ("ema" if self.averaged else "plain")
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:
@@ -84,7 +91,10 @@ class Checkpoint:
             return autoencoder_card(self.container, name, answers, prefix=VAE, scale=self.variant.scale)
         text = self.variant.texts.get(part)
         if text is None:
-            raise ConfigError(f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}")
+            raise ConfigError(
+                f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}",
+                code="model-part-unknown",
+            )
         layout: Layout = "transformers" if text.layout == "transformers" else "open-clip"
         held = FilePart(kind="conditioner", layout=layout, container=self.container, prefix=text.prefix)
         shapes = shapes_of(self.container, text.prefix, "conditioner", layout)
@@ -122,13 +132,16 @@ class AutoencoderFile:
         """It draws nothing alone."""
         raise UsageError(
             f"'{self.path}' is an autoencoder alone and draws nothing; say autoencoder='{self.path}' with the file of "
-            "a whole model"
+            "a whole model",
+            code="model-part-missing",
         )
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:
         """Of the part `vae`."""
         if part != "vae":
-            raise ConfigError(f"'{self.path}' is an autoencoder alone and has no part '{part}'; it has vae")
+            raise ConfigError(
+                f"'{self.path}' is an autoencoder alone and has no part '{part}'; it has vae", code="model-part-unknown"
+            )
         return autoencoder_card(self.container, name, answers, prefix=self.prefix, scale=None)
 
 
@@ -138,11 +151,16 @@ def autoencoder_card(
     """The card of an autoencoder in a file; ConfigError where nothing says its latents' scale."""
     said = answers.get("scale")
     if said is None and scale is None:
-        raise ConfigError(f"'{name}' doesn't say what its latents are scaled by; say so, like '{name}?scale=0.18215'")
+        raise ConfigError(
+            f"'{name}' doesn't say what its latents are scaled by; say so, like '{name}?scale=0.18215'",
+            code="model-ambiguous",
+        )
     try:
         factor = float(said) if said is not None else scale
     except ValueError as error:
-        raise ConfigError(f"'{name}': its scale is no number; write one, like 0.18215") from error
+        raise ConfigError(
+            f"'{name}': its scale is no number; write one, like 0.18215", code="argument-type-wrong"
+        ) from error
     diffusers = any(n.startswith(f"{prefix}encoder.down_blocks.") for n in container.shapes)
     layout: Layout = "diffusers" if diffusers else "original"
     shapes = shapes_of(container, prefix, "autoencoder", layout)

@@ -53,7 +53,10 @@ class Safetensors:
                     self.metadata |= {str(k): str(v) for k, v in about.items()} if isinstance(about, dict) else {}
                     continue
                 if name in self._where:
-                    raise WeightsError(f"'{file}' and '{self._where[name]}' both hold '{name[:80]}'; get them again")
+                    raise WeightsError(
+                        f"'{file}' and '{self._where[name]}' both hold '{name[:80]}'; get them again",
+                        code="tensors-unfit",
+                    )
                 self.shapes[name], self._where[name] = _shape(name, about, file), file
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
@@ -67,7 +70,9 @@ class Safetensors:
                 with safe_open(file, framework="pt") as opened:
                     found |= {name: opened.get_tensor(name) for name in here}
             except (OSError, SafetensorError) as error:
-                raise WeightsError(f"the weight file '{file}' can't be read ({error}); get it again") from error
+                raise WeightsError(
+                    f"the weight file '{file}' can't be read ({error}); get it again", code="weights-unreadable"
+                ) from error
         return found
 
 
@@ -85,7 +90,10 @@ class Pickle:
             state = read.get("state_dict", read) if isinstance(read, dict) else {}
             self._held |= {n: t for n, t in state.items() if isinstance(n, str) and isinstance(t, Tensor)}
         if not self._held:
-            raise WeightsError(f"the weight file '{files[0]}' holds no tensors by name; give a checkpoint")
+            raise WeightsError(
+                f"the weight file '{files[0]}' holds no tensors by name; give a checkpoint",
+                code="weights-no-state-dict",
+            )
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._held.items()}
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
@@ -97,7 +105,9 @@ def open_container(*files: Path) -> Container:
     """A weight file, or the shards of one; WeightsError for those that can't be read."""
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
-        raise WeightsError(f"the weight file '{missing}' is missing; put it there, or give another path")
+        raise WeightsError(
+            f"the weight file '{missing}' is missing; put it there, or give another path", code="weights-missing"
+        )
     return Safetensors(*files) if files[0].suffix == ".safetensors" else Pickle(*files)
 
 
@@ -115,7 +125,10 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
             for index in (f"{name}.{kind}.index{variant}.json", f"{name}{variant}.{kind}.index.json"):
                 if (folder / index).is_file():
                     return _shards(folder / index)
-    raise WeightsError(f"the folder '{folder}' has no '{stem}.safetensors'; put it there, or give another folder")
+    raise WeightsError(
+        f"the folder '{folder}' has no '{stem}.safetensors'; put it there, or give another folder",
+        code="weights-missing",
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -125,22 +138,29 @@ def read_json(path: Path) -> dict[str, Any]:
             text = file.read(HEADER_LIMIT)
         read = json.loads(text)
     except OSError as error:
-        raise WeightsError(f"'{path}' can't be read ({error.strerror}); a diffusers folder has one") from error
+        raise WeightsError(
+            f"'{path}' can't be read ({error.strerror}); a diffusers folder has one", code="model-config-unreadable"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"'{path}' is damaged ({str(error)[:80]}); get it again") from error
+        raise WeightsError(
+            f"'{path}' is damaged ({str(error)[:80]}); get it again", code="model-config-unreadable"
+        ) from error
     if not isinstance(read, dict):
-        raise WeightsError(f"'{path}' is no configuration; get it again")
+        raise WeightsError(f"'{path}' is no configuration; get it again", code="model-config-unreadable")
     return read
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise WeightsError(f"'{index}' lists no shards; get it again")
+        raise WeightsError(f"'{index}' lists no shards; get it again", code="model-config-unreadable")
     distinct = sorted(set(names.values()), key=str)
     wrong = next((name for name in distinct if not (isinstance(name, str) and _BARE.fullmatch(name))), None)
     if wrong is not None:
-        raise WeightsError(f"'{index}' names the shard {str(wrong)[:80]!r}, no plain file name of its folder; refused")
+        raise WeightsError(
+            f"'{index}' names the shard {str(wrong)[:80]!r}, no plain file name of its folder; refused",
+            code="file-outside-folder",
+        )
     return tuple(index.parent / name for name in distinct)
 
 
@@ -152,20 +172,31 @@ def _header(file: Path) -> dict[str, Any]:
             text = opened.read(min(length, HEADER_LIMIT))
             size = opened.seek(0, 2)
     except OSError as error:
-        raise WeightsError(f"the weight file '{file}' can't be read ({error.strerror}); {again}") from error
+        raise WeightsError(
+            f"the weight file '{file}' can't be read ({error.strerror}); {again}", code="weights-unreadable"
+        ) from error
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-        raise WeightsError(f"'{file}' is no whole safetensors file: its header says {length} bytes; {again}")
+        raise WeightsError(
+            f"'{file}' is no whole safetensors file: its header says {length} bytes; {again}",
+            code="weights-header-damaged",
+        )
     if text.count(b'"data_offsets"') > MOST_TENSORS:
-        raise WeightsError(f"'{file}' lists more than the {MOST_TENSORS} tensors that are read; {again}")
+        raise WeightsError(
+            f"'{file}' lists more than the {MOST_TENSORS} tensors that are read; {again}", code="weights-header-damaged"
+        )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"the weight file '{file}' has no readable header; {again}") from error
+        raise WeightsError(
+            f"the weight file '{file}' has no readable header; {again}", code="weights-header-damaged"
+        ) from error
     if not isinstance(header, dict):
-        raise WeightsError(f"the weight file '{file}' has no readable header; {again}")
+        raise WeightsError(f"the weight file '{file}' has no readable header; {again}", code="weights-header-damaged")
     ends = [about["data_offsets"][1] for _, about in _entries(header, file)]
     if max(ends, default=0) + 8 + length != size:
-        raise WeightsError(f"the weight file '{file}' is cut off, or longer than its header says; {again}")
+        raise WeightsError(
+            f"the weight file '{file}' is cut off, or longer than its header says; {again}", code="weights-truncated"
+        )
     return header
 
 
@@ -175,14 +206,18 @@ def _entries(header: Mapping[str, Any], file: Path) -> Iterator[tuple[str, Any]]
             continue
         offsets = about.get("data_offsets") if isinstance(about, dict) else None
         if not (isinstance(offsets, list) and len(offsets) == 2 and all(isinstance(n, int) for n in offsets)):
-            raise WeightsError(f"'{file}' doesn't say where its tensor '{name[:80]}' is; get it again")
+            raise WeightsError(
+                f"'{file}' doesn't say where its tensor '{name[:80]}' is; get it again", code="weights-header-damaged"
+            )
         yield name, about
 
 
 def _shape(name: str, about: Any, file: Path) -> Shape:
     shape = about.get("shape")
     if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise WeightsError(f"'{file}' gives no shape of its tensor '{name[:80]}'; get it again")
+        raise WeightsError(
+            f"'{file}' gives no shape of its tensor '{name[:80]}'; get it again", code="weights-header-damaged"
+        )
     return tuple(shape)
 
 
@@ -206,5 +241,6 @@ def _unpickled(file: Path) -> Any:
         other = [name for name in named if not _INERT.fullmatch(name)]
         told = f"it asks for {other[0][:80]}" if other else str(error).splitlines()[0][:160]
         raise WeightsError(
-            f"the weight file '{file}' isn't tensors alone and nothing of it was run ({told}); get a safetensors file"
+            f"the weight file '{file}' isn't tensors alone and nothing of it was run ({told}); get a safetensors file",
+            code="weights-not-tensors",
         ) from error

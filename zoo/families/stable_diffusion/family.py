@@ -28,7 +28,9 @@ def _opened(path: Path, size: int, changed: int) -> Source | None:
             return Folder(path) if known else None
         if (path / "config.json").is_file():
             return AutoencoderFolder(path) if read_json(path / "config.json").get("_class_name") == _KL else None
-        raise WeightsError(f"the folder '{path}' has no {INDEX}; give the folder that holds one, or a file")
+        raise WeightsError(
+            f"the folder '{path}' has no {INDEX}; give the folder that holds one, or a file", code="model-unread"
+        )
     if path.suffix.lower() not in SUFFIXES:
         return None
     container = open_container(path)

@@ -40,9 +40,15 @@ class Folder:
         read = self._scheduler()
         settle(str(self.path), self.variant, answers, read.prediction)
         if "copy" in answers:
-            raise ConfigError(f"'{self.path}' is a diffusers folder, with one copy of its weights; leave copy out")
+            raise ConfigError(
+                f"'{self.path}' is a diffusers folder, with one copy of its weights; leave copy out",
+                code="model-contradicted",
+            )
         if read.sampler is None and "sampler" not in answers:
-            raise ConfigError(f"'{self.path}': {read.why}; say sampler='ddim', or another of `zoo list sampler`")
+            raise ConfigError(
+                f"'{self.path}': {read.why}; say sampler='ddim', or another of `zoo list sampler`",
+                code="sampler-unmatched",
+            )
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
         return pipeline_config(
             self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,
@@ -72,7 +78,10 @@ class Folder:
                 component="kl", arguments={**arguments, **scale}, summary=f"{title}: KL autoencoder.",
             )  # fmt: skip
         if part not in self.variant.texts:
-            raise ConfigError(f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}")
+            raise ConfigError(
+                f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}",
+                code="model-part-unknown",
+            )
         return self._text(part, name)
 
     def _text(self, part: str, name: str) -> Card:
@@ -106,7 +115,10 @@ class Folder:
         listed = self.path / tokenizer / "vocab.json"
         if listed.is_file() and read_json(listed).get(token) == 0:
             return "zero"
-        raise ConfigError(f"'{name}': its tokenizer pads with {str(token)[:40]!r}; zoo pads with token 0 or {_END!r}")
+        raise ConfigError(
+            f"'{name}': its tokenizer pads with {str(token)[:40]!r}; zoo pads with token 0 or {_END!r}",
+            code="model-switch-unfit",
+        )
 
     def _scheduler(self) -> Read:
         path = self.path / "scheduler" / "scheduler_config.json"
@@ -143,7 +155,8 @@ class AutoencoderFolder:
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """It draws nothing alone."""
         raise ConfigError(
-            f"'{self.path}' is an autoencoder alone and draws nothing; say autoencoder='{self.path}' with a whole model"
+            f"'{self.path}' is an autoencoder alone and draws nothing; say autoencoder='{self.path}' with a model",
+            code="model-part-missing",
         )
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:

@@ -95,7 +95,8 @@ def ema_whole(names: Iterable[str], prefix: str) -> bool:
     if missing is not None:
         raise WeightsError(
             f"this checkpoint's averaged weights are not whole: '{missing}' is missing among them; get the file again, "
-            "or say copy='plain'"
+            "or say copy='plain'",
+            code="average-unfit",
         )
     return True
 

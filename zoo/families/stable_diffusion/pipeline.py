@@ -22,14 +22,16 @@ def check_answers(answers: Mapping[str, str]) -> None:
     """UsageError for answers to nothing that a file of this family leaves open."""
     for key, value in answers.items():
         if key not in ANSWERS:
-            raise UsageError(unknown("answer", key, ANSWERS))
+            raise UsageError(unknown("answer", key, ANSWERS), code="shortcut-unknown")
         allowed = {"prediction": PREDICTIONS, "copy": COPIES, "zero_snr": ("True", "False")}.get(key)
         if allowed is not None and value not in allowed:
-            raise UsageError(unknown(f"value of {key}:", value, allowed))
+            raise UsageError(unknown(f"value of {key}:", value, allowed), code="choice-unknown")
     if "switch" in answers and "refiner" not in answers:
-        raise UsageError("switch= says where a refiner takes over, and none is given; say refiner='PATH'")
+        raise UsageError(
+            "switch= says where a refiner takes over, and none is given; say refiner='PATH'", code="arguments-conflict"
+        )
     if not answers.get("size", "1").isdecimal():
-        raise UsageError(f"size is {answers['size']!r}; give pixels a side")
+        raise UsageError(f"size is {answers['size']!r}; give pixels a side", code="size-invalid")
 
 
 def pipeline_config(
@@ -76,7 +78,10 @@ def denoiser_block(
     inside, outside = network["in_channels"], network["out_channels"]
     if inside not in (outside, 2 * outside + 1):
         kind = _INPUTS.get(inside - outside, f"{inside - outside} more channels than it draws")
-        raise ConfigError(f"'{what}' is a model that is shown {kind}, which zoo doesn't draw with yet; give another")
+        raise ConfigError(
+            f"'{what}' is a model that is shown {kind}, which zoo doesn't draw with yet; give another",
+            code="model-switch-unfit",
+        )
     zero = answers.get("zero_snr") == "True" and schedule["name"] != "zero-terminal-snr"
     return {
         "schedule": {"name": "zero-terminal-snr", "schedule": dict(schedule)} if zero else dict(schedule),
@@ -92,12 +97,16 @@ def settle(what: str, variant: Variant, answers: Mapping[str, str], told: str | 
     said = answers.get("prediction")
     if told is not None:
         if said not in (None, told):
-            raise ConfigError(f"'{what}' says that its network predicts {told}, not {said}; leave prediction out")
+            raise ConfigError(
+                f"'{what}' says that its network predicts {told}, not {said}; leave prediction out",
+                code="model-contradicted",
+            )
         return told, None
     if said is None and variant.prediction is None:
         raise ConfigError(
             f"'{what}' is {variant.title}, which was published for eps (512 pixels) and for v (768), and no tensor "
-            "tells which; say prediction='eps' or prediction='v'"
+            "tells which; say prediction='eps' or prediction='v'",
+            code="model-ambiguous",
         )
     return said or variant.prediction or "eps", said
 

@@ -20,13 +20,18 @@ def refined(base: Mapping[str, Any], path: Path, switch: str | None) -> dict[str
     """
     source = open_source(path)
     if getattr(source, "key", None) != "sdxl-refiner":
-        raise ConfigError(f"'{path}' is no refiner of SDXL; give the file or folder of one, or leave refiner out")
+        raise ConfigError(
+            f"'{path}' is no refiner of SDXL; give the file or folder of one, or leave refiner out",
+            code="model-variant-wrong",
+        )
     try:
         at = SWITCH if switch is None else float(switch)
     except ValueError as error:
-        raise UsageError(f"switch is {switch!r}; give a number between 0 and 1") from error
+        raise UsageError(f"switch is {switch!r}; give a number between 0 and 1", code="number-out-of-range") from error
     if not 0.0 < at < 1.0:
-        raise UsageError(f"switch is {at:g}; give the t at which the refiner takes over, between 0 and 1")
+        raise UsageError(
+            f"switch is {at:g}; give the t at which the refiner takes over, between 0 and 1", code="number-out-of-range"
+        )
     second = source.config({})
     first, last = dict(base["stages"][0]), dict(second["stages"][0])
     last["listens"] = {field: _renamed(names) for field, names in last["listens"].items()}

@@ -59,7 +59,8 @@ def read_scheduler(config: Mapping[str, Any], *, what: str, offset: int | None) 
     prediction = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
     if prediction is None:
         raise ConfigError(
-            f"{what} says prediction_type {config['prediction_type']!r}; zoo knows {', '.join(PREDICTIONS)}"
+            f"{what} says prediction_type {config['prediction_type']!r}; zoo knows {', '.join(PREDICTIONS)}",
+            code="model-switch-unfit",
         )
     spacing = config.get("timestep_spacing") or _SAMPLERS.get(kind, ({}, "leading", False))[1]
     karras = bool(config.get("use_karras_sigmas"))
@@ -83,7 +84,10 @@ def _schedule(config: Mapping[str, Any], what: str) -> dict[str, Any]:
     elif kind == "squaredcos_cap_v2":
         made = {"name": "cosine", "steps": steps}
     else:
-        raise ConfigError(f"{what} says beta_schedule {kind!r}; zoo knows linear, scaled_linear and squaredcos_cap_v2")
+        raise ConfigError(
+            f"{what} says beta_schedule {kind!r}; zoo knows linear, scaled_linear and squaredcos_cap_v2",
+            code="model-switch-unfit",
+        )
     return {"name": "zero-terminal-snr", "schedule": made} if config.get("rescale_betas_zero_snr") else made
 
 

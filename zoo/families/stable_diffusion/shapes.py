@@ -47,7 +47,10 @@ def unet_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
         depths.append(depth)
         middle = _count(shapes, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
         if any(c % width for c in channels) or stem[0] != width:
-            raise WeightsError(f"{what}: its levels of {channels} channels aren't multiples of {width}; no such U-Net")
+            raise WeightsError(
+                f"{what}: its levels of {channels} channels aren't multiples of {width}; no such U-Net",
+                code="layout-wrong",
+            )
         context = shapes["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1]
         projection = "linear" if len(shapes["middle_block.1.proj_in.weight"]) == 2 else "conv"
         vector, label = shapes.get("label_emb.0.0.weight"), shapes.get("label_emb.weight")
@@ -60,7 +63,9 @@ def unet_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
             **({"vector_width": vector[1]} if vector else {}), **({"classes": label[0]} if label else {}),
         }  # fmt: skip
     except (KeyError, IndexError) as error:
-        raise WeightsError(f"{what} is no U-Net of this family: it has no {error}; give another file") from error
+        raise WeightsError(
+            f"{what} is no U-Net of this family: it has no {error}; give another file", code="layout-wrong"
+        ) from error
 
 
 def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
@@ -68,27 +73,42 @@ def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     for name, needed in _UNET_SWITCHES.items():
         found = config.get(name, needed)
         if found != needed and not (not found and not needed):
-            raise ConfigError(f"{what} says {name} {str(found)[:60]!r}, and zoo's U-Net has {needed!r} there")
+            raise ConfigError(
+                f"{what} says {name} {str(found)[:60]!r}, and zoo's U-Net has {needed!r} there",
+                code="model-switch-unfit",
+            )
     downs, channels = list(config.get("down_block_types") or ()), list(config.get("block_out_channels") or ())
     other = next((kind for kind in downs if kind not in _DOWN), None)
     if other is not None or not channels or len(channels) != len(downs):
-        raise ConfigError(f"{what} has blocks that zoo's U-Net has not ({other or downs}); give another model")
+        raise ConfigError(
+            f"{what} has blocks that zoo's U-Net has not ({other or downs}); give another model",
+            code="model-switch-unfit",
+        )
     attended = [_DOWN[kind] for kind in downs]
     heads = _each(config.get("num_attention_heads") or config.get("attention_head_dim", 8), len(channels))
     counted = {h for h, a in zip(heads, attended, strict=True) if a} | {heads[-1]}
     wide = {c // h for c, h, a in zip(channels, heads, attended, strict=True) if a} | {channels[-1] // heads[-1]}
     if len(counted) > 1 and len(wide) > 1:
-        raise ConfigError(f"{what} has heads {heads} over channels {channels}: neither as many nor as wide everywhere")
+        raise ConfigError(
+            f"{what} has heads {heads} over channels {channels}: neither as many nor as wide everywhere",
+            code="model-switch-unfit",
+        )
     cross = _each(config.get("only_cross_attention", False), len(channels))
     added, kind = config.get("addition_embed_type"), config.get("class_embed_type")
     if added not in (None, "text_time") or kind not in (None, "projection"):
-        raise ConfigError(f"{what} says addition_embed_type {added!r}, class_embed_type {kind!r}; zoo has neither")
+        raise ConfigError(
+            f"{what} says addition_embed_type {added!r}, class_embed_type {kind!r}; zoo has neither",
+            code="model-switch-unfit",
+        )
     depths = _each(config.get("transformer_layers_per_block", 1), len(channels))
     vector = config.get("projection_class_embeddings_input_dim") if added or kind else None
     classes = config.get("num_class_embeds")
     blocks = _each(config.get("layers_per_block", 2), len(channels))
     if len(set(blocks)) > 1 or any(c % channels[0] for c in channels):
-        raise ConfigError(f"{what} has {blocks} blocks on {channels} channels; zoo's levels are alike and multiples")
+        raise ConfigError(
+            f"{what} has {blocks} blocks on {channels} channels; zoo's levels are alike and multiples",
+            code="model-switch-unfit",
+        )
     return {
         "in_channels": config.get("in_channels", 4), "out_channels": config.get("out_channels", 4),
         "width": channels[0], "mult": [c // channels[0] for c in channels], "blocks": blocks[0],
@@ -118,7 +138,9 @@ def kl_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
             **({"attention_levels": attended} if attended else {}),
         }  # fmt: skip
     except (KeyError, IndexError) as error:
-        raise WeightsError(f"{what} is no KL autoencoder: it has no {error}; give another file") from error
+        raise WeightsError(
+            f"{what} is no KL autoencoder: it has no {error}; give another file", code="layout-wrong"
+        ) from error
 
 
 def kl_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
@@ -128,7 +150,10 @@ def kl_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     other = next((kind for kind in downs if kind not in kinds), None)
     plain = config.get("use_quant_conv", True) and config.get("use_post_quant_conv", True)
     if other is not None or not channels or not plain or config.get("latents_mean") or config.get("latents_std"):
-        raise ConfigError(f"{what} is no autoencoder of this family ({other or 'another layout'}); give another")
+        raise ConfigError(
+            f"{what} is no autoencoder of this family ({other or 'another layout'}); give another",
+            code="model-switch-unfit",
+        )
     attended = [i for i, kind in enumerate(downs) if kinds[kind]]
     return {
         "channels": config.get("latent_channels", 4), "z_channels": config.get("latent_channels", 4),
@@ -148,7 +173,9 @@ def text_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
     try:
         length, width = shapes[table]
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{what} is no text encoder of CLIP's: it has no '{table}'; give another file") from error
+        raise WeightsError(
+            f"{what} is no text encoder of CLIP's: it has no '{table}'; give another file", code="layout-wrong"
+        ) from error
     layers = max((int(found[1]) for name in shapes if (found := _LAYER.match(name))), default=-1) + 1
     return {
         "width": width, "heads": max(1, width // HEAD), "layers": layers, "context_length": length,
@@ -160,7 +187,10 @@ def text_from_config(config: Mapping[str, Any], *, projected: bool, what: str) -
     """`ClipText`'s sizes and activation of transformers' CLIPTextModel; ConfigError for another kind of tower."""
     act, width = config.get("hidden_act", "quick_gelu"), config.get("hidden_size", 512)
     if act not in ("quick_gelu", "gelu") or config.get("layer_norm_eps", 1e-5) != 1e-5:
-        raise ConfigError(f"{what} says hidden_act {act!r}, layer_norm_eps {config.get('layer_norm_eps')}; no CLIP's")
+        raise ConfigError(
+            f"{what} says hidden_act {act!r}, layer_norm_eps {config.get('layer_norm_eps')}; no CLIP's",
+            code="model-switch-unfit",
+        )
     return {
         "width": width, "heads": config.get("num_attention_heads", 8), "layers": config.get("num_hidden_layers", 12),
         "context_length": config.get("max_position_embeddings", 77),
