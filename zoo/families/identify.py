@@ -119,7 +119,7 @@ def match(shapes: Shapes) -> Match | None:
 
 @dataclass(frozen=True)
 class Part:
-    """Some tensors of a file that are one part, by their names without `prefix`; `names` has their names in the file."""
+    """Some tensors of a file that are one part, by their names without `prefix`; `names`: those in the file."""
 
     name: str  # unet, vae, text_encoder, ...
     prefix: str
