@@ -98,7 +98,10 @@ def read_header(path: Path) -> Header:
     or isn't weights; a pickle that would run something else than torch's own rebuilding is refused by what it names.
     """
     if not path.exists():
-        raise UsageError(f"there is no file or folder '{path}'; give the path of a weight file or a model's folder")
+        raise UsageError(
+            f"there is no file or folder '{path}'; give the path of a weight file or a model's folder",
+            code="file-missing",
+        )
     try:
         first = read_plain(path, 512)
         # A header's length can begin with any bytes, a pickle's and a zip's first ones too; they then go on otherwise.
@@ -110,10 +113,14 @@ def read_header(path: Path) -> Header:
             return read_torch(path)
         for signature, kind in _SIGNATURES.items():
             if first.startswith(signature):
-                raise WeightsError(f"'{path}' is {kind}; give a safetensors file or one of torch's")
+                raise WeightsError(
+                    f"'{path}' is {kind}; give a safetensors file or one of torch's", code="weights-format-unread"
+                )
         return read_safetensors(path)
     except OSError as error:
-        raise WeightsError(f"'{path}' can't be read: {error.strerror or error}; give a weight file") from error
+        raise WeightsError(
+            f"'{path}' can't be read: {error.strerror or error}; give a weight file", code="weights-unreadable"
+        ) from error
 
 
 def read_safetensors(path: Path) -> Header:
@@ -123,7 +130,10 @@ def read_safetensors(path: Path) -> Header:
     length = int.from_bytes(data[:8], "little")
     if size < 8 or data[8:] not in (b"{", b""):
         kind = "empty" if not size else "no safetensors file and none of torch's, by its first bytes"
-        raise WeightsError(f"'{path}' is {kind}; give the weight file, or get it from its publisher again")
+        raise WeightsError(
+            f"'{path}' is {kind}; give the weight file, or get it from its publisher again",
+            code="weights-format-unread",
+        )
     if length > HEADER_LIMIT:
         raise _damaged(path, f"its header says it is {length} bytes long, over the limit of {HEADER_LIMIT}")
     if length > size - 8:
@@ -251,7 +261,8 @@ def merged(path: Path, headers: Iterable[Header]) -> Header:
         if both is not None:
             raise WeightsError(
                 f"'{header.path}' and '{tensors[both].file}' both hold the tensor '{_short(both)}'; "
-                "they are not the shards of one model: get them again"
+                "they are not the shards of one model: get them again",
+                code="index-unfit",
             )
         tensors |= header.tensors
         metadata |= header.metadata
@@ -261,7 +272,9 @@ def merged(path: Path, headers: Iterable[Header]) -> Header:
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:
-    return WeightsError(f"the weight file '{path}' is damaged, or no weight file: {reason}; get it again")
+    return WeightsError(
+        f"the weight file '{path}' is damaged, or no weight file: {reason}; get it again", code="weights-header-damaged"
+    )
 
 
 def _short(name: str) -> str:

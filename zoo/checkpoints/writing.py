@@ -56,7 +56,10 @@ def third(entry: TensorEntry, part: int) -> Copied:
 def joined(entries: Sequence[TensorEntry]) -> Copied:
     """Several tensors of one dtype, row after row."""
     if len({(e.dtype, e.shape[1:]) for e in entries}) != 1:
-        raise WeightsError("tensors that are one in the other layout differ in dtype or width; get the model again")
+        raise WeightsError(
+            "tensors that are one in the other layout differ in dtype or width; get the model again",
+            code="tensors-unfit",
+        )
     return Copied(entries[0].dtype, (sum(e.shape[0] for e in entries), *entries[0].shape[1:]), tuple(entries))
 
 
@@ -116,7 +119,8 @@ def _copy(file: BinaryIO, out: BinaryIO, source: TensorEntry, transposed: bool) 
     if source.stride is not None:
         raise WeightsError(
             f"'{source.file}' holds a tensor that isn't contiguous, whose bytes can't be copied in order; save it "
-            "again as safetensors"
+            "again as safetensors",
+            code="weights-unreadable",
         )
     file.seek(source.start)
     left = source.end - source.start
@@ -136,5 +140,5 @@ def _copy(file: BinaryIO, out: BinaryIO, source: TensorEntry, transposed: bool) 
 def _exactly(file: BinaryIO, count: int) -> bytes:
     data = file.read(count)
     if len(data) != count:
-        raise WeightsError(f"'{file.name}' became shorter while it was read; try again")
+        raise WeightsError(f"'{file.name}' became shorter while it was read; try again", code="weights-truncated")
     return data

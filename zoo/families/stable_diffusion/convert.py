@@ -66,12 +66,18 @@ def convert(
     Raises UsageError and ConfigError for a request that can't be met, WeightsError for a source that isn't whole.
     """
     if target.exists():
-        raise UsageError(f"'{target}' is there already; name a new {'file' if source.is_dir() else 'folder'}")
+        raise UsageError(
+            f"'{target}' is there already; name a new {'file' if source.is_dir() else 'folder'}", code="output-taken"
+        )
     if copy not in (None, "ema", "plain") or prediction not in (None, *PREDICTIONS):
-        raise UsageError(f"copy is ema or plain and prediction eps or v, not '{copy}' and '{prediction}'")
+        raise UsageError(
+            f"copy is ema or plain and prediction eps or v, not '{copy}' and '{prediction}'", code="choice-unknown"
+        )
     if source.is_dir():
         if target.suffix != ".safetensors":
-            raise UsageError(f"'{target}' is no name of a safetensors file; end it with .safetensors")
+            raise UsageError(
+                f"'{target}' is no name of a safetensors file; end it with .safetensors", code="output-format-unknown"
+            )
         return _to_file(read_folder(source), target)
     return _to_folder(read_weights(source), target, copy=copy, prediction=prediction, heads=heads, limit=shard_bytes)
 
@@ -87,13 +93,16 @@ def line_of(names: Mapping[str, Any]) -> Line:
 
     extra = next((prefix for prefix in _OTHERS if has(prefix)), None)
     if extra:
-        raise WeightsError(f"a file with '{extra}' isn't converted (depth, unCLIP, x4 upscaler, ControlNet)")
+        raise WeightsError(
+            f"a file with '{extra}' isn't converted (depth, unCLIP, x4 upscaler, ControlNet)", code="conversion-unfit"
+        )
     for key in ("sdxl-base", "sdxl-refiner", "sd-2", "sd-1"):
         if all(has(prefix) for prefix in LINES[key].text.values()) and has(UNET):
             return LINES[key]
     raise WeightsError(
         f"the file has no '{UNET}' with a text encoder of Stable Diffusion 1, 2 or XL beside it, and isn't converted; "
-        "`zoo explain` says what it is"
+        "`zoo explain` says what it is",
+        code="conversion-unfit",
     )
 
 
@@ -107,7 +116,8 @@ def _to_folder(
     if prediction is None and not stored:
         raise ConfigError(
             f"'{header.path}' doesn't say what its network predicts, and both eps (512 px) and v (768 px) were "
-            "published; say prediction eps or v"
+            "published; say prediction eps or v",
+            code="prediction-unstated",
         )
     parts: dict[str, dict[str, Copied]] = {}
     parts["unet"] = _unet(tensors, copy, used, header.path)
@@ -147,11 +157,16 @@ def _unet(tensors: Mapping[str, TensorEntry], copy: str | None, used: set[str], 
     averaged = {n: AVERAGED + n.replace(".", "") for n in plain}
     there = [n for n in plain if averaged[n] in tensors]
     if copy == "ema" and not there:
-        raise ConfigError(f"'{path}' holds one copy of its U-Net, without '{AVERAGED}'; leave copy out")
+        raise ConfigError(
+            f"'{path}' holds one copy of its U-Net, without '{AVERAGED}'; leave copy out", code="arguments-conflict"
+        )
     if copy != "plain" and there:
         if len(there) < len(plain):
             lacking = next(n for n in plain if averaged[n] not in tensors)
-            raise WeightsError(f"the averaged U-Net of '{path}' isn't whole: '{lacking}' is missing; say copy plain")
+            raise WeightsError(
+                f"the averaged U-Net of '{path}' isn't whole: '{lacking}' is missing; say copy plain",
+                code="average-unfit",
+            )
         return unet_to_diffusers({n: tensors[averaged[n]] for n in plain}, used, names=averaged)
     return unet_to_diffusers({n: tensors[UNET + n] for n in plain}, used, names={n: UNET + n for n in plain})
 
@@ -170,7 +185,10 @@ def _json_files(
     channels = shapes["unet"]["conv_in.weight"][1]
     kind = PIPELINES.get((line.key, channels))
     if kind is None:
-        raise ConfigError(f"a U-Net of {line.key} with {channels} input channels has no pipeline of diffusers' here")
+        raise ConfigError(
+            f"a U-Net of {line.key} with {channels} input channels has no pipeline of diffusers' here",
+            code="conversion-unfit",
+        )
     found: dict[str, Any] = {"model_index.json": configs.model_index(line, kind)}
     found["unet/config.json"] = configs.unet_config(
         shapes["unet"], heads=line.heads if heads is None else heads, sample_size=size
@@ -207,7 +225,10 @@ def _stored_json(header: Header) -> dict[str, Any]:
     names = {"model_index.json", "scheduler/scheduler_config.json"}
     names |= {f"{part}/config.json" for part in ("unet", "vae", "text_encoder", "text_encoder_2")}
     if not isinstance(found, dict) or not found.keys() <= names or not all(isinstance(v, dict) for v in found.values()):
-        raise WeightsError(f"the metadata '{_FOLDER}' of '{header.path}' is no folder's JSON; take it out of the file")
+        raise WeightsError(
+            f"the metadata '{_FOLDER}' of '{header.path}' is no folder's JSON; take it out of the file",
+            code="metadata-unreadable",
+        )
     return found
 
 
@@ -217,13 +238,18 @@ def _stored_json(header: Header) -> dict[str, Any]:
 def _to_file(folder: Folder, target: Path) -> Conversion:
     unet, vae = (folder.parts.get(part) for part in ("unet", "vae"))
     if unet is None or vae is None or unet.header is None or vae.header is None:
-        raise WeightsError(f"the folder '{folder.path}' has no unet and vae with weights; give a whole pipeline's")
+        raise WeightsError(
+            f"the folder '{folder.path}' has no unet and vae with weights; give a whole pipeline's",
+            code="weights-missing",
+        )
     texts = {p: part for p in ("text_encoder", "text_encoder_2") if (part := folder.parts.get(p)) and part.header}
     linear = len(unet.header.tensors["mid_block.attentions.0.proj_in.weight"].shape) == 2
     key = {("text_encoder", "text_encoder_2"): "sdxl-base", ("text_encoder_2",): "sdxl-refiner",
            ("text_encoder",): "sd-2" if linear else "sd-1"}.get(tuple(texts))  # fmt: skip
     if key is None:
-        raise WeightsError(f"the folder '{folder.path}' has no text encoder; give a whole pipeline's")
+        raise WeightsError(
+            f"the folder '{folder.path}' has no text encoder; give a whole pipeline's", code="weights-missing"
+        )
     line = LINES[key]
     kept = read_weights(folder.path / KEPT) if (folder.path / KEPT).is_file() else None
     # The copy that the folder has is the average where the plain one was kept beside it.

@@ -73,7 +73,10 @@ def unet_config(shapes: Shapes, *, heads: int | None, sample_size: int) -> dict[
     crossed = [not attends[b] or shapes[inner[b]][1] != channels[b] for b in levels]
     numbers = [heads if heads is not None else c // 64 for c in channels]
     if any(n < 1 or c % n for n, c in zip(numbers, channels, strict=True)):
-        raise ConfigError(f"the U-Net's levels of {channels} channels don't have heads of 64; say heads, their number")
+        raise ConfigError(
+            f"the U-Net's levels of {channels} channels don't have heads of 64; say heads, their number",
+            code="heads-unstated",
+        )
     config: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel",
         "_diffusers_version": WRITTEN_FOR,

@@ -50,7 +50,9 @@ def kl_to_diffusers(tensors: Tensors, prefix: str, used: set[str]) -> dict[str, 
     own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     own = {n: t for n, t in own.items() if n.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv."))}
     if not own:
-        raise WeightsError(f"the file has no autoencoder under '{prefix}'; give one that has all parts")
+        raise WeightsError(
+            f"the file has no autoencoder under '{prefix}'; give one that has all parts", code="tensor-missing"
+        )
     theirs = _placed(kl_names, own, "autoencoder")
     used.update(prefix + n for n in own)
     flat = {n: t.shape[:2] for n, t in own.items() if ".attentions." in theirs[n] and len(t.shape) == 4}
@@ -82,7 +84,9 @@ def text_to_diffusers(
         used.add(prefix + name)
     if projected:
         if PROJECTION not in own:
-            raise WeightsError(f"the text encoder under '{prefix}' has no '{PROJECTION}'; get the file again")
+            raise WeightsError(
+                f"the text encoder under '{prefix}' has no '{PROJECTION}'; get the file again", code="tensor-missing"
+            )
         out[f"{PROJECTION}.weight"] = turned(own[PROJECTION])
         used.add(prefix + PROJECTION)
     return out
@@ -104,7 +108,10 @@ def text_to_original(tensors: Tensors, prefix: str, *, projected: bool) -> dict[
             out[prefix + place] = turned(own[name]) if place == PROJECTION else whole(own[name])
     for place, three in fused.items():
         if three.keys() != set("qkv"):
-            raise WeightsError(f"the text encoder has {', '.join(three)} of q, k and v in '{place}'; get it again")
+            raise WeightsError(
+                f"the text encoder has {', '.join(three)} of q, k and v in '{place}'; get it again",
+                code="tensor-missing",
+            )
         out[prefix + place] = joined([three[letter] for letter in "qkv"])
     return out
 
@@ -118,5 +125,6 @@ def _placed(rename: Callable[[Iterable[str]], dict[str, _T]], names: Iterable[st
     except KeyError as error:
         raise WeightsError(
             f"the {what}'s tensor {str(error)[:100]} has no place in the other layout; `zoo explain` says what differs "
-            "from the published one"
+            "from the published one",
+            code="layout-wrong",
         ) from error
