@@ -33,7 +33,8 @@ ABSURD = (-(10**12), 10**12, -1e12, 1e12, math.inf, -math.inf, math.nan)
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {
     ("schedule", "tabulated"): {"table": [0.1, 0.2]}, ("schedule", "shifted-cosine"): {"size": 64},
     ("schedule", "zero-terminal-snr"): {"schedule": "linear"}, ("grid", "sections"): {"sections": [4]},
-    ("grid", "table"): {"sigmas": [3.0, 1.0]}, ("conditioner", "open-clip"): {"model": "ViT-B-32", "layer": 1, "file": None},
+    ("grid", "table"): {"sigmas": [3.0, 1.0]},
+    ("conditioner", "open-clip"): {"model": "ViT-B-32", "layer": 1, "file": None},
     ("guidance", "classifier"): {"classifier": {"weights": "emoji-classifier"}},
     ("guidance", "autoguidance"): {"denoiser": {"weights": "emoji-latent-64"}},
     ("guidance", "limited-interval"): {"guidance": "classifier-free"},
