@@ -95,10 +95,7 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         if metadata.exists():
             write_atomically(folder / "metadata.before.jsonl", metadata.read_bytes())
             said.append(f"'{metadata}' had no splits and has them now; as it was: 'metadata.before.jsonl'")
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):  # which no UTF-8 has
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(metadata, text.encode())
+        write_atomically(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
     if lacking:
         raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some", code="data-split-empty")
@@ -111,7 +108,7 @@ def _read(folder: Path) -> list[dict[str, Any]]:
 
     source = FolderSource(str(folder))
     if source.broken:
-        raise UsageError(f"{source.broken[0].sentence}; fix it", code="data-row-broken")
+        raise UsageError(source.broken[0].sentence, code="data-row-broken")
     return [dict(row) for row in source.rows]
 
 
