@@ -12,8 +12,8 @@ class ZooError(ValueError):
     exit_code = 1
     answered = False  # a verb has printed its own JSON for it already
 
-    def __init__(self, sentence: str, *, code: str) -> None:
-        """The sentence, and what is wrong as kebab-case words, like "steps-out-of-range"."""
+    def __init__(self, sentence: str, *, code: str = "unclassified") -> None:
+        """The sentence, and what is wrong as kebab-case words, like "steps-out-of-range"; a plugin's may have none."""
         super().__init__(sentence)
         self.code = code
 
