@@ -11,6 +11,7 @@ import zoo
 from tests.checkpoints.test_export import PROMPTS, SYSTEMS, make, ours
 from zoo.cli.main import run
 from zoo.config.cards import read_card
+from zoo.families.diffusers import folder as folders
 from zoo.families.diffusers.export import export_diffusers
 from zoo.families.diffusers.tensors import own_tensors
 from zoo.schema.errors import ConfigError, WeightsError
@@ -22,7 +23,7 @@ def test_a_folder_draws_what_was_exported(name, tmp_path):
     pipeline = make(**SYSTEMS[name])
     folder = export_diffusers(pipeline, tmp_path / "exported")
     assert not (folder / "zoo.yaml").exists()
-    again = zoo.build(folder, steps=10)
+    again = zoo.build(folders.pipeline(folder), steps=10)
     assert again.stages[0].denoiser.schedule.T == pipeline.stages[0].denoiser.schedule.T
     # Another tower's padding, layer or activation, another grid or schedule, would each change the image.
     expected, found = (ours(p, PROMPTS, steps=10, guidance=3.0) for p in (pipeline, again))
@@ -95,17 +96,17 @@ def edited(folder, name, **changes):
 def test_what_zoo_has_no_module_for_is_refused(name, changes, said, tmp_path):
     folder = edited(export_diffusers(make(), tmp_path / "exported"), name, **changes)
     with pytest.raises(ConfigError, match=said):
-        zoo.check(folder)
+        zoo.check(folders.pipeline(folder))
 
 
 def test_damage_is_named(tmp_path):
     folder = export_diffusers(make(), tmp_path / "exported")
     (folder / "vae" / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config\.json' is damaged"):
-        zoo.check(folder)
+        zoo.check(folders.pipeline(folder))
     (folder / "vae" / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"config\.json' is missing"):
-        zoo.check(folder)
+        zoo.check(folders.pipeline(folder))
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"has no 'diffusion_pytorch_model\.safetensors'"):
         read_card(str(folder / "unet"))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
+
+MOST = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +32,26 @@ class DeepFeatures:
     blocks: int = 2
 
     def __post_init__(self) -> None:
+        within(1, MOST, {"every": self.every, "blocks": self.blocks})
         if self.every < 1 or self.blocks < 1:
-            raise ConfigError(f"a step cache takes every and blocks from 1 up, not {self.every} and {self.blocks}")
+            raise ConfigError(
+                f"a step cache takes every and blocks from 1 up, not {self.every} and {self.blocks}",
+                code="number-out-of-range",
+            )
 
     def check(self, network: Any) -> None:
         """ConfigError for a network that can't be cut there."""
         cuts = getattr(network, "cuts", None)
         if cuts is None or not hasattr(network, "evaluate"):
-            raise ConfigError(f"a step cache cuts a U-Net in two, and {type(network).__name__} is none; take it out")
+            raise ConfigError(
+                f"a step cache cuts a U-Net in two, and {type(network).__name__} is none; take it out",
+                code="step-cache-unfit",
+            )
         if self.blocks > cuts:
             raise ConfigError(
                 f"a step cache is to run {self.blocks} blocks at every step and this network has {cuts} beside its "
-                f"deepest; set blocks to 1 to {cuts}"
+                f"deepest; set blocks to 1 to {cuts}",
+                code="step-cache-unfit",
             )
 
     def full_evaluations(self, evaluations: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from zoo.networks.arguments import MOST_BLOCKS, counts, levels_of
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 
 def kl(
@@ -21,9 +22,15 @@ def kl(
     counts({"channels": channels, "z_channels": z_channels, "image_channels": image_channels})
     counts({"blocks": blocks}, most=MOST_BLOCKS)
     if scale == 0.0 or not math.isfinite(scale):
-        raise ConfigError(f"scale is {scale:g}, by which latents are multiplied and divided; give another number")
+        raise ConfigError(
+            f"scale is {scale:g}, by which latents are multiplied and divided; give another number",
+            code="number-out-of-range",
+        )
+    within(-1e6, 1e6, {"scale": scale, "shift": shift})
     if not math.isfinite(shift):
-        raise ConfigError(f"shift is {shift:g}, which latents are shifted by; give a number, usually 0")
+        raise ConfigError(
+            f"shift is {shift:g}, which latents are shifted by; give a number, usually 0", code="number-out-of-range"
+        )
 
 
 def vq(

@@ -17,6 +17,7 @@ STARTERS = Path(__file__).resolve().parent.parent / "starters"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 VALIDATION = 20  # every such row of data without splits is kept for validation
 FEWEST = 4  # images
+LONGEST_CAPTION = 2**20  # bytes
 
 
 class Starter(StrEnum):
@@ -38,15 +39,15 @@ def new(
     from zoo.schema.safe_yaml import parse_yaml
 
     if size % 8:
-        raise UsageError(f"--size {size}: give a multiple of 8")
+        raise UsageError(f"--size {size}: give a multiple of 8", code="size-invalid")
     rows, said = captioned(folder)
     name = name or re.sub(r"[^\w.+-]+", "-", folder.resolve().name).strip("-._+") or "own"
     if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name):
-        raise UsageError(f"--name '{name[:60]}': give a plain word, which names files")
+        raise UsageError(f"--name '{name[:60]}': give a plain word, which names files", code="name-invalid")
     recipe, draw = out / f"{name}.yaml", out / f"{name}-draw.yaml"
     taken = [place for place in (recipe, draw) if place.exists()]
     if taken:
-        raise UsageError(f"'{taken[0]}' is there already; choose another --name or --out")
+        raise UsageError(f"'{taken[0]}' is there already; choose another --name or --out", code="output-taken")
     texts = list(dict.fromkeys(row["text"] for row in rows))
     train = [row for row in rows if row["split"] == "train"]
     every = max(1, steps // 10)
@@ -77,16 +78,16 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     from zoo.schema.files import write_atomically
 
     if not folder.is_dir():
-        raise UsageError(f"'{folder}' is no folder; give one with images and their captions")
+        raise UsageError(f"'{folder}' is no folder; give one with images and their captions", code="data-missing")
     metadata = folder / "metadata.jsonl"
     said = []
     if metadata.exists():
-        rows = _read(metadata)
+        rows = _read(folder)
     else:
         rows = _beside(folder)
         said.append(f"wrote '{metadata}' from the captions beside the images")
     if len(rows) < FEWEST:
-        raise UsageError(f"'{folder}' has {len(rows)} captioned images; give at least {FEWEST}")
+        raise UsageError(f"'{folder}' has {len(rows)} captioned images; give at least {FEWEST}", code="data-too-few")
     if not any(row.get("split") for row in rows):
         rows = [{**row, "split": "val" if i % VALIDATION == VALIDATION - 1 else "train"} for i, row in enumerate(rows)]
         if not any(row["split"] == "val" for row in rows):
@@ -97,41 +98,50 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         write_atomically(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
     if lacking:
-        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some")
+        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some", code="data-split-empty")
     return rows, said
 
 
-def _read(metadata: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(metadata.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"'{metadata}', line {number} is not JSON ({error}); fix it") from error
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("file_name", "text")):
-            raise UsageError(f"'{metadata}', line {number} lacks file_name or text; add it")
-        rows.append(row)
-    return rows
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a folder's metadata, as training reads them; UsageError for the first line that is none."""
+    from zoo.data.image_folder import FolderSource
+
+    source = FolderSource(str(folder))
+    if source.broken:
+        raise UsageError(source.broken[0].sentence, code="data-row-broken")
+    return [dict(row) for row in source.rows]
 
 
 def _beside(folder: Path) -> list[dict[str, Any]]:
     """Rows of images with a text file of the same name beside them."""
+    from zoo.data.image_sets import hidden
+    from zoo.images.decode import read_file
+
     rows, without = [], 0
-    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and not p.name.startswith(".")):
+    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES):
+        name = image.relative_to(folder).as_posix()
+        if hidden(name):
+            continue
         caption = image.with_suffix(".txt")
         if not caption.is_file():
             without += 1
             continue
-        text = " ".join(caption.read_text(encoding="utf-8-sig", errors="replace").split())
-        rows.append({"file_name": image.relative_to(folder).as_posix(), "text": text})
+        data = read_file(caption, what="caption", limit=LONGEST_CAPTION)
+        try:
+            text = " ".join(data.decode("utf-8-sig").split())
+        except UnicodeDecodeError as error:
+            said = f"byte {error.start + 1} is 0x{data[error.start]:02x}"
+            raise UsageError(
+                f"the caption '{caption}' is not UTF-8 ({said}); save it as UTF-8", code="metadata-unreadable"
+            ) from error
+        rows.append({"file_name": name, "text": text})
     if without and not rows:
         raise UsageError(
             f"the {without} images in '{folder}' have no captions; write NAME.txt beside NAME.png, or a metadata.jsonl "
-            'with lines like {"file_name": "NAME.png", "text": "..."}'
+            'with lines like {"file_name": "NAME.png", "text": "..."}',
+            code="caption-missing",
         )
     if without:
         count = f"{without} of {without + len(rows)}"
-        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it")
+        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it", code="caption-missing")
     return rows

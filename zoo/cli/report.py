@@ -26,13 +26,18 @@ def report(
     from zoo.schema.files import write_text
 
     if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"'{out}' is no page; give a name that ends in .html")
+        raise UsageError(f"'{out}' is no page; give a name that ends in .html", code="output-format-unknown")
     if not records and not DEFAULT.is_dir():
-        raise UsageError(f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH")
+        raise UsageError(
+            f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH", code="benchmark-record-missing"
+        )
     runs = run_folders(records or [])
     if runs:
         if csv is not None:
-            raise UsageError("--csv goes with benchmark records; a run has its values in scalars.csv, so leave it out")
+            raise UsageError(
+                "--csv goes with benchmark records; a run has its values in scalars.csv, so leave it out",
+                code="option-conflict",
+            )
         out.parent.mkdir(parents=True, exist_ok=True)
         typer.echo(write_text(out, runs_page(read_runs(runs), title or "Training runs")))
         return

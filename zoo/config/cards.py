@@ -16,6 +16,7 @@ from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
 from zoo.config.published import Published, read_published
+from zoo.config.sources import Part, is_source, source_card
 from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -49,6 +50,7 @@ class Card:
     contract: Mapping[str, Any]
     raw: Mapping[str, Any]
     layout: str | None = None  # of the tensors' names, where they aren't the component's own
+    source: Part | None = None  # where the weights are a part of a model's own file (zoo.config.sources)
 
     @property
     def block(self) -> dict[str, Any]:
@@ -72,8 +74,8 @@ class Card:
 
     @property
     def sha256(self) -> str:
-        """The hash that the weight file must have."""
-        return self.raw["file"]["sha256"]
+        """The hash that the weight file must have; of a model's own file, the one it has."""
+        return self.source.sha256 if self.source is not None else self.raw["file"]["sha256"]
 
     @property
     def published(self) -> tuple[Published, ...]:
@@ -94,14 +96,14 @@ def card_names() -> list[str]:
 def find_card(name: str) -> Path:
     """The file of a card, by name or by the path of a .yaml file."""
     if not isinstance(name, str):
-        raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card")
+        raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card", code="weights-unknown")
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     names = card_names()
     if name not in names and is_folder(name):
         return Path(name)
     if name not in names:
-        raise ConfigError(unknown("weights", name, names))
+        raise ConfigError(unknown("weights", name, names), code="weights-unknown")
     return FOLDER / f"{name}.yaml"
 
 
@@ -116,7 +118,12 @@ def is_folder(name: str | Path) -> bool:
 
 
 def read_card(name: str) -> Card:
-    """Read a card and check its form; the weight file is not touched, except a part's of a folder, which is hashed."""
+    """Read a card and check its form; the weight file is not touched, except a part's of a folder, which is hashed.
+
+    A name like `PATH#unet` is a part of a model's own file, whose header says what a card would.
+    """
+    if isinstance(name, str) and "#" in name and is_source(name):
+        return source_card(name)
     path = find_card(name)
     if path.is_dir():
         return folders().card(path)
@@ -124,21 +131,29 @@ def read_card(name: str) -> Card:
     check_schema(raw, CARD_SCHEMA, str(path))
     for key in raw:
         if key not in KEYS:
-            raise ConfigError(f"card '{path}': {unknown('key', key, KEYS)}")
+            raise ConfigError(f"card '{path}': {unknown('key', key, KEYS)}", code="card-key-unknown")
     kind = raw.get("kind")
     if kind not in KINDS:
-        raise ConfigError(f"card '{path}': {unknown('kind', kind, KINDS)}")
+        raise ConfigError(f"card '{path}': {unknown('kind', kind, KINDS)}", code="kind-unknown")
     if not isinstance(raw.get("component"), str):
-        raise ConfigError(f"card '{path}' names no component; add component: the registry name of a {kind}")
+        raise ConfigError(
+            f"card '{path}' names no component; add component: the registry name of a {kind}", code="card-key-missing"
+        )
     for key in ("config", "contract", "file"):
         if not isinstance(raw.get(key, {} if key == "config" else None), Mapping):
-            raise ConfigError(f"card '{path}' needs a mapping '{key}'; add it")
+            raise ConfigError(f"card '{path}' needs a mapping '{key}'; add it", code="card-key-missing")
     denoiser = raw.get("denoiser")
     if denoiser is not None and (kind != "network" or not isinstance(denoiser, Mapping)):
-        raise ConfigError(f"card '{path}' has a denoiser that is no network's block; only networks have one")
+        raise ConfigError(
+            f"card '{path}' has a denoiser that is no network's block; only networks have one",
+            code="card-value-invalid",
+        )
     _check_file_block(raw["file"], path)
     if "words" in raw and not _is_bare(raw["words"]):
-        raise ConfigError(f"card '{path}' names the words {raw['words']!r}; give a bare file name in the card's folder")
+        raise ConfigError(
+            f"card '{path}' names the words {raw['words']!r}; give a bare file name in the card's folder",
+            code="card-value-invalid",
+        )
     read_published(raw.get("published"), f"card '{path}'")
     return Card(
         name=path.stem, path=path, kind=kind, component=raw["component"], summary=str(raw.get("summary") or ""),
@@ -182,12 +197,15 @@ def check_weight_file(card: Card) -> None:
         size = None
     if size is None:
         raise WeightsError(
-            f"weights '{card.name}': the file '{card.file}' is missing; install zoo again or restore it beside its card"
+            f"weights '{card.name}': the file '{card.file}' is missing; "
+            "install zoo again or restore it beside its card",
+            code="weights-missing",
         )
     if size != card.bytes:
         raise WeightsError(
             f"weights '{card.name}': '{card.file}' has {size} bytes where its card says {card.bytes}; "
-            "it is damaged or not the one described, so restore it"
+            "it is damaged or not the one described, so restore it",
+            code="weights-size-wrong",
         )
 
 
@@ -197,13 +215,17 @@ def check_schema(raw: Mapping[str, Any], expected: str, source: str) -> None:
     if found == expected:
         return
     if found is None:
-        raise ConfigError(f"'{source}' says no schema; add `schema: {expected}`")
+        raise ConfigError(f"'{source}' says no schema; add `schema: {expected}`", code="schema-missing")
     family = expected.partition("/")[0]
     if isinstance(found, str) and found.partition("/")[0] == family:
         raise ConfigError(
-            f"'{source}' has schema '{found[:60]}', this zoo reads '{expected}'; install a zoo that knows it"
+            f"'{source}' has schema '{found[:60]}', this zoo reads '{expected}'; install a zoo that knows it",
+            code="schema-unknown",
         )
-    raise ConfigError(f"'{source}' has schema {str(found)[:60]!r} where '{expected}' is read; give a file of that kind")
+    raise ConfigError(
+        f"'{source}' has schema {str(found)[:60]!r} where '{expected}' is read; give a file of that kind",
+        code="schema-unknown",
+    )
 
 
 def _is_bare(name: Any) -> bool:
@@ -215,11 +237,20 @@ def _is_bare(name: Any) -> bool:
 def _check_file_block(block: Mapping[str, Any], path: Path) -> None:
     name, size, digest = block.get("name"), block.get("bytes"), block.get("sha256")
     if not _is_bare(name):
-        raise ConfigError(f"card '{path}' names the weight file {name!r}; give a bare file name in the card's folder")
+        raise ConfigError(
+            f"card '{path}' names the weight file {name!r}; give a bare file name in the card's folder",
+            code="card-value-invalid",
+        )
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise ConfigError(f"card '{path}' has file.bytes {size!r}; write the size of '{name}' in bytes")
+        raise ConfigError(
+            f"card '{path}' has file.bytes {size!r}; write the size of '{name}' in bytes", code="card-value-invalid"
+        )
     other = block.get("other") or []
     if not isinstance(other, list) or not all(isinstance(item, str) for item in other):
-        raise ConfigError(f"card '{path}' has file.other {other!r}; write a list of tensor-name prefixes")
+        raise ConfigError(
+            f"card '{path}' has file.other {other!r}; write a list of tensor-name prefixes", code="card-value-invalid"
+        )
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-        raise ConfigError(f"card '{path}' has no file.sha256 of 64 hex digits; write the hash of '{name}'")
+        raise ConfigError(
+            f"card '{path}' has no file.sha256 of 64 hex digits; write the hash of '{name}'", code="card-value-invalid"
+        )

@@ -33,6 +33,12 @@ They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffu
 |---|---|---|
 | `learned_range` | from small variance to beta, -1 to 1 (Nichol & Dhariwal 2021, eq. 15) | improved DDPM, ADM, DiT |
 | `learned` | the log-variance itself | OpenAI's `ModelVarType.LEARNED`, diffusers' `learned` |
+
+`image_condition` says what a network is shown beside x_t, as further input channels:
+
+| name | channels after x_t's | elsewhere |
+|---|---|---|
+| `masked` | the mask, 1 where drawn anew, and the latents of the image with that part grey | SD's inpainting models |
 """
 
 from __future__ import annotations
@@ -63,6 +69,7 @@ TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
 INITIAL_SCALES = ("sigma_T", "unit")
 VARIANCES = ("learned_range", "learned")
+IMAGE_CONDITIONS = ("masked",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +112,37 @@ class Denoiser(nn.Module):
         low_res: LowRes | None = None,
         initial_scale: Literal["sigma_T", "unit"] = "sigma_T",
         variance: Literal["learned_range", "learned"] | None = None,
+        image_condition: Literal["masked"] | None = None,
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
-            raise ConfigError(f"unknown time_input '{time_input}'; choose one of {', '.join(TIME_INPUTS)}")
+            raise ConfigError(
+                f"unknown time_input '{time_input}'; choose one of {', '.join(TIME_INPUTS)}", code="choice-unknown"
+            )
         if time_rounding not in TIME_ROUNDINGS:
-            raise ConfigError(f"unknown time_rounding '{time_rounding}'; choose one of {', '.join(TIME_ROUNDINGS)}")
+            raise ConfigError(
+                f"unknown time_rounding '{time_rounding}'; choose one of {', '.join(TIME_ROUNDINGS)}",
+                code="choice-unknown",
+            )
         if initial_scale not in INITIAL_SCALES:
-            raise ConfigError(f"unknown initial_scale '{initial_scale}'; choose one of {', '.join(INITIAL_SCALES)}")
+            raise ConfigError(
+                f"unknown initial_scale '{initial_scale}'; choose one of {', '.join(INITIAL_SCALES)}",
+                code="choice-unknown",
+            )
         if variance is not None and variance not in VARIANCES:
-            raise ConfigError(f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out")
+            raise ConfigError(
+                f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out",
+                code="choice-unknown",
+            )
+        if image_condition is not None and image_condition not in IMAGE_CONDITIONS:
+            raise ConfigError(
+                f"unknown image_condition '{image_condition}'; choose masked, or leave it out", code="choice-unknown"
+            )
         if schedule.T is None and time_input in ("index", "index1000"):
-            raise ConfigError(f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma")
+            raise ConfigError(
+                f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma",
+                code="time-input-unfit",
+            )
         self.network = network
         self.schedule = schedule
         self.parameterization = parameterization
@@ -125,6 +151,7 @@ class Denoiser(nn.Module):
         self.low_res = low_res
         self.initial_scale: Literal["sigma_T", "unit"] = initial_scale
         self.variance: Literal["learned_range", "learned"] | None = variance
+        self.image_condition: Literal["masked"] | None = image_condition
         self.acceleration: Acceleration | None = None
 
     def forward(
@@ -153,19 +180,22 @@ class Denoiser(nn.Module):
             if self.variance is not None:
                 raise ConfigError(
                     f"the network gave {channels} channels for samples of {channels}, so no variance, and its variance "
-                    f"is said to be '{self.variance}'; take variance out of its card's denoiser block"
+                    f"is said to be '{self.variance}'; take variance out of its card's denoiser block",
+                    code="variance-unfit",
                 )
             return output, {}
         if output.shape[1] != 2 * channels:
             raise UsageError(
                 f"the network gave {output.shape[1]} channels for samples of {channels}; "
-                "it must give as many, or twice as many with a learned variance"
+                "it must give as many, or twice as many with a learned variance",
+                code="channels-unfit",
             )
         if self.variance is None:
             raise ConfigError(
                 f"the network gave {output.shape[1]} channels for samples of {channels}, half of them a learned "
                 "variance, and nothing says how it is to be read: say variance learned_range (improved DDPM, ADM, "
-                "DiT) or learned (the log-variance itself) in its card's denoiser block"
+                "DiT) or learned (the log-variance itself) in its card's denoiser block",
+                code="variance-unstated",
             )
         output, second = output.chunk(2, dim=1)
         return output, {"variance_logit" if self.variance == "learned_range" else "log_variance": second}
@@ -253,7 +283,9 @@ def network_arguments(
         read = {name: named[name] if name in named else scalars.get(name) for name in reads}
         missing = next((name for name, value in read.items() if value is None and name != "mask"), None)
         if missing is not None and hasattr(network, "evaluate"):  # which doesn't check that all is given
-            raise UsageError(f"the network reads '{missing}' and is given none; listen to what gives it")
+            raise UsageError(
+                f"the network reads '{missing}' and is given none; listen to what gives it", code="condition-missing"
+            )
     return {
         # As time does, a level and other numbers stay float32: bfloat16 would read index 999 as 1000.
         name: value.to(device, torch.float32 if name not in named or name == "level" else
@@ -281,7 +313,8 @@ def refuse_nan(prediction: Prediction, step: Step, steps: int) -> None:
         if part is not None and not isfinite(part.sum().item()) and not bool(torch.isfinite(part).all()):
             raise NumericError(
                 f"the network gave NaN or infinity at step {step.index + 1} of {steps} (t = {step.t:.4g}); "
-                "run it in float32, or check the weights and the condition"
+                "run it in float32, or check the weights and the condition",
+                code="network-not-finite",
             )
 
 

@@ -63,7 +63,10 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
         return []
     other = next((path for path, runs in found.items() if not runs), None)
     if other is not None:
-        raise UsageError(f"'{other}' is no training run (it has no run.json), and others are; report on them apart")
+        raise UsageError(
+            f"'{other}' is no training run (it has no run.json), and others are; report on them apart",
+            code="benchmark-record-missing",
+        )
     return list(dict.fromkeys(run for runs in found.values() for run in runs))
 
 
@@ -129,7 +132,7 @@ def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
         return {}
     text = read_plain(path, LARGEST)
     if len(text) > LARGEST:
-        raise UsageError(f"'{path}' is larger than {LARGEST >> 20} MiB; report on a shorter run")
+        raise UsageError(f"'{path}' is larger than {LARGEST >> 20} MiB; report on a shorter run", code="file-too-large")
     found: dict[str, list[tuple[int, float]]] = {}
     for row in csv.reader(StringIO(text.decode("utf-8", errors="replace"))):
         if len(row) != 3 or not row[0].isdecimal():  # the heading, and a line that a kill cut off

@@ -15,14 +15,22 @@ run's last step leads from there to the clean sample at t = 0. The same holds fo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 # The least t above 0 of a schedule that begins with some noise.
+LARGEST_BETA = 1e4
+LARGEST_SIGMA = 1e6  # beyond it float32 has no digits left for the sample
+LARGEST_RHO = 1e4
+LARGEST_LOG_SNR = 100.0
+LARGEST_SIDE = 2**14  # pixels
+MOST_POINTS = 1_000_000
 _LEAST_T = 1e-9
 
 
@@ -63,9 +71,12 @@ class VPSDESchedule:
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
+        within(0.0, LARGEST_BETA, {"beta_min": self.beta_min, "beta_max": self.beta_max})
         if not 0.0 < self.beta_min <= self.beta_max:
             raise ConfigError(
-                f"a schedule needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}; usual are 0.1, 20"
+                f"a schedule needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}; "
+                "usual are 0.1, 20",
+                code="schedule-invalid",
             )
 
     @property
@@ -125,10 +136,13 @@ class ShiftedCosineSchedule:
     high: float = 15.0
 
     def __post_init__(self) -> None:
+        within(1, LARGEST_SIDE, {"size": self.size, "base": self.base})
+        within(-LARGEST_LOG_SNR, LARGEST_LOG_SNR, {"low": self.low, "high": self.high})
         if self.size < 1 or self.base < 1 or not self.low < self.high:
             raise ConfigError(
                 "schedule 'shifted-cosine' needs size and base of 1 or more and low < high, not "
-                f"{self.size}, {self.base}, {self.low} and {self.high}; mend them"
+                f"{self.size}, {self.base}, {self.low} and {self.high}; mend them",
+                code="schedule-invalid",
             )
 
     @property
@@ -163,12 +177,18 @@ class VarianceExploding(ABC):
     steps: int | None
 
     def __post_init__(self) -> None:
+        within(0.0, LARGEST_SIGMA, {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max})
+        within(-math.inf, MOST_POINTS, {"steps": self.steps})
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ConfigError(
-                f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them"
+                f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them",
+                code="schedule-invalid",
             )
         if self.steps is not None and self.steps < 2:
-            raise ConfigError(f"a schedule from sigma_min to sigma_max needs two points or more, not {self.steps}")
+            raise ConfigError(
+                f"a schedule from sigma_min to sigma_max needs two points or more, not {self.steps}",
+                code="schedule-invalid",
+            )
 
     @abstractmethod
     def _sigma(self, u: np.ndarray) -> np.ndarray:
@@ -237,8 +257,9 @@ class EDMSchedule(VarianceExploding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        within(0.0, LARGEST_RHO, {"rho": self.rho})
         if not self.rho > 0.0:
-            raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7")
+            raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7", code="schedule-invalid")
 
     def _sigma(self, u: np.ndarray) -> np.ndarray:
         low, high = self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (1.0 / self.rho)
@@ -252,5 +273,7 @@ class EDMSchedule(VarianceExploding):
 def _inside(t: float | np.ndarray) -> np.ndarray:
     t = np.asarray(t, dtype=np.float64)
     if np.any(~(t >= 0.0)) or np.any(t > 1.0):
-        raise UsageError(f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first")
+        raise UsageError(
+            f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first", code="time-out-of-range"
+        )
     return t

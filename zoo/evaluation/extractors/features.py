@@ -33,6 +33,7 @@ from torch import Tensor
 from zoo.data.image_sets import Pictures
 from zoo.evaluation.extractors.extractor import MAIN, Comparing, Extractor, look
 from zoo.evaluation.extractors.moments import Moments
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 from zoo.schema.files import write_atomically
 
@@ -67,7 +68,8 @@ class Features:
         if layer not in self.arrays:
             raise UsageError(
                 f"of '{self.source}' there are moments only (a statistics file holds no more, and of many pictures no "
-                "more is kept); a metric of the features themselves needs the pictures, or a larger `keep`"
+                "more is kept); a metric of the features themselves needs the pictures, or a larger `keep`",
+                code="moments-only",
             )
         return self.arrays[layer]
 
@@ -83,7 +85,9 @@ class Features:
 
     def _check(self, layer: str) -> None:
         if layer not in self.moments:
-            raise UsageError(f"of '{self.source}' the layer '{layer}' wasn't extracted; name it in `layers`")
+            raise UsageError(
+                f"of '{self.source}' the layer '{layer}' wasn't extracted; name it in `layers`", code="layer-unknown"
+            )
 
 
 def shards(count: int) -> list[range]:
@@ -115,7 +119,7 @@ def extract(
         progress: called with how many images are done, and of how many.
     """
     if not len(pictures):
-        raise UsageError(f"'{pictures.name}' has no pictures; give one or more")
+        raise UsageError(f"'{pictures.name}' has no pictures; give one or more", code="data-empty")
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     moments: dict[str, Moments] = {}
     digest, sizes = hashlib.sha256(), Counter[str]()
@@ -228,7 +232,9 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
     """A shard file's content; None where there is none or it is damaged (by a zip's checksums)."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["header"].tobytes())
+            header = strict_json.parse(file["header"].tobytes())
+            if not isinstance(header, dict):
+                return None
             arrays = {name.removeprefix("layer_"): file[name] for name in file.files if name != "header"}
     except FileNotFoundError:
         return None
@@ -238,7 +244,8 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
     if other:
         raise UsageError(
             f"'{path}' holds features of other pictures or another extractor ({other[0]}: {header.get(other[0])}); "
-            "give another folder, or remove that one"
+            "give another folder, or remove that one",
+            code="features-folder-taken",
         )
     if sorted(arrays) != header.get("layers"):  # a zip's checksums leave its members' names out
         return None

@@ -43,15 +43,20 @@ _SCHEDULER_FIXED: Mapping[str, Any] = {"thresholding": False, "rescale_betas_zer
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a pipeline's folder, or that of one of its parts."""
-    return (path / INDEX).is_file() or ((path / "config.json").is_file() and (path.parent / INDEX).is_file())
+    """Whether a path is a folder that zoo exported, or that of one part of any; `zoo.config.sources` reads others."""
+    return ((path / INDEX).is_file() and (path / OWN).is_file()) or (
+        (path / "config.json").is_file() and (path.parent / INDEX).is_file()
+    )
 
 
 def pipeline(folder: Path) -> dict[str, Any]:
     """The pipeline that a folder is, as a config would write it; ConfigError for another kind of folder."""
     index = _read(folder / INDEX)
     if index.get("_class_name") != "StableDiffusionPipeline":
-        raise ConfigError(f"'{folder}' is a {index.get('_class_name')} folder; zoo reads StableDiffusionPipeline's")
+        raise ConfigError(
+            f"'{folder}' is a {index.get('_class_name')} folder; zoo reads StableDiffusionPipeline's",
+            code="model-unread",
+        )
     weights = {part: str(folder / part) for part in ("unet", "vae", "text_encoder")}
     if (folder / OWN).is_file():
         return _placed(read_mapping(folder / OWN), weights)
@@ -79,11 +84,16 @@ def card(part: Path) -> Card:
     readers = {"UNet2DConditionModel": _unet, "AutoencoderKL": _kl, "CLIPTextModel": _text}
     named = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
     if named not in readers:
-        raise ConfigError(f"'{part}' holds a {named}; zoo reads {', '.join(readers)} of a Stable Diffusion folder")
+        raise ConfigError(
+            f"'{part}' holds a {named}; zoo reads {', '.join(readers)} of a Stable Diffusion folder",
+            code="model-unread",
+        )
     kind, component, arguments, contract = readers[named](config, part)
     file = part / ("model.safetensors" if kind == "conditioner" else "diffusion_pytorch_model.safetensors")
     if not file.is_file():
-        raise ConfigError(f"'{part}' has no '{file.name}'; export it again, or save it as safetensors")
+        raise ConfigError(
+            f"'{part}' has no '{file.name}'; export it again, or save it as safetensors", code="weights-missing"
+        )
     facts = {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
     raw: dict[str, Any] = {"file": facts, "summary": f"{named} of '{folder}'"}
     if kind == "conditioner" and (part / WORDS).is_file():
@@ -104,10 +114,13 @@ def _unet(config: Mapping[str, Any], part: Path) -> tuple[str, str, dict[str, An
     known = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
     strange = next((name for name in down if name not in known), None)
     if strange is not None:
-        raise ConfigError(f"'{part}' has a level '{strange}'; zoo reads {' and '.join(known)}")
+        raise ConfigError(f"'{part}' has a level '{strange}'; zoo reads {' and '.join(known)}", code="model-unread")
     heads, cosines = config.get("attention_head_dim", 8), config.get("flip_sin_to_cos", True)
     if bool(cosines) != (config.get("freq_shift", 0) == 0):
-        raise ConfigError(f"'{part}' has flip_sin_to_cos {cosines} beside another freq_shift; zoo has no such network")
+        raise ConfigError(
+            f"'{part}' has flip_sin_to_cos {cosines} beside another freq_shift; zoo has no such network",
+            code="model-unread",
+        )
     depth = config.get("transformer_layers_per_block", 1)
     arguments = {
         "in_channels": config.get("in_channels", 4), "out_channels": config.get("out_channels", 4),
@@ -136,7 +149,10 @@ def _heads(heads: Any, channels: list[int], part: Path) -> dict[str, int]:
         return {"heads": heads[0]}
     widths = {c // h for c, h in zip(channels, heads, strict=False)}
     if len(widths) > 1:
-        raise ConfigError(f"'{part}' has heads {heads} for channels {channels}; zoo reads one number, or one width")
+        raise ConfigError(
+            f"'{part}' has heads {heads} for channels {channels}; zoo reads one number, or one width",
+            code="model-unread",
+        )
     return {"head_width": widths.pop()}
 
 
@@ -157,7 +173,9 @@ def _text(config: Mapping[str, Any], part: Path) -> tuple[str, str, dict[str, An
     _refuse(config, _TEXT_FIXED, part)
     activation = {"gelu": "gelu", "quick_gelu": "quick-gelu"}.get(config.get("hidden_act", "quick_gelu"))
     if activation is None:
-        raise ConfigError(f"'{part}' has hidden_act {config['hidden_act']!r}; zoo reads gelu and quick_gelu")
+        raise ConfigError(
+            f"'{part}' has hidden_act {config['hidden_act']!r}; zoo reads gelu and quick_gelu", code="model-unread"
+        )
     width = config["hidden_size"]
     arguments = {
         "width": width, "heads": config["num_attention_heads"], "layers": config["num_hidden_layers"],
@@ -181,7 +199,10 @@ def _scheduler(folder: Path) -> Mapping[str, Any]:
     path = folder / "scheduler" / "scheduler_config.json"
     config = _read(path)
     if config.get("_class_name") != "DDIMScheduler":
-        raise ConfigError(f"'{path}' is a {config.get('_class_name')}; zoo reads DDIMScheduler, so save it as that")
+        raise ConfigError(
+            f"'{path}' is a {config.get('_class_name')}; zoo reads DDIMScheduler, so save it as that",
+            code="model-unread",
+        )
     _refuse(config, _SCHEDULER_FIXED, path)
     return config
 
@@ -190,7 +211,9 @@ def _denoiser(folder: Path) -> dict[str, Any]:
     config = _scheduler(folder)
     kind = config.get("prediction_type", "epsilon")
     if kind not in _PARAMETERIZATIONS:
-        raise ConfigError(f"'{folder}' has prediction_type {kind!r}; zoo reads {', '.join(_PARAMETERIZATIONS)}")
+        raise ConfigError(
+            f"'{folder}' has prediction_type {kind!r}; zoo reads {', '.join(_PARAMETERIZATIONS)}", code="model-unread"
+        )
     steps, betas = config.get("num_train_timesteps", 1000), config.get("beta_schedule", "linear")
     ends = {key: config[key] for key in ("beta_start", "beta_end") if key in config}
     schedules: dict[str, dict[str, Any]] = {
@@ -203,7 +226,10 @@ def _denoiser(folder: Path) -> dict[str, Any]:
     elif betas in schedules:
         schedule = schedules[betas]
     else:
-        raise ConfigError(f"'{folder}' has beta_schedule {betas!r}; zoo reads {', '.join(schedules)} and trained_betas")
+        raise ConfigError(
+            f"'{folder}' has beta_schedule {betas!r}; zoo reads {', '.join(schedules)} and trained_betas",
+            code="model-unread",
+        )
     return {"schedule": schedule, "parameterization": _PARAMETERIZATIONS[kind], "time_input": "index"}
 
 
@@ -211,7 +237,9 @@ def _sampler(folder: Path) -> dict[str, Any]:
     config = _scheduler(folder)
     spacing = config.get("timestep_spacing", "leading")
     if spacing not in ("leading", "trailing"):
-        raise ConfigError(f"'{folder}' has timestep_spacing {spacing!r}; zoo reads leading and trailing")
+        raise ConfigError(
+            f"'{folder}' has timestep_spacing {spacing!r}; zoo reads leading and trailing", code="model-unread"
+        )
     grid = {"name": "leading", "offset": 1} if spacing == "leading" else {"name": "trailing"}
     final = "clean" if config.get("set_alpha_to_one", True) else "first"
     return {"name": "ddim", "steps": STEPS, "eta": 0.0, "grid": grid, "final": final}
@@ -235,27 +263,36 @@ def _placed(written: Mapping[str, Any], weights: Mapping[str, str]) -> dict[str,
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError(f"'{path}' is missing; a Stable Diffusion folder has it, so export or download it again")
+        raise ConfigError(
+            f"'{path}' is missing; a Stable Diffusion folder has it, so export or download it again",
+            code="file-missing",
+        )
     try:
         value = strict_json.parse(read_plain(path, LARGEST))
     except ValueError as error:
-        raise ConfigError(f"'{path}' is damaged: {error}; export or download it again") from error
+        raise ConfigError(
+            f"'{path}' is damaged: {error}; export or download it again", code="model-config-unreadable"
+        ) from error
     if not isinstance(value, dict):
-        raise ConfigError(f"'{path}' holds no mapping; export or download it again")
+        raise ConfigError(f"'{path}' holds no mapping; export or download it again", code="model-config-unreadable")
     return value
 
 
 def _list(config: Mapping[str, Any], key: str, part: Path) -> list[Any]:
     value = config.get(key)
     if not isinstance(value, list) or not value:
-        raise ConfigError(f"'{part}' has no list {key} in its config.json; export it again")
+        raise ConfigError(
+            f"'{part}' has no list {key} in its config.json; export it again", code="model-config-unreadable"
+        )
     return value
 
 
 def _multiples(channels: list[int], part: Path) -> list[float]:
     first = channels[0]
     if any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in channels):
-        raise ConfigError(f"'{part}' has block_out_channels {channels}; they are whole numbers over 0")
+        raise ConfigError(
+            f"'{part}' has block_out_channels {channels}; they are whole numbers over 0", code="model-unread"
+        )
     return [c // first if c % first == 0 else c / first for c in channels]
 
 
@@ -264,4 +301,7 @@ def _refuse(config: Mapping[str, Any], fixed: Mapping[str, Any], part: Path) -> 
     for key, only in fixed.items():
         allowed = only if isinstance(only, tuple) else (only,)
         if key in config and config[key] not in allowed:
-            raise ConfigError(f"'{part}' has {key}: {config[key]!r}; zoo reads {' or '.join(map(repr, allowed))} alone")
+            raise ConfigError(
+                f"'{part}' has {key}: {config[key]!r}; zoo reads {' or '.join(map(repr, allowed))} alone",
+                code="model-unread",
+            )

@@ -33,7 +33,10 @@ def own_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
         return {n: t[..., None, None] if t.ndim == 2 and n in own and own[n].ndim == 4 else t for n, t in found.items()}
     if isinstance(module, ClipText):
         return _text(module, tensors)
-    raise WeightsError(f"diffusers' names are known of 'unet', 'kl' and 'clip-text', not of {type(module).__name__}")
+    raise WeightsError(
+        f"diffusers' names are known of 'unet', 'kl' and 'clip-text', not of {type(module).__name__}",
+        code="layout-wrong",
+    )
 
 
 def _renamed(tensors: Mapping[str, Tensor], theirs: Mapping[str, str]) -> dict[str, Tensor]:

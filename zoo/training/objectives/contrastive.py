@@ -77,7 +77,10 @@ class ClipContrastive:
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
         self.precision, self.other_styles, self.style_weight = precision, other_styles, style_weight
-        arguments.contrastive(style_weight=style_weight, against=against)
+        arguments.contrastive(
+            style_weight=style_weight, against=against, word_dropout=word_dropout, jitter=jitter,
+            concepts_at_once=concepts_at_once, keep_caption=keep_caption,
+        )  # fmt: skip
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
         self.size = int(network.visual.image_size)  # type: ignore[arg-type, union-attr]
         self.distortion = None if distortion is None else Distortion.of(distortion)
@@ -204,13 +207,17 @@ def resized(x: Tensor, size: int) -> Tensor:
 def _lock_text(network: nn.Module, conditioner: Any) -> None:
     """Put a text tower into a CLIP and freeze what its token states depend on."""
     if not isinstance(conditioner, ClipText):
-        raise ConfigError("the conditioner of a contrastive run is a text tower of CLIP's; name clip-text weights")
+        raise ConfigError(
+            "the conditioner of a contrastive run is a text tower of CLIP's; name clip-text weights",
+            code="conditioner-untrainable",
+        )
     own = dict(network.named_parameters())
     for name, tensor in conditioner.state_dict().items():
         if name not in own or own[name].shape != tensor.shape:
             raise ConfigError(
                 f"the conditioner's '{name}' {tuple(tensor.shape)} doesn't fit the recipe's network; give the network "
-                "the text_width, text_heads, text_layers and context_length of the conditioner"
+                "the text_width, text_heads, text_layers and context_length of the conditioner",
+                code="tensors-unfit",
             )
         own[name].copy_(tensor)
         own[name].requires_grad_(name == "text_projection")
