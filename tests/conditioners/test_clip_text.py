@@ -5,13 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from tests.networks.random_weights import randomise, relative
+from tests.refusals import refused
 from zoo.checkpoints.files import load_strict
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip import build_clip
 from zoo.conditioners.clip_text import ClipText
 from zoo.families.diffusers.config import clip_text_config
 from zoo.families.diffusers.layout import CLIP_PREFIX, clip_text_tensors
-from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.errors import WeightsError
 
 AGREES = 1e-8  # in float64
 DIFFERS = 1e-6
@@ -135,9 +136,9 @@ def test_compact_weights_read_known_prompts_as_the_full_ones_do():
 
 def test_a_prompt_of_unknown_words_or_too_many_is_refused():
     model = compact_tower(compact_file(tower(activation="gelu", pad="zero")))
-    with pytest.raises(UsageError, match="'zebra'"):
+    with refused("word-unknown", naming="'zebra'"):
         model(["red zebra"])
-    with pytest.raises(UsageError, match="16 tokens; this model reads 10"):
+    with refused("prompt-too-long", naming="16 tokens; this model reads 10"):
         model(["red apple " * 8])
 
 

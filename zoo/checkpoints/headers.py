@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import read_plain
@@ -101,6 +101,9 @@ def read_header(path: Path) -> Header:
         raise UsageError(f"there is no file or folder '{path}'; give the path of a weight file or a model's folder")
     try:
         first = read_plain(path, 512)
+        # A header's length can begin with any bytes, a pickle's and a zip's first ones too; they then go on otherwise.
+        if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= HEADER_LIMIT:
+            return read_safetensors(path)
         if first[:2] == b"PK" or first[:1] == b"\x80":
             from zoo.checkpoints.torch_files import read_torch
 
@@ -177,7 +180,8 @@ def _tensor(entry: bytes, name: str, path: Path, base: int) -> TensorEntry:
         return _checked(plain[1].decode(), tuple(map(int, sizes)), int(plain[3]), int(plain[4]), name, path, base)
     try:
         # Flat: one brace, and no string inside but dtype's, so what is parsed has no depth.
-        said = json.loads(entry, object_pairs_hook=list) if entry.count(b"{") == 1 and entry.count(b"[") < 4 else None
+        flat = entry.count(b"{") == 1 and entry.count(b"[") < 4
+        said: list[tuple[str, Any]] = json.loads(entry, object_pairs_hook=list) if flat else []
         about = dict(said)
         dtype, shape, (start, end) = about["dtype"], tuple(about["shape"]), about["data_offsets"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -224,12 +224,11 @@ def _tensor(value: Any, path: Path, places: Mapping[str, tuple[int, int]]) -> Te
         value = value.arguments[0] if value.arguments else None
     if not isinstance(value, Call) or str(value.what) not in _TENSOR_CALLS or not isinstance(value.arguments, tuple):
         return None
-    arguments = [*value.arguments, None, None, None, None]
+    arguments: list[Any] = [*value.arguments, None, None, None, None]
     storage, offset, shape, stride = (_storage(arguments[0]), *arguments[1:4])
-    if not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        shape, stride, offset = (), (), None  # a damaged one, which the next lines refuse
-    numbers = [offset, *shape, *stride]
-    if storage is None or len(shape) != len(stride) or not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
+    whole = isinstance(shape, tuple) and isinstance(stride, tuple) and len(shape) == len(stride)
+    numbers: list[Any] = [offset, *shape, *stride] if whole else [None]
+    if storage is None or not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
         raise WeightsError(f"the weight file '{path}' is damaged: a tensor in its pickle has no storage or shape")
     dtype, count, key = storage
     if dtype == "bytes":
