@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 import zoo
 from benchmarks import peers
 from benchmarks.on_gpu import correct
-from zoo.bench import machine, measure, pipelines, record, run
+from zoo.bench import checks, machine, measure, pipelines, record, run
 from zoo.bench.run import run_suite
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
@@ -419,8 +420,6 @@ def test_a_deadline_takes_no_more_than_the_later_rounds(monkeypatch):
      (float("nan"), "measured", False)],
 )  # fmt: skip
 def test_a_check_of_images_agrees_within_two_grey_levels(change, status, agrees, tmp_path, monkeypatch):
-    from zoo.bench import checks
-
     real = checks.distance
 
     def moved(drawn, expected):
@@ -446,10 +445,22 @@ def test_checks_that_cannot_be_made_here_say_why(tmp_path):
     assert all(r["reason"] for r in made["rows"])
 
 
+def test_memory_is_limited_by_torch_s_own_function_on_a_device_without_a_number(monkeypatch):
+    shares = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *words: shares.append(words), raising=False)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    built = SimpleNamespace(tried=[4, 2], last=SimpleNamespace(tensor=torch.ones(2, 3, 4, 4)))
+    monkeypatch.setattr(checks, "Builder", lambda *_, **__: SimpleNamespace(build=lambda row: built))
+    monkeypatch.setattr(pipelines, "prepare", lambda built: built)
+    suite = tiny([{"kind": "checks", "model": "tiny", "check": "memory", "batch": 4, "device": "cuda"}])
+    found = checks._memory(run.Run(suite=suite, folder=Path()), suite.rows[0])
+    assert shares == [(checks.SHARE_OF_MEMORY, 0), (1.0, 0)]
+    assert found["agrees"]
+
+
 @pytest.mark.slow
 def test_training_is_checked_by_its_first_loss_and_by_a_resume(tmp_path, monkeypatch):
-    from zoo.bench import checks
-
     suite = tiny([{"model": "tiny-recipe", "kind": "checks", "check": "training"}])
     made, _ = run_suite(suite, folder=tmp_path)
     assert made["rows"][0]["check"]["agrees"] is True
