@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from benchmarks.peers import ROW_KINDS
 from benchmarks.peers.ahead import environment
 from zoo.acceleration import threads
 from zoo.bench import record
+from zoo.bench.run import pending
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
 from zoo.schema.files import write_atomically
@@ -107,30 +108,37 @@ class Conductor:
             phase.reason = f"{max(seconds, 0):.0f} s are left for it and it needs {LEAST:.0f}; give more --minutes"
             say(name, phase.reason)
             return phase
-        phase.reason = self._process(name, folder, seconds)
-        # A process that was ended or died leaves rows behind the one that it was at.
-        while phase.reason is not None and name in SUITES and self._blame(name, folder, phase.reason):
+        phase.reason, known = self._process(name, folder, seconds), 0
+        # A process that was ended or died leaves rows behind those that it added; one that added none would go on so.
+        while phase.reason is not None and name in SUITES:
+            self._blame(name, folder, phase.reason)
+            known, before = settled(newest(folder)), known
             left = seconds - (time.monotonic() - began)
-            if left < LEAST:
+            if known <= before or left < LEAST:
                 break
             phase.reason = self._process(name, folder, left)
         phase.record, phase.seconds = newest(folder), round(time.monotonic() - began, 2)
         return phase
 
-    def _blame(self, name: str, folder: Path, reason: str) -> bool:
-        """Record the rows that a process was running as failed; returns whether there were any."""
+    def _blame(self, name: str, folder: Path, reason: str) -> None:
+        """Record what a process was at as failed: rows that it hadn't written; of one that it had, its judgement."""
         found = newest(folder)
         doing = None if found is None else found["run"]["doing"]
         if found is None or doing is None:
-            return False
+            return
         say(name, f"{', '.join(doing['names'])}: {reason}")
+        for row in (row for row in found["rows"] if row["id"].partition("-")[0] in doing["rows"]):
+            if pending(row):
+                row["quality"]["reason"] = f"not judged: {reason}"
+            elif row["status"] == "measured":
+                row["notes"].append(f"its process ended after this: {reason}")
         there = {row["id"].partition("-")[0] for row in found["rows"]}
         rows = read_suite(suite_of(name, device=self.device, tiny=self.tiny), kinds=ROW_KINDS).rows
-        blamed = [row for row in rows if row.id in doing["rows"] and row.id not in there]
-        found["rows"] += [record.row_of(row, "failed", reason) for row in blamed]
+        found["rows"] += [
+            record.row_of(row, "failed", reason) for row in rows if row.id in doing["rows"] and row.id not in there
+        ]  # fmt: skip
         found["run"]["doing"] = None
         record.write(found, folder)
-        return bool(blamed)
 
     def _process(self, name: str, folder: Path, seconds: float) -> str | None:
         """Run one process of a phase; None where it ended well, else why it didn't."""
@@ -184,6 +192,11 @@ class Conductor:
         words = [sys.executable, "-m", "benchmarks.on_gpu.ahead", "--device", self.device]
         words += ["--cache", str(self.out / "work"), "--seconds", f"{seconds:.0f}", *(["--tiny"] if self.tiny else [])]
         return self._started("ahead", words)[0]
+
+
+def settled(found: Mapping[str, Any] | None) -> int:
+    """Rows of a record that a further process doesn't measure again."""
+    return sum(row["status"] != "not reached" and not pending(row) for row in found["rows"]) if found else 0
 
 
 def newest(folder: Path) -> dict[str, Any] | None:

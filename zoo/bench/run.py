@@ -103,7 +103,7 @@ def run_suite(
         run.record["run"]["resumed"] += 1
         run.before = found["run"]["wall_seconds"]
         again = AGAIN if retry else AGAIN[:1]
-        run.record["rows"] = [r for r in found["rows"] if r["status"] not in again and not _pending(r)]
+        run.record["rows"] = [r for r in found["rows"] if r["status"] not in again and not pending(r)]
     if data is not None and any(row.kind == "pipelines" for row in suite.rows):
         from zoo.bench.quality import Judges
 
@@ -126,7 +126,8 @@ def run_suite(
     return run.record, run.save()
 
 
-def _pending(row: dict[str, Any]) -> bool:
+def pending(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a record still has to be judged, so that a resumed run measures it again."""
     return bool(row["quality"]) and row["quality"]["reason"] == NOT_YET
 
 

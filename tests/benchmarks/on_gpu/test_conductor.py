@@ -22,7 +22,7 @@ import json, sys, time
 from pathlib import Path
 from benchmarks.peers import ROW_KINDS
 from benchmarks.on_gpu.phase import suite_of
-from zoo.bench import record
+from zoo.bench import record, run
 from zoo.bench.suite import read_suite
 name, folder, seconds, plan = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
 suite = read_suite(suite_of(name, device="cpu", tiny=True), kinds=ROW_KINDS)
@@ -42,7 +42,20 @@ for row, act in zip(suite.rows, plan):
         os.kill(os.getpid(), signal.SIGSEGV)
     if act == "raise":
         sys.exit("the device said no")
-    made["rows"].append(record.row_of(row, "measured") | {"quality": record.quality("a test")})
+    if act == "broken":  # as a device that is past use: its rows are recorded, and all that comes after fails
+        made["rows"].append(record.row_of(row, "failed", "an illegal memory access"))
+        record.write(made, folder)
+        sys.exit("an illegal memory access")
+    reason = run.NOT_YET if act == "judge" else "a test"
+    made["rows"].append(record.row_of(row, "measured") | {"quality": record.quality(reason)})
+    if act == "judge":
+        record.write(made, folder)
+        sys.exit("judging took too long")
+    if act == "silent":
+        made["rows"].pop()
+        made["run"]["doing"] = None
+        record.write(made, folder)
+        sys.exit("it never gets further")
 made["run"] |= {"doing": None, "complete": True}
 record.write(made, folder)
 """
@@ -82,6 +95,30 @@ def test_a_row_that_takes_its_process_along_is_blamed_and_the_next_go_on(act, re
     assert phase.reason is None  # the process after it ended well
     whole = joined.join([phase])
     assert table.failed(whole, [phase]).startswith("1 rows failed")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_after_its_rows_were_recorded_is_followed_by_another(tmp_path, capfd):
+    (phase,) = played(tmp_path, ("broken", "measure", "broken", "measure")).run()
+    assert [row["status"] for row in phase.record["rows"]] == ["failed", "measured", "failed", "measured"]
+    assert phase.reason is None
+
+
+@pytest.mark.slow
+def test_a_row_whose_judging_takes_its_process_along_keeps_its_speed_and_is_not_measured_again(tmp_path, capfd):
+    (phase,) = played(tmp_path, ("judge", "measure")).run()
+    assert [row["status"] for row in phase.record["rows"]] == ["measured", "measured"]
+    assert phase.record["rows"][0]["quality"]["reason"].endswith("exit code 1: judging took too long")
+    assert phase.reason is None
+
+
+@pytest.mark.slow
+def test_a_process_that_adds_nothing_is_the_last(tmp_path, capfd):
+    made = played(tmp_path, ("measure", "broken", "silent"))
+    (phase,) = made.run()
+    assert len(made.children) == 2  # the first ends after "broken", the second in "silent" without progress
+    assert [row["status"] for row in phase.record["rows"]] == ["measured", "failed"]
+    assert phase.reason.endswith("it never gets further")
 
 
 def test_nothing_that_was_started_is_left_when_it_is_interrupted(tmp_path, monkeypatch, capfd):
