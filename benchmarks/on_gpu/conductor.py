@@ -31,7 +31,7 @@ from zoo.schema.errors import UsageError
 from zoo.schema.files import write_atomically
 
 # Of eight minutes, in seconds; in this order. Speed comes last, after what was compiled for it ahead.
-SHARES = {"correct": 90.0, "train": 180.0, "quality": 50.0, "speed": 140.0}
+SHARES = {"correct": 90.0, "train": 150.0, "quality": 85.0, "speed": 135.0}
 RESERVE = 10.0  # seconds for the table and the files, at the end
 TIMED = ("quality", "speed")
 LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
@@ -88,6 +88,9 @@ class Conductor:
                 whole = self.seconds - RESERVE
                 if ahead is not None and name in TIMED:
                     end(ahead)
+                if beside and name not in TIMED:  # they load while nothing is timed
+                    for later in self._timed_next(place):
+                        self._prepare(later)
                 left = whole - (time.monotonic() - self.began)
                 mine = left * SHARES[name] / sum(SHARES[other] for other in self.phases[place:])
                 # A phase gets at least its share, also where those before it took too long.
@@ -100,6 +103,11 @@ class Conductor:
             for child in self.children:
                 end(child)
         return found
+
+    def _timed_next(self, place: int) -> list[str]:
+        """The phases that are timed, where one comes next."""
+        following = list(self.phases[place + 1 :])
+        return [name for name in following if name in TIMED] if following[:1] and following[0] in TIMED else []
 
     def _phase(self, name: str, seconds: float) -> Phase:
         phase, began = Phase(name), time.monotonic()
@@ -143,7 +151,10 @@ class Conductor:
     def _process(self, name: str, folder: Path, seconds: float) -> str | None:
         """Run one process of a phase; None where it ended well, else why it didn't."""
         say(name, f"{seconds:.0f} s")
-        child, lines = self.prepared.pop(name, None) or self._started(name, self.command(name, folder, seconds))
+        ready = self.prepared.pop(name, None)
+        if ready is None or ready[0].poll() is not None:  # it died while it waited
+            ready = self._started(name, self.command(name, folder, seconds))
+        child, lines = ready
         if self._turn(name).parent.is_dir():
             write_atomically(self._turn(name), f"{time.time() + seconds:.1f}".encode())
         grace = GRACE if self.device.startswith("cuda") else CPU_GRACE
@@ -167,7 +178,7 @@ class Conductor:
         return child, Lines(name, child)
 
     def _prepare(self, name: str) -> None:
-        """Start a phase's process before its turn: it loads, compiles, and waits to be told until when it may run."""
+        """Start a phase's process before its turn: it loads (and compiles), and waits for the time until it may run."""
         folder = self.out / "work" / name
         folder.mkdir(parents=True, exist_ok=True)
         words = [*self.command(name, folder, self.seconds), "--wait", str(self._turn(name))]

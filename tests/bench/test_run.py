@@ -14,7 +14,7 @@ from PIL import Image
 import zoo
 from benchmarks import peers
 from benchmarks.on_gpu import correct
-from zoo.bench import checks, machine, measure, pipelines, record, run
+from zoo.bench import checks, machine, measure, pipelines, quality, record, run
 from zoo.bench.run import run_suite
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
@@ -486,3 +486,53 @@ def test_samples_are_drawn_as_time_allows_and_hits_have_captions_of_their_own(tm
     assert [(v["n"], v["reference"]["split"]) for v in found.values()] == [(4, "test"), (3, "val")]
     assert made["rows"][0]["quality"]["samples"] == []
     assert not list(path.parent.glob("*.png"))
+
+
+def test_as_many_samples_are_drawn_as_leave_time_to_judge_them(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(quality, "perf_counter", lambda: clock[0])
+
+    def pipe(**words):
+        clock[0] += 1.0  # a batch
+        return SimpleNamespace(tensor=torch.zeros(2, 3, 4, 4))
+
+    built = SimpleNamespace(tried=[2], settings=SimpleNamespace(seed=0), pipe=pipe)
+    words = {"built": built, "words": lambda count, start: {}, "count": 100}
+
+    def drawn(**more):
+        clock[0] = 0.0
+        return len(quality._drawn(**words, **more)[0])
+
+    assert drawn(least=4, until=20.0) == 40
+    assert drawn(least=4, until=20.0, each=0.5) == 20  # ten seconds to draw them, ten to judge them
+    assert drawn(least=30, until=20.0, each=0.5) == 30
+    assert drawn() == 100
+
+
+@pytest.mark.slow
+def test_a_rows_time_ends_with_its_judging(tmp_path, data, monkeypatch):
+    """The reference is there before samples are drawn, and the time is the one that began with the row."""
+    seen, given = [], []
+    seeing, drawing = quality.Judges._seen, quality._drawn
+    monkeypatch.setattr(
+        quality.Judges, "_seen", lambda self, images, name: (seen.append(name), seeing(self, images, name))[1]
+    )
+
+    def drawn(*words, **more):
+        seen.append("drawing")
+        given.append(more)
+        return drawing(*words, **more)
+
+    monkeypatch.setattr(quality, "_drawn", drawn)
+    suite = tiny(
+        [{"model": "latent-text2img", "steps": 1, "seconds": 500.0}],
+        repeats=1,
+        quality={"samples": 4, "metrics": ["fd"], "hit": False},
+    )
+    ends, begin = [], run.Run.begin
+    monkeypatch.setattr(run.Run, "begin", lambda self, rows: (begin(self, rows), ends.append(self.ends))[0])
+    run_suite(suite, folder=tmp_path / "out", data=str(data))
+    assert [name == str(data) for name in seen] == [True, False, False]
+    assert seen[1:] == ["drawing", "drawn"]
+    assert given[0]["until"] == ends[0] - quality.SETTLING
+    assert given[0]["each"] > 0

@@ -37,6 +37,7 @@ class Run:
     began: float = field(default_factory=perf_counter)
     before: float = 0.0  # seconds of the runs that this one resumes
     deadline: float | None = None  # of time.perf_counter, for the whole run
+    ends: float | None = None  # of time.perf_counter: when the rows that run must be done, judged too
     references: dict[str, Any] = field(default_factory=dict)  # what the CPU drew, for the checks that share it
 
     @property
@@ -53,7 +54,7 @@ class Run:
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Note in the record what is about to be done."""
-        until = self.until(rows)
+        self.ends = until = self.until(rows)
         self.record["run"]["doing"] = {
             "rows": [row.id for row in rows], "names": [row.asked.name for row in rows],
             "until": None if until is None else round(time() + until - perf_counter(), 2),
@@ -223,7 +224,7 @@ def _rounds(
     run.tell(f"measuring {group}")
     baseline = measure.rounds(
         list(timed.values()), repeats, lambda n: run.tell(f"measuring {group}, round {n} of {repeats}"), broken,
-        until=run.until(list(rows.values())),
+        until=run.ends,
     )  # fmt: skip
     if baseline:
         run.record["noise"][group] = measure.noise(rows[next(iter(going))].asked.name, baseline)
@@ -283,7 +284,7 @@ def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[s
     run.tell(f"judging {built.row.asked.name}")
     began = perf_counter()
     try:
-        out["quality"] |= run.judges(built, until=run.until([built.row]))
+        out["quality"] |= run.judges(built, until=run.ends)
     except Exception as error:  # unknown words, NaN, out of memory
         out["quality"]["reason"] = pipelines.told(error)
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from benchmarks.on_gpu import __main__ as on_gpu
 from benchmarks.on_gpu import conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
@@ -220,6 +221,36 @@ def test_training_is_prepared_beside_the_phase_before_and_told_when_it_ends(tmp_
     assert said.index("[train] prepared") < said.index("[train] for ")
 
 
+def waiting(name, folder, seconds):
+    return [sys.executable, "-c", WAITS, str(folder / "turn")]
+
+
+def test_what_is_timed_loads_beside_the_phase_before_and_nothing_loads_beside_it(tmp_path, monkeypatch, capfd):
+    made, order = played(tmp_path, ()), []
+    made.device, made.phases = "cuda", ("correct", "quality", "speed")
+    prepare, process = made._prepare, made._process
+    monkeypatch.setattr(made, "command", waiting)
+    monkeypatch.setattr(made, "_ahead", lambda seconds: made._started("ahead", [sys.executable, "-c", ""])[0])
+    monkeypatch.setattr(made, "_prepare", lambda name: (order.append(f"prepare {name}"), prepare(name)))
+
+    def run(name, folder, seconds):
+        order.append(name)
+        return process(name, folder, seconds) if name in conductor.TIMED else None
+
+    monkeypatch.setattr(made, "_process", run)
+    assert [phase.reason for phase in made.run()] == [None] * 3
+    assert order == ["prepare quality", "prepare speed", "correct", "quality", "speed"]
+
+
+def test_a_process_that_died_while_it_waited_is_replaced(tmp_path, monkeypatch, capfd):
+    made = played(tmp_path, ("measure",))
+    child = made._started("correct", [sys.executable, "-c", "import sys; sys.exit('too early')"])
+    child[0].wait()
+    made.prepared["correct"] = child
+    (phase,) = made.run()
+    assert (phase.reason, len(phase.record["rows"])) == (None, 1)
+
+
 def test_a_phase_without_time_says_so_and_the_rest_goes_on(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(conductor, "LEAST", 1e6)
     (phase,) = played(tmp_path, ("measure",)).run()
@@ -244,10 +275,14 @@ def test_every_sampler_part_and_extractor_is_checked():
     from zoo.schema.registry import registry
 
     rows = [row.asked for row in read_suite(suite_of("correct", device="cuda", tiny=False)).rows]
-    named = {row.sampler for row in rows}
+    named = {row.sampler if isinstance(row.sampler, str | None) else row.sampler["name"] for row in rows}
     assert named >= set(registry().names("sampler"))
     assert {row.model for row in rows if row.check == "features"} == set(known_extractors())
     assert {row.check for row in rows} == {"images", "img2img", "inpaint", "memory", "features", "training"}
+    references = [row for row in read_suite(suite_of("correct", device="cuda", tiny=False)).rows if row.config]
+    for row in references:  # the CPU draws each of them
+        stages = zoo.build(row.config).stages
+        assert sum(s.sampler.plan(s.denoiser.schedule, interval=s.interval).evaluations for s in stages) <= 40
     alone = [{part for part, on in row.fast.items() if on} for row in rows if row.fast]
     assert [{"precompute"}, {"channels_last"}, {"graphs"}] == alone[:3]
     assert {"precompute", "channels_last", "graphs", "compile"} in alone
