@@ -177,4 +177,4 @@ def _why(line: Line, batch: int | None, record: Mapping[str, Any]) -> str:
         if pair["ratio"] is None and (asked.get("model"), asked.get("part")) == (line.model, line.part):
             return str(pair["reason"])
     same = [r for r in record["rows"] if (r["asked"]["model"], r["asked"]["batch"]) == (line.model, batch)]
-    return next((str(row["reason"]) for row in same if row["reason"]), "no row of this suite compares it")
+    return next((str(row["reason"]) for row in same if row["reason"]), "no call got that far")

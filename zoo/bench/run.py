@@ -134,14 +134,21 @@ def pending(row: Mapping[str, Any]) -> bool:
 
 def _in_turn(suite: Suite, earlier: Mapping[str, Any] | None) -> list[list[Row]]:
     """Rows that are measured together, in the suite's order; first those that an earlier record was to measure and
-    didn't reach, then those it didn't measure, then the others."""
+    didn't reach, then those it didn't measure or judge, then the others."""
     groups: dict[str, list[Row]] = {}
     for row in suite.rows:
         alone = "" if row.measured.together else row.id
         groups.setdefault(f"{row.kind}/{row.asked.group}/{alone}", []).append(row)
-    rank = {"not reached": 0, "measured": 3}
-    known = {} if earlier is None else {r["id"].partition("-")[0]: rank.get(r["status"], 2) for r in earlier["rows"]}
+    known = {} if earlier is None else {r["id"].partition("-")[0]: _rank(r) for r in earlier["rows"]}
     return sorted(groups.values(), key=lambda rows: min(known.get(row.id, 1) for row in rows))
+
+
+def _rank(row: Mapping[str, Any]) -> int:
+    """How late a row's turn comes in a run after the one that this row is of."""
+    if row["status"] == "not reached":
+        return 0
+    judged = not str((row["quality"] or {}).get("reason")).startswith("not judged")
+    return 3 if row["status"] == "measured" and judged else 2
 
 
 def _group(run: Run, rows: list[Row]) -> None:

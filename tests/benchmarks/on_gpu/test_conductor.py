@@ -10,12 +10,13 @@ import pytest
 
 import zoo
 from benchmarks.on_gpu import __main__ as on_gpu
-from benchmarks.on_gpu import conductor, joined, table
+from benchmarks.on_gpu import calls, conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
 from zoo.bench import record
 from zoo.bench.suite import read_suite
+from zoo.schema.errors import UsageError
 
 # What a phase's process is replaced by: it takes the suite's rows in turn and does with each what `plan` says.
 CHILD = """
@@ -334,3 +335,44 @@ def test_a_disagreement_is_told_and_fails(tmp_path):
     whole = joined.join([phase])
     assert "disagrees:" in table.table(whole, [phase])
     assert "1 checks disagree" in table.failed(whole, [phase])
+
+
+def call_of(started, statuses, card="A", **check):
+    """A call's record whose rows are the first ones of the suite of checks."""
+    phase = phase_of("correct", [(status, None if status == "measured" else "why") for status in statuses])
+    whole = joined.join([phase])
+    whole["run"] |= {"started": f"2026-01-0{started}T00:00:00+00:00", "wall_seconds": 10.0 * started}
+    whole["machine"]["accelerators"] = [{"name": card, "driver": "1"}]
+    for row in whole["rows"]:
+        row["check"] = {"what": "grey levels", "largest": 0.1 * started, "mean": 0.0, "tolerance": 2.0, **check}
+    return whole
+
+
+@pytest.mark.slow
+def test_calls_are_joined_by_what_each_measured(tmp_path):
+    first = call_of(1, ("measured", "failed", "not reached", "not reached"))
+    second = call_of(2, ("measured", "measured", "failed", "not reached"))
+    ids = [row["id"] for row in first["rows"]]
+    for number, made in enumerate((first, second)):
+        made["pairs"] = [{"ours": ids[0], "theirs": ids[1], "ratio": 1.0 + number, "ratios": []}]
+    whole = calls.together([second, first])
+    kept = {row["id"]: (row["status"], row["call"]) for row in whole["rows"]}
+    assert [kept[i] for i in ids] == [("measured", 1), ("measured", 2), ("failed", 2), ("not reached", 1)]
+    assert [pair["ratio"] for pair in whole["pairs"]] == [1.0]  # of the call whose row is kept
+    assert [(call["rows"], call["wall_seconds"]) for call in whole["calls"]] == [(2, 10.0), (2, 20.0)]
+    assert (whole["run"]["complete"], whole["run"]["wall_seconds"]) == (False, 30.0)
+    path = tmp_path / "on-gpu-joined.json"
+    path.write_text(calls.text(whole))
+    assert record.read(path) == json.loads(json.dumps(whole))
+    assert joined.earlier(tmp_path) == path
+    assert all(row["config"] is None and row["config_sha256"] for row in whole["rows"])
+    with pytest.raises(UsageError, match="ran on A and B"):
+        calls.together([first, call_of(2, ("measured",), card="B")])
+
+
+@pytest.mark.slow
+def test_the_page_says_how_far_the_device_is_and_which_lines_are_missed():
+    page = table.page(calls.together([call_of(1, ("measured", "not reached")), call_of(2, ("measured", "measured"))]))
+    assert "2 calls of 10 and 20 s" in page
+    assert "at most 0.2000 of 255 apart" in page
+    assert "not reached" not in page
