@@ -119,7 +119,9 @@ def read_images(folder: Path, sizes: Sequence[int]) -> list[Tensor]:
     with Image.open(folder / "images.webp") as picture:
         row = torch.from_numpy(np.asarray(picture.convert("RGB")).transpose(2, 0, 1).copy())
     if row.shape[2] != len(sizes) * row.shape[1]:
-        raise UsageError(f"'{folder}/images.webp' holds no {len(sizes)} images in a row; draw them again")
+        raise UsageError(
+            f"'{folder}/images.webp' holds no {len(sizes)} images in a row; draw them again", code="blind-images-unfit"
+        )
     return [cell[:, :size, :size] for cell, size in zip(row.split(row.shape[1], dim=2), sizes, strict=True)]
 
 

@@ -18,6 +18,8 @@ import pytest
 
 COPIED = Path(__file__).parent / "golden"
 SHARED = Path(os.environ.get("ZOO_GOLDEN") or COPIED.parents[2] / "shared" / "golden")
+# Lists of published tensors, beside the recorded outputs; the name that a mark gives them.
+MANIFESTS = "reference/manifests"
 _MARKED: ContextVar[frozenset[str]] = ContextVar("sets that the mark of the running test names", default=frozenset())
 
 
@@ -28,6 +30,8 @@ def copied(name: str) -> bool:
 
 def found(name: str) -> bool:
     """Whether a set can be read here."""
+    if name == MANIFESTS:
+        return (SHARED.parent / name / "index.json").is_file()
     return copied(name) or (SHARED / name / "config.json").is_file()
 
 
@@ -38,7 +42,7 @@ def folder(name: str) -> Path:
         return COPIED / name
     if name not in _MARKED.get():
         raise LookupError(f"the set '{name}' is not in tests/golden; mark the test with pytest.mark.gold('{name}')")
-    return SHARED / name
+    return SHARED.parent / name if name == MANIFESTS else SHARED / name
 
 
 def cases(*rows: str | tuple[Any, ...]) -> list[Any]:

@@ -79,7 +79,7 @@ class Squares:
 
     def __call__(self, schedule, steps):
         if steps % 2 == 0:
-            raise ConfigError(f"squares come in odd numbers, not {steps}; use {steps + 1}")
+            raise ConfigError(f"squares come in odd numbers, not {steps}; use {steps + 1}", code="steps-unfit")
         return (np.arange(steps, 0, -1) / steps) ** 2
 '''
 GUIDING = '''
@@ -120,7 +120,10 @@ from zoo.schema.errors import ConfigError
 
 def even(*, width: int, depth: int = 2) -> None:
     if width % 2 or depth < 1:
-        raise ConfigError(f"width is {width} and depth {depth}; give an even width and a depth from 1 up")
+        raise ConfigError(
+                f"width is {width} and depth {depth}; give an even width and a depth from 1 up",
+                code="number-out-of-range",
+            )
 '''
 HEAVY = '''
 """One of each kind whose code needs torch."""

@@ -15,7 +15,7 @@ from zoo.schema.version import __version__
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without its slow import
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -34,12 +34,15 @@ def build(
     overrides: Overrides = None,
     device: Any = None,
     dtype: Any = None,
+    before_weights: Callable[[Pipeline], object] | None = None,
     **shortcuts: Any,
 ) -> Pipeline:
     """A pipeline, by name, from a file, from a mapping, or from what `zoo.config.check.resolve` made of one.
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
     `guidance`, for every stage that has the slot. device: the CPU by default, "auto" for the best available.
+    before_weights: gets the pipeline before any weight file is opened, to refuse what it can't draw while that costs
+    nothing: `before_weights=lambda pipe: pipe.check("red apple", image="apple.png")`.
     """
     from zoo.config.check import resolve
 
@@ -49,7 +52,7 @@ def build(
     prepare()
     from zoo.assemble import assemble
 
-    return assemble(resolved, device=device, dtype=dtype)
+    return assemble(resolved, device=device, dtype=dtype, before_weights=before_weights)
 
 
 def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, **shortcuts: Any) -> dict[str, Any]:

@@ -39,17 +39,26 @@ def component(kind: str, block: str | Mapping[str, Any]) -> Any:
 
 
 def weights(card: Card) -> Any:
-    """The component of a card with its weights, in float32: a `Denoiser` where the card is a network's.
+    """The component of a card with its weights, in float32: a `Denoiser` where the card is a network's."""
+    made = _unread(card)
+    _read(card, made)
+    return made
 
-    The network is built without memory, the file is verified against the card, and the tensors are put in place.
-    """
+
+def _unread(card: Card) -> Any:
+    """The component of a card without memory for its weights, which `_read` puts in place."""
     with torch.device("meta"):
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
-    tensors = _tensors(card)
-    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
     return denoiser(module, card.denoiser) if card.denoiser is not None else module
+
+
+def _read(card: Card, made: Any) -> None:
+    """Verify a card's file against it, and put its tensors in place."""
+    module = made.network if isinstance(made, Denoiser) else made
+    load_strict(module, _tensors(card), what=f"weights '{card.name}'", other=card.other)
+    module.eval().requires_grad_(False)
 
 
 def _tensors(card: Card) -> dict[str, Tensor]:
@@ -75,17 +84,28 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
 
 def part(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card] = read_card) -> Any:
     """The component in a slot of a stage: weights by their card, or a component with fresh weights."""
-    if "weights" in block:
-        card = cards(block["weights"])
-        if card.kind != kind:
-            raise ConfigError(f"the weights '{card.name}' are of kind '{card.kind}' where a {kind} is needed")
-        return weights(card)
+    return weights(_card_of(kind, block, cards)) if "weights" in block else _fresh(kind, block)
+
+
+def _card_of(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card]) -> Card:
+    card = cards(block["weights"])
+    if card.kind != kind:
+        raise ConfigError(
+            f"the weights '{card.name}' are of kind '{card.kind}' where a {kind} is needed", code="weights-kind-wrong"
+        )
+    return card
+
+
+def _fresh(kind: str, block: Mapping[str, Any]) -> Any:
     made = denoiser(component("network", block["network"]), block) if kind == "network" else component(kind, block)
     return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
 
 
 class _Parts:
-    """Each weight file is read once, however many slots name it; `cards` are those of a checked config."""
+    """Each weight file is read once, however many slots name it, and after all else is made (`read`).
+
+    `cards` are those of a checked config.
+    """
 
     def __init__(self, cards: Mapping[str, Card]) -> None:
         self.cards = cards
@@ -95,15 +115,20 @@ class _Parts:
     def get(self, kind: str, block: str | Mapping[str, Any]) -> Any:
         block = {"name": block} if isinstance(block, str) else block
         if "weights" not in block:
-            return part(kind, block)
+            return _fresh(kind, block)
         name = block["weights"]
         if name not in self.made:
-            card = self.cards[name]
-            self.made[name] = made = part(kind, block, self.cards.__getitem__)
+            card = _card_of(kind, block, self.cards.__getitem__)
+            self.made[name] = made = _unread(card)
             self.hashes[name] = card.sha256
             if card.words is not None and hasattr(made, "words"):
                 made.words = read_words(card.words)
         return self.made[name]
+
+    def read(self) -> None:
+        """Read the weight files of all that was made."""
+        for name, made in self.made.items():
+            _read(self.cards[name], made)
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:
         """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance.
@@ -131,11 +156,13 @@ def _listens(said: Any) -> tuple[str, ...] | dict[str, Any]:
 
 
 def assemble(
-    resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
-) -> Pipeline:
-    """A resolved config -> a pipeline, in `dtype` (float32). Only weight files are read.
+    resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
+    before_weights: Callable[[Pipeline], object] | None = None,
+) -> Pipeline:  # fmt: skip
+    """A resolved config -> a pipeline, in `dtype` (float32). Only weight files are read, and those last.
 
     `device` is the CPU by default; `auto` is the best available, and the record notes that it was chosen so.
+    `before_weights` gets the pipeline while no weight is read; what it raises is raised here.
     """
     place, precision = resolve(device), _dtype(dtype)
     config, parts = resolved.config, _Parts(resolved.cards)
@@ -146,7 +173,8 @@ def assemble(
         if block.get("feeds") == "embedding":
             raise ConfigError(
                 f"stage '{block.get('name', number)}' feeds an embedding, and no network of this version listens to "
-                "that yet; feed an image, a latent or low_res"
+                "that yet; feed an image, a latent or low_res",
+                code="condition-unread",
             )
         network = parts.get("network", block["denoiser"])
         if block.get("step_cache"):
@@ -183,6 +211,9 @@ def assemble(
         record=record,
         resampled=resampled,
     )
+    if before_weights is not None:
+        before_weights(pipeline)
+    parts.read()
     return pipeline.to(place, precision)
 
 
@@ -196,7 +227,7 @@ def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}")
+        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
     return DTYPES[dtype or "float32"]
 
 
@@ -223,7 +254,9 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     for prefix in fresh:
         own = {key: tensor for key, tensor in wanted.items() if key.startswith(prefix)}
         if not own and not any(key.startswith(prefix) for key in tensors):
-            raise ConfigError(f"init_fresh names '{prefix}', which begins no tensor's name; take it out")
+            raise ConfigError(
+                f"init_fresh names '{prefix}', which begins no tensor's name; take it out", code="init-fresh-unmatched"
+            )
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)} | own
     if "token_ids" in tensors and "token_ids" not in wanted:  # a CLIP's compact vocabulary, and it is trained whole
         ids = tensors.pop("token_ids")

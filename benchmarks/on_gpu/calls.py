@@ -26,7 +26,10 @@ def together(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One record of all calls, in the order of their start; UsageError where they are not of one card or command."""
     calls = sorted(records, key=lambda r: r["run"]["started"])
     if not calls or any(call["suite"]["name"] != NAME for call in calls):
-        raise UsageError(f"give one or more records that python -m benchmarks.on_gpu wrote, {NAME}-DATE.json")
+        raise UsageError(
+            f"give one or more records that python -m benchmarks.on_gpu wrote, {NAME}-DATE.json",
+            code="benchmark-record-invalid",
+        )  # fmt: skip
     cards = {tuple(card["name"] for card in call["machine"]["accelerators"]) for call in calls}
     if len(cards) > 1:
         raise UsageError(

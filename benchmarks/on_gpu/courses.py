@@ -117,7 +117,10 @@ def cards_in(start: str | Path | None, folder: Path) -> dict[str, Path]:
         return {}
     place = Path(start)
     if not place.is_dir():
-        raise UsageError(f"--start: '{start}' is no folder; give one with weights that an earlier call brought back")
+        raise UsageError(
+            f"--start: '{start}' is no folder; give one with weights that an earlier call brought back",
+            code="data-missing",
+        )
     for archive in sorted(place.glob("*.zip")):
         with zipfile.ZipFile(archive) as packed:
             for name in packed.namelist():
@@ -130,6 +133,7 @@ def cards_in(start: str | Path | None, folder: Path) -> dict[str, Path]:
             found[card.stem] = card.resolve()
     if not found:
         raise UsageError(
-            f"--start: '{start}' holds no weights with their card; give a folder with NAME.yaml or NAME.zip"
+            f"--start: '{start}' holds no weights with their card; give a folder with NAME.yaml or NAME.zip",
+            code="weights-missing",
         )
     return found

@@ -68,7 +68,7 @@ def pack(
         try_imports: whether the packages are tried with nothing else than what a bare machine has.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--pack: '{folder}' is there and not empty; give a new folder")
+        raise UsageError(f"--pack: '{folder}' is there and not empty; give a new folder", code="output-taken")
     tracked = tracked_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     parts = [_packages(folder, try_imports)]
@@ -93,7 +93,8 @@ def pack(
     if tracked + whole > TOGETHER:
         raise UsageError(
             f"tracked files and pack are {_mib(tracked + whole)} MiB and {_mib(TOGETHER)} can travel; give fewer "
-            "weights with --start, or leave --data out"
+            "weights with --start, or leave --data out",
+            code="pack-too-large",
         )
     return parts
 
@@ -138,7 +139,7 @@ def images(data: str, target: Path, *, room: int) -> Part:
     """
     source = FolderSource(data)
     if source.broken:
-        raise UsageError(source.broken[0].sentence)
+        raise UsageError(source.broken[0].sentence, code="data-row-broken")
     chosen = [i for i, row in enumerate(source.rows) if row.get("split") in SPLITS]
     left_out = len(source.rows) - len(chosen)
     about = f"{len(chosen)} images of {' and '.join(SPLITS)}, {left_out} of other splits left out"

@@ -163,4 +163,4 @@ def unpacked(archive: Path) -> int:
         with zipfile.ZipFile(archive) as packed:
             return sum(info.file_size for info in packed.infolist())
     except (OSError, zipfile.BadZipFile) as error:
-        raise UsageError(f"'{archive}' can't be read: {error}; make the pack anew") from error
+        raise UsageError(f"'{archive}' can't be read: {error}; make the pack anew", code="zip-damaged") from error

@@ -11,17 +11,16 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.peers import ahead
-from benchmarks.peers.entries import gone_pairs, pair_of, pairs_of, row_of_way
+from benchmarks.peers.entries import Cell, gone_pairs, pair_of, pairs_of, row_of_way
 from benchmarks.peers.fresh import fresh
 from benchmarks.peers.kernels import kernels, launch_seconds
-from benchmarks.peers.loops import Scene, scene
+from benchmarks.peers.loops import scene
 from benchmarks.peers.ways import (
     EAGER,
     MODES,
@@ -46,36 +45,6 @@ ROUNDS_SECONDS = 8.0  # the rounds of a part go on no longer, once each way has 
 COMPILE_SECONDS = 20.0  # a compilation is not begun on a cuda device with less time than this left, if it is unknown
 FIRST = 2  # steps of the first call, which does the one-time work
 LATE = "its time was over before it began"
-
-
-@dataclass(eq=False)
-class Cell:
-    """A part of a row being compared."""
-
-    run: Run
-    row: Row
-    part: str
-    given: Scene
-    until: float | None  # of time.perf_counter
-    timed: dict[str, Timed] = field(default_factory=dict)  # by way's id
-    ways: list[Way] = field(default_factory=list)
-    reasons: dict[str, str] = field(default_factory=dict)  # why a library of diffusers' has no pair
-    first: dict[str, float] = field(default_factory=dict)  # seconds of each way's first call
-    written: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of the record, by way's id
-
-    @property
-    def name(self) -> str:
-        """The name of the part's noise, and of its rows' group."""
-        return f"{self.row.asked.name}: {self.part}"
-
-    @property
-    def steps(self) -> int:
-        """Steps of a whole loop."""
-        return len(self.given.stage.sampler.plan(self.given.stage.denoiser.schedule))
-
-    def late(self, needed: float = 0.0) -> bool:
-        """Whether less time than needed is left."""
-        return self.until is not None and perf_counter() + needed > self.until
 
 
 def compare_row(run: Run, row: Row) -> None:

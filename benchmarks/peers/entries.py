@@ -1,20 +1,55 @@
-"""What a cell writes: a row for each way that was measured, and a pair for each comparison."""
+"""A cell: what is measured, and what it writes: a row for each way that was, and a pair for each comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers import ahead
 from benchmarks.peers.agreement import no_pair, pair, relative_agreement
+from benchmarks.peers.loops import Scene
 from benchmarks.peers.ways import EAGER, MODES, PLAIN, ZOO, Way, backend, eager
 from zoo.bench import measure, record
+from zoo.bench.measure import Timed
 from zoo.bench.pipelines import flags
+from zoo.bench.suite import Row
 
 if TYPE_CHECKING:
-    from benchmarks.peers.cell import Cell
+    from zoo.bench.run import Run
 
 TOLERANCE = 1e-3  # of a loop's or a decoder's output in float32, in deviations
+
+
+@dataclass(eq=False)
+class Cell:
+    """A part of a row being compared."""
+
+    run: Run
+    row: Row
+    part: str
+    given: Scene
+    until: float | None  # of time.perf_counter
+    timed: dict[str, Timed] = field(default_factory=dict)  # by way's id
+    ways: list[Way] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # why a library of diffusers' has no pair
+    first: dict[str, float] = field(default_factory=dict)  # seconds of each way's first call
+    written: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of the record, by way's id
+
+    @property
+    def name(self) -> str:
+        """The name of the part's noise, and of its rows' group."""
+        return f"{self.row.asked.name}: {self.part}"
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole loop."""
+        return len(self.given.stage.sampler.plan(self.given.stage.denoiser.schedule))
+
+    def late(self, needed: float = 0.0) -> bool:
+        """Whether less time than needed is left."""
+        return self.until is not None and perf_counter() + needed > self.until
 
 
 def row_of_way(cell: Cell, way: Way, operations: int | str, overhead: float | None) -> dict[str, Any]:

@@ -41,7 +41,9 @@ def network_of(stage: Stage) -> Any:
 
     unet = stage.denoiser.network
     if not isinstance(unet, UNet):
-        raise ConfigError(f"diffusers has no {type(unet).__name__}; only a 'unet' has an equal there")
+        raise ConfigError(
+            f"diffusers has no {type(unet).__name__}; only a 'unet' has an equal there", code="export-unfit"
+        )
     side = stage.size // stage.autoencoder.factor
     if "context" not in unet.reads:
         return _with(UNet2DModel, unconditional_config(unet, sample_size=side), unconditional_tensors(unet))
@@ -69,7 +71,9 @@ def autoencoder_of(autoencoder: AutoencoderKL) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Theirs
 
     if autoencoder.shift:
-        raise ConfigError("an autoencoder with a shift is not compared in place; export its pipeline")
+        raise ConfigError(
+            "an autoencoder with a shift is not compared in place; export its pipeline", code="export-unfit"
+        )
     tensors = kl_tensors(autoencoder.state_dict(), levels=len(autoencoder.encoder.down))
     return _with(Theirs, kl_config(autoencoder), tensors)
 

@@ -64,7 +64,7 @@ def _latents(path: Path) -> str:
 
     found = _sealed(path)
     if found is None:
-        raise ZooError("damaged: it is made again")
+        raise ZooError("damaged: it is made again", code="data-damaged")
     return _hash(found)
 
 
@@ -73,7 +73,7 @@ def _shard(path: Path) -> str:
 
     found = _read(path, {})
     if found is None:
-        raise ZooError("damaged: it is made again")
+        raise ZooError("damaged: it is made again", code="data-damaged")
     return _hash(*(found[0][name] for name in sorted(found[0]))) + json.dumps(found[1], sort_keys=True)
 
 

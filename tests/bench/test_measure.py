@@ -93,7 +93,7 @@ def test_what_says_that_memory_ran_out_is_told_from_what_does_not():
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
     assert not out_of_memory(RuntimeError("shapes differ"))
-    assert not out_of_memory(UsageError("no room"))
+    assert not out_of_memory(UsageError("no room", code="memory-exceeded"))
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():

@@ -143,7 +143,7 @@ def test_what_breaks_a_row_anywhere_leaves_the_others(where, tmp_path, monkeypat
         turns.append(1)
         row = asked if where == "build" else self.row
         if row.asked.steps == 1 and (where == "build" or len(turns) > 2):  # after both warm-ups
-            raise zoo.schema.errors.WeightsError("its file is another one")
+            raise zoo.schema.errors.WeightsError("its file is another one", code="weights-hash-wrong")
         return real(self, asked)
 
     monkeypatch.setattr(owner, where, broken)
@@ -169,7 +169,7 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
 
     def broken(self, number):
         if self.row.asked.steps == 1:
-            raise zoo.schema.errors.NumericError("the network gave NaN")
+            raise zoo.schema.errors.NumericError("the network gave NaN", code="network-not-finite")
         return real(self, number)
 
     monkeypatch.setattr(pipelines.Built, "__call__", broken)
@@ -301,7 +301,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(tmp_path, data, monkeyp
 @pytest.mark.slow
 def test_a_row_that_cannot_be_judged_keeps_its_speed(tmp_path, data, monkeypatch):
     def broken(*_, **__):
-        raise zoo.schema.errors.NumericError("the network gave NaN")
+        raise zoo.schema.errors.NumericError("the network gave NaN", code="network-not-finite")
 
     monkeypatch.setattr("zoo.bench.quality.Judges.__call__", broken)
     suite = read_suite({

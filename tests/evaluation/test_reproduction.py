@@ -116,7 +116,7 @@ def test_time_is_unknown_where_so_few_steps_can_not_be_run():
     pipe = tiny_pipeline()
 
     def refuses(*words, **named):
-        raise UsageError("not so few")
+        raise UsageError("not so few", code="images-too-few")
 
     class Refusing:
         conditioners, stages = pipe.conditioners, pipe.stages

@@ -69,7 +69,7 @@ def test_a_size_that_is_none_is_refused_in_python_too(size):
 
 
 def test_what_is_wrong_in_a_request_is_not_called_wrong_json():
-    with pytest.raises(UsageError, match=r"^steps is 0"):
+    with pytest.raises(UsageError, match=r"^samples\[0\]: steps is 0"):
         Request.from_json('{"schema": "zoo.request/1", "samples": [{"steps": 0}]}')
 
 
@@ -97,6 +97,36 @@ def test_a_request_of_another_form_is_refused(written, sentence):
         Request.from_dict(written)
     with pytest.raises(UsageError, match="is JSON"):
         Request.from_json("{")
+
+
+TEXTS = {
+    "a key twice": ('{"schema": "zoo.request/1", "samples": [{"seed": 1, "seed": 2}]}', "says 'seed' twice"),
+    "samples twice": ('{"schema": "zoo.request/1", "samples": [{}], "samples": [{}]}', "says 'samples' twice"),
+    "NaN": ('{"schema": "zoo.request/1", "samples": [{"guidance": NaN}]}', "no finite number"),
+    "another encoding": ('{"schema": "zoo.request/1", "samples": [{}]}'.encode("utf-16"), "UTF-8"),
+    "deep": ("[" * 10**5, "nested too deeply"),
+    "a bomb": ("[" + "{}," * 10**6 + "{}]", "over 500000 values"),
+    "no text": (5, "is JSON, and this is not"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "sentence"), TEXTS.values(), ids=TEXTS)
+def test_a_text_that_says_no_one_request_is_refused(text, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        Request.from_json(text)
+
+
+def test_more_samples_than_memory_holds_are_refused():
+    with pytest.raises(UsageError, match="65537 samples are too many"):
+        Request(samples=(SampleSpec(),) * (2**16 + 1))
+    with pytest.raises(UsageError, match="65537 samples are too many"):
+        Request.from_dict({"schema": "zoo.request/1", "samples": [{}] * (2**16 + 1)})
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"file": "a"}, {"seed": 2**64}, {"sampler": {"a": float("nan")}}])
+def test_an_error_says_which_sample_it_is_about(wrong):
+    with pytest.raises(UsageError, match=r"^samples\[2\]: "):
+        Request.from_dict({"schema": "zoo.request/1", "samples": [{}, {}, wrong]})
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +232,20 @@ def test_what_a_pipeline_cannot_do_is_refused_before_a_network_runs(pipe):
     ):
         with pytest.raises(UsageError, match=sentence):
             alone(pipe, spec, inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"label": 3}, {"image": SHA}, {"mask": SHA}, {"strength": 0.5}, {"image": SHA, "mask": SHA}]
+)
+def test_what_a_pipeline_cannot_do_is_said_of_a_sample(pipe, wrong):
+    with pytest.raises(UsageError, match=r"samples\[1\]"):
+        pipe.run(Request(samples=(SampleSpec(prompt="cat"), SampleSpec(**wrong))))
+
+
+def test_a_label_that_is_none_is_said_of_its_sample():
+    pipe = zoo.build("class2img", steps=1)
+    with pytest.raises(UsageError, match=r"^samples\[2\]: .*label"):
+        pipe.run(Request(samples=tuple(SampleSpec(label=label) for label in (0, 1, 99, 1))))
 
 
 def test_given_noise_takes_the_place_of_seeds(pipe):

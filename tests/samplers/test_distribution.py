@@ -6,6 +6,8 @@ of true draws by the two-sample test of Kolmogorov and Smirnov. In so many dimen
 few per cent: the same test must fail where a sampler's noise is 15 % too large.
 """
 
+from math import sqrt
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from zoo.diffusion.schedules import LinearSchedule
 from zoo.diffusion.types import Prediction
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.grid import LogSNR
+from zoo.samplers.linear import kept_noise
 
 DIMENSIONS, COUNT = 48, 150
 RNG = np.random.default_rng(3)
@@ -127,9 +130,11 @@ def test_a_broken_eta_is_seen():
     class Loud(DDIM):
         """Adds the noise of eta = 1 and takes away that of eta = 0.8."""
 
-        def _coefficients(self, step):
-            a, b, _ = DDIM(eta=0.8)._coefficients(step)
-            return a, b, super()._coefficients(step)[2]
+        def write(self, table, walk):
+            for here, there in walk.strides:
+                seen, spread = table.look(here), there.sigma * sqrt(max(0.0, 1.0 - kept_noise(here, there) ** 2))
+                a = sqrt(max(0.0, there.sigma**2 - (0.8 * spread) ** 2)) / here.sigma
+                table.add(here, there, a * seen.x + (there.alpha - a * here.alpha) * seen.x0, noise=spread)
 
     assert p_value(draw(DDIM(eta=1.0), 300, Counted())) > 1e-3
     assert p_value(draw(Loud(eta=1.0), 300, Counted())) < 1e-8

@@ -149,7 +149,8 @@ def test_a_learned_log_variance_is_taken_as_it_is_and_not_as_a_place_in_the_rang
 
     def told(**second):
         def denoise(x, step):
-            large = torch.full_like(x, math.log(step.coefficients[2])) if step.coefficients[2] else torch.zeros_like(x)
+            fixed = step.own["variance"]
+            large = torch.full_like(x, math.log(fixed)) if fixed else torch.zeros_like(x)
             return Prediction(x0=0.5 * x, **dict.fromkeys(second, large))
 
         return DDPM()(denoise, table, x, noise=noise)

@@ -15,6 +15,7 @@ from zoo.samplers.euler import Euler
 from zoo.samplers.grid import Karras, LogSNR
 from zoo.samplers.heun import EDM, Heun
 from zoo.samplers.langevin import PredictorCorrector, maruyama, rates
+from zoo.samplers.linear import ends
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def song_run(length=None):
         mended = []
         for step in table.steps:
             drift, spread = rates(VP, step.t)
-            weights = maruyama(step, drift=drift, spread=spread, length=length)
-            mended.append(replace(step, coefficients=weights))
+            weights = maruyama(*ends(step), drift=drift, spread=spread, length=length)
+            mended.append(replace(step, coefficients=(*weights, *step.coefficients[3:])))
         table = replace(table, steps=tuple(mended))
     mu, states = SONG["mu"].double(), []
 

@@ -34,7 +34,9 @@ def resolve(device: str | torch.device | None) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         said = str(error).splitlines()[0]
-        raise UsageError(f"the device '{device}' is not there ({said}); use cpu, or auto for the best one") from error
+        raise UsageError(
+            f"the device '{device}' is not there ({said}); use cpu, or auto for the best one", code="device-missing"
+        ) from error
     return place
 
 

@@ -45,7 +45,9 @@ def choose(
     """What was requested; None is what helps on the device (see the module)."""
     cuda = device.type == "cuda"
     if graphs and not cuda:
-        raise UsageError(f"CUDA graphs need a cuda device and the pipeline is on {device}; leave graphs out")
+        raise UsageError(
+            f"CUDA graphs need a cuda device and the pipeline is on {device}; leave graphs out", code="device-unfit"
+        )
 
     def said(value: bool | None, otherwise: bool) -> bool:
         return otherwise if value is None else bool(value)

@@ -29,17 +29,24 @@ class DeepFeatures:
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.blocks < 1:
-            raise ConfigError(f"a step cache takes every and blocks from 1 up, not {self.every} and {self.blocks}")
+            raise ConfigError(
+                f"a step cache takes every and blocks from 1 up, not {self.every} and {self.blocks}",
+                code="number-out-of-range",
+            )
 
     def check(self, network: Any) -> None:
         """ConfigError for a network that can't be cut there."""
         cuts = getattr(network, "cuts", None)
         if cuts is None or not hasattr(network, "evaluate"):
-            raise ConfigError(f"a step cache cuts a U-Net in two, and {type(network).__name__} is none; take it out")
+            raise ConfigError(
+                f"a step cache cuts a U-Net in two, and {type(network).__name__} is none; take it out",
+                code="step-cache-unfit",
+            )
         if self.blocks > cuts:
             raise ConfigError(
                 f"a step cache is to run {self.blocks} blocks at every step and this network has {cuts} beside its "
-                f"deepest; set blocks to 1 to {cuts}"
+                f"deepest; set blocks to 1 to {cuts}",
+                code="step-cache-unfit",
             )
 
     def full_evaluations(self, evaluations: int) -> int:

@@ -21,9 +21,14 @@ def kl(
     counts({"channels": channels, "z_channels": z_channels, "image_channels": image_channels})
     counts({"blocks": blocks}, most=MOST_BLOCKS)
     if scale == 0.0 or not math.isfinite(scale):
-        raise ConfigError(f"scale is {scale:g}, by which latents are multiplied and divided; give another number")
+        raise ConfigError(
+            f"scale is {scale:g}, by which latents are multiplied and divided; give another number",
+            code="number-out-of-range",
+        )
     if not math.isfinite(shift):
-        raise ConfigError(f"shift is {shift:g}, which latents are shifted by; give a number, usually 0")
+        raise ConfigError(
+            f"shift is {shift:g}, which latents are shifted by; give a number, usually 0", code="number-out-of-range"
+        )
 
 
 def vq(

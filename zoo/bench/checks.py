@@ -175,7 +175,7 @@ def _memory(run: Run, row: Row) -> Found:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
         torch.cuda.empty_cache()
     if isinstance(ready, str):
-        raise ZooError(ready)
+        raise ZooError(ready, code="memory-exceeded")
     images = built.last.tensor
     return {
         "what": "batches tried", "tried": list(built.tried), "finite": bool(torch.isfinite(images).all()),

@@ -55,7 +55,9 @@ class Judges:
         there = sorted({str(row.get("split")) for row in self.every.rows})
         for wanted in (split, asked.reference, asked.hit_split):
             if wanted is not None and wanted not in there:
-                raise UsageError(f"'{data}' has no split '{wanted}'; give one of {', '.join(there)}")
+                raise UsageError(
+                    f"'{data}' has no split '{wanted}'; give one of {', '.join(there)}", code="split-unknown"
+                )
         self.extractor = _extractor(asked.extractor)
         self._references: dict[int, Features] = {}
         self._each = 0.0  # seconds of one image's features, of the latest set of them
@@ -267,10 +269,13 @@ def _extractor(name: str) -> Any:
     if name in card_names():
         card = read_card(name)
         if card.kind != "extractor":
-            raise UsageError(f"the weights '{name}' are of kind '{card.kind}' where an extractor is needed")
+            raise UsageError(
+                f"the weights '{name}' are of kind '{card.kind}' where an extractor is needed",
+                code="weights-kind-wrong",
+            )
         return Named(extractor=zoo.load(name), name=name, sha256=card.sha256)
     if name not in registry().names("extractor"):
-        raise UsageError(unknown("extractor", name, known_extractors()))
+        raise UsageError(unknown("extractor", name, known_extractors()), code="component-unknown")
     return registry().load("extractor", name)()
 
 

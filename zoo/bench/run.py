@@ -95,7 +95,7 @@ def run_suite(
     """
     began = perf_counter()
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"'{folder}' is a file; name a folder for the record")
+        raise UsageError(f"'{folder}' is a file; name a folder for the record", code="output-unwritable")
     run = Run(suite=suite, folder=folder, report=report, began=began)
     run.deadline = None if seconds is None else began + seconds
     found = record.unfinished(suite, folder) if resume else None

@@ -195,7 +195,7 @@ def read_suite(
         plain = apply_overrides(to_plain(written, source), overrides)
         return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds)
     except ZooError as error:
-        raise type(error)(f"{source}: {error}") from error
+        raise type(error)(f"{source}: {error}", code=error.code) from error
 
 
 def _find(suite: str | Path) -> Path:
@@ -205,9 +205,9 @@ def _find(suite: str | Path) -> Path:
     there = next((path for path in found if path.is_file()), None)
     if there is None:
         if suite in [path.stem for path in comparison_files()]:
-            raise UsageError(f"the suite '{suite}' is a comparison; {COMPARISONS}")
+            raise UsageError(f"the suite '{suite}' is a comparison; {COMPARISONS}", code="suite-unknown")
         own = "for a file of your own give a path ending in .yaml"
-        raise UsageError(f"{unknown('suite', suite, suite_names())}; {own}; {COMPARISONS}")
+        raise UsageError(f"{unknown('suite', suite, suite_names())}; {own}; {COMPARISONS}", code="suite-unknown")
     return there
 
 
@@ -219,19 +219,19 @@ def _check(
     _known_kind(kind, kinds, "kind")
     models = plain.get("models") or {}
     if not isinstance(models, Mapping) or not all(isinstance(m, Mapping) for m in models.values()):
-        raise ConfigError("models holds one config a name; write them as blocks")
+        raise ConfigError("models holds one config a name; write them as blocks", code="suite-value-invalid")
     taken = next((m for m in models if m in preset_names()), None)
     if taken is not None:
-        raise ConfigError(f"models: '{taken}' is a preset already; choose another name")
+        raise ConfigError(f"models: '{taken}' is a preset already; choose another name", code="suite-name-taken")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
     rows = [_row(given, kind, configs, kinds) for given in _rows(plain, device)]
     if not rows:
-        raise ConfigError("the suite asks for no row; write a matrix or include")
+        raise ConfigError("the suite asks for no row; write a matrix or include", code="suite-empty")
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:
-            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out")
+            raise ConfigError(f"the row '{row.asked.name}' is asked for twice; take one out", code="entries-repeated")
         seen.add(row.id)
     return Suite(
         name=name, kind=kind, summary=str(plain.get("summary") or ""), settings=settings, rows=tuple(rows),
@@ -244,9 +244,11 @@ def _settings(block: Any) -> Settings:
     quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
     prompts = given.pop("prompts", list(PROMPTS))
     if isinstance(given.get("sheets", True), bool) is False:
-        raise ConfigError(f"settings.sheets is {show(given['sheets'])}; write true or false")
+        raise ConfigError(
+            f"settings.sheets is {show(given['sheets'])}; write true or false", code="suite-value-invalid"
+        )
     if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
-        raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts")
+        raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts", code="suite-value-invalid")
     for name, least, most in (
         ("warm_up", 0, 1000), ("repeats", 1, 10_000), ("seed", 0, 2**64 - 1), ("count", 2, 10**6),
     ):  # fmt: skip
@@ -257,11 +259,16 @@ def _settings(block: Any) -> Settings:
     for name in ("reference", "hit_split", "extractor"):
         value = getattr(quality, name)
         if not isinstance(value, str) and not (value is None and name != "extractor"):
-            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name")
+            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name", code="suite-value-invalid")
     if not isinstance(quality.hit, bool):
-        raise ConfigError(f"settings.quality.hit is {show(quality.hit)}; write true or false")
+        raise ConfigError(
+            f"settings.quality.hit is {show(quality.hit)}; write true or false", code="suite-value-invalid"
+        )
     if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
-        raise ConfigError(f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks")
+        raise ConfigError(
+            f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks",
+            code="suite-value-invalid",
+        )
     checked = [
         check_block(m, kind="metric", where="settings.quality.metrics", registry=registry()) for m in quality.metrics
     ]
@@ -283,7 +290,8 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
         asked = len(rows) + math.prod(len(values) for values in lists.values())
         if asked > MOST_ROWS:
             raise ConfigError(
-                f"{where} asks for {asked} rows and more than {MOST_ROWS} are not measured; ask for fewer"
+                f"{where} asks for {asked} rows and more than {MOST_ROWS} are not measured; ask for fewer",
+                code="suite-too-long",
             )
         rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
     for number, row in enumerate(_list(plain, "include")):
@@ -292,7 +300,9 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
     for number, row in enumerate(_list(plain, "exclude")):
         _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
         if not row:
-            raise ConfigError(f"exclude.{number} says nothing and would leave no row; name what is left out")
+            raise ConfigError(
+                f"exclude.{number} says nothing and would leave no row; name what is left out", code="suite-empty"
+            )
     defaults = {f.name: f.default for f in fields(Asked)} | {"device": device}
     named = [{**defaults, **row} for row in rows if "device" in row]
     # A row left to `device` may be one that the suite names for that device; it is measured once.
@@ -307,7 +317,7 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
 
 def _known_kind(kind: Any, kinds: Mapping[str, RowKind], where: str) -> None:
     if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}")
+        raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}", code="suite-word-unknown")
 
 
 def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind]) -> Row:
@@ -317,13 +327,18 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
     _known_kind(kind, kinds, where)
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if seconds is not None and not (number and 0 < seconds <= 1e6):
-        raise ConfigError(f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million")
+        raise ConfigError(
+            f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million",
+            code="suite-value-invalid",
+        )
     columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
     check = columns.get("check")
     if (kind == "checks") != (check is not None):
-        raise ConfigError(f"{where}: a row of kind checks says which check, and no other row does")
+        raise ConfigError(
+            f"{where}: a row of kind checks says which check, and no other row does", code="suite-check-misplaced"
+        )
     if check is not None and check not in CHECKS:
-        raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}")
+        raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}", code="suite-word-unknown")
     own = kinds[kind].models
     if own is not None:
         models = list(own)
@@ -342,27 +357,34 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
 def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     where = f"the row {show(dict(row))}"
     if row.get("model") not in models:
-        raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}")
+        raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}", code="suite-word-unknown")
     for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
         value = row.get(key, known[0])
         numbered = _NUMBERED.fullmatch(value) if key == "device" and isinstance(value, str) else None
         if (numbered[1] if numbered else value) not in known:
-            raise ConfigError(f"{where}: {unknown(key, value, known)}")
+            raise ConfigError(f"{where}: {unknown(key, value, known)}", code="suite-word-unknown")
     for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
         if row.get(key) is not None:
             _whole(row[key], 1, f"{where}: {key}", most)
     guidance = row.get("guidance")
     number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
     if guidance is not None and not (number and abs(guidance) <= 1000.0):
-        raise ConfigError(f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000")
+        raise ConfigError(
+            f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000", code="suite-value-invalid"
+        )
     fast = row.get("fast", False)
     if isinstance(fast, Mapping):
         _known(fast, PARTS, f"{where}: fast")
         odd = next((name for name, on in fast.items() if not isinstance(on, bool)), None)
         if odd is not None:
-            raise ConfigError(f"{where}: fast.{odd} is {show(fast[odd])}; write true or false")
+            raise ConfigError(
+                f"{where}: fast.{odd} is {show(fast[odd])}; write true or false", code="suite-value-invalid"
+            )
     elif not isinstance(fast, bool):
-        raise ConfigError(f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}")
+        raise ConfigError(
+            f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}",
+            code="suite-value-invalid",
+        )
     return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})
 
 
@@ -378,7 +400,7 @@ def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
     except WeightsError as error:
         return Row(asked=asked, config=None, reason=str(error))
     except ZooError as error:
-        raise ConfigError(f"the row '{asked.name}': {error}") from error
+        raise ConfigError(f"the row '{asked.name}': {error}", code=error.code) from error
     return Row(asked=asked, config=config)
 
 
@@ -396,33 +418,38 @@ def random_weights(config: Mapping[str, Any]) -> bool:
 def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for key in block:
         if key not in keys:
-            raise ConfigError(f"{where}: {unknown('key', key, keys)}")
+            raise ConfigError(f"{where}: {unknown('key', key, keys)}", code="suite-key-unknown")
 
 
 def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
     found = plain.get(key) or []
     if not isinstance(found, list):
-        raise ConfigError(f"{key} is {show(found)}; write a list of mappings")
+        raise ConfigError(f"{key} is {show(found)}; write a list of mappings", code="suite-value-invalid")
     return found
 
 
 def _mapping(block: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(block, Mapping):
-        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}")
+        raise ConfigError(
+            f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}",
+            code="suite-value-invalid",
+        )
     return block
 
 
 def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
     keys = [f.name for f in fields(kind)]
     if not isinstance(block, Mapping):
-        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}")
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}", code="suite-value-invalid")
     _known(block, keys, where)
     return dict(block)
 
 
 def _whole(value: Any, least: int, where: str, most: int = 10**9) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(f"{where} is {show(value)}; write a whole number from {least} to {most}")
+        raise ConfigError(
+            f"{where} is {show(value)}; write a whole number from {least} to {most}", code="suite-value-invalid"
+        )
 
 
 def known_extractors() -> list[str]:

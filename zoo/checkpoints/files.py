@@ -41,14 +41,15 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
     """
     mend = "restore it beside its card (installing zoo again does that for the weights it ships)"
     if not path.is_file():
-        raise WeightsError(f"the weight file '{path}' is missing; {mend}")
+        raise WeightsError(f"the weight file '{path}' is missing; {mend}", code="weights-missing")
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size != bytes:
                 kind = "cut off" if size < bytes else "too long"
                 raise WeightsError(
-                    f"the weight file '{path}' is {kind}: {size} bytes where its card says {bytes}; {mend}"
+                    f"the weight file '{path}' is {kind}: {size} bytes where its card says {bytes}; {mend}",
+                    code="weights-size-wrong",
                 )
             check_header(path)
             file.seek(0)
@@ -56,15 +57,18 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
         if found != sha256.lower():
             raise WeightsError(
                 f"the weight file '{path}' is damaged or another one: it isn't the file its card describes "
-                f"(SHA-256 {found[:12]}… where {sha256[:12]}… is meant); {mend}"
+                f"(SHA-256 {found[:12]}… where {sha256[:12]}… is meant); {mend}",
+                code="weights-hash-wrong",
             )
         with safe_open(path, framework="pt") as tensors:
             names = list(tensors.keys())
             if len(names) > TENSOR_LIMIT:
-                raise WeightsError(_too_many(path))
+                raise WeightsError(_too_many(path), code="weights-header-damaged")
             return {name: tensors.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"the weight file '{path}' can't be read ({error}); {mend}") from error
+        raise WeightsError(
+            f"the weight file '{path}' can't be read ({error}); {mend}", code="weights-unreadable"
+        ) from error
 
 
 def check_header(path: Path) -> None:
@@ -73,19 +77,26 @@ def check_header(path: Path) -> None:
         length, header = file.read(8), file.read(HEADER_LIMIT + 1)
         size = file.seek(0, 2)
     if len(length) < 8:
-        raise WeightsError(f"the weight file '{path}' is no safetensors file: it has no header; restore the right one")
+        raise WeightsError(
+            f"the weight file '{path}' is no safetensors file: it has no header; restore the right one",
+            code="weights-header-damaged",
+        )
     told = int.from_bytes(length, "little")
     if told > HEADER_LIMIT:
         raise WeightsError(
             f"the weight file '{path}' has a header of {told} bytes, over the limit of {HEADER_LIMIT}; "
-            "it is no weight file, or not a sound one: get it from its publisher again"
+            "it is no weight file, or not a sound one: get it from its publisher again",
+            code="weights-header-damaged",
         )
     if told > size - 8:
-        raise WeightsError(f"the weight file '{path}' ends within its header; get it from its publisher again")
+        raise WeightsError(
+            f"the weight file '{path}' ends within its header; get it from its publisher again",
+            code="weights-truncated",
+        )
     header = header[:told]
     marks = max(header.count(b'"'), header.count(b","))
     if marks > _STRUCTURE_LIMIT or header.count(b'"data_offsets"') > TENSOR_LIMIT:
-        raise WeightsError(_too_many(path))
+        raise WeightsError(_too_many(path), code="weights-header-damaged")
 
 
 def _too_many(path: Path) -> str:
@@ -146,7 +157,10 @@ def _refuse_differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor], 
         if found
     ]
     if told:
-        raise WeightsError(f"{what} don't fit the module: {'; '.join(told)}; correct the card's config or the file")
+        raise WeightsError(
+            f"{what} don't fit the module: {'; '.join(told)}; correct the card's config or the file",
+            code="tensors-unfit",
+        )
 
 
 def _shape(tensor: Tensor) -> str:

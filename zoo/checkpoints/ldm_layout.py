@@ -42,12 +42,15 @@ def unet_tensors_from_ldm(checkpoint: Mapping[str, Any], *, weights: Weights = "
     Raises WeightsError where there is no U-Net, where the average is wanted and not whole, and for other `weights`.
     """
     if weights not in get_args(Weights):
-        raise WeightsError(f"unknown weights '{weights}' of a latent diffusion checkpoint; say ema or plain")
+        raise WeightsError(
+            f"unknown weights '{weights}' of a latent diffusion checkpoint; say ema or plain", code="choice-unknown"
+        )
     state: Mapping[str, Any] = checkpoint.get("state_dict", checkpoint)
     names = [name.removeprefix(PLAIN) for name in state if name.startswith(PLAIN)]
     if not names:
         raise WeightsError(
-            f"these tensors have no '{PLAIN}' and are no latent diffusion checkpoint; name their own layout"
+            f"these tensors have no '{PLAIN}' and are no latent diffusion checkpoint; name their own layout",
+            code="layout-wrong",
         )
     if weights == "plain":
         return UNetOfLDM({name: state[PLAIN + name] for name in names}, "plain")
@@ -55,13 +58,15 @@ def unet_tensors_from_ldm(checkpoint: Mapping[str, Any], *, weights: Weights = "
     if not held:
         raise WeightsError(
             f"this checkpoint holds no averaged weights ('{AVERAGE}'), and can't say whether its one copy is the "
-            "average (pruned files) or not; say weights plain to take it"
+            "average (pruned files) or not; say weights plain to take it",
+            code="average-missing",
         )
     places = {name: AVERAGE + f"{_INNER}.{name}".replace(".", "") for name in names}
     if len(set(places.values())) < len(places):
         raise WeightsError(
             "two tensors of this checkpoint have one name among its averaged weights, which are named without dots; "
-            "say weights plain"
+            "say weights plain",
+            code="average-unfit",
         )
     missing = next((name for name, place in places.items() if place not in state), None)
     other = next(
@@ -70,6 +75,7 @@ def unet_tensors_from_ldm(checkpoint: Mapping[str, Any], *, weights: Weights = "
     if missing is not None or other is not None:
         raise WeightsError(
             f"this checkpoint's averaged weights are not those of its U-Net: '{missing or other}' is "
-            f"{'missing' if missing else 'of another shape'}; get the file again, or say weights plain"
+            f"{'missing' if missing else 'of another shape'}; get the file again, or say weights plain",
+            code="average-unfit",
         )
     return UNetOfLDM({name: state[place] for name, place in places.items()}, "ema")

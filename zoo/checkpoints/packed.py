@@ -48,7 +48,8 @@ def unpack(tensors: Mapping[str, Tensor], *, what: str) -> dict[str, Tensor]:
             if scale is None or tensor.ndim < 2 or scale.shape != tensor.shape[:1]:
                 raise WeightsError(
                     f"{what}: '{name}' has no scale for each of its rows in '{plain + SCALE}'; "
-                    "get the file from its publisher again"
+                    "get the file from its publisher again",
+                    code="tensor-missing",
                 )
             out[plain] = tensor.float() * scale.float().reshape(-1, *[1] * (tensor.ndim - 1))
         elif not (name.endswith(SCALE) and name.removesuffix(SCALE) + VALUES in tensors):

@@ -34,7 +34,9 @@ def bench(
         _list(as_json)
         return
     if data is not None and not Path(data).exists():
-        raise UsageError(f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl")
+        raise UsageError(
+            f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl", code="data-missing"
+        )
     bench_suite(
         suite, overrides, dry_run=dry_run, as_json=as_json, out=out, data=data, split=split, device=device,
         resume=resume,
@@ -78,9 +80,12 @@ def bench_suite(
     if failed:
         from zoo.schema.errors import ZooError
 
-        raise ZooError(
-            f"{len(failed)} of {len(record['rows'])} rows failed; '{failed[0]['name']}': {failed[0]['reason']}"
+        error = ZooError(
+            f"{len(failed)} of {len(record['rows'])} rows failed; '{failed[0]['name']}': {failed[0]['reason']}",
+            code="rows-failed",
         )
+        error.answered = as_json  # the record is printed
+        raise error
 
 
 def _list(as_json: bool) -> None:

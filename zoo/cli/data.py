@@ -80,6 +80,9 @@ def _unknown_words(weights: str):
     card = read_card(weights)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
     if card.kind != "conditioner" or "token_ids" not in tensors:
-        raise UsageError(f"the weights '{weights}' know every word, or are no conditioner; leave out --conditioner")
+        raise UsageError(
+            f"the weights '{weights}' know every word, or are no conditioner; leave out --conditioner",
+            code="weights-know-every-word",
+        )
     known = frozenset(int(i) for i in tensors["token_ids"])
     return lambda text: sorted({w for w in vocabulary.words(text) if not known.issuperset(vocabulary.encode(w))})

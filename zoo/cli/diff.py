@@ -27,7 +27,8 @@ def diff(
 
     if b is None and not (overrides or sampler or steps is not None or guidance is not None):
         raise UsageError(
-            f"'{a}' alone differs from nothing; name another, or change it with --set, --steps or the like"
+            f"'{a}' alone differs from nothing; name another, or change it with --set, --steps or the like",
+            code="comparison-of-one",
         )
     found = compare(
         a, a if b is None else b, overrides=overrides, sampler=sampler, steps=steps, guidance=guidance

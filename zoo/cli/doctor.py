@@ -46,12 +46,12 @@ def doctor(
     if subject not in SUBJECTS:
         from zoo.schema.unknown import unknown
 
-        raise UsageError(unknown("subject of the doctor", subject, SUBJECTS))
+        raise UsageError(unknown("subject of the doctor", subject, SUBJECTS), code="choice-unknown")
     if name is None or data is None:
-        raise UsageError("give a pipeline and its data: zoo doctor cascade NAME --data PATH")
+        raise UsageError("give a pipeline and its data: zoo doctor cascade NAME --data PATH", code="option-missing")
     tried = _read_levels(levels)
     if output is not None and output.suffix.lower() != ".png":
-        raise UsageError(f"'{output}' is no PNG; give a name that ends in .png")
+        raise UsageError(f"'{output}' is no PNG; give a name that ends in .png", code="output-format-unknown")
     import zoo
     from zoo.config.check import resolve
 
@@ -62,7 +62,10 @@ def doctor(
 
     card = read_card(extractor)
     if card.kind != "extractor":
-        raise UsageError(f"the weights '{extractor}' are of kind '{card.kind}' where an extractor is needed")
+        raise UsageError(
+            f"the weights '{extractor}' are of kind '{card.kind}' where an extractor is needed",
+            code="weights-kind-wrong",
+        )
     pictures = _open_data(data, split, resolved.config["stages"][-1]["size"])
     with step_bar(quiet=as_json) as bar:
         bar.describe("loading")
@@ -109,7 +112,7 @@ def _read_levels(text: str | None) -> list[float] | None:
     except ValueError:
         levels = [-1.0]
     if not all(0.0 <= level <= 1.0 for level in levels):
-        raise UsageError(f"--levels {text}: give noise levels from 0 to 1, like 0,0.1,0.3")
+        raise UsageError(f"--levels {text}: give noise levels from 0 to 1, like 0,0.1,0.3", code="number-out-of-range")
     return levels
 
 

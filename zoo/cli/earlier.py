@@ -30,17 +30,23 @@ def read_earlier(path: str) -> Earlier:
     record = check_whole(read_record(path), source=path)
     images, shared = record["images"], record.get("seed")
     if any("run" in entry for entry in images):
-        raise UsageError(f"'{path}' holds images that were requested differently; give the file of one of them")
+        raise UsageError(
+            f"'{path}' holds images that were requested differently; give the file of one of them",
+            code="record-requests-differ",
+        )
     seeds = [entry.get("seed", shared) for entry in images]
     numbers = [entry.get("sample") for entry in images]
     if not all(isinstance(n, int) for n in (*seeds, *numbers)):
         raise UsageError(
-            f"'{path}' was drawn from noise that was given, not from a seed; `--model {path}` takes its model alone"
+            f"'{path}' was drawn from noise that was given, not from a seed; `--model {path}` takes its model alone",
+            code="record-noise-given",
         )
     labels = [entry.get("label") for entry in images]
     ran, written = [s.get("name") for s in record["stages"]], [s.get("name") for s in record["config"]["stages"]]
     if ran != written[: len(ran)]:
-        raise UsageError(f"'{path}' was drawn by one stage alone, and `--from` draws with whole pipelines")
+        raise UsageError(
+            f"'{path}' was drawn by one stage alone, and `--from` draws with whole pipelines", code="record-stage-alone"
+        )
     asked = {k: v for k, v in (record.get("asked") or {}).items() if v is not None and k != "batch_size"}
     return Earlier(
         config=record["config"],
@@ -60,7 +66,9 @@ def _spread(values: Sequence[str] | None, count: int, what: str) -> list[str] | 
     if not values:
         return None
     if len(values) not in (1, count):
-        raise UsageError(f"{len(values)} {what} for the {count} images of --from; give one, or one an image")
+        raise UsageError(
+            f"{len(values)} {what} for the {count} images of --from; give one, or one an image", code="counts-differ"
+        )
     return list(values) * (count if len(values) == 1 else 1)
 
 
@@ -74,7 +82,10 @@ def again(
     before = read_earlier(start)
     lacking = [what for what in before.inputs if call[what] is None]
     if lacking:
-        raise UsageError(f"'{start}' was made from a picture that its record doesn't hold; give --{lacking[0]} again")
+        raise UsageError(
+            f"'{start}' was made from a picture that its record doesn't hold; give --{lacking[0]} again",
+            code="record-input-missing",
+        )
     for key in ("steps", "guidance"):
         if key in before.asked and key not in chosen:
             chosen[key] = before.asked[key]

@@ -62,7 +62,7 @@ def evaluate(
     if protocol is not None and protocol not in PROTOCOLS:
         from zoo.schema.unknown import unknown
 
-        raise UsageError(unknown("protocol", protocol, PROTOCOLS))
+        raise UsageError(unknown("protocol", protocol, PROTOCOLS), code="protocol-unknown")
     check_names(asked)
     from zoo.cli.progress import step_bar
     from zoo.evaluation.comparison import evaluate as measure
@@ -97,7 +97,10 @@ def read_blocks(text: str) -> list[Any]:
 
     found = parse_value(f"[{text}]", source=f"the list {text[:60]!r}")
     if not all(isinstance(f, (str, dict)) for f in found):
-        raise UsageError(f"the list {text[:60]!r} holds what is no name; write names, commas between them")
+        raise UsageError(
+            f"the list {text[:60]!r} holds what is no name; write names, commas between them",
+            code="option-value-invalid",
+        )
     return found
 
 

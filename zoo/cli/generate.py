@@ -16,6 +16,7 @@ from zoo.schema.errors import RequestNote, UsageError
 
 if TYPE_CHECKING:
     from zoo.config.check import Resolved
+    from zoo.pipeline.pipeline import Checked
     from zoo.pipeline.space import SampleSpace
 
 DEFAULT_MODEL = "cascade-text2img"  # the shipped one that draws best: its published hit score is the highest
@@ -28,14 +29,17 @@ def _parse_size(size: str | None, space: SampleSpace) -> int | tuple[int, ...] |
     parts = size.lower().split("x")
     wanted, most = space.size_words
     if not all(p.isdecimal() and p.isascii() and int(p) > 0 for p in parts) or (most is not None and len(parts) > most):
-        raise UsageError(f"--size {size}: give {wanted}")
+        raise UsageError(f"--size {size}: give {wanted}", code="size-invalid")
     return int(parts[0]) if len(parts) == 1 else tuple(int(p) for p in parts)
 
 
 def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, overwrite: bool) -> None:
     """UsageError for an output that can't be written, before the run."""
     if output == "-":
-        raise UsageError("'-' names no file, and pictures aren't written to standard output; give a file or a folder")
+        raise UsageError(
+            "'-' names no file, and pictures aren't written to standard output; give a file or a folder",
+            code="output-unwritable",
+        )
     _check_names([Path(output)], output)
     files = space.targets(output, count, grid=grid, overwrite=overwrite)
     _check_names(files, output)
@@ -43,9 +47,14 @@ def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, 
     for place in (folder, *folder.parents):
         if place.exists():
             if not place.is_dir():
-                raise UsageError(f"'{output}' can't be written: '{place}' is a file; choose another place")
+                raise UsageError(
+                    f"'{output}' can't be written: '{place}' is a file; choose another place", code="output-unwritable"
+                )
             if not os.access(place, os.W_OK | os.X_OK):
-                raise UsageError(f"'{output}' can't be written: no permission for '{place}'; choose another place")
+                raise UsageError(
+                    f"'{output}' can't be written: no permission for '{place}'; choose another place",
+                    code="output-unwritable",
+                )
             return
 
 
@@ -53,7 +62,8 @@ def _check_names(files: Sequence[Path], output: str) -> None:
     size = max((len(os.fsencode(part)) for file in files for part in file.parts), default=0)
     if size > LONGEST_NAME:
         raise UsageError(
-            f"'{output}' would make a file name of {size} bytes, over {LONGEST_NAME}; choose a shorter one"
+            f"'{output}' would make a file name of {size} bytes, over {LONGEST_NAME}; choose a shorter one",
+            code="output-unwritable",
         )
 
 
@@ -105,6 +115,7 @@ def generate(
     from zoo.cli.earlier import again, with_noise
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
+    from zoo.pipeline.request import check_count
     from zoo.pipeline.space import space_of
     from zoo.schema.names import free
 
@@ -117,10 +128,13 @@ def generate(
         config = Path(config)
     if start is not None:
         if model is not None:
-            raise UsageError("--from brings the image's own model; leave --model out, or --from")
+            raise UsageError(
+                "--from brings the image's own model; leave --model out, or --from", code="option-conflict"
+            )
         config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
     resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported
     count = _check_words(resolved, call, quiet=as_json)
+    check_count(count)
     space = space_of(resolved.config["stages"][-1])
     output = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
@@ -131,14 +145,15 @@ def generate(
     with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
         bar.describe("loading")
-        pipe = zoo.build(resolved, device=device, dtype=dtype)
+        call = with_noise(call) | {"size": lengths, "batch_size": batch_size}
+        checked: list[Checked] = []
+        pipe = zoo.build(
+            resolved, device=device, dtype=dtype, before_weights=lambda pipe: checked.append(pipe.check(**call))
+        )
         if fast:
             pipe.compile()
         bar.describe("drawing")
-        call = with_noise(call)
-        made = pipe(
-            **call, size=lengths, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
-        )  # fmt: skip
+        made = pipe.draw(checked[0], callback=lambda p: bar.update(p.done, p.total))
     files = made.save(output, grid=grid, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "record": made.record}))

@@ -1,13 +1,15 @@
 """The command line `zoo`: verbs, global options, and how failures are reported.
 
-A failure is one sentence on stderr and an exit code: 2 where the request was wrong, 1 where a valid request could not
-be carried out, 130 after Ctrl-C, 143 where the system ends it (SIGTERM). A traceback is shown with `--debug` only.
+A failure is one sentence on stderr, the error's code in brackets behind it (docs/errors.md), and an exit code: 2 where
+the request was wrong, 1 where a valid request could not be carried out, 130 after Ctrl-C, 143 where the system ends it
+(SIGTERM). `--json` adds an object with the code on stdout. A traceback is shown with `--debug` only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
@@ -32,6 +34,7 @@ VERBS = {
     "diff": "zoo.cli.diff:diff",
     "replay": "zoo.cli.replay:replay",
     "plot": "zoo.cli.plot:plot",
+    "explain": "zoo.cli.explain:explain",
     "new": "zoo.cli.new:new",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
@@ -74,8 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     """One command; returns the exit code."""
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)
-    debug = "--debug" in words[:end]
-    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    options = words[:end]
+    debug = "--debug" in options
+    words = [word for word in options if word != "--debug"] + words[end:]
     words = words or ["--help"]
     if words[:1] == ["--version"]:
         typer.echo(f"zoo {__version__}")
@@ -97,7 +101,10 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", 130, debug)
     except ZooError as error:
-        return _tell(str(error), error.exit_code, debug)
+        if "--json" in options and not error.answered:
+            said = {"schema": "zoo.error/1", "code": error.code, "error": str(error), "exit_code": error.exit_code}
+            typer.echo(json.dumps(said))
+        return _tell(f"{error} [{error.code}]", error.exit_code, debug)
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         return _tell(f"{error.strerror or error}{where}", 1, debug)

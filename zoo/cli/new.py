@@ -38,15 +38,15 @@ def new(
     from zoo.schema.safe_yaml import parse_yaml
 
     if size % 8:
-        raise UsageError(f"--size {size}: give a multiple of 8")
+        raise UsageError(f"--size {size}: give a multiple of 8", code="size-invalid")
     rows, said = captioned(folder)
     name = name or re.sub(r"[^\w.+-]+", "-", folder.resolve().name).strip("-._+") or "own"
     if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name):
-        raise UsageError(f"--name '{name[:60]}': give a plain word, which names files")
+        raise UsageError(f"--name '{name[:60]}': give a plain word, which names files", code="name-invalid")
     recipe, draw = out / f"{name}.yaml", out / f"{name}-draw.yaml"
     taken = [place for place in (recipe, draw) if place.exists()]
     if taken:
-        raise UsageError(f"'{taken[0]}' is there already; choose another --name or --out")
+        raise UsageError(f"'{taken[0]}' is there already; choose another --name or --out", code="output-taken")
     texts = list(dict.fromkeys(row["text"] for row in rows))
     train = [row for row in rows if row["split"] == "train"]
     every = max(1, steps // 10)
@@ -77,7 +77,7 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     from zoo.schema.files import write_atomically
 
     if not folder.is_dir():
-        raise UsageError(f"'{folder}' is no folder; give one with images and their captions")
+        raise UsageError(f"'{folder}' is no folder; give one with images and their captions", code="data-missing")
     metadata = folder / "metadata.jsonl"
     said = []
     if metadata.exists():
@@ -86,7 +86,7 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         rows = _beside(folder)
         said.append(f"wrote '{metadata}' from the captions beside the images")
     if len(rows) < FEWEST:
-        raise UsageError(f"'{folder}' has {len(rows)} captioned images; give at least {FEWEST}")
+        raise UsageError(f"'{folder}' has {len(rows)} captioned images; give at least {FEWEST}", code="data-too-few")
     if not any(row.get("split") for row in rows):
         rows = [{**row, "split": "val" if i % VALIDATION == VALIDATION - 1 else "train"} for i, row in enumerate(rows)]
         if not any(row["split"] == "val" for row in rows):
@@ -97,7 +97,7 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
         write_atomically(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
     if lacking:
-        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some")
+        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some", code="data-split-empty")
     return rows, said
 
 
@@ -109,9 +109,13 @@ def _read(metadata: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UsageError(f"'{metadata}', line {number} is not JSON ({error}); fix it") from error
+            raise UsageError(
+                f"'{metadata}', line {number} is not JSON ({error}); fix it", code="metadata-unreadable"
+            ) from error
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("file_name", "text")):
-            raise UsageError(f"'{metadata}', line {number} lacks file_name or text; add it")
+            raise UsageError(
+                f"'{metadata}', line {number} lacks file_name or text; add it", code="metadata-key-missing"
+            )
         rows.append(row)
     return rows
 
@@ -129,9 +133,10 @@ def _beside(folder: Path) -> list[dict[str, Any]]:
     if without and not rows:
         raise UsageError(
             f"the {without} images in '{folder}' have no captions; write NAME.txt beside NAME.png, or a metadata.jsonl "
-            'with lines like {"file_name": "NAME.png", "text": "..."}'
+            'with lines like {"file_name": "NAME.png", "text": "..."}',
+            code="caption-missing",
         )
     if without:
         count = f"{without} of {without + len(rows)}"
-        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it")
+        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it", code="caption-missing")
     return rows

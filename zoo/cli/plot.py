@@ -96,7 +96,9 @@ def _check_output(out: str) -> None:
     from zoo.schema.errors import UsageError
 
     if not out.lower().endswith((".png", ".svg")):
-        raise UsageError(f"'{out}' ends in no format of figures; use a name in .png or .svg")
+        raise UsageError(
+            f"'{out}' ends in no format of figures; use a name in .png or .svg", code="output-format-unknown"
+        )
 
 
 def _default(kind: str) -> str:

@@ -75,10 +75,13 @@ def _read_settings(settings: Sequence[str], keys: Sequence[str]) -> dict[str, di
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f"--set {setting} gives no value; write KIND.NAME.KEY=VALUE")
+            raise UsageError(f"--set {setting} gives no value; write KIND.NAME.KEY=VALUE", code="override-invalid")
         front, _, argument = path.rpartition(".")
         key = next((k for k in keys if k.replace("/", ".", 1) == front), None)
         if key is None:
-            raise UsageError(f"--set {setting}: {unknown('component', front, [k.replace('/', '.', 1) for k in keys])}")
+            raise UsageError(
+                f"--set {setting}: {unknown('component', front, [k.replace('/', '.', 1) for k in keys])}",
+                code="component-unknown",
+            )
         given.setdefault(key, {})[argument] = parse_value(value, source=f"--set {path}")
     return given

@@ -28,7 +28,10 @@ def prompts(
     if not known:
         labels = _labels(resolved.config)
         if not labels:
-            raise UsageError(f"'{model}' has no list of what it knows; `zoo describe {model}` says what it takes")
+            raise UsageError(
+                f"'{model}' has no list of what it knows; `zoo describe {model}` says what it takes",
+                code="words-unlisted",
+            )
         typer.echo(json.dumps({"labels": labels}) if as_json else "\n".join(labels))
         return
     words = known[0]
@@ -40,7 +43,7 @@ def prompts(
     if word and not found:
         near = words.near(word)
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"'{model}' knows nothing called '{word}'{meant}")
+        raise UsageError(f"'{model}' knows nothing called '{word}'{meant}", code="word-unknown")
     if word or not sys.stdout.isatty():
         from zoo.cli.table import print_table
 

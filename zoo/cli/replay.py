@@ -41,9 +41,12 @@ def replay(
                 callback=lambda p: bar.update(p.done, p.total),
             )  # fmt: skip
     except ZooError as error:
+        refused = UsageError(str(error), code=error.code)  # without a run there is no verdict
         if as_json:
-            typer.echo(json.dumps({"schema": "zoo.replay/1", "verdict": "impossible", "because": [str(error)]}))
-        raise UsageError(str(error)) from error  # without a run there is no verdict
+            why = {"verdict": "impossible", "because": [str(error)], "code": error.code}
+            typer.echo(json.dumps({"schema": "zoo.replay/1"} | why))
+            refused.answered = True
+        raise refused from error
     if output is not None and found.picture is not None:
         found.save(output)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))

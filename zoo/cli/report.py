@@ -25,9 +25,11 @@ def report(
     from zoo.schema.files import write_text
 
     if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"'{out}' is no page; give a name that ends in .html")
+        raise UsageError(f"'{out}' is no page; give a name that ends in .html", code="output-format-unknown")
     if not records and not DEFAULT.is_dir():
-        raise UsageError(f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH")
+        raise UsageError(
+            f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH", code="benchmark-record-missing"
+        )
     found = read_records(records or [DEFAULT])
     text = page(found, title)
     out.parent.mkdir(parents=True, exist_ok=True)

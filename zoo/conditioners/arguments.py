@@ -19,14 +19,17 @@ SHRINKS = 32  # times a side of the image, until it reaches their attention pool
 def class_label(*, names: Sequence[str]) -> None:
     """Of `zoo.conditioners.class_label:ClassLabel`."""
     if not names or len(set(names)) != len(names):
-        raise ConfigError("classes need one name or more, each once; fix names")
+        raise ConfigError("classes need one name or more, each once; fix names", code="entries-repeated")
 
 
 def stand_in(*, context_width: int | None, length: int, vector_width: int | None) -> None:
     """Of `zoo.conditioners.placeholder:StandIn`."""
     counts({"context_width": context_width, "length": length, "vector_width": vector_width})
     if context_width is None and vector_width is None:
-        raise ConfigError("context_width and vector_width are both null, so it says nothing; give one of them")
+        raise ConfigError(
+            "context_width and vector_width are both null, so it says nothing; give one of them",
+            code="conditioner-gives-nothing",
+        )
 
 
 def clip_text(
@@ -37,7 +40,9 @@ def clip_text(
     choose("activation", activation, ("gelu", "quick-gelu"))
     choose("pad", pad, ("zero", "end"))
     if not 1 <= layer <= layers:
-        raise ConfigError(f"layer is {layer}, counted from the end of {layers}; give 1 to {layers}")
+        raise ConfigError(
+            f"layer is {layer}, counted from the end of {layers}; give 1 to {layers}", code="number-out-of-range"
+        )
 
 
 def text_tower(*, width: int, heads: int, layers: int, context_length: int, embed_dim: int, prefix: str = "") -> None:
@@ -45,9 +50,14 @@ def text_tower(*, width: int, heads: int, layers: int, context_length: int, embe
     counts({f"{prefix}width": width, f"{prefix}heads": heads, "context_length": context_length, "embed_dim": embed_dim})
     counts({f"{prefix}layers": layers}, most=MOST_BLOCKS)
     if width % heads:
-        raise ConfigError(f"{prefix}width {width} isn't divided by {prefix}heads {heads}; choose a divisor")
+        raise ConfigError(
+            f"{prefix}width {width} isn't divided by {prefix}heads {heads}; choose a divisor", code="width-indivisible"
+        )
     if context_length < ENDS:
-        raise ConfigError(f"context_length is {context_length}, less than start and end take; give {ENDS} or more")
+        raise ConfigError(
+            f"context_length is {context_length}, less than start and end take; give {ENDS} or more",
+            code="number-out-of-range",
+        )
 
 
 def clip(
@@ -64,25 +74,34 @@ def clip(
     counts({f"image_layers of stage {i}": number for i, number in enumerate(image_layers)}, most=MOST_BLOCKS)
     if isinstance(image_width, int) != (image_blocks == "bottleneck"):
         wanted = "one number, that of the stem" if image_blocks == "bottleneck" else "a list, one number a stage"
-        raise ConfigError(f"image_width is {image_width}; for {image_blocks} blocks give {wanted}")
+        raise ConfigError(
+            f"image_width is {image_width}; for {image_blocks} blocks give {wanted}", code="width-indivisible"
+        )
     if not isinstance(image_width, int):
         residual_tower(widths=image_width, layers=image_layers, embed_dim=embed_dim)
         return
     counts({"image_width": image_width})
     if len(image_layers) != STAGES:
-        raise ConfigError(f"image_layers is {list(image_layers)}; bottleneck blocks have {STAGES} stages")
+        raise ConfigError(
+            f"image_layers is {list(image_layers)}; bottleneck blocks have {STAGES} stages",
+            code="network-shape-invalid",
+        )
     if image_width % 2 or (image_width * SHRINKS) % max(1, image_width * SHRINKS // HEAD):
-        raise ConfigError(f"image_width is {image_width}; bottleneck blocks need an even one")
+        raise ConfigError(f"image_width is {image_width}; bottleneck blocks need an even one", code="width-indivisible")
     if image_size % SHRINKS:
-        raise ConfigError(f"image_size is {image_size}; bottleneck blocks need a multiple of {SHRINKS}")
+        raise ConfigError(
+            f"image_size is {image_size}; bottleneck blocks need a multiple of {SHRINKS}", code="width-indivisible"
+        )
 
 
 def numbers(*, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None) -> None:
     """Of `zoo.conditioners.numbers:Numbers`."""
     if not names or len(set(names)) != len(names):
-        raise ConfigError("numbers need one name or more, each once; correct names")
+        raise ConfigError("numbers need one name or more, each once; correct names", code="entries-repeated")
     if width is not None and (not 2 <= width <= WIDEST or width % 2):
-        raise ConfigError(f"width is {width}; give an even number from 2 to {WIDEST}, or null")
+        raise ConfigError(
+            f"width is {width}; give an even number from 2 to {WIDEST}, or null", code="number-out-of-range"
+        )
     unused = next((name for name in fixed or () if name not in names), None)
     if unused is not None:
-        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names")
+        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names", code="arguments-conflict")

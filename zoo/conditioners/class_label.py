@@ -40,18 +40,21 @@ class ClassLabel:
         if label is None:
             if not self.null_class:
                 shown = ", ".join(self.names[:20])
-                raise UsageError(f"this pipeline draws one class at a time and none was given; give labels: {shown}")
+                raise UsageError(
+                    f"this pipeline draws one class at a time and none was given; give labels: {shown}",
+                    code="label-missing",
+                )
             return count
         if isinstance(label, str):
             if label in self.names:
                 return self.names.index(label)
             if not (label.isascii() and label.isdecimal()):
-                raise UsageError(unknown("label", label, self.names))
+                raise UsageError(unknown("label", label, self.names), code="label-unknown")
             label = int(label[:18])
         if isinstance(label, bool) or not isinstance(label, int):
-            raise UsageError(f"a label is a number or a name, not {label!r}")
+            raise UsageError(f"a label is a number or a name, not {label!r}", code="label-invalid")
         if not 0 <= label < count:
-            raise UsageError(f"there is no label {label}; give 0 to {count - 1}, or a name")
+            raise UsageError(f"there is no label {label}; give 0 to {count - 1}, or a name", code="label-unknown")
         return label
 
     def check(self, labels: Sequence[int | str | None]) -> None:

@@ -77,12 +77,15 @@ class ClipText(nn.Module):
         if not self.compact or "token_embedding.weight" not in state:
             return state
         if "token_ids" not in state:
-            raise WeightsError("conditioner 'clip-text': compact weights lack 'token_ids'; set compact: false")
+            raise WeightsError(
+                "conditioner 'clip-text': compact weights lack 'token_ids'; set compact: false", code="tensor-missing"
+            )
         ids, rows = state.pop("token_ids"), state["token_embedding.weight"]
         if ids.ndim != 1 or rows.ndim != 2 or len(rows) != len(ids) + 1 or not _distinct_ids(ids):
             raise WeightsError(
                 "conditioner 'clip-text': 'token_ids' don't say which token each row of 'token_embedding.weight' is "
-                "(one distinct id a row, and the unknown token's row last); get the file again"
+                "(one distinct id a row, and the unknown token's row last); get the file again",
+                code="token-table-damaged",
             )
         state["token_embedding.weight"] = vocabulary.restore(rows, ids)
         return state

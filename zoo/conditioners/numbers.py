@@ -46,7 +46,8 @@ class Numbers:
             missing = next((name for name in self.names if name not in known), None)
             if missing is not None:
                 raise UsageError(
-                    f"conditioner 'numbers' reads '{missing}' and a call has {', '.join(request)}; say it in fixed"
+                    f"conditioner 'numbers' reads '{missing}' and a call has {', '.join(request)}; say it in fixed",
+                    code="condition-missing",
                 )
             rows.append([float(known[name]) for name in self.names])
         values = torch.tensor(rows)  # (B, len(names))

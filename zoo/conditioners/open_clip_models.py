@@ -21,7 +21,9 @@ def _folder() -> Path:
     try:
         package = find_source("open_clip")
     except ConfigError as error:
-        raise ConfigError("conditioner 'open-clip' needs the package open_clip_torch; install it") from error
+        raise ConfigError(
+            "conditioner 'open-clip' needs the package open_clip_torch; install it", code="package-missing"
+        ) from error
     assert package is not None  # a package with a file
     return package.parent / "model_configs"
 
@@ -33,7 +35,7 @@ def text_tower(model: str) -> dict[str, Any]:
     """
     names = sorted(path.stem for path in _folder().glob("*.json"))
     if model not in names:
-        raise ConfigError(unknown("model of open_clip", model, names))
+        raise ConfigError(unknown("model of open_clip", model, names), code="backbone-unknown")
     config = json.loads((_folder() / f"{model}.json").read_text(encoding="utf-8"))
     said = config["text_cfg"]
     other = sorted(key for key in said if key not in PLAIN)
@@ -41,7 +43,8 @@ def text_tower(model: str) -> dict[str, Any]:
     if other:
         raise ConfigError(
             f"the text tower of open_clip's '{model}' is no plain CLIP's (it has {', '.join(other)}); name a model "
-            "like ViT-H-14, ViT-bigG-14 or ViT-L-14-quickgelu"
+            "like ViT-H-14, ViT-bigG-14 or ViT-L-14-quickgelu",
+            code="backbone-unfit",
         )
     tower = {**PLAIN, **said}
     del tower["vocab_size"]
@@ -57,7 +60,13 @@ def facts(arguments: Mapping[str, Any]) -> dict[str, Any]:
     tower = text_tower(arguments["model"])
     layer, file = arguments["layer"], arguments["file"]
     if isinstance(layer, int) and not 1 <= layer <= tower["layers"]:
-        raise ConfigError(f"conditioner 'open-clip': layer is {layer}; give 1 (the last) to {tower['layers']}")
+        raise ConfigError(
+            f"conditioner 'open-clip': layer is {layer}; give 1 (the last) to {tower['layers']}",
+            code="number-out-of-range",
+        )
     if file is not None and not Path(file).expanduser().is_file():
-        raise WeightsError(f"conditioner 'open-clip': the weight file '{file}' is missing; give the path of one")
+        raise WeightsError(
+            f"conditioner 'open-clip': the weight file '{file}' is missing; give the path of one",
+            code="weights-missing",
+        )
     return {"width": tower["width"], "embed_dim": tower["embed_dim"]}

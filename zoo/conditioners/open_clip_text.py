@@ -58,7 +58,8 @@ def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
     if sha256 is not None and found != sha256.lower():
         raise WeightsError(
             f"the weight file '{path}' is another one (SHA-256 {found[:12]}… where {sha256[:12]}… is meant); get the "
-            "right one"
+            "right one",
+            code="weights-hash-wrong",
         )
     if path.suffix == ".safetensors":
         tensors = read_verified(path, bytes=path.stat().st_size, sha256=found)
@@ -66,8 +67,13 @@ def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
         try:
             read = torch.load(path, "cpu", weights_only=True)
         except Exception as error:  # a hostile or truncated file may raise anything
-            raise WeightsError(f"the weight file '{path}' can't be read as tensors alone: {error}") from error
+            raise WeightsError(
+                f"the weight file '{path}' can't be read as tensors alone: {error}", code="weights-unreadable"
+            ) from error
         tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
         if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-            raise WeightsError(f"the weight file '{path}' holds no state dict; give one that maps names to tensors")
+            raise WeightsError(
+                f"the weight file '{path}' holds no state dict; give one that maps names to tensors",
+                code="weights-no-state-dict",
+            )
     return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}

@@ -52,7 +52,8 @@ def tokenize(prompts: Sequence[str], *, context_length: int, pad: int) -> Tensor
         if len(ids) > context_length - 2:
             raise UsageError(
                 f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; "
-                f"this model reads {context_length - 2}: shorten it"
+                f"this model reads {context_length - 2}: shorten it",
+                code="prompt-too-long",
             )
         row[: len(ids) + 2] = torch.tensor([START, *ids, END])
     return out
@@ -99,5 +100,6 @@ def refuse_unknown_words(prompts: Sequence[str], known: frozenset[int]) -> None:
         near = difflib.get_close_matches(word, there, n=2, cutoff=0.75)
         named.append(f"'{word}'" + (f" (near: {', '.join(near)})" if near else ""))
     raise UsageError(
-        f"this model never learned the word{'s' if len(named) > 1 else ''} {', '.join(named)}: say it in other words"
+        f"this model never learned the word{'s' if len(named) > 1 else ''} {', '.join(named)}: say it in other words",
+        code="word-unknown",
     )

@@ -184,7 +184,7 @@ def refuse_unknown(readings: Iterable[Reading]) -> None:
     """UsageError for readings with words that no caption had."""
     unknown = {word: hint for reading in readings for word, hint in (reading.unknown or {}).items()}
     if unknown:
-        raise UsageError(refusal(unknown))
+        raise UsageError(refusal(unknown), code="word-unknown")
 
 
 def words_of(resolved: Resolved) -> list[Words]:
@@ -202,16 +202,25 @@ def read_words(path: Path) -> Words:
     again = "install zoo again or restore it beside its card"
     try:
         if path.stat().st_size > LARGEST:
-            raise WeightsError(f"the file of words '{path}' is larger than {LARGEST >> 20} MiB; {again}")
+            raise WeightsError(
+                f"the file of words '{path}' is larger than {LARGEST >> 20} MiB; {again}", code="words-file-damaged"
+            )
         raw: Any = json.loads(path.read_bytes())
         if raw["schema"] != SCHEMA:
-            raise WeightsError(f"'{path}' has schema {str(raw['schema'])[:40]!r} where '{SCHEMA}' is read; {again}")
+            raise WeightsError(
+                f"'{path}' has schema {str(raw['schema'])[:40]!r} where '{SCHEMA}' is read; {again}",
+                code="schema-unknown",
+            )
         names = tuple(Name(str(n), str(e), str(g), tuple(map(str, k))) for n, e, g, k in raw["names"])
         styles = tuple(str(style) for style in raw["styles"])
     except OSError as error:
-        raise WeightsError(f"the file of words '{path}' can't be read ({error.strerror or error}); {again}") from error
+        raise WeightsError(
+            f"the file of words '{path}' can't be read ({error.strerror or error}); {again}", code="file-unreadable"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"the file of words '{path}' is damaged ({str(error)[:80]}); {again}") from error
+        raise WeightsError(
+            f"the file of words '{path}' is damaged ({str(error)[:80]}); {again}", code="words-file-damaged"
+        ) from error
     return Words(names, styles)
 
 

@@ -25,7 +25,8 @@ def check_extent(value: Any, where: str) -> list[int]:
     lengths = value if isinstance(value, list) else [value]
     if len(lengths) not in AXES or any(not whole(length) or length < 1 for length in lengths):
         raise ConfigError(
-            f"{where} is {show(value)}; of arrays write the length of each axis, like 128, or [8, 16, 16] for a volume"
+            f"{where} is {show(value)}; of arrays write the length of each axis, like 128, or [8, 16, 16] for a volume",
+            code="size-invalid",
         )
     return list(lengths)
 
@@ -37,11 +38,15 @@ def check_values(value: Any, denoiser: Mapping[str, Any], where: str, cards: Car
         value = VALUES if trained is None else trained
     numbers = isinstance(value, list) and len(value) == 2 and not any(isinstance(v, bool) for v in value)
     if not numbers or not all(isinstance(v, (int, float)) and isfinite(v) for v in value) or not value[0] < value[1]:
-        raise ConfigError(f"{where} is {show(value)}; write [low, high], the values that -1 and 1 stand for")
+        raise ConfigError(
+            f"{where} is {show(value)}; write [low, high], the values that -1 and 1 stand for",
+            code="values-range-invalid",
+        )
     if trained is not None and [float(v) for v in value] != trained:
         raise ConfigError(
             f"{where} is {show(value)} and the weights '{denoiser['weights']}' were trained on arrays of values "
-            f"{show(trained)}; leave values out, their card says them"
+            f"{show(trained)}; leave values out, their card says them",
+            code="values-range-conflict",
         )
     return [float(v) for v in value]
 
@@ -67,18 +72,26 @@ def check_arrays(stages: list[StageParts], safety: Any) -> None:
             if whole(dims) and dims != 2:
                 raise ConfigError(
                     f"stage '{name}' feeds {parts.stage['feeds']} and {parts.network.label} is of {dims} "
-                    f"{'axis' if dims == 1 else 'axes'}, not of pictures; let it feed array"
+                    f"{'axis' if dims == 1 else 'axes'}, not of pictures; let it feed array",
+                    code="array-axes-unfit",
                 )
             continue
         if len(stages) > 1:
-            raise ConfigError(f"stage '{name}' feeds array, which stands alone; take the other stages out")
+            raise ConfigError(
+                f"stage '{name}' feeds array, which stands alone; take the other stages out",
+                code="array-stage-not-alone",
+            )
         if safety is not None:
-            raise ConfigError(f"stage '{name}' feeds array and safety '{safety['name']}' checks pictures; take it out")
+            raise ConfigError(
+                f"stage '{name}' feeds array and safety '{safety['name']}' checks pictures; take it out",
+                code="array-part-unfit",
+            )
         extent = parts.stage["size"]
         if whole(dims) and dims != len(extent):
             raise ConfigError(
                 f"stage '{name}': size {extent} has {len(extent)} {'axis' if len(extent) == 1 else 'axes'} and "
-                f"{parts.network.label} is of {dims}; write the length of each, or set the network's dims"
+                f"{parts.network.label} is of {dims}; write the length of each, or set the network's dims",
+                code="array-axes-unfit",
             )
         _check_alone(parts)
 
@@ -86,16 +99,23 @@ def check_arrays(stages: list[StageParts], safety: Any) -> None:
 def _check_alone(parts: StageParts) -> None:
     name, stage = parts.name, parts.stage
     if stage["takes"] != "noise":
-        raise ConfigError(f"stage '{name}' feeds array and takes {stage['takes']}; let it take noise")
+        raise ConfigError(
+            f"stage '{name}' feeds array and takes {stage['takes']}; let it take noise", code="array-start-unfit"
+        )
     if parts.low_res is not None:
         raise ConfigError(
             f"stage '{name}' feeds array and {parts.network.label} enlarges pictures; let it feed image, or take "
-            "another network"
+            "another network",
+            code="array-part-unfit",
         )
     if parts.autoencoder["pictures"]:
         raise ConfigError(
-            f"stage '{name}' feeds array and {parts.autoencoder.label} is one of pictures; take the autoencoder out"
+            f"stage '{name}' feeds array and {parts.autoencoder.label} is one of pictures; take the autoencoder out",
+            code="array-part-unfit",
         )
     for guidance in parts.guidance:
         if guidance["pictures"]:
-            raise ConfigError(f"stage '{name}' feeds array and {guidance.label} works on pictures; take it out")
+            raise ConfigError(
+                f"stage '{name}' feeds array and {guidance.label} works on pictures; take it out",
+                code="array-part-unfit",
+            )

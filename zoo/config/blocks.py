@@ -23,16 +23,18 @@ def check_block(block: Any, *, kind: str, where: str, registry: Registry) -> dic
     if isinstance(block, str):
         block = {"name": block}
     if not isinstance(block, Mapping):
-        raise ConfigError(f"{where} is {show(block)}; give the name of a {kind} or a block {{name: ...}}")
+        raise ConfigError(
+            f"{where} is {show(block)}; give the name of a {kind} or a block {{name: ...}}", code="block-invalid"
+        )
     name = block.get("name")
     if not isinstance(name, str):
         there = ", ".join(registry.names(kind))
-        raise ConfigError(f"{where} names no {kind}; add name: one of {there}")
+        raise ConfigError(f"{where} names no {kind}; add name: one of {there}", code="block-name-missing")
     try:
         entry = registry.entry(kind, name)
         signature = entry.signature()
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}", code=error.code) from error
     arguments = {key: value for key, value in block.items() if key != "name"}
     checked = check_arguments(arguments, signature, what=f"{kind} '{name}'", where=where, registry=registry)
     check_fit(checked, signature, what=f"{kind} '{name}'", where=where)
@@ -53,7 +55,8 @@ def check_fit(arguments: Mapping[str, Any], signature: Signature, *, what: str, 
     except Exception as error:  # a plugin's module may raise anything
         raise ConfigError(
             f"{where}: {what} names '{target}' in fits, which can't be imported ({type(error).__name__}: {error}); "
-            "mend or uninstall that package"
+            "mend or uninstall that package",
+            code="component-import-failed",
         ) from error
     # A default that isn't a literal (math.inf) is left to the function's own.
     known = {p.name: p.literal() for p in signature.parameters}
@@ -62,7 +65,7 @@ def check_fit(arguments: Mapping[str, Any], signature: Signature, *, what: str, 
     try:
         function(**{name: given[name] for name in parameters_of(function) if name in given})
     except ZooError as error:
-        raise ConfigError(f"{where}: {what}: {error}") from error
+        raise ConfigError(f"{where}: {what}: {error}", code=error.code) from error
 
 
 def _is_none(signature: Signature, name: str) -> bool:
@@ -89,14 +92,19 @@ def check_arguments(
         parameter = parameters.get(key)
         if parameter is None:
             if not signature.open:
-                raise ConfigError(f"{where}: {unknown(f'argument of {what}:', key, parameters)}")
+                raise ConfigError(
+                    f"{where}: {unknown(f'argument of {what}:', key, parameters)}", code="argument-unknown"
+                )
             checked[key] = value
             continue
         checked[key] = _check_value(value, parameter, what=what, where=f"{where}.{key}", registry=registry)
     missing = [p.name for p in signature.parameters if p.required and p.name not in arguments]
     if missing:
         names = " and ".join(f"'{name}'" for name in missing)
-        raise ConfigError(f"{where}: {what} needs {names}; add {'it' if len(missing) == 1 else 'them'} to the block")
+        raise ConfigError(
+            f"{where}: {what} needs {names}; add {'it' if len(missing) == 1 else 'them'} to the block",
+            code="argument-missing",
+        )
     return checked
 
 
@@ -123,5 +131,5 @@ def _check_value(value: Any, parameter: Parameter, *, what: str, where: str, reg
             return None
         return check_block(value, kind=parameter.name, where=where, registry=registry)
     if not fits(value, parameter):
-        raise ConfigError(f"{where} of {what} takes {wanted(parameter)}, not {show(value)}")
+        raise ConfigError(f"{where} of {what} takes {wanted(parameter)}, not {show(value)}", code="argument-type-wrong")
     return value

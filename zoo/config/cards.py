@@ -89,12 +89,12 @@ def card_names() -> list[str]:
 def find_card(name: str) -> Path:
     """The file of a card, by name or by the path of a .yaml file."""
     if not isinstance(name, str):
-        raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card")
+        raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card", code="weights-unknown")
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     names = card_names()
     if name not in names:
-        raise ConfigError(unknown("weights", name, names))
+        raise ConfigError(unknown("weights", name, names), code="weights-unknown")
     return FOLDER / f"{name}.yaml"
 
 
@@ -105,21 +105,29 @@ def read_card(name: str) -> Card:
     check_schema(raw, CARD_SCHEMA, str(path))
     for key in raw:
         if key not in KEYS:
-            raise ConfigError(f"card '{path}': {unknown('key', key, KEYS)}")
+            raise ConfigError(f"card '{path}': {unknown('key', key, KEYS)}", code="card-key-unknown")
     kind = raw.get("kind")
     if kind not in KINDS:
-        raise ConfigError(f"card '{path}': {unknown('kind', kind, KINDS)}")
+        raise ConfigError(f"card '{path}': {unknown('kind', kind, KINDS)}", code="kind-unknown")
     if not isinstance(raw.get("component"), str):
-        raise ConfigError(f"card '{path}' names no component; add component: the registry name of a {kind}")
+        raise ConfigError(
+            f"card '{path}' names no component; add component: the registry name of a {kind}", code="card-key-missing"
+        )
     for key in ("config", "contract", "file"):
         if not isinstance(raw.get(key, {} if key == "config" else None), Mapping):
-            raise ConfigError(f"card '{path}' needs a mapping '{key}'; add it")
+            raise ConfigError(f"card '{path}' needs a mapping '{key}'; add it", code="card-key-missing")
     denoiser = raw.get("denoiser")
     if denoiser is not None and (kind != "network" or not isinstance(denoiser, Mapping)):
-        raise ConfigError(f"card '{path}' has a denoiser that is no network's block; only networks have one")
+        raise ConfigError(
+            f"card '{path}' has a denoiser that is no network's block; only networks have one",
+            code="card-value-invalid",
+        )
     _check_file_block(raw["file"], path)
     if "words" in raw and not _is_bare(raw["words"]):
-        raise ConfigError(f"card '{path}' names the words {raw['words']!r}; give a bare file name in the card's folder")
+        raise ConfigError(
+            f"card '{path}' names the words {raw['words']!r}; give a bare file name in the card's folder",
+            code="card-value-invalid",
+        )
     read_published(raw.get("published"), f"card '{path}'")
     return Card(
         name=path.stem, path=path, kind=kind, component=raw["component"], summary=str(raw.get("summary") or ""),
@@ -163,12 +171,15 @@ def check_weight_file(card: Card) -> None:
         size = None
     if size is None:
         raise WeightsError(
-            f"weights '{card.name}': the file '{card.file}' is missing; install zoo again or restore it beside its card"
+            f"weights '{card.name}': the file '{card.file}' is missing; "
+            "install zoo again or restore it beside its card",
+            code="weights-missing",
         )
     if size != card.bytes:
         raise WeightsError(
             f"weights '{card.name}': '{card.file}' has {size} bytes where its card says {card.bytes}; "
-            "it is damaged or not the one described, so restore it"
+            "it is damaged or not the one described, so restore it",
+            code="weights-size-wrong",
         )
 
 
@@ -178,13 +189,17 @@ def check_schema(raw: Mapping[str, Any], expected: str, source: str) -> None:
     if found == expected:
         return
     if found is None:
-        raise ConfigError(f"'{source}' says no schema; add `schema: {expected}`")
+        raise ConfigError(f"'{source}' says no schema; add `schema: {expected}`", code="schema-missing")
     family = expected.partition("/")[0]
     if isinstance(found, str) and found.partition("/")[0] == family:
         raise ConfigError(
-            f"'{source}' has schema '{found[:60]}', this zoo reads '{expected}'; install a zoo that knows it"
+            f"'{source}' has schema '{found[:60]}', this zoo reads '{expected}'; install a zoo that knows it",
+            code="schema-unknown",
         )
-    raise ConfigError(f"'{source}' has schema {str(found)[:60]!r} where '{expected}' is read; give a file of that kind")
+    raise ConfigError(
+        f"'{source}' has schema {str(found)[:60]!r} where '{expected}' is read; give a file of that kind",
+        code="schema-unknown",
+    )
 
 
 def _is_bare(name: Any) -> bool:
@@ -196,11 +211,20 @@ def _is_bare(name: Any) -> bool:
 def _check_file_block(block: Mapping[str, Any], path: Path) -> None:
     name, size, digest = block.get("name"), block.get("bytes"), block.get("sha256")
     if not _is_bare(name):
-        raise ConfigError(f"card '{path}' names the weight file {name!r}; give a bare file name in the card's folder")
+        raise ConfigError(
+            f"card '{path}' names the weight file {name!r}; give a bare file name in the card's folder",
+            code="card-value-invalid",
+        )
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise ConfigError(f"card '{path}' has file.bytes {size!r}; write the size of '{name}' in bytes")
+        raise ConfigError(
+            f"card '{path}' has file.bytes {size!r}; write the size of '{name}' in bytes", code="card-value-invalid"
+        )
     other = block.get("other") or []
     if not isinstance(other, list) or not all(isinstance(item, str) for item in other):
-        raise ConfigError(f"card '{path}' has file.other {other!r}; write a list of tensor-name prefixes")
+        raise ConfigError(
+            f"card '{path}' has file.other {other!r}; write a list of tensor-name prefixes", code="card-value-invalid"
+        )
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-        raise ConfigError(f"card '{path}' has no file.sha256 of 64 hex digits; write the hash of '{name}'")
+        raise ConfigError(
+            f"card '{path}' has no file.sha256 of 64 hex digits; write the hash of '{name}'", code="card-value-invalid"
+        )

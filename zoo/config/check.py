@@ -66,5 +66,5 @@ def resolve(
     except ZooError as error:
         if source in str(error):
             raise
-        raise type(error)(f"{source}: {error}") from error
+        raise type(error)(f"{source}: {error}", code=error.code) from error
     return Resolved(config=checked, cards=cards.read, plans=tuple(plans))

@@ -54,7 +54,8 @@ def check_listens(listens: Any, conditioners: Sequence[str], where: str) -> list
         return {field: _check_field(field, said, conditioners, f"{where}.{field}") for field, said in listens.items()}
     if not isinstance(listens, list):
         raise ConfigError(
-            f"{where} is {show(listens)}; write a list of conditioners' names, or a mapping of {', '.join(JOINS)}"
+            f"{where} is {show(listens)}; write a list of conditioners' names, or a mapping of {', '.join(JOINS)}",
+            code="listens-invalid",
         )
     for name in listens:
         _check_name(name, conditioners, where)
@@ -63,39 +64,47 @@ def check_listens(listens: Any, conditioners: Sequence[str], where: str) -> list
 
 def _check_field(field: Any, said: Any, conditioners: Sequence[str], where: str) -> Any:
     if field not in JOINS:
-        raise ConfigError(f"{where}: {unknown('field of a condition', field, JOINS)}")
+        raise ConfigError(f"{where}: {unknown('field of a condition', field, JOINS)}", code="condition-field-unknown")
     joins, join = JOINS[field], None
     of = said
     if isinstance(said, Mapping):
         extra = next((key for key in said if key not in ("join", "of")), None)
         if extra is not None or "of" not in said:
-            raise ConfigError(f"{where} is {show(said)}; write {{join: width, of: [NAME, NAME]}}")
+            raise ConfigError(
+                f"{where} is {show(said)}; write {{join: width, of: [NAME, NAME]}}", code="listens-invalid"
+            )
         of, join = said["of"], said.get("join")
     names = [of] if isinstance(of, str) else of
     if not isinstance(names, list) or not names:
-        raise ConfigError(f"{where} is {show(said)}; write the name of a conditioner, or a list of names")
+        raise ConfigError(
+            f"{where} is {show(said)}; write the name of a conditioner, or a list of names", code="listens-invalid"
+        )
     for name in names:
         _check_name(name, conditioners, where)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"{where} names the conditioner '{twice}' twice; take one out")
+        raise ConfigError(f"{where} names the conditioner '{twice}' twice; take one out", code="entries-repeated")
     if len(names) > 1 and not joins:
-        raise ConfigError(f"{where} names {' and '.join(names)}, and {field} has one giver; keep one of them")
+        raise ConfigError(
+            f"{where} names {' and '.join(names)}, and {field} has one giver; keep one of them",
+            code="listens-invalid",
+        )
     if join is not None and join not in joins:
-        raise ConfigError(f"{where}.join: {unknown('join', join, joins)}")
+        raise ConfigError(f"{where}.join: {unknown('join', join, joins)}", code="choice-unknown")
     if len(names) == 1:
         return names[0]
     if join is None and len(joins) > 1:
         raise ConfigError(
             f"{where} names {' and '.join(names)} and not how they join; write {{join: width, of: {show(names)}}} "
-            "(side by side), or join: length (one after the other)"
+            "(side by side), or join: length (one after the other)",
+            code="condition-join-missing",
         )
     return {"join": join, "of": list(names)} if len(joins) > 1 else list(names)
 
 
 def _check_name(name: Any, conditioners: Sequence[str], where: str) -> None:
     if name not in conditioners:
-        raise ConfigError(f"{where}: {unknown('conditioner', name, conditioners)}")
+        raise ConfigError(f"{where}: {unknown('conditioner', name, conditioners)}", code="conditioner-unknown")
 
 
 def filled(part: Part) -> dict[str, int | None]:
@@ -148,7 +157,8 @@ def _check_alone(
         )  # fmt: skip
         raise ConfigError(
             f"{stage}: {named[one].label} and {named[two].label} both give {field} and nothing says how they join; "
-            f"write it field by field, like listens: {{{fix}{others}}}"
+            f"write it field by field, like listens: {{{fix}{others}}}",
+            code="condition-join-missing",
         )
 
 
@@ -160,7 +170,8 @@ def _check_given(
             if field not in given[name] and isinstance(named[name]["fills"], Mapping):
                 there = ", ".join(given[name]) or "nothing"
                 raise ConfigError(
-                    f"{stage} listens to {named[name].label} for {field} and that gives {there}; name another"
+                    f"{stage} listens to {named[name].label} for {field} and that gives {there}; name another",
+                    code="condition-field-missing",
                 )
 
 
@@ -173,7 +184,8 @@ def _check_widths(
     if whole(width) and not parts.conditioners:
         raise ConfigError(
             f"{stage}: {network.label} attends to tokens of width {width} and the stage listens to no conditioner; "
-            "name one in listens"
+            "name one in listens",
+            code="conditioner-missing",
         )
     for field, fact in WIDTHS.items():
         names, wanted = by_field.get(field) or [], network[fact]
@@ -184,7 +196,10 @@ def _check_widths(
         by_length = isinstance(listens, Mapping) and join_of(listens, field) == "length"
         if by_length and len(set(widths)) > 1:
             told = " and ".join(f"{named[n].label} {w}" for n, w in zip(names, widths, strict=True))
-            raise ConfigError(f"{stage}: {field} join by length and have several widths, {told}; join them by width")
+            raise ConfigError(
+                f"{stage}: {field} join by length and have several widths, {told}; join them by width",
+                code="condition-width-unfit",
+            )
         total = widths[0] if by_length else sum(w for w in widths if w is not None)
         if total != wanted:
             reads = "attends to tokens" if field == "tokens" else "takes a vector"
@@ -192,11 +207,13 @@ def _check_widths(
             raise ConfigError(
                 f"{stage}: {network.label} {reads} of width {wanted} and {who} "
                 f"{'gives' if len(names) == 1 else 'together give'} {total}; listen to the conditioner"
-                f"{'' if len(names) == 1 else 's'} it was trained with"
+                f"{'' if len(names) == 1 else 's'} it was trained with",
+                code="condition-width-unfit",
             )
     tokens = [named[name] for name in by_field.get("tokens") or [] if whole(given[name].get("tokens"))]
     deaf = "context_width" in network.facts and width is None and not whole(vector)
     if deaf and tokens and not network["classes"]:
         raise ConfigError(
-            f"{stage} listens to {tokens[0].label} and {network.label} takes no condition; take it out of listens"
+            f"{stage} listens to {tokens[0].label} and {network.label} takes no condition; take it out of listens",
+            code="condition-unread",
         )

@@ -134,13 +134,15 @@ def _check_latents(parts: StageParts) -> None:
         small = f" and the small picture {joined}" if joined else ""
         raise ConfigError(
             f"stage '{parts.name}': {parts.network.label} takes {wanted} channels and {parts.autoencoder.label} gives "
-            f"{channels}{small}; pair it with an autoencoder of {wanted - joined} channels"
+            f"{channels}{small}; pair it with an autoencoder of {wanted - joined} channels",
+            code="channels-unfit",
         )
     given = parts.network["out_channels"]
     if whole(channels) and whole(given) and given not in (channels, 2 * channels):
         raise ConfigError(
             f"stage '{parts.name}': {parts.network.label} gives {given} channels for samples of {channels}; take one "
-            f"that gives {channels}, or {2 * channels} with a learned variance"
+            f"that gives {channels}, or {2 * channels} with a learned variance",
+            code="channels-unfit",
         )
     factor, multiple = parts.autoencoder["factor"] or 1, parts.network["size_multiple"] or 1
     size = parts.stage["size"]
@@ -151,7 +153,8 @@ def _check_latents(parts: StageParts) -> None:
         raise ConfigError(
             f"stage '{parts.name}': size {wrong} is no multiple of {least}, which {parts.autoencoder.label} (factor "
             f"{factor}) and {parts.network.label} (multiple {multiple}) need together; use "
-            f"{max(least, round(wrong / least) * least)}"
+            f"{max(least, round(wrong / least) * least)}",
+            code="size-indivisible",
         )
 
 
@@ -166,22 +169,27 @@ def _check_variance(parts: StageParts) -> None:
     if learned and says == "fixed":
         raise ConfigError(
             f"stage '{parts.name}': {gives}, half of them a learned variance, and the contract of its card says "
-            "variance 'fixed'; mend the card, or take weights that give no variance"
+            "variance 'fixed'; mend the card, or take weights that give no variance",
+            code="variance-unfit",
         )
     if not learned and says == "learned":
         raise ConfigError(
             f"stage '{parts.name}': {gives}, so no variance, and the contract of its card says variance 'learned'; "
-            "mend the card, or take weights that give twice as many"
+            "mend the card, or take weights that give twice as many",
+            code="variance-unfit",
         )
     if learned and read is None:
         raise ConfigError(
             f"stage '{parts.name}': {gives}, half of them a learned variance, and nothing says how it is to be read; "
             "say variance: learned_range (improved DDPM, ADM, DiT) or learned (the log-variance itself) in the "
-            "denoiser block of the card or the stage"
+            "denoiser block of the card or the stage",
+            code="variance-unstated",
         )
     if not learned and read is not None:
         raise ConfigError(
-            f"stage '{parts.name}': {gives}, so no variance, and its denoiser block says variance '{read}'; take it out"
+            f"stage '{parts.name}': {gives}, so no variance, and its denoiser block says variance "
+            f"'{read}'; take it out",
+            code="variance-unfit",
         )
     sampler = parts.stage["sampler"]
     inner = sampler.get("sampler")
@@ -189,7 +197,8 @@ def _check_variance(parts: StageParts) -> None:
     if learned and set_to is not None:
         raise ConfigError(
             f"stage '{parts.name}': {parts.sampler.label} is set to variance '{set_to}' and {gives}, half of them a "
-            "learned variance, which is the one that counts; take variance out of the sampler"
+            "learned variance, which is the one that counts; take variance out of the sampler",
+            code="variance-unfit",
         )
 
 
@@ -197,17 +206,22 @@ def _check_chain(stages: list[StageParts]) -> None:
     """What each stage feeds against what the next takes, and where they meet in t."""
     first, last = stages[0], stages[-1]
     if first.stage["takes"] == "latent":
-        raise ConfigError(f"stage '{first.name}' takes a latent and no stage stands before it; let it take noise")
+        raise ConfigError(
+            f"stage '{first.name}' takes a latent and no stage stands before it; let it take noise",
+            code="stages-unmatched",
+        )
     if last.stage["feeds"] not in ("image", "latent", "array"):
         raise ConfigError(
-            f"stage '{last.name}' feeds {last.stage['feeds']} and no stage stands after it; let it feed image"
+            f"stage '{last.name}' feeds {last.stage['feeds']} and no stage stands after it; let it feed image",
+            code="stages-unmatched",
         )
     for before, after in pairwise(stages):
         feeds, takes = before.stage["feeds"], after.stage["takes"]
         if FOLLOWS[feeds] != takes:
             raise ConfigError(
                 f"stage '{before.name}' feeds {feeds} and stage '{after.name}' takes {takes}; "
-                f"let it take {FOLLOWS[feeds]}"
+                f"let it take {FOLLOWS[feeds]}",
+                code="stages-unmatched",
             )
         if feeds == "latent":
             _check_handover(before, after)
@@ -215,7 +229,8 @@ def _check_chain(stages: list[StageParts]) -> None:
         if parts.stage["feeds"] not in ("latent", "low_res") and parts.stage["interval"][1] > 0.0:
             raise ConfigError(
                 f"stage '{parts.name}' feeds {parts.stage['feeds']} and stops at t = {parts.stage['interval'][1]}, "
-                "still noisy; end its interval at 0"
+                "still noisy; end its interval at 0",
+                code="interval-unfit",
             )
 
 
@@ -224,15 +239,18 @@ def _check_handover(before: StageParts, after: StageParts) -> None:
     if whole(given) and whole(taken) and given != taken:
         raise ConfigError(
             f"stage '{before.name}' feeds latents of {given} channels and stage '{after.name}' has an autoencoder of "
-            f"{taken}; give both the same autoencoder"
+            f"{taken}; give both the same autoencoder",
+            code="channels-unfit",
         )
     if before.stage["size"] != after.stage["size"]:
         raise ConfigError(
             f"stage '{before.name}' feeds latents of size {before.stage['size']} and stage '{after.name}' has size "
-            f"{after.stage['size']}; give both the same size"
+            f"{after.stage['size']}; give both the same size",
+            code="stage-size-unfit",
         )
     low, high = before.stage["interval"][1], after.stage["interval"][0]
     if low != high:
         raise ConfigError(
-            f"stage '{before.name}' stops at t = {low} and stage '{after.name}' starts at t = {high}; let them meet"
+            f"stage '{before.name}' stops at t = {low} and stage '{after.name}' starts at t = {high}; let them meet",
+            code="interval-unfit",
         )

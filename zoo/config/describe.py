@@ -65,7 +65,7 @@ def names(kind: str | None = None, pattern: str = "*", *, components: Registry |
     known = registry() if components is None else components
     if kind is not None:
         if kind not in (*KINDS, *FILE_KINDS):
-            raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
+            raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
         every = preset_names() if kind == "pipeline" else card_names() if kind == "weights" else known.names(kind)
         return [name for name in every if fnmatchcase(name, pattern)]
     return [
@@ -97,19 +97,21 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
     """What "kind/name" or a pipeline's name means."""
     known = registry() if components is None else components
     if not isinstance(name, str):
-        raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}")
+        raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}", code="name-invalid")
     kind, slash, rest = name.partition("/")
     if not slash:
         kind, rest = "pipeline", name
     if kind == "pipeline":
         if rest in preset_names():
             return _describe_pipeline(rest)
-        raise UsageError(unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known))
+        raise UsageError(
+            unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known), code="name-unknown"
+        )
     if kind == "weights":
         return _with_pipelines(_describe_card(rest))
     entry = known.entry(kind, rest) if kind in KINDS else None
     if entry is None:
-        raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)))
+        raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
     if entry.broken:
         return Description(kind, rest, "", entry.source, broken=entry.broken)
     signature = entry.signature()

@@ -48,23 +48,27 @@ def _check_together(parts: StageParts, registry: Registry) -> None:
         if guidance["once"] and twin is not None:
             raise ConfigError(
                 f"{where} has guidance '{name}' twice (entries {twin} and {place} of its list), and "
-                f"{guidance['once']}; take one out"
+                f"{guidance['once']}; take one out",
+                code="guidance-repeated",
             )
         if guidance["first"] and others:
             raise ConfigError(
-                f"{where}: {guidance.label} stands after {others[-1].label}, {guidance['first']}; put it first"
+                f"{where}: {guidance.label} stands after {others[-1].label}, {guidance['first']}; put it first",
+                code="guidance-order-wrong",
             )
         if guidance["after_compares"] and not any(part["compares"] for part in others):
             able = " and ".join(registry.saying("guidance", "compares"))
             raise ConfigError(
                 f"{where}: {guidance.label} {guidance['after_compares']}, as neither of {able} stands before it; put "
-                "it after one of them or take it out"
+                "it after one of them or take it out",
+                code="guidance-order-wrong",
             )
         if guidance["bounds_x0"] and depth == 0:
             if bound is not None:
                 raise ConfigError(
                     f"{where}: {bound.label} and {guidance.label} both hold x0 in its range, and the second finds "
-                    "nothing to do; take one out"
+                    "nothing to do; take one out",
+                    code="guidance-repeated",
                 )
             bound = guidance
         before.append((place, guidance))
@@ -84,13 +88,15 @@ def _check_null(parts: StageParts, guidance: Part) -> None:
     if not asked:
         raise ConfigError(
             f"stage '{parts.name}': {guidance.label} compares with and without a condition and the stage listens "
-            "to no conditioner; name one in listens or take the guidance out"
+            "to no conditioner; name one in listens or take the guidance out",
+            code="conditioner-missing",
         )
     for conditioner in asked:
         if not conditioner["null"] or conditioner["null_class"] is False:
             raise ConfigError(
                 f"stage '{parts.name}': {guidance.label} needs a null condition and {conditioner.label} has none; "
-                f"take the guidance out{_neutral(guidance)}"
+                f"take the guidance out{_neutral(guidance)}",
+                code="null-condition-missing",
             )
 
 
@@ -105,18 +111,21 @@ def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None
     if not blocks:
         raise ConfigError(
             f"stage '{parts.name}': {guidance.label} names no weaker network by its weights; write "
-            "denoiser: {weights: NAME}"
+            "denoiser: {weights: NAME}",
+            code="guide-missing",
         )
     card = parts.cards(blocks[0]["weights"])
     label = f"the weaker network '{card.name}' of {guidance.label}"
     if card.kind != "network" or card.denoiser is None:
         raise ConfigError(
             f"stage '{parts.name}': {guidance.label} names '{card.name}', which denoises nothing; name the weights of "
-            "a denoiser, see `zoo list weights`"
+            "a denoiser, see `zoo list weights`",
+            code="weights-kind-wrong",
         )
     if parts.network.card is not None and parts.network.card.path == card.path:
         raise ConfigError(
-            f"stage '{parts.name}': {label} is {parts.network.label} itself, which guides nowhere; name a weaker one"
+            f"stage '{parts.name}': {label} is {parts.network.label} itself, which guides nowhere; name a weaker one",
+            code="guide-unfit",
         )
     facts = {**defaults("network", card.component, registry), **check_card(card, registry), **card.contract}
     for fact, what in (("in_channels", "channels"), ("context_width", "wide tokens"), ("vector_width", "wide vectors")):
@@ -124,12 +133,14 @@ def _check_weaker(parts: StageParts, guidance: Part, registry: Registry) -> None
         if whole(mine) and whole(its) and mine != its:
             raise ConfigError(
                 f"stage '{parts.name}': {label} takes {its} {what} and {parts.network.label} {mine}; take one trained "
-                "on the same samples and conditions"
+                "on the same samples and conditions",
+                code="guide-unfit",
             )
     if not same_schedule(card.denoiser["schedule"], parts.denoiser["schedule"], registry):
         raise ConfigError(
             f"stage '{parts.name}': {label} was trained under another schedule than {parts.network.label}, so it would "
-            "misread the noise; take one trained under the same"
+            "misread the noise; take one trained under the same",
+            code="schedule-unfit",
         )
 
 
@@ -139,7 +150,8 @@ def _check_at_noise(parts: StageParts, guidance: Part, table: StepTable) -> None
         raise ConfigError(
             f"stage '{parts.name}': {guidance.label} in the {given} says nothing about the sample at alpha = 0, where "
             f"{parts.sampler.label} starts on {parts.schedule.label}; take another "
-            f"{' and '.join(guidance['undefined_at_zero'])}"
+            f"{' and '.join(guidance['undefined_at_zero'])}",
+            code="alpha-zero-undefined",
         )
 
 
@@ -148,18 +160,21 @@ def _check_image(parts: StageParts, guidance: Part, first: bool) -> None:
     if not first:
         raise ConfigError(
             f"{where}: {guidance.label} holds samples to the picture of a call, which goes to the first stage; move it "
-            "there"
+            "there",
+            code="guidance-stage-wrong",
         )
     if parts.low_res is not None:
         raise ConfigError(
             f"{where}: {guidance.label} and {parts.network.label}, which enlarges, would both take the picture of a "
-            "call; take the guidance out"
+            "call; take the guidance out",
+            code="image-used-twice",
         )
     factor = parts.autoencoder["factor"]
     if whole(factor) and factor != 1:
         raise ConfigError(
             f"{where}: {guidance.label} measures pixels and {parts.autoencoder.label} makes latents of them, in which "
-            "no measurement of pixels is linear; use it with a denoiser of pixels"
+            "no measurement of pixels is linear; use it with a denoiser of pixels",
+            code="latents-unfit",
         )
 
 
@@ -171,11 +186,13 @@ def _check_measurement(parts: StageParts, guidance: Part, registry: Registry) ->
         given = " and ".join(f"{name} {value}" for name, value in guidance["inverts"].items())
         raise ConfigError(
             f"{where}: {guidance.label} with {given} divides by what measurement '{block['name']}' took away "
-            "altogether; say the measurement's noise, like 0.02"
+            "altogether; say the measurement's noise, like 0.02",
+            code="measurement-noise-missing",
         )
     shrinks = {**defaults("measurement", block["name"], registry), **block}.get("factor")
     if isinstance(shrinks, int) and whole(shrinks) and shrinks > 0 and parts.stage["size"] % shrinks:
         raise ConfigError(
             f"{where}: {guidance.label} measures pictures {shrinks} times smaller a side and the stage has size "
-            f"{parts.stage['size']}; take a factor that divides it"
+            f"{parts.stage['size']}; take a factor that divides it",
+            code="size-indivisible",
         )

@@ -44,12 +44,16 @@ def parse_overrides(overrides: Overrides) -> dict[str, Any]:
     if isinstance(overrides, Mapping):
         return {_path_text(key): to_plain(value, str(key)) for key, value in overrides.items()}
     if isinstance(overrides, str):
-        raise UsageError("overrides are a mapping or a list of KEY=VALUE texts; put the text in a list")
+        raise UsageError(
+            "overrides are a mapping or a list of KEY=VALUE texts; put the text in a list", code="override-invalid"
+        )
     parsed: dict[str, Any] = {}
     for item in overrides:
         path, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
         if not equals or not path.strip():
-            raise UsageError(f"the override {show(item)} is not KEY=VALUE, like stages.0.sampler.steps=8")
+            raise UsageError(
+                f"the override {show(item)} is not KEY=VALUE, like stages.0.sampler.steps=8", code="override-invalid"
+            )
         # A later override of the same path also comes later in order.
         parsed.pop(path.strip(), None)
         parsed[path.strip()] = parse_value(text, source=f"the override {path.strip()[:60]}")
@@ -60,7 +64,9 @@ def override(config: Mapping[str, Any], path: str, value: Any, known: Registry) 
     """A copy of `config` with the value at a dotted path changed."""
     segments = _path_text(path).split(".")
     if not all(segments) or len(segments) > MAX_DEPTH:
-        raise UsageError(f"'{path[:60]}' is no dotted path like stages.0.sampler.steps; mend it")
+        raise UsageError(
+            f"'{path[:60]}' is no dotted path like stages.0.sampler.steps; mend it", code="override-invalid"
+        )
     return _set(config, segments, value, None, path, known)
 
 
@@ -90,7 +96,8 @@ def _set(node: Any, segments: list[str], value: Any, kind: str | None, path: str
         node = {}
     if not isinstance(node, Mapping):
         raise UsageError(
-            f"'{path[:80]}' looks for '{head[:40]}' inside {show(node)}, which has no parts; shorten the path"
+            f"'{path[:80]}' looks for '{head[:40]}' inside {show(node)}, which has no parts; shorten the path",
+            code="override-path-unknown",
         )
     if not rest and kind is not None and head in ("name", "weights"):
         return _replace(node, {head: value}, kind, known)
@@ -105,11 +112,14 @@ def _find_item(items: list[Any], head: str, path: str) -> int:
     if head.isascii() and head.isdecimal() and len(head) < 6:
         if int(head) < len(items):
             return int(head)
-        raise UsageError(f"'{path[:80]}': there is no entry {head} in a list of {len(items)}; count from 0")
+        raise UsageError(
+            f"'{path[:80]}': there is no entry {head} in a list of {len(items)}; count from 0",
+            code="override-path-unknown",
+        )
     names = [item.get("name") if isinstance(item, Mapping) else item for item in items]
     if head not in names:
         known = [name for name in names if isinstance(name, str)]
-        raise UsageError(f"'{path[:80]}': {unknown('entry', head, known)}")
+        raise UsageError(f"'{path[:80]}': {unknown('entry', head, known)}", code="override-path-unknown")
     return names.index(head)
 
 
@@ -147,7 +157,9 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
     changed = dict(config)
     for name in shortcuts:
         if name not in SHORTCUTS:
-            raise UsageError(unknown("shortcut", name, SHORTCUTS) + "; use overrides for anything else")
+            raise UsageError(
+                unknown("shortcut", name, SHORTCUTS) + "; use overrides for anything else", code="shortcut-unknown"
+            )
     given = {name: to_plain(value, name) for name, value in shortcuts.items() if value is not None}
     stages = range(len(changed["stages"]))
     if "sampler" in given:
@@ -170,13 +182,18 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
                     found = True
                     changed = override(changed, f"stages.{i}.guidance.{k}", scaled, known)
         if not found:
-            raise UsageError("guidance= sets the scale of classifier-free guidance, which no stage has; add it to one")
+            raise UsageError(
+                "guidance= sets the scale of classifier-free guidance, which no stage has; add it to one",
+                code="guidance-missing",
+            )
     return changed
 
 
 def _path_text(path: Any) -> str:
     if not isinstance(path, str):
-        raise UsageError(f"an override's path is text like stages.0.sampler.steps, not {show(path)}")
+        raise UsageError(
+            f"an override's path is text like stages.0.sampler.steps, not {show(path)}", code="override-invalid"
+        )
     return path
 
 

@@ -56,7 +56,9 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
         source, name = str(path), path.stem
         written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
     else:
-        raise ConfigError(f"a config is a name, a Path or a mapping, not {type(config).__name__}")
+        raise ConfigError(
+            f"a config is a name, a Path or a mapping, not {type(config).__name__}", code="config-type-wrong"
+        )
     check_schema(written, PIPELINE_SCHEMA, source)
     return {"name": name, **written}, source
 
@@ -94,7 +96,10 @@ def _find(config: str | Path) -> Path:
         return Path(config)
     names = preset_names()
     if config not in names:
-        raise ConfigError(unknown("pipeline", config, names) + "; for a file of your own give a path ending in .yaml")
+        raise ConfigError(
+            unknown("pipeline", config, names) + "; for a file of your own give a path ending in .yaml",
+            code="pipeline-unknown",
+        )
     return FOLDER / f"{config}.yaml"
 
 
@@ -102,7 +107,7 @@ def check_form(config: Mapping[str, Any]) -> None:
     """Check what overrides rely on: stages are a list of mappings."""
     stages = config.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(s, Mapping) for s in stages):
-        raise ConfigError("a pipeline needs stages: a list of one block or more; add it")
+        raise ConfigError("a pipeline needs stages: a list of one block or more; add it", code="stages-missing")
 
 
 def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) -> dict[str, Any]:
@@ -111,7 +116,9 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     _check_keys(config, KEYS, "a pipeline")
     conditioners = config.get("conditioners") or {}
     if not isinstance(conditioners, Mapping):
-        raise ConfigError(f"conditioners is {show(conditioners)}; write one `name: block` line each")
+        raise ConfigError(
+            f"conditioners is {show(conditioners)}; write one `name: block` line each", code="config-value-invalid"
+        )
     safety = config.get("safety")
     read_published(config.get("published"), "a pipeline")  # checked here, and not built
     checked: dict[str, Any] = {
@@ -129,7 +136,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     names = [stage["name"] for stage in checked["stages"]]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two stages are called '{twice}'; rename one")
+        raise ConfigError(f"two stages are called '{twice}'; rename one", code="entries-repeated")
     checked["safety"] = safety and check_block(safety, kind="safety", where="safety", registry=registry)
     return checked
 
@@ -142,19 +149,25 @@ def check_stage(
     _check_keys(stage, STAGE_KEYS, where)
     name = stage.get("name", f"stage{index}")
     if not isinstance(name, str) or not _STAGE_NAME.fullmatch(name):
-        raise ConfigError(f"{where}.name is {show(name)}; use letters, digits, '-' and '_', not a digit first")
+        raise ConfigError(
+            f"{where}.name is {show(name)}; use letters, digits, '-' and '_', not a digit first",
+            code="stage-name-invalid",
+        )
     listens = check_listens(stage.get("listens") or [], conditioners, f"{where}.listens")
     guidance = stage.get("guidance") or []
     guidance = guidance if isinstance(guidance, list) else [guidance]
     for slot in ("denoiser", "sampler", "size"):
         if stage.get(slot) is None:
-            raise ConfigError(f"{where} ('{name}') has no {slot}; add it")
+            raise ConfigError(f"{where} ('{name}') has no {slot}; add it", code="config-key-missing")
     refuse_noise(stage["sampler"], f"{where}.sampler", registry)
     feeds = _choose(stage.get("feeds", "image"), FEEDS, f"{where}.feeds")
     denoiser = check_slot(stage["denoiser"], kind="denoiser", where=f"{where}.denoiser", registry=registry, cards=cards)
     array = feeds == "array"
     if not array and stage.get("values") is not None:
-        raise ConfigError(f"{where}.values: pictures have fixed values; values goes with feeds: array, take it out")
+        raise ConfigError(
+            f"{where}.values: pictures have fixed values; values goes with feeds: array, take it out",
+            code="values-range-conflict",
+        )
     return {
         "name": name,
         "takes": _choose(stage.get("takes", "noise"), TAKES, f"{where}.takes"),
@@ -189,25 +202,33 @@ def check_slot(block: Any, *, kind: str, where: str, registry: Registry, cards: 
         if kind != "denoiser":
             return check_block(block, kind=kind, where=where, registry=registry)
         if not isinstance(block, Mapping):
-            raise ConfigError(f"{where} is {show(block)}; write {{weights: NAME}}, see `zoo list weights`")
+            raise ConfigError(
+                f"{where} is {show(block)}; write {{weights: NAME}}, see `zoo list weights`",
+                code="config-value-invalid",
+            )
         return check_denoiser(block, where=where, registry=registry)
     extra = next((key for key in block if key != "weights"), None)
     if extra is not None:
-        raise ConfigError(f"{where}: '{extra}' can't stand beside weights, whose card says it; take one of them out")
+        raise ConfigError(
+            f"{where}: '{extra}' can't stand beside weights, whose card says it; take one of them out",
+            code="card-key-conflict",
+        )
     try:
         card = cards(block["weights"])
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}", code=error.code) from error
     needed = "network" if kind == "denoiser" else kind
     if card.kind != needed:
         raise ConfigError(
             f"{where}: the weights '{card.name}' are of kind '{card.kind}' where '{needed}' is needed; "
-            "see `zoo list weights`"
+            "see `zoo list weights`",
+            code="weights-kind-wrong",
         )
     if kind == "denoiser" and card.denoiser is None:
         raise ConfigError(
             f"{where}: the weights '{card.name}' are a network that denoises nothing (its card has no denoiser); "
-            "name others, see `zoo list weights`"
+            "name others, see `zoo list weights`",
+            code="weights-kind-wrong",
         )
     return {"weights": block["weights"]}
 
@@ -215,25 +236,27 @@ def check_slot(block: Any, *, kind: str, where: str, registry: Registry, cards: 
 def _check_keys(block: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in block:
         if key not in known:
-            raise ConfigError(f"{where}: {unknown('key', key, known)}")
+            raise ConfigError(f"{where}: {unknown('key', key, known)}", code="config-key-unknown")
 
 
 def _choose(value: Any, choices: tuple[str, ...], where: str) -> str:
     if value not in choices:
-        raise ConfigError(f"{where}: {unknown('value', value, choices)}")
+        raise ConfigError(f"{where}: {unknown('value', value, choices)}", code="config-value-unknown")
     return value
 
 
 def _text(value: Any, where: str) -> str:
     if value is not None and not isinstance(value, str):
-        raise ConfigError(f"{where} is {show(value)}; write text, in quotes")
+        raise ConfigError(f"{where} is {show(value)}; write text, in quotes", code="config-value-invalid")
     return value or ""
 
 
 def _check_size(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
         lengths = " (lengths of axes go with feeds: array)" if isinstance(value, list) else ""
-        raise ConfigError(f"{where} is {show(value)}; write pixels a side, from 1 to {LARGEST_SIDE}" + lengths)
+        raise ConfigError(
+            f"{where} is {show(value)}; write pixels a side, from 1 to {LARGEST_SIDE}" + lengths, code="size-invalid"
+        )
     return value
 
 
@@ -241,7 +264,9 @@ def _check_augmentation(value: Any, where: str) -> dict[str, float]:
     if value is None:
         return {}
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-        raise ConfigError(f"{where} is {show(value)}; write a noise level from 0 (none) to 1")
+        raise ConfigError(
+            f"{where} is {show(value)}; write a noise level from 0 (none) to 1", code="augmentation-out-of-range"
+        )
     return {"augmentation": float(value)}
 
 
@@ -254,5 +279,7 @@ def _check_step_cache(block: Any, where: str, registry: Registry) -> dict[str, A
 def _check_interval(value: Any, where: str) -> list[float]:
     numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     if not numbers or len(value) != 2 or not 0.0 <= value[1] < value[0] <= 1.0:
-        raise ConfigError(f"{where} is {show(value)}; write [high, low] with 0 <= low < high <= 1")
+        raise ConfigError(
+            f"{where} is {show(value)}; write [high, low] with 0 <= low < high <= 1", code="interval-invalid"
+        )
     return [float(v) for v in value]

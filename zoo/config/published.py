@@ -74,34 +74,45 @@ def read_published(written: Any, where: str) -> tuple[Published, ...]:
     if written is None:
         return ()
     if not isinstance(written, list):
-        raise ConfigError(f"{where}: published is {show(written)}; write a list of values, each a mapping")
+        raise ConfigError(
+            f"{where}: published is {show(written)}; write a list of values, each a mapping", code="published-invalid"
+        )
     return tuple(_entry(entry, f"{where}: published.{i}") for i, entry in enumerate(written))
 
 
 def _entry(entry: Any, where: str) -> Published:
     if not isinstance(entry, Mapping):
-        raise ConfigError(f"{where} is {show(entry)}; write metric, value, n, tolerance and source")
+        raise ConfigError(
+            f"{where} is {show(entry)}; write metric, value, n, tolerance and source", code="published-invalid"
+        )
     for key in entry:
         if key not in KEYS:
-            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}")
+            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}", code="published-key-unknown")
     missing = next((key for key in NEEDED if entry.get(key) is None), None)
     if missing is not None:
-        raise ConfigError(f"{where} has no '{missing}'; without it nobody can hold another value against this one")
+        raise ConfigError(
+            f"{where} has no '{missing}'; without it nobody can hold another value against this one",
+            code="published-key-missing",
+        )
     for key, value in entry.items():
         if value is None:
             continue
         whole = isinstance(value, int) and not isinstance(value, bool)
         number = whole or (isinstance(value, float) and math.isfinite(value))
         if key in _TEXT and not isinstance(value, str):
-            raise ConfigError(f"{where}.{key} is {show(value)}; write text")
+            raise ConfigError(f"{where}.{key} is {show(value)}; write text", code="published-invalid")
         if key in _WHOLE and (not isinstance(value, int) or not whole or value < _WHOLE[key]):
-            raise ConfigError(f"{where}.{key} is {show(value)}; write a whole number from {_WHOLE[key]} up")
+            raise ConfigError(
+                f"{where}.{key} is {show(value)}; write a whole number from {_WHOLE[key]} up", code="published-invalid"
+            )
         if key in _NUMBERS and not number:
-            raise ConfigError(f"{where}.{key} is {show(value)}; write a number")
+            raise ConfigError(f"{where}.{key} is {show(value)}; write a number", code="published-invalid")
         if key == "settings" and not isinstance(value, Mapping):
-            raise ConfigError(f"{where}.{key} is {show(value)}; write the metric's arguments as a mapping")
+            raise ConfigError(
+                f"{where}.{key} is {show(value)}; write the metric's arguments as a mapping", code="published-invalid"
+            )
     if entry["tolerance"] < 0:
-        raise ConfigError(f"{where}.tolerance is {show(entry['tolerance'])}; write 0 or more")
+        raise ConfigError(f"{where}.tolerance is {show(entry['tolerance'])}; write 0 or more", code="published-invalid")
     return Published(**{key: value for key, value in entry.items() if value is not None})
 
 

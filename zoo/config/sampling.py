@@ -32,7 +32,10 @@ def refuse_noise(block: Any, where: str, registry: Registry) -> None:
             continue
         able = [other for other in registry.names("sampler") if _takes(other, key, registry)]
         mend = f"use one that has ({', '.join(able)}) or take it out" if able else "take it out"
-        raise ConfigError(f"{where}: the plan of sampler '{name}' has no noise for {key} {block[key]}; {mend}")
+        raise ConfigError(
+            f"{where}: the plan of sampler '{name}' has no noise for {key} {block[key]}; {mend}",
+            code="plan-without-noise",
+        )
     refuse_noise(block.get("sampler"), f"{where}.sampler", registry)
 
 
@@ -58,14 +61,16 @@ def check_sampling(parts: StageParts, registry: Registry) -> StepTable:
     if isinstance(inner, Mapping) and inner.get("steps") is not None:
         raise ConfigError(
             f"{stage}: {parts.sampler.label} has steps of its own and the sampler '{inner['name']}' in it says "
-            f"{inner['steps']}, which would not count; take the inner steps out"
+            f"{inner['steps']}, which would not count; take the inner steps out",
+            code="inner-steps-given",
         )
     schedule = _made("schedule", parts.denoiser["schedule"], f"{stage}: {parts.schedule.label} of {network}", registry)
     told, reading = parts.says("time_input", "index"), parts.says("parameterization", "")
     if told in ("index", "index1000") and schedule.T is None:
         raise ConfigError(
             f"{stage}: {network} is told t as '{told}' and {parts.schedule.label} is continuous, without points to "
-            "count; set time_input to t999, sigma or log-sigma-quarter"
+            "count; set time_input to t999, sigma or log-sigma-quarter",
+            code="time-input-unfit",
         )
     grid = (inner if isinstance(inner, Mapping) else parts.stage["sampler"]).get("grid")
     walk = f"{parts.sampler.label} with grid '{grid['name']}'" if isinstance(grid, Mapping) else parts.sampler.label
@@ -73,7 +78,7 @@ def check_sampling(parts: StageParts, registry: Registry) -> StepTable:
     try:
         table = plan_of(parts.stage, schedule, registry)
     except Exception as error:  # a plugin may raise anything
-        raise ConfigError(_sentence(on, error)) from error
+        raise _refused(on, error) from error
     read = _made(
         "parameterization", parts.denoiser["parameterization"], f"{stage}: parameterization '{reading}' of {network}",
         registry,
@@ -93,13 +98,15 @@ def _made(kind: str, block: Any, what: str, registry: Registry) -> Any:
     try:
         return make(kind, block, registry)
     except Exception as error:
-        raise ConfigError(_sentence(what, error)) from error
+        raise _refused(what, error) from error
 
 
-def _sentence(what: str, error: Exception) -> str:
+def _refused(what: str, error: Exception) -> ConfigError:
     if isinstance(error, ZooError):
-        return f"{what}: {error}"
-    return f"{what} can't be made ({type(error).__name__}: {error}); use another"
+        return ConfigError(f"{what}: {error}", code=error.code)
+    return ConfigError(
+        f"{what} can't be made ({type(error).__name__}: {error}); use another", code="component-not-made"
+    )
 
 
 def _check_at_noise(parts: StageParts, read: Any, reading: str, told: str, sigma: float) -> None:
@@ -113,12 +120,14 @@ def _check_at_noise(parts: StageParts, read: Any, reading: str, told: str, sigma
     if not says:
         raise ConfigError(
             f"{stage}: {network} gives {reading}, which says nothing about the sample {where}; use a grid that starts "
-            "below, like leading, or a network trained for v or x0"
+            "below, like leading, or a network trained for v or x0",
+            code="alpha-zero-undefined",
         )
     if told in ("sigma", "log-sigma-quarter"):
         raise ConfigError(
             f"{stage}: {network} is told t as '{told}', which is infinite {where}; use a grid that starts below, like "
-            "karras with a sigma_max, or set time_input to t999"
+            "karras with a sigma_max, or set time_input to t999",
+            code="alpha-zero-undefined",
         )
 
 
@@ -131,5 +140,6 @@ def _check_cache(parts: StageParts, registry: Registry) -> None:
     if missing:
         raise ConfigError(
             f"stage '{parts.name}': {label} cuts a network in two, and {parts.network.label} has no {missing[0]}; take "
-            "the step_cache out"
+            "the step_cache out",
+            code="step-cache-unfit",
         )

@@ -120,7 +120,7 @@ def _any_steps(subject: Subject) -> None:
     for number, (name, schedule) in enumerate(_taken(sampler)):
         for steps in (1, 2, 3, 7, 50, *((1000,) if number == 0 else ())):
             table = sampler.plan(schedule, steps)
-            numbers = [v for s in table.steps for v in (s.t, s.alpha, s.sigma, *s.coefficients)]
+            numbers = [v for s in table.steps for v in (s.t, s.alpha, s.sigma, *s.coefficients, *s.own.values())]
             if not len(table) or not all(isfinite(v) for v in numbers):
                 raise Fault(
                     f"its plan of {steps} steps on '{name}' holds numbers that aren't finite",

@@ -39,7 +39,7 @@ def examine(kind: str, target: Callable[..., Any], /, *, name: str | None = None
     if kind not in KINDS:
         from zoo.schema.unknown import unknown
 
-        raise UsageError(unknown("kind", kind, KINDS))
+        raise UsageError(unknown("kind", kind, KINDS), code="kind-unknown")
     called: str = str(getattr(target, "__name__", "component")) if name is None else name
     return Report(f"{kind}/{called}", _examine(kind, called, target, arguments))
 
@@ -58,7 +58,7 @@ def examine_package(package: str, arguments: Arguments | None = None) -> Report:
     if stray:
         from zoo.schema.unknown import unknown
 
-        raise UsageError(unknown(f"component of '{plugin.package}'", stray[0], plugin.keys))
+        raise UsageError(unknown(f"component of '{plugin.package}'", stray[0], plugin.keys), code="component-unknown")
     outcomes = [o for key in plugin.keys for o in _examine_entry(registry().at(key), given.get(key, {}))]
     return Report(plugin.package, tuple(outcomes), version=plugin.version)
 

@@ -57,20 +57,24 @@ class ArrayFile:
     ) -> None:  # fmt: skip
         self.path, self.split, self.values = Path(path), split, read_values(values)
         if not 0.0 < held_out < 1.0:
-            raise ConfigError(f"held_out is {held_out}; it is the share of rows kept for validation, between 0 and 1")
+            raise ConfigError(
+                f"held_out is {held_out}; it is the share of rows kept for validation, between 0 and 1",
+                code="number-out-of-range",
+            )
         if split not in (None, "train", "val"):
-            raise ConfigError(f"the split of '{path}' is '{split}'; arrays have train and val")
+            raise ConfigError(f"the split of '{path}' is '{split}'; arrays have train and val", code="split-unknown")
         whole = self._read(key)
         if not channels:
             whole = whole[:, None]
         if not 3 <= whole.ndim <= 5 or 0 in whole.shape:
             raise UsageError(
                 f"'{path}' holds an array of shape {whole.shape}; give (N, C, *spatial) with one to three axes, or set "
-                "channels: false where there is no C"
+                "channels: false where there is no C",
+                code="array-shape-wrong",
             )
         kept = min(len(whole) - 1, max(1, round(len(whole) * held_out)))
         if split is not None and kept < 1:
-            raise UsageError(f"'{path}' has one row, which can't be split; give two or more")
+            raise UsageError(f"'{path}' has one row, which can't be split; give two or more", code="data-too-few")
         chosen = slice(None) if split is None else slice(-kept, None) if split == "val" else slice(None, -kept)
         self._arrays = self._scaled(whole[chosen])
         first = len(whole) - kept if split == "val" else 0
@@ -80,29 +84,34 @@ class ArrayFile:
         if self.path.is_dir():
             files = sorted(self.path.glob("*.npy"))
             if not files:
-                raise UsageError(f"the folder '{self.path}' holds no .npy file; give one that does")
+                raise UsageError(f"the folder '{self.path}' holds no .npy file; give one that does", code="data-empty")
             parts = [read_npy(file) for file in files]
             other = next((i for i, part in enumerate(parts) if part.shape != parts[0].shape), None)
             if other is not None:
                 raise UsageError(
                     f"'{files[other]}' has shape {parts[other].shape} and '{files[0].name}' {parts[0].shape}; give "
-                    "arrays of one shape"
+                    "arrays of one shape",
+                    code="array-shapes-differ",
                 )
             return np.stack(parts)
         if self.path.suffix.lower() == ".npz":
             return _read_npz(self.path, key)
         if key is not None:
-            raise ConfigError(f"'{self.path}' is no .npz, and key names an array of one; take key out")
+            raise ConfigError(
+                f"'{self.path}' is no .npz, and key names an array of one; take key out", code="array-key-unfit"
+            )
         return read_npy(self.path)
 
     def _scaled(self, found: np.ndarray) -> np.ndarray:
         low, high = self.values
         least, most = float(found.min()), float(found.max())
         if not (math.isfinite(least) and math.isfinite(most)):
-            raise UsageError(f"'{self.path}' holds NaN or infinity; mend the data")
+            raise UsageError(f"'{self.path}' holds NaN or infinity; mend the data", code="array-not-finite")
         if least < low or most > high:
             raise UsageError(
-                f"'{self.path}' holds values from {least:.6g} to {most:.6g}, outside of {low:g} to {high:g}; set values"
+                f"'{self.path}' holds values from {least:.6g} to {most:.6g}, "
+                f"outside of {low:g} to {high:g}; set values",
+                code="array-out-of-range",
             )
         return ((found.astype(np.float64) - low) * (2.0 / (high - low)) - 1.0).astype(np.float32)
 
@@ -122,25 +131,38 @@ def read_values(values: Any) -> tuple[float, float]:
     """[low, high], checked."""
     low, high = (float(v) for v in values) if len(values) == 2 else (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(f"values is {list(values)}; write [low, high], what -1 and 1 stand for")
+        raise ConfigError(
+            f"values is {list(values)}; write [low, high], what -1 and 1 stand for", code="values-range-invalid"
+        )
     return low, high
 
 
 def _read_npz(path: Path, key: str | None) -> np.ndarray:
     if not path.is_file():
-        raise UsageError(f"the array '{path}' does not exist; give an .npy or .npz file, or a folder of .npy files")
+        raise UsageError(
+            f"the array '{path}' does not exist; give an .npy or .npz file, or a folder of .npy files",
+            code="data-missing",
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             found = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
             name = next(iter(found), "") if key is None and len(found) == 1 else key
             if name is None or name not in found:
-                raise UsageError(f"'{path}' holds the arrays {', '.join(sorted(found)) or 'none'}; set key to one")
+                raise UsageError(
+                    f"'{path}' holds the arrays {', '.join(sorted(found)) or 'none'}; set key to one",
+                    code="array-key-unfit",
+                )
             info = found[name]
             if info.file_size > LARGEST or info.file_size > TIGHTEST * max(info.compress_size, 512):
-                raise UsageError(f"'{name}' in '{path}' would unpack to {info.file_size} bytes; store it as .npy")
+                raise UsageError(
+                    f"'{name}' in '{path}' would unpack to {info.file_size} bytes; store it as .npy",
+                    code="file-too-large",
+                )
             with archive.open(info) as member:
                 return numbers_of(member, info.file_size, f"{path}:{name}")
     except UsageError:
         raise
     except Exception as error:  # whatever a hostile or cut file makes zipfile, zlib and numpy raise
-        raise UsageError(f"'{path}' can't be read as an .npz: {error}; write it with numpy.savez") from error
+        raise UsageError(
+            f"'{path}' can't be read as an .npz: {error}; write it with numpy.savez", code="array-unreadable"
+        ) from error

@@ -56,7 +56,10 @@ def centre(image: np.ndarray, side: int) -> np.ndarray:
 def _require(image: np.ndarray, side: int) -> None:
     height, width = image.shape[-2:]
     if min(height, width) < side:
-        raise UsageError(f"a picture of {width}x{height} is smaller than the crop of {side}; set a larger `resize`")
+        raise UsageError(
+            f"a picture of {width}x{height} is smaller than the crop of {side}; set a larger `resize`",
+            code="image-too-small",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ class Augment:
     def __post_init__(self) -> None:
         arguments.augmented(flip=self.flip, flip_unless=self.flip_unless)
         if self.crop is not None and self.crop < 1:
-            raise ConfigError(f"crop is {self.crop}; it must be 1 pixel or more")
+            raise ConfigError(f"crop is {self.crop}; it must be 1 pixel or more", code="number-out-of-range")
 
     @property
     def does_nothing(self) -> bool:

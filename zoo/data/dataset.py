@@ -97,7 +97,7 @@ class PictureDataset:
         self.augment = Augment(crop=size if crop == "random" else None, flip=flip, flip_unless=tuple(flip_unless))
         self.skipped: list[Skipped] = list(source.broken)
         if self.skipped and on_bad == "error":
-            raise UsageError(self.skipped[0].sentence)
+            raise UsageError(self.skipped[0].sentence, code="data-row-broken")
         wanted_splits = None if split is None else split.split("+")
         self._places = [
             i for i, row in enumerate(source.rows) if wanted_splits is None or row.get("split") in wanted_splits
@@ -108,7 +108,7 @@ class PictureDataset:
         if not self.rows:
             wanted = f" of split '{split}'" if split else ""
             first = f"; {len(self.skipped)} were left out: {self.skipped[0].sentence}" if self.skipped else ""
-            raise UsageError(f"'{source.where}' has no rows{wanted}{first}")
+            raise UsageError(f"'{source.where}' has no rows{wanted}{first}", code="data-empty")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -138,7 +138,8 @@ class PictureDataset:
         if self.smallest is not None and min(picture.size) < self.smallest:
             raise UsageError(
                 f"'{name}' in '{self.source.where}' is {picture.width}x{picture.height}, smaller than {self.smallest} "
-                "pixels; leave it out with on_bad: skip, or lower `smallest`"
+                "pixels; leave it out with on_bad: skip, or lower `smallest`",
+                code="image-too-small",
             )
         return picture
 
@@ -216,7 +217,8 @@ def room_for(shape: tuple[int, ...]) -> np.ndarray:
     if needed > there:
         raise UsageError(
             f"{shape[0]} images of {shape[2]}x{shape[3]} take {needed / 2**30:.0f} GiB and this machine has "
-            f"{there / 2**30:.0f}; use fewer rows or a smaller size"
+            f"{there / 2**30:.0f}; use fewer rows or a smaller size",
+            code="memory-exceeded",
         )
     return np.empty(shape, dtype=np.uint8)
 

@@ -100,9 +100,9 @@ class Distortion:
         known = [f.name for f in fields(cls)]
         for key, value in block.items():
             if key not in known:
-                raise ConfigError(f"distortion: there is no '{key}'; use {', '.join(known)}")
+                raise ConfigError(f"distortion: there is no '{key}'; use {', '.join(known)}", code="argument-unknown")
             if key != "flip_unless" and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ConfigError(f"distortion.{key} is {value!r}; give a number")
+                raise ConfigError(f"distortion.{key} is {value!r}; give a number", code="number-out-of-range")
         return cls(**block)
 
     def __post_init__(self) -> None:
@@ -114,15 +114,24 @@ class Distortion:
         for name, limit in limits.items():
             if not 0.0 <= getattr(self, name) < limit:
                 raise ConfigError(
-                    f"distortion.{name} is {getattr(self, name)}; give a number from 0 to below {limit:g}"
+                    f"distortion.{name} is {getattr(self, name)}; give a number from 0 to below {limit:g}",
+                    code="number-out-of-range",
                 )
         for name in SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"distortion.{name} is {getattr(self, name)}; it is a share from 0 to 1")
+                raise ConfigError(
+                    f"distortion.{name} is {getattr(self, name)}; it is a share from 0 to 1", code="number-out-of-range"
+                )
         if not 0.0 <= self.hue <= 0.5:
-            raise ConfigError(f"distortion.hue is {self.hue}; it is a share of the circle of hues, from 0 to 0.5")
+            raise ConfigError(
+                f"distortion.hue is {self.hue}; it is a share of the circle of hues, from 0 to 0.5",
+                code="number-out-of-range",
+            )
         if self.shrink_to < SMALLEST:
-            raise ConfigError(f"distortion.shrink_to is {self.shrink_to}; it must be {SMALLEST} pixels or more")
+            raise ConfigError(
+                f"distortion.shrink_to is {self.shrink_to}; it must be {SMALLEST} pixels or more",
+                code="number-out-of-range",
+            )
         Augment(flip=self.mirror, flip_unless=self.flip_unless)
 
     def may_mirror(self, row: Mapping[str, Any]) -> bool:

@@ -64,7 +64,7 @@ def lines_of(file: IO[bytes], where: str) -> Iterator[bytes | None]:
     try:
         while line := file.readline(LONGEST_LINE + 1):
             if read == 0 and (encoding := _encoding(line)) is not None:
-                raise UsageError(f"{where} is {encoding}; save it as UTF-8")
+                raise UsageError(f"{where} is {encoding}; save it as UTF-8", code="metadata-unreadable")
             line = line.removeprefix(codecs.BOM_UTF8) if read == 0 else line
             read += len(line)
             if long := len(line) > LONGEST_LINE and not line.endswith(b"\n"):
@@ -72,10 +72,13 @@ def lines_of(file: IO[bytes], where: str) -> Iterator[bytes | None]:
                     line = file.readline(LONGEST_LINE)
                     read += len(line)
             if read > LARGEST_FILE:
-                raise UsageError(f"{where} has more bytes than are read, at most {LARGEST_FILE}; split the data")
+                raise UsageError(
+                    f"{where} has more bytes than are read, at most {LARGEST_FILE}; split the data",
+                    code="metadata-too-large",
+                )
             yield None if long else line
     except (*_DAMAGE, OSError) as error:
-        raise UsageError(f"{where} can't be read: {error}") from error
+        raise UsageError(f"{where} can't be read: {error}", code="metadata-unreadable") from error
 
 
 def _encoding(first: bytes) -> str | None:
@@ -94,9 +97,13 @@ class FolderSource:
     def __init__(self, path: str) -> None:
         self.root, self.where = Path(path), path
         if not self.root.exists():
-            raise UsageError(f"the data '{path}' does not exist; give a folder or a zip with {METADATA}")
+            raise UsageError(
+                f"the data '{path}' does not exist; give a folder or a zip with {METADATA}", code="data-missing"
+            )
         if not (self.root.is_dir() or self.root.is_file()):
-            raise UsageError(f"the data '{path}' is no folder and no regular file; give a folder or a zip")
+            raise UsageError(
+                f"the data '{path}' is no folder and no regular file; give a folder or a zip", code="file-not-regular"
+            )
         self._zip = None if self.root.is_dir() else self._open_zip()
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
@@ -105,7 +112,8 @@ class FolderSource:
         for number, row in self._lines():
             if len(self.broken) >= MOST_BROKEN:
                 raise UsageError(
-                    f"{METADATA} of '{path}' has over {MOST_BROKEN} lines that are no row; is it the file?"
+                    f"{METADATA} of '{path}' has over {MOST_BROKEN} lines that are no row; is it the file?",
+                    code="metadata-unreadable",
                 )
             if isinstance(row, Skipped):
                 self.broken.append(row)
@@ -121,14 +129,16 @@ class FolderSource:
                 self.rows.append(row)
                 if len(self.rows) > most:
                     raise UsageError(
-                        f"{METADATA} of '{path}' has over {most} rows, far more than the zip has files; is it the file?"
+                        f"{METADATA} of '{path}' has over {most} rows, "
+                        "far more than the zip has files; is it the file?",
+                        code="metadata-too-large",
                     )
 
     def _open_zip(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self.root)
         except (*_DAMAGE, OSError) as error:
-            raise UsageError(f"'{self.root}' is not a zip file: {error}") from error
+            raise UsageError(f"'{self.root}' is not a zip file: {error}", code="zip-damaged") from error
 
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
@@ -144,7 +154,8 @@ class FolderSource:
                     empty += 1
                     if empty > MOST_EMPTY:
                         raise UsageError(
-                            f"{METADATA} of '{self.root}' has over {MOST_EMPTY} empty lines; take them out"
+                            f"{METADATA} of '{self.root}' has over {MOST_EMPTY} empty lines; take them out",
+                            code="metadata-too-large",
                         )
                     continue
                 if line.count(b",") + line.count(b"[") + line.count(b"{") > MOST_VALUES:
@@ -168,12 +179,16 @@ class FolderSource:
             if not path.exists():
                 raise FileNotFoundError(path)
             if not path.is_file():
-                raise UsageError(f"'{path}' is no regular file; give a folder with {METADATA} in it")
+                raise UsageError(
+                    f"'{path}' is no regular file; give a folder with {METADATA} in it", code="file-not-regular"
+                )
             return path.open("rb")
         except (KeyError, FileNotFoundError) as error:
-            raise UsageError(f"'{self.root}' has no file '{METADATA}'") from error
+            raise UsageError(f"'{self.root}' has no file '{METADATA}'", code="metadata-missing") from error
         except (*_DAMAGE, OSError) as error:
-            raise UsageError(f"'{METADATA}' in '{self.root}' can't be read: {error}") from error
+            raise UsageError(
+                f"'{METADATA}' in '{self.root}' can't be read: {error}", code="metadata-unreadable"
+            ) from error
 
     def read(self, index: int) -> bytes:
         """The bytes of a row's image."""
@@ -182,14 +197,19 @@ class FolderSource:
     def _bytes(self, name: str) -> bytes:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
-            raise UsageError(f"'{self.root}' names the file '{name}', which leaves its folder; mend {METADATA}")
+            raise UsageError(
+                f"'{self.root}' names the file '{name}', which leaves its folder; mend {METADATA}",
+                code="file-outside-folder",
+            )
         if self._zip is not None:
             return read_member(self._zip, name, where=str(self.root))
         place = self.root / name
         if place.exists() and not place.resolve().is_relative_to(self.root.resolve()):
-            raise UsageError(f"'{self.root}' links '{name}' to outside its folder; copy the file into it")
+            raise UsageError(
+                f"'{self.root}' links '{name}' to outside its folder; copy the file into it", code="file-outside-folder"
+            )
         if not place.exists():
-            raise UsageError(f"'{self.root}' has no file '{name}'")
+            raise UsageError(f"'{self.root}' has no file '{name}'", code="file-missing")
         return read_file(place)
 
     def fingerprint(self) -> str:

@@ -49,7 +49,10 @@ class ArrayPictures:
     def __init__(self, images: Tensor | np.ndarray, *, name: str = "array") -> None:
         x = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
         if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
-            raise UsageError(f"pictures are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}; convert them first")
+            raise UsageError(
+                f"pictures are uint8 (N, 3, H, W), not {x.dtype} {tuple(x.shape)}; convert them first",
+                code="image-shape-wrong",
+            )
         self.images, self.name = x.cpu(), name
         self.notes: Counter[str] = Counter()
 
@@ -79,9 +82,12 @@ class FolderPictures:
         files: Sequence[str] | None = None, name: str | None = None,
     ) -> None:  # fmt: skip
         if background not in (None, "white"):
-            raise UsageError(f"a background is white or none, not '{background}'")
+            raise UsageError(f"a background is white or none, not '{background}'", code="choice-unknown")
         if size is not None and size < 1:
-            raise UsageError(f"size is {size}; give pixels a side, 1 or more, or none to take pictures as they are")
+            raise UsageError(
+                f"size is {size}; give pixels a side, 1 or more, or none to take pictures as they are",
+                code="size-invalid",
+            )
         self.root, self.name, self.background, self.size = Path(path), name or str(path), background, size
         self.notes: Counter[str] = Counter()
         self.left_out: dict[str, int] = {}  # why files of the folder are no samples, and how many
@@ -93,13 +99,18 @@ class FolderPictures:
             try:
                 self._zip = zipfile.ZipFile(self.root)
             except (zipfile.BadZipFile, OSError) as error:
-                raise UsageError(f"'{path}' is no zip file: {error}; give a folder or a zip of pictures") from error
+                raise UsageError(
+                    f"'{path}' is no zip file: {error}; give a folder or a zip of pictures", code="zip-damaged"
+                ) from error
             listed = [i for i in self._zip.infolist() if not i.is_dir() and not stat.S_ISLNK(i.external_attr >> 16)]
             found = {i.filename: (i.file_size, i.CRC) for i in listed}
             if len(found) != len(listed):
-                raise UsageError(f"'{path}' holds two files of one name; which is meant can't be told, so rename one")
+                raise UsageError(
+                    f"'{path}' holds two files of one name; which is meant can't be told, so rename one",
+                    code="file-names-repeated",
+                )
         else:
-            raise UsageError(f"there is no folder or zip '{path}'; give one that holds pictures")
+            raise UsageError(f"there is no folder or zip '{path}'; give one that holds pictures", code="data-missing")
         if files is None:
             named = sorted(name for name in found if name.lower().endswith(SUFFIXES))
             self.files = [name for name in named if not hidden(name)]
@@ -108,7 +119,9 @@ class FolderPictures:
         else:
             self.files = _once(files, found, str(path))
         if not self.files:
-            raise UsageError(f"'{path}' holds no pictures ({', '.join(SUFFIXES)}); give a folder or zip that does")
+            raise UsageError(
+                f"'{path}' holds no pictures ({', '.join(SUFFIXES)}); give a folder or zip that does", code="data-empty"
+            )
         self._marks = [(name, *found[name]) for name in self.files]
 
     def __len__(self) -> int:
@@ -143,7 +156,10 @@ class FolderPictures:
     def _refuse(self, picture: Image.Image, name: str, data: bytes) -> None:
         alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
         if alpha and self.background is None:
-            raise UsageError(f"'{name}' in '{self.name}' is transparent; say background='white', or convert it to RGB")
+            raise UsageError(
+                f"'{name}' in '{self.name}' is transparent; say background='white', or convert it to RGB",
+                code="image-format-unread",
+            )
         if alpha:
             self.notes["transparent, put on white"] += 1
         import io
@@ -151,9 +167,14 @@ class FolderPictures:
         # Checked first: PIL forgets the frames of an image turned upright, and the 16 bits of a colour image once read.
         with Image.open(io.BytesIO(data)) as again:
             if picture.mode in ("I", "F") or picture.mode.startswith("I;16") or _deep(again):
-                raise UsageError(f"'{name}' in '{self.name}' has more than 8 bits a channel; convert it to 8-bit RGB")
+                raise UsageError(
+                    f"'{name}' in '{self.name}' has more than 8 bits a channel; convert it to 8-bit RGB",
+                    code="image-depth-unread",
+                )
             if getattr(again, "n_frames", 1) > 1:
-                raise UsageError(f"'{name}' in '{self.name}' is animated; keep one frame of it")
+                raise UsageError(
+                    f"'{name}' in '{self.name}' is animated; keep one frame of it", code="image-format-unread"
+                )
 
 
 def _deep(picture: ImageFile) -> bool:
@@ -169,9 +190,11 @@ def _once(files: Sequence[str], found: Collection[str], where: str) -> list[str]
     seen: set[str] = set()
     for name in files:
         if name not in found:
-            raise UsageError(f"'{where}' has no file '{name}'")
+            raise UsageError(f"'{where}' has no file '{name}'", code="file-missing")
         if name in seen:
-            raise UsageError(f"'{where}' lists '{name}' twice; it would count twice, so take one out")
+            raise UsageError(
+                f"'{where}' lists '{name}' twice; it would count twice, so take one out", code="file-names-repeated"
+            )
         seen.add(name)
     return list(files)
 
@@ -273,5 +296,7 @@ class DrawnPictures:
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
         drawn = self.draw(ids)
         if len(drawn) != len(ids):
-            raise UsageError(f"'{self.name}' drew {len(drawn)} pictures where {len(ids)} were asked for")
+            raise UsageError(
+                f"'{self.name}' drew {len(drawn)} pictures where {len(ids)} were asked for", code="images-miscounted"
+            )
         return list(drawn if drawn.dtype == torch.uint8 else to_uint8(drawn * 2.0 - 1.0))

@@ -10,9 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from zoo.checkpoints.files import check_header
 from zoo.data.dataset import Dataset
 from zoo.data.pixels import from_uint8
 from zoo.diffusion.types import Autoencoder
+from zoo.schema.errors import WeightsError
 from zoo.schema.files import write_atomically
 
 
@@ -24,7 +26,7 @@ def encode_all(autoencoder: Autoencoder, data: Dataset, *, cache: Path, batch: i
     """
     path = cache / f"latents-{_identity(autoencoder, data)}.safetensors"
     kept = _sealed(path)
-    if kept is not None:
+    if kept is not None and len(kept) == len(data.rows):
         return kept
     assert isinstance(autoencoder, nn.Module)
     device = next((p.device for p in autoencoder.parameters()), torch.device("cpu"))
@@ -39,11 +41,15 @@ def encode_all(autoencoder: Autoencoder, data: Dataset, *, cache: Path, batch: i
 def _sealed(path: Path) -> Tensor | None:
     """The latents of a cache file, if they are what was written; None where it is damaged, or isn't there."""
     try:
+        if not path.is_file():  # a pipe would block
+            return None
+        check_header(path)
         with safe_open(path, "pt") as file:
-            latents, seal = file.get_tensor("latents"), (file.metadata() or {}).get("sha256")
-    except (SafetensorError, KeyError, OSError):
+            seal = (file.metadata() or {}).get("sha256")
+            latents = file.get_tensor("latents") if file.get_slice("latents").get_dtype() == "F32" else None
+    except (SafetensorError, WeightsError, KeyError, OSError):
         return None
-    return latents if _hash(latents) == seal else None
+    return latents if latents is not None and _hash(latents) == seal else None
 
 
 def _hash(latents: Tensor) -> str:

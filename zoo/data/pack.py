@@ -17,12 +17,12 @@ from zoo.schema.files import atomic
 def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int], None] | None = None) -> list[Path]:
     """Write `out`/000000.tar and on, `rows` samples each; the same data gives the same bytes. Returns the shards."""
     if out.exists() and any(out.iterdir()):
-        raise UsageError(f"'{out}' is not empty; give a new folder")
+        raise UsageError(f"'{out}' is not empty; give a new folder", code="output-taken")
     source = FolderSource(path)
     if source.broken:
-        raise UsageError(source.broken[0].sentence)
+        raise UsageError(source.broken[0].sentence, code="data-row-broken")
     if not source.rows:
-        raise UsageError(f"'{path}' has no rows to pack; give data with some")
+        raise UsageError(f"'{path}' has no rows to pack; give data with some", code="data-empty")
     out.mkdir(parents=True, exist_ok=True)
     shards = []
     for first in range(0, len(source.rows), rows):
@@ -32,7 +32,10 @@ def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int
                 row = source.rows[index]
                 extension = PurePosixPath(row["file_name"]).suffix.lower().lstrip(".")
                 if extension not in PICTURES:
-                    raise UsageError(f"'{row['file_name']}' in '{path}' is none of {', '.join(PICTURES)}; convert it")
+                    raise UsageError(
+                        f"'{row['file_name']}' in '{path}' is none of {', '.join(PICTURES)}; convert it",
+                        code="image-format-unread",
+                    )
                 said = {k: v for k, v in row.items() if k != "file_name"}
                 for suffix, data in (
                     (extension, source.read(index)),

@@ -41,14 +41,16 @@ class ReservedNames:
                 lines = content.decode("utf-8").splitlines()
             except (OSError, ValueError) as error:
                 raise ConfigError(
-                    f"the list of reserved names '{path}' can't be read ({error}); fix its path"
+                    f"the list of reserved names '{path}' can't be read ({error}); fix its path",
+                    code="reserved-list-unreadable",
                 ) from error
             for number, line in enumerate(lines, 1):
                 if not line.strip() or line.startswith("#"):
                     continue
                 if not re.fullmatch("[0-9a-f]{64}", line.strip()):
                     raise ConfigError(
-                        f"line {number} of the reserved names '{path}' is no SHA-256; write 64 hex digits"
+                        f"line {number} of the reserved names '{path}' is no SHA-256; write 64 hex digits",
+                        code="reserved-list-unreadable",
                     )
                 self.hashes.add(line.strip())
 

@@ -35,7 +35,9 @@ def index(path: Path) -> tuple[list[Member], str]:
         with path.open("rb") as file:
             return list(_members(file, path, digest)), digest.hexdigest()
     except OSError as error:
-        raise UsageError(f"the shard '{path}' can't be read: {error.strerror or error}") from error
+        raise UsageError(
+            f"the shard '{path}' can't be read: {error.strerror or error}", code="shard-unreadable"
+        ) from error
 
 
 def read(path: Path, member: Member) -> bytes:
@@ -45,9 +47,13 @@ def read(path: Path, member: Member) -> bytes:
             file.seek(member.offset)
             data = file.read(member.size)
     except OSError as error:
-        raise UsageError(f"the shard '{path}' can't be read: {error.strerror or error}") from error
+        raise UsageError(
+            f"the shard '{path}' can't be read: {error.strerror or error}", code="shard-unreadable"
+        ) from error
     if len(data) != member.size:
-        raise UsageError(f"the shard '{path}' changed while it was in use: '{member.name}' is cut off")
+        raise UsageError(
+            f"the shard '{path}' changed while it was in use: '{member.name}' is cut off", code="shard-truncated"
+        )
     return data
 
 
@@ -60,11 +66,16 @@ def _members(file: BinaryIO, path: Path, digest: hashlib._Hash) -> Iterator[Memb
         file.seek(at)
         header = file.read(BLOCK)
         if len(header) < BLOCK:
-            raise UsageError(f"the shard '{path}' is cut off{_compressed(header) if at == 0 else ''}; get it again")
+            raise UsageError(
+                f"the shard '{path}' is cut off{_compressed(header) if at == 0 else ''}; get it again",
+                code="shard-truncated",
+            )
         if header == bytes(BLOCK):
             return
         if _checksum(header) != _number(header[148:156], path):
-            raise UsageError(f"'{path}' is not a tar file, or damaged at byte {at}{_compressed(header)}")
+            raise UsageError(
+                f"'{path}' is not a tar file, or damaged at byte {at}{_compressed(header)}", code="shard-damaged"
+            )
         digest.update(header)
         kind = header[156:157]
         length = _number(header[124:136], path)
@@ -72,11 +83,14 @@ def _members(file: BinaryIO, path: Path, digest: hashlib._Hash) -> Iterator[Memb
             length = length if size is None else size
         begin, at = at + BLOCK, at + BLOCK + -(-length // BLOCK) * BLOCK
         if begin + length > end:
-            raise UsageError(f"the shard '{path}' is cut off: a member reaches beyond its end; get it again")
+            raise UsageError(
+                f"the shard '{path}' is cut off: a member reaches beyond its end; get it again", code="shard-truncated"
+            )
         if kind in (b"x", b"g", b"L", b"K"):
             if length > LARGEST_EXTENSION:
                 raise UsageError(
-                    f"the shard '{path}' has a header of {length} bytes; at most {LARGEST_EXTENSION} are read"
+                    f"the shard '{path}' has a header of {length} bytes; at most {LARGEST_EXTENSION} are read",
+                    code="shard-too-large",
                 )
             said = file.read(length)
             digest.update(said)
@@ -92,16 +106,20 @@ def _members(file: BinaryIO, path: Path, digest: hashlib._Hash) -> Iterator[Memb
             prefix = header[345:500] if header[257:262] == b"ustar" and header[262:263] == b"\0" else b""
             name = "/".join(_text(part.partition(b"\0")[0]) for part in (prefix, header[:100]) if part.strip(b"\0"))
         if kind in _REFUSED:
-            raise UsageError(f"'{name}' in the shard '{path}' is {_REFUSED[kind]}; shards hold plain files only")
+            raise UsageError(
+                f"'{name}' in the shard '{path}' is {_REFUSED[kind]}; shards hold plain files only",
+                code="shard-member-unread",
+            )
         _check_name(name, path)
         count += 1
         if count > LARGEST_INDEX:
-            raise UsageError(f"the shard '{path}' has over {LARGEST_INDEX} members; split it")
+            raise UsageError(f"the shard '{path}' has over {LARGEST_INDEX} members; split it", code="shard-too-large")
         if kind in (b"0", b"\0", b"7") and not name.endswith("/"):
             yield Member(name, begin, length)
         elif kind not in (b"5", b"0", b"\0", b"7"):
             raise UsageError(
-                f"'{name}' in the shard '{path}' is of the unknown type {kind!r}; shards hold plain files only"
+                f"'{name}' in the shard '{path}' is of the unknown type {kind!r}; shards hold plain files only",
+                code="shard-member-unread",
             )
         name = size = None
 
@@ -109,7 +127,10 @@ def _members(file: BinaryIO, path: Path, digest: hashlib._Hash) -> Iterator[Memb
 def _check_name(name: str, path: Path) -> None:
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\0" in name or "\\" in name or not name:
-        raise UsageError(f"the shard '{path}' names the file '{name}', which leaves its folder; make the shard anew")
+        raise UsageError(
+            f"the shard '{path}' names the file '{name}', which leaves its folder; make the shard anew",
+            code="file-outside-folder",
+        )
 
 
 def _checksum(header: bytes) -> int:
@@ -122,13 +143,15 @@ def _number(field: bytes, path: Path) -> int:
         return int.from_bytes(field[1:], "big")
     text = field.partition(b"\0")[0].strip()
     if not all(c in b"01234567" for c in text):
-        raise UsageError(f"'{path}' is not a tar file, or damaged: a header holds the number {field!r}")
+        raise UsageError(
+            f"'{path}' is not a tar file, or damaged: a header holds the number {field!r}", code="shard-damaged"
+        )
     return int(text or b"0", 8)
 
 
 def _decimal(text: str, path: Path) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise UsageError(f"the shard '{path}' states the size {text[:20]!r}; make the shard anew")
+        raise UsageError(f"the shard '{path}' states the size {text[:20]!r}; make the shard anew", code="shard-damaged")
     return int(text)
 
 
@@ -141,12 +164,14 @@ def _pax(data: bytes, path: Path) -> dict[str, str]:
         length = int(digits) if space and digits.isdigit() else 0
         record = data[at + len(digits) + 1 : at + length]
         if length <= len(digits) + 1 or at + length > len(data) or not record.endswith(b"\n") or b"=" not in record:
-            raise UsageError(f"the shard '{path}' has a damaged pax header; make the shard anew")
+            raise UsageError(f"the shard '{path}' has a damaged pax header; make the shard anew", code="shard-damaged")
         key, _, value = record[:-1].partition(b"=")
         fields[_text(key)] = _text(value)
         at += length
     if any(key.startswith("GNU.sparse") for key in fields):
-        raise UsageError(f"the shard '{path}' holds a sparse file; shards hold plain files only")
+        raise UsageError(
+            f"the shard '{path}' holds a sparse file; shards hold plain files only", code="shard-member-unread"
+        )
     return fields
 
 

@@ -55,9 +55,11 @@ class Variants:
         reserved: Sequence[str] = (), seed: int = 0,
     ) -> None:  # fmt: skip
         if not 1 <= count <= MOST:
-            raise ConfigError(f"variants.count is {count}; give 1, the image as it is, to {MOST}")
+            raise ConfigError(
+                f"variants.count is {count}; give 1, the image as it is, to {MOST}", code="number-out-of-range"
+            )
         if not 0 <= seed < 2**64:
-            raise ConfigError(f"variants.seed is {seed}; give a whole number from 0 to 2**64 - 1")
+            raise ConfigError(f"variants.seed is {seed}; give a whole number from 0 to 2**64 - 1", code="seed-invalid")
         shares = {
             "mirror": mirror,
             "recolour": recolour,
@@ -67,10 +69,11 @@ class Variants:
         }
         for name, share in shares.items():
             if not 0.0 <= share <= 1.0:
-                raise ConfigError(f"variants.{name} is {share}; it is a share from 0 to 1")
+                raise ConfigError(f"variants.{name} is {share}; it is a share from 0 to 1", code="number-out-of-range")
         if data.augments:
             raise ConfigError(
-                "variants are images made once, and the data crops or flips at random; take crop and flip out"
+                "variants are images made once, and the data crops or flips at random; take crop and flip out",
+                code="crops-at-random",
             )
         self.data, self.count, self.size, self.split = data, count, data.size, data.split
         self.skipped: Sequence[Skipped] = data.skipped

@@ -68,19 +68,22 @@ def expand(pattern: str) -> Iterator[str]:
             first, last = int(span[1]), int(span[2])
             if not first <= last < first + MOST_SHARDS:
                 raise UsageError(
-                    f"'{pattern}' counts from {first} to {last}; count upwards, to {MOST_SHARDS} shards at most"
+                    f"'{pattern}' counts from {first} to {last}; count upwards, to {MOST_SHARDS} shards at most",
+                    code="shard-pattern-invalid",
                 )
             choices = [str(n).zfill(len(span[1])) for n in range(first, last + 1)]
         elif "," in inside:
             choices = inside.split(",")
         else:
-            raise UsageError(f"'{pattern}' has '{{{inside}}}'; write {{000..009}} or {{a,b}}")
+            raise UsageError(
+                f"'{pattern}' has '{{{inside}}}'; write {{000..009}} or {{a,b}}", code="shard-pattern-invalid"
+            )
         parts += [[pattern[at : match.start()]], choices]
         at = match.end()
     parts.append([pattern[at:]])
     for i, chosen in enumerate(itertools.product(*parts)):
         if i >= MOST_SHARDS:
-            raise UsageError(f"'{pattern}' names over {MOST_SHARDS} shards; name fewer")
+            raise UsageError(f"'{pattern}' names over {MOST_SHARDS} shards; name fewer", code="shard-pattern-invalid")
         yield "".join(chosen)
 
 
@@ -89,13 +92,14 @@ def shards_of(path: str) -> list[Path]:
     if Path(path).is_dir():
         found = sorted(p for p in Path(path).iterdir() if p.suffix == ".tar" and p.is_file())
         if not found:
-            raise UsageError(f"the folder '{path}' has no .tar file")
+            raise UsageError(f"the folder '{path}' has no .tar file", code="data-empty")
         return found
     shards = [Path(name) for name in (expand(path) if "{" in path and not Path(path).exists() else [path])]
     for shard in shards:
         if not shard.is_file():
             raise UsageError(
-                f"the shard '{shard}' does not exist; give a .tar, a folder or a pattern like s-{{00..09}}.tar"
+                f"the shard '{shard}' does not exist; give a .tar, a folder or a pattern like s-{{00..09}}.tar",
+                code="data-missing",
             )
     return shards
 
@@ -108,7 +112,7 @@ class ShardSource:
         # One pattern for all splits, where each has shards of its own.
         named = "{split}" in path
         if named and split is None:
-            raise UsageError(f"'{path}' depends on the split; give `split`")
+            raise UsageError(f"'{path}' depends on the split; give `split`", code="split-missing")
         self.shards = shards_of(path.replace("{split}", split or ""))
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
@@ -157,7 +161,10 @@ class ShardSource:
             if extension not in files:
                 continue
             if files[extension].size > LARGEST_CAPTION:
-                raise UsageError(f"the sample '{name}' has a .{extension} of over {LARGEST_CAPTION} bytes; shorten it")
+                raise UsageError(
+                    f"the sample '{name}' has a .{extension} of over {LARGEST_CAPTION} bytes; shorten it",
+                    code="caption-too-long",
+                )
             data = tar_index.read(shard, files[extension])
             try:
                 text = data.decode("utf-8-sig")
@@ -165,18 +172,21 @@ class ShardSource:
                     raise ValueError(f"it has over {MOST_VALUES} values")
                 value = {"text": text.strip()} if extension == "txt" else json.loads(text)
             except (ValueError, RecursionError) as error:
-                raise UsageError(f"the .{extension} of the sample '{name}' can't be read: {error}") from error
+                raise UsageError(
+                    f"the .{extension} of the sample '{name}' can't be read: {error}", code="metadata-unreadable"
+                ) from error
             if not isinstance(value, dict):
-                raise UsageError(f"the .json of the sample '{name}' is no object")
+                raise UsageError(f"the .json of the sample '{name}' is no object", code="metadata-unreadable")
             row |= value
         if row.get("text") is None:
             row["text"] = row.get("caption")
         if not isinstance(row["text"], str):
             raise UsageError(
-                f"the sample '{name}' of '{self.where}' lacks a caption; add a .txt or a `text` in its .json"
+                f"the sample '{name}' of '{self.where}' lacks a caption; add a .txt or a `text` in its .json",
+                code="caption-missing",
             )
         if (trouble := trouble_of(row)) is not None:
-            raise UsageError(f"the sample '{name}' of '{self.where}' {trouble}; mend it")
+            raise UsageError(f"the sample '{name}' of '{self.where}' {trouble}; mend it", code="metadata-value-invalid")
         return row
 
     def read(self, index: int) -> bytes:

@@ -108,15 +108,29 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
-            raise ConfigError(f"unknown time_input '{time_input}'; choose one of {', '.join(TIME_INPUTS)}")
+            raise ConfigError(
+                f"unknown time_input '{time_input}'; choose one of {', '.join(TIME_INPUTS)}", code="choice-unknown"
+            )
         if time_rounding not in TIME_ROUNDINGS:
-            raise ConfigError(f"unknown time_rounding '{time_rounding}'; choose one of {', '.join(TIME_ROUNDINGS)}")
+            raise ConfigError(
+                f"unknown time_rounding '{time_rounding}'; choose one of {', '.join(TIME_ROUNDINGS)}",
+                code="choice-unknown",
+            )
         if initial_scale not in INITIAL_SCALES:
-            raise ConfigError(f"unknown initial_scale '{initial_scale}'; choose one of {', '.join(INITIAL_SCALES)}")
+            raise ConfigError(
+                f"unknown initial_scale '{initial_scale}'; choose one of {', '.join(INITIAL_SCALES)}",
+                code="choice-unknown",
+            )
         if variance is not None and variance not in VARIANCES:
-            raise ConfigError(f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out")
+            raise ConfigError(
+                f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out",
+                code="choice-unknown",
+            )
         if schedule.T is None and time_input in ("index", "index1000"):
-            raise ConfigError(f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma")
+            raise ConfigError(
+                f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma",
+                code="time-input-unfit",
+            )
         self.network = network
         self.schedule = schedule
         self.parameterization = parameterization
@@ -153,19 +167,22 @@ class Denoiser(nn.Module):
             if self.variance is not None:
                 raise ConfigError(
                     f"the network gave {channels} channels for samples of {channels}, so no variance, and its variance "
-                    f"is said to be '{self.variance}'; take variance out of its card's denoiser block"
+                    f"is said to be '{self.variance}'; take variance out of its card's denoiser block",
+                    code="variance-unfit",
                 )
             return output, {}
         if output.shape[1] != 2 * channels:
             raise UsageError(
                 f"the network gave {output.shape[1]} channels for samples of {channels}; "
-                "it must give as many, or twice as many with a learned variance"
+                "it must give as many, or twice as many with a learned variance",
+                code="channels-unfit",
             )
         if self.variance is None:
             raise ConfigError(
                 f"the network gave {output.shape[1]} channels for samples of {channels}, half of them a learned "
                 "variance, and nothing says how it is to be read: say variance learned_range (improved DDPM, ADM, "
-                "DiT) or learned (the log-variance itself) in its card's denoiser block"
+                "DiT) or learned (the log-variance itself) in its card's denoiser block",
+                code="variance-unstated",
             )
         output, second = output.chunk(2, dim=1)
         return output, {"variance_logit" if self.variance == "learned_range" else "log_variance": second}
@@ -253,7 +270,9 @@ def network_arguments(
         read = {name: named[name] if name in named else scalars.get(name) for name in reads}
         missing = next((name for name, value in read.items() if value is None and name != "mask"), None)
         if missing is not None and hasattr(network, "evaluate"):  # which doesn't check that all is given
-            raise UsageError(f"the network reads '{missing}' and is given none; listen to what gives it")
+            raise UsageError(
+                f"the network reads '{missing}' and is given none; listen to what gives it", code="condition-missing"
+            )
     return {
         # As time does, a level and other numbers stay float32: bfloat16 would read index 999 as 1000.
         name: value.to(device, torch.float32 if name not in named or name == "level" else
@@ -281,7 +300,8 @@ def refuse_nan(prediction: Prediction, step: Step, steps: int) -> None:
         if part is not None and not isfinite(part.sum().item()) and not bool(torch.isfinite(part).all()):
             raise NumericError(
                 f"the network gave NaN or infinity at step {step.index + 1} of {steps} (t = {step.t:.4g}); "
-                "run it in float32, or check the weights and the condition"
+                "run it in float32, or check the weights and the condition",
+                code="network-not-finite",
             )
 
 

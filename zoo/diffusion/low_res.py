@@ -60,7 +60,9 @@ class GaussianAugmentation:
         level = small.new_zeros(len(small)) if level is None else level.to(small.device)
         if eps is None:
             if bool((level > 0).any()):
-                raise UsageError("a small picture is to be noised and no noise was given; give eps")
+                raise UsageError(
+                    "a small picture is to be noised and no noise was given; give eps", code="noise-missing"
+                )
             return self.upsampled(small, size=size, level=level)
         alpha, sigma = (
             torch.from_numpy(a).to(small).view(-1, 1, 1, 1) for a in self.schedule(level.double().cpu().numpy())
@@ -94,7 +96,9 @@ class Plain:
     ) -> Condition:
         """small (B, 3, h, w) in [-1, 1] -> concat (B, 3, H, W); a level other than 0 is refused."""
         if level is not None and bool((level != 0).any()):
-            raise UsageError("low_res 'plain' noises nothing; leave the augmentation out")
+            raise UsageError(
+                "low_res 'plain' noises nothing; leave the augmentation out", code="augmentation-untrained"
+            )
         return Condition(concat=enlarge(small, size, self.resize))
 
 
@@ -107,4 +111,6 @@ def enlarge(small: Tensor, size: tuple[int, int], resize: Resize) -> Tensor:
 
 def _check(value: str, choices: tuple[str, ...], what: str) -> None:
     if value not in choices:
-        raise ConfigError(f"unknown {what} '{value}' of a small picture; choose {' or '.join(choices)}")
+        raise ConfigError(
+            f"unknown {what} '{value}' of a small picture; choose {' or '.join(choices)}", code="choice-unknown"
+        )

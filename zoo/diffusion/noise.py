@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,11 @@ class AddressedNoise:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, Integral):
-            raise UsageError(f"a seed is a whole number, not {self.seed!r}; give one from 0 to 2^64 - 1")
+            raise UsageError(
+                f"a seed is a whole number, not {self.seed!r}; give one from 0 to 2^64 - 1", code="seed-invalid"
+            )
         if not 0 <= self.seed < 2**64:
-            raise UsageError(f"the seed {self.seed} is out of range; give one from 0 to 2^64 - 1")
+            raise UsageError(f"the seed {self.seed} is out of range; give one from 0 to 2^64 - 1", code="seed-invalid")
 
     def __call__(
         self,
@@ -98,12 +101,14 @@ class FixedNoise:
     a run starts from: `FixedNoise(x)` is `FixedNoise({"start": x})`.
     """
 
-    def __init__(self, tensors: Tensor | Mapping[str | tuple, Tensor | Sequence[Tensor]]) -> None:
-        given = {"start": tensors} if isinstance(tensors, Tensor) else dict(tensors)
+    def __init__(self, tensors: Tensor | np.ndarray | Mapping[str | tuple, Any]) -> None:
+        """UsageError where one isn't a tensor of finite numbers; numpy's arrays are taken as tensors."""
+        given = dict(tensors) if isinstance(tensors, Mapping) else {"start": tensors}
         self._tensors: dict[tuple, Tensor | tuple[Tensor, ...]] = {}
         for address, value in given.items():
-            address = address if isinstance(address, tuple) else (address,)
-            self._tensors[address] = value if isinstance(value, Tensor) else tuple(value)
+            many = isinstance(value, (list, tuple))
+            read = tuple(_finite(one, address) for one in (value if many else (value,)))
+            self._tensors[address if isinstance(address, tuple) else (address,)] = read if many else read[0]
 
     def __call__(
         self,
@@ -122,19 +127,36 @@ class FixedNoise:
         if isinstance(value, tuple):
             value = value[step] if step < len(value) else None
         if value is None:
-            raise UsageError(f"the fixed noise holds nothing for {where}; add a tensor for it")
+            raise UsageError(f"the fixed noise holds nothing for {where}; add a tensor for it", code="noise-missing")
         if tuple(value.shape[1:]) != tuple(shape):
             raise UsageError(
                 f"the fixed noise for {where} has samples of shape {tuple(value.shape[1:])} "
-                f"where {tuple(shape)} is needed; give noise of that shape"
+                f"where {tuple(shape)} is needed; give noise of that shape",
+                code="noise-unfit",
             )
         if max(samples, default=-1) >= len(value):
             raise UsageError(
                 f"the fixed noise for {where} has {len(value)} samples "
-                f"and sample {max(samples)} was asked for; give one row a sample"
+                f"and sample {max(samples)} was asked for; give one row a sample",
+                code="noise-unfit",
             )
         rows = value.detach().cpu()[list(samples)]
         return rows if rows.dtype == torch.float64 else rows.float()
+
+
+def _finite(value: Any, address: Any) -> Tensor:
+    """Given noise as a tensor; UsageError where it is none, or its infinity would be blamed on the network."""
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+    tensor: Any = torch.from_numpy(value) if numbers else value
+    if isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_meta and tensor.ndim:
+        finite = not tensor.is_complex() and bool(torch.isfinite(tensor).all())
+    else:
+        finite = False
+    if finite:
+        return tensor
+    raise UsageError(
+        f"the noise given for {address!r:.60} is no tensor of finite numbers; give (B, C, *spatial)", code="noise-unfit"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,10 @@ class EDM:
 
     def __post_init__(self) -> None:
         if not self.sigma_data > 0.0:
-            raise ConfigError(f"parameterization 'edm' needs sigma_data > 0, not {self.sigma_data}; the paper's is 0.5")
+            raise ConfigError(
+                f"parameterization 'edm' needs sigma_data > 0, not {self.sigma_data}; the paper's is 0.5",
+                code="number-out-of-range",
+            )
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         d = self.sigma_data
@@ -126,5 +129,6 @@ def _refuse_zero(alpha: Any, name: str) -> None:
     if zero if isinstance(zero, bool) else bool(zero.any()):
         raise ConfigError(
             f"parameterization '{name}' doesn't determine x0 where alpha = 0; "
-            "use 'v' or 'x0', or a schedule that ends above alpha = 0"
+            "use 'v' or 'x0', or a schedule that ends above alpha = 0",
+            code="alpha-zero-undefined",
         )

@@ -7,7 +7,7 @@ point of the schedule. Shape letters: B batch, C channels, H W pixels, h w laten
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:  # plans are made and checked without torch
@@ -96,7 +96,8 @@ class Step:
     """One network evaluation of a sampling run; all numbers are host floats.
 
     The network is evaluated at (t, alpha, sigma) and the state moves on to (t_next, alpha_next, sigma_next).
-    `coefficients` are the sampler's own update weights, computed by `plan` in float64.
+    `coefficients` are the sampler's update weights, computed by `plan` in float64; `own` are further numbers, by name,
+    that only this sampler's part of the loop reads.
     """
 
     index: int
@@ -107,6 +108,7 @@ class Step:
     alpha_next: float
     sigma_next: float
     coefficients: tuple[float, ...] = ()
+    own: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,13 +134,24 @@ def examine(
     """Measure every stage of a cascade; `data` is at the size of its last stage."""
     stages = pipe.stages
     if not any(stage.enlarges for stage in stages):
-        raise UsageError("no stage of this pipeline enlarges a smaller picture; the cascade doctor has nothing to do")
+        raise UsageError(
+            "no stage of this pipeline enlarges a smaller picture; the cascade doctor has nothing to do",
+            code="cascade-unfit",
+        )
     if any(stage.takes != "noise" for stage in stages) or any(stage.feeds == "latent" for stage in stages):
-        raise UsageError("stages that hand on latents or images can't be run alone; give a cascade of low_res stages")
+        raise UsageError(
+            "stages that hand on latents or images can't be run alone; give a cascade of low_res stages",
+            code="cascade-unfit",
+        )
     if stages[-1].size != data.size:
-        raise UsageError(f"the data has size {data.size} and the last stage {stages[-1].size}; load it at that size")
+        raise UsageError(
+            f"the data has size {data.size} and the last stage {stages[-1].size}; load it at that size",
+            code="image-sizes-differ",
+        )
     if not 2 <= count <= len(data):
-        raise UsageError(f"n is {count} and the data has {len(data)} pictures; give 2 to {len(data)}")
+        raise UsageError(
+            f"n is {count} and the data has {len(data)} pictures; give 2 to {len(data)}", code="count-out-of-range"
+        )
     order = [int(i) for i in stream(0, "captions").permutation(len(data))]
     patient = _Patient(
         pipe, data, order[:count], extractor=extractor, seed=seed, batch_size=batch_size, progress=progress
@@ -206,7 +217,10 @@ def _small_size(pipe: Pipeline, number: int) -> int:
     """Pixels a side of the small image of a stage, or of its own where it has none."""
     small = pipe.stage(number).stages[0].small_size
     if small is None:
-        raise UsageError(f"stage '{pipe.stages[number].name}' doesn't say how small its pictures are; set small_size")
+        raise UsageError(
+            f"stage '{pipe.stages[number].name}' doesn't say how small its pictures are; set small_size",
+            code="small-size-missing",
+        )
     return small
 
 
@@ -218,7 +232,10 @@ def _words(pipe: Pipeline, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[
         asked["prompts"] = [row["text"] for row in rows]
     if "labels" in heard:
         if not all(isinstance(row.get("group"), str) for row in rows):
-            raise UsageError("this pipeline hears labels and not every row of the data has a 'group'; add it")
+            raise UsageError(
+                "this pipeline hears labels and not every row of the data has a 'group'; add it",
+                code="metadata-key-missing",
+            )
         asked["labels"] = [row["group"] for row in rows]
     return asked
 

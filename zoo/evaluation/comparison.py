@@ -110,14 +110,19 @@ def evaluate(
     begun = time.perf_counter()
     place = own_device(device)
     if ranges < 1 or (n is not None and n < 1) or batch < 1:
-        raise UsageError(f"{ranges} ranges of {n} pictures can't be measured; give 1 or more of each")
+        raise UsageError(
+            f"{ranges} ranges of {n} pictures can't be measured; give 1 or more of each", code="count-out-of-range"
+        )
     drawing = Drawing(
         seed=seed, overrides=overrides, sampler=sampler, steps=steps, guidance=guidance, batch_size=batch_size,
         device=place, dtype=dtype,
     )  # fmt: skip
     with started() as processes:
         if processes.world > 1 and features is None:
-            raise UsageError("several processes meet in a folder; give one that all of them see as `features`")
+            raise UsageError(
+                "several processes meet in a folder; give one that all of them see as `features`",
+                code="features-folder-missing",
+            )
         kinds = [kind_of(side) for side in (a, b) if side is not None]
         pipes = [side for side, kind in zip((a, b), kinds, strict=False) if kind == "pipeline"]
         drawn_size = drawing.size(pipes[0]) if pipes else None
@@ -127,10 +132,12 @@ def evaluate(
             made.jobs.clear()
         saving = save_statistics is not None
         if saving and not made.extractors and made.absent:
-            raise WeightsError(str(made.absent[0]))
+            raise WeightsError(str(made.absent[0]), code="extractor-unavailable")
         seeing = [i for i, e in enumerate(made.extractors) if not isinstance(e, Pairs)]
         if saving and len(seeing) != 1:
-            raise UsageError(f"statistics are of one extractor and here are {len(seeing)}; name one")
+            raise UsageError(
+                f"statistics are of one extractor and here are {len(seeing)}; name one", code="extractor-ambiguous"
+            )
         how: dict[str, Any] = {"size": size or drawn_size, "background": background, "protocol": protocol}
         told = None if captions is None else open_source(captions, **how)
         if b is None:
@@ -188,7 +195,10 @@ def evaluate(
 
 def _write(features: Features | None, side: Source, path: str | Path) -> str:
     if features is None or side.pictures is None:
-        raise UsageError(f"'{side.name}' is statistics already, and they are made from pictures; give the pictures")
+        raise UsageError(
+            f"'{side.name}' is statistics already, and they are made from pictures; give the pictures",
+            code="statistics-only",
+        )
     return str(write_statistics(features, path))
 
 
@@ -209,11 +219,17 @@ def _range_count(source: Source, n: int | None, ranges: int) -> int:
     """N of one range."""
     if source.pictures is None:
         if ranges > 1:
-            raise UsageError(f"'{source.name}' is statistics, which can't be split into ranges; give the pictures")
+            raise UsageError(
+                f"'{source.name}' is statistics, which can't be split into ranges; give the pictures",
+                code="statistics-only",
+            )
         return source.count
     count = n if n is not None else source.count // ranges
     if count < 1:
-        raise UsageError(f"'{source.name}' has {source.count} pictures and can't be split into {ranges} ranges")
+        raise UsageError(
+            f"'{source.name}' has {source.count} pictures and can't be split into {ranges} ranges",
+            code="images-too-few",
+        )
     return count
 
 
@@ -271,7 +287,7 @@ def _captioned(features: Features, clip: Any, source: Source, *, judged: bool) -
     """The features with the rows that the images were drawn for, if the metric needs them."""
     assert source.rows is not None
     if not hasattr(getattr(clip, "extractor", clip), "texts"):
-        raise UsageError(f"extractor '{clip.name}' has no text tower; use a CLIP")
+        raise UsageError(f"extractor '{clip.name}' has no text tower; use a CLIP", code="text-tower-missing")
     if judged:
         return replace(features, asked=list(source.rows), judge=Judge(clip, source.every))
     return with_texts(features, clip, [str(row["text"]) for row in source.rows])

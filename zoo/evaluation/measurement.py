@@ -39,11 +39,13 @@ def with_texts(features: Features, clip: TextTower, captions: Sequence[str]) -> 
     """The features with their captions' embeddings, one per image, for CLIPScore."""
     if (clip.name, clip.sha256) != (features.extractor, features.sha256):
         raise UsageError(
-            f"'{features.source}' was seen by {features.extractor}, not by {clip.name}; use one CLIP for both"
+            f"'{features.source}' was seen by {features.extractor}, not by {clip.name}; use one CLIP for both",
+            code="extractors-differ",
         )
     if len(captions) != features.count:
         raise UsageError(
-            f"'{features.source}' has {features.count} pictures and {len(captions)} captions; give one each"
+            f"'{features.source}' has {features.count} pictures and {len(captions)} captions; give one each",
+            code="counts-differ",
         )
     return replace(features, texts=clip.texts(captions).float().cpu().numpy())
 
@@ -71,7 +73,10 @@ def measure(
     """
     size = generated.count // ranges if ranges > 0 else 0
     if size < 1:
-        raise UsageError(f"{generated.count} pictures make no {ranges} ranges; give 1 to {generated.count}")
+        raise UsageError(
+            f"{generated.count} pictures make no {ranges} ranges; give 1 to {generated.count}",
+            code="count-out-of-range",
+        )
     parts = [part(generated, range(i * size, (i + 1) * size)) for i in range(ranges)] if ranges > 1 else [generated]
     found: list[Measurement] = []
     for asked in metrics:

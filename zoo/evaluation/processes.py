@@ -42,7 +42,9 @@ def started() -> Iterator[Processes]:
         yield Processes()
         return
     if not dist.is_available():
-        raise UsageError("this torch was built without torch.distributed; measure in one process")
+        raise UsageError(
+            "this torch was built without torch.distributed; measure in one process", code="torch-without-distributed"
+        )
     if dist.is_initialized():
         yield Processes(rank, world)
         return

@@ -71,9 +71,11 @@ def claims(name: str) -> list[Claim]:
     elif name in preset_names() or name.endswith(SUFFIXES):
         found = _of_pipeline(name)
     else:
-        raise UsageError(unknown("pipeline or weights", name, [*preset_names(), *card_names()]))
+        raise UsageError(unknown("pipeline or weights", name, [*preset_names(), *card_names()]), code="name-unknown")
     if not found:
-        raise UsageError(f"'{name}' publishes no value; see docs/cards.md for what `published:` holds")
+        raise UsageError(
+            f"'{name}' publishes no value; see docs/cards.md for what `published:` holds", code="published-missing"
+        )
     return found
 
 
@@ -81,7 +83,10 @@ def _of_card(card: Card, name: str) -> list[Claim]:
     found = []
     for p in card.published:
         if p.pipeline is None and task_of(card) is None:
-            raise UsageError(f"card '{name}' publishes a value and names no pipeline for it; ask for the pipeline's")
+            raise UsageError(
+                f"card '{name}' publishes a value and names no pipeline for it; ask for the pipeline's",
+                code="published-missing",
+            )
         found.append(Claim(pipeline=p.pipeline or "", weights="" if p.pipeline else name, published=p))
     for pipeline in presets_with(name):
         config, source = read_preset(pipeline)

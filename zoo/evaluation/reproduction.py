@@ -108,7 +108,7 @@ def measure(
 def _of_weights(claim: Claim, data: Any, *, n: int | None, device: Any) -> Evaluation:
     """Weights measured without a pipeline, as an evaluation."""
     if data is None:
-        raise UsageError(f"'{claim.weights}' is measured on pictures; give them with --data")
+        raise UsageError(f"'{claim.weights}' is measured on pictures; give them with --data", code="data-missing")
     p = claim.published
     values = measure_weights(claim.weights, data, n=n or p.n, seed=p.seed, device=device)
     split = None if Path(str(data)).exists() else str(data).rpartition(":")[2]

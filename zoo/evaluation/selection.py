@@ -116,12 +116,15 @@ def build(asked: Any, known: Registry, device: torch.device) -> Any:
 
         card = read_card(asked)
         if card.kind != "extractor":
-            raise UsageError(f"the weights '{asked}' are of kind '{card.kind}' where an extractor is needed")
+            raise UsageError(
+                f"the weights '{asked}' are of kind '{card.kind}' where an extractor is needed",
+                code="weights-kind-wrong",
+            )
         return Named(extractor=zoo.load(asked, device=device), name=card.name, sha256=card.sha256)
     name = asked if isinstance(asked, str) else str(asked.get("name"))
     if name not in known.names("extractor"):
         cards = [c for c in card_names() if read_card(c).kind == "extractor"]
-        raise UsageError(unknown("extractor", name, [*known.names("extractor"), *cards]))
+        raise UsageError(unknown("extractor", name, [*known.names("extractor"), *cards]), code="component-unknown")
     block = check_block(asked, kind="extractor", where="extractor", registry=known)
     made = known.load("extractor", name)(**{k: v for k, v in block.items() if k != "name"})
     return made.to(device) if isinstance(made, torch.nn.Module) else made

@@ -44,7 +44,9 @@ class Together:
         self.sha256 = hashlib.sha256("+".join(marks).encode()).hexdigest()
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
-        raise UsageError("extractors together have no layer of their own; name one as NUMBER:LAYER")
+        raise UsageError(
+            "extractors together have no layer of their own; name one as NUMBER:LAYER", code="layer-unknown"
+        )
 
     def features(self, pictures: Tensor, layers: Sequence[str], *, batch: int = 64) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

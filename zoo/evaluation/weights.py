@@ -66,7 +66,10 @@ def measure_weights(
     card = read_card(name)
     task = task_of(card)
     if task is None:
-        raise UsageError(f"the weights '{name}' do nothing by themselves; measure a pipeline that draws with them")
+        raise UsageError(
+            f"the weights '{name}' do nothing by themselves; measure a pipeline that draws with them",
+            code="weights-kind-wrong",
+        )
     size = int(card.contract["size"]) if "size" in card.contract else None
     module: Any = None
     if card.kind == "conditioner":
@@ -76,10 +79,15 @@ def measure_weights(
         module = zoo.load(name, device=device)
     source = open_source(data, split=split, size=size)
     if source.pictures is None:
-        raise UsageError(f"'{source.name}' is statistics, and weights are measured on pictures; give those")
+        raise UsageError(
+            f"'{source.name}' is statistics, and weights are measured on pictures; give those", code="statistics-only"
+        )
     count = source.count if n is None else n
     if not PARTS <= count <= source.count:
-        raise UsageError(f"{count} pictures of '{source.name}' were asked for; give {PARTS} to {source.count}")
+        raise UsageError(
+            f"{count} pictures of '{source.name}' were asked for; give {PARTS} to {source.count}",
+            code="count-out-of-range",
+        )
     rows = [int(i) for i in stream(0, "captions").permutation(source.count)[:count]]
     pictures = torch.stack(source.pictures(rows))
     if task == "reconstruction":
@@ -90,7 +98,10 @@ def measure_weights(
     labels = [str(row["group"]) for row in _told(source, rows, "group")]
     strange = sorted(set(labels) - set(names))
     if strange:
-        raise UsageError(f"'{source.name}' has the group '{strange[0]}', which '{name}' doesn't know; leave it out")
+        raise UsageError(
+            f"'{source.name}' has the group '{strange[0]}', which '{name}' doesn't know; leave it out",
+            code="label-unknown",
+        )
     told = torch.tensor([names.index(label) for label in labels])
     return _values(card, classification(_timed(module, card), pictures, told, seed=seed))
 
@@ -98,7 +109,10 @@ def measure_weights(
 def _told(source: Source, rows: Sequence[int], key: str) -> list[Mapping[str, Any]]:
     found = [source.rows[i] for i in rows] if source.rows is not None else []
     if not found or not all(isinstance(row.get(key), str) for row in found):
-        raise UsageError(f"not every row of '{source.name}' has a '{key}'; give metadata.jsonl that does")
+        raise UsageError(
+            f"not every row of '{source.name}' has a '{key}'; give metadata.jsonl that does",
+            code="metadata-key-missing",
+        )
     return found
 
 
@@ -166,7 +180,9 @@ def whole_clip(card: Card) -> Clip:
     blocks = {(int(m[1]), int(m[2])) for key in tensors if (m := re.match(r"visual\.layer(\d)\.(\d+)\.", key))}
     positions = tensors.get("visual.attnpool.positional_embedding")
     if not blocks or positions is None:
-        raise WeightsError(f"{what} hold no ResNet for pictures; name a CLIP that has both towers")
+        raise WeightsError(
+            f"{what} hold no ResNet for pictures; name a CLIP that has both towers", code="backbone-unfit"
+        )
     config = card.config
     clip = Clip(
         embed_dim=config["embed_dim"], image_size=32 * round((len(positions) - 1) ** 0.5),

@@ -17,43 +17,56 @@ Space = Literal["x0", "eps", "v"]
 def scaled(*, scale: float) -> None:
     """Of all that has a scale and nothing else."""
     if not math.isfinite(scale):
-        raise ConfigError(f"a scale of guidance is a number, not {scale}; 1 is the condition alone")
+        raise ConfigError(
+            f"a scale of guidance is a number, not {scale}; 1 is the condition alone", code="guidance-out-of-range"
+        )
 
 
 def interval(*, low: float, high: float = math.inf) -> None:
     """Of `zoo.guidance.interval:LimitedInterval`."""
     if not 0.0 <= low < high:
-        raise ConfigError(f"an interval of sigma / alpha needs 0 <= low < high, not {low} and {high}")
+        raise ConfigError(
+            f"an interval of sigma / alpha needs 0 <= low < high, not {low} and {high}", code="interval-invalid"
+        )
 
 
 def static_threshold(*, low: float, high: float) -> None:
     """Of `zoo.guidance.threshold:StaticThreshold`."""
     if not low < high:
-        raise ConfigError(f"a threshold needs low < high, not {low} and {high}")
+        raise ConfigError(f"a threshold needs low < high, not {low} and {high}", code="number-out-of-range")
 
 
 def dynamic_threshold(*, percentile: float) -> None:
     """Of `zoo.guidance.threshold:DynamicThreshold`."""
     if not 0.0 < percentile <= 1.0:
-        raise ConfigError(f"a percentile lies in (0, 1], not at {percentile}; Imagen's are around 0.995")
+        raise ConfigError(
+            f"a percentile lies in (0, 1], not at {percentile}; Imagen's are around 0.995", code="number-out-of-range"
+        )
 
 
 def rescale(*, space: str, strength: float) -> None:
     """Of `zoo.guidance.rescale:Rescale`."""
     if space not in get_args(Space):
-        raise ConfigError(f"unknown space '{space}' to rescale in; choose one of {', '.join(get_args(Space))}")
+        raise ConfigError(
+            f"unknown space '{space}' to rescale in; choose one of {', '.join(get_args(Space))}", code="choice-unknown"
+        )
     if not 0.0 <= strength <= 1.0:
-        raise ConfigError(f"rescaling has a strength in [0, 1], not {strength}; the paper's is 0.7")
+        raise ConfigError(
+            f"rescaling has a strength in [0, 1], not {strength}; the paper's is 0.7", code="number-out-of-range"
+        )
 
 
 def posterior(*, method: str, noise: float, scale: float, deviation: float) -> None:
     """Of `zoo.guidance.posterior:Posterior`."""
     if method not in get_args(Method):
-        raise ConfigError(f"unknown method '{method}' of posterior guidance; choose pigdm or dps")
+        raise ConfigError(
+            f"unknown method '{method}' of posterior guidance; choose pigdm or dps", code="choice-unknown"
+        )
     if not 0.0 <= noise < math.inf or not 0.0 < deviation < math.inf:
         raise ConfigError(
             f"posterior guidance needs noise of 0 or more and a deviation above 0, not {noise} and {deviation}; fix "
-            "them"
+            "them",
+            code="number-out-of-range",
         )
     scaled(scale=scale)
 
@@ -61,10 +74,12 @@ def posterior(*, method: str, noise: float, scale: float, deviation: float) -> N
 def downsampled(*, factor: int) -> None:
     """Of `zoo.guidance.measurement:Downsampled`."""
     if factor < 1:
-        raise ConfigError(f"downsampling needs a factor from 1 up, not {factor}; usual is 4")
+        raise ConfigError(
+            f"downsampling needs a factor from 1 up, not {factor}; usual is 4", code="number-out-of-range"
+        )
 
 
 def blurred(*, deviation: float) -> None:
     """Of `zoo.guidance.measurement:Blurred`."""
     if not 0.0 < deviation < math.inf:
-        raise ConfigError(f"a blur needs a deviation above 0, not {deviation}; give pixels")
+        raise ConfigError(f"a blur needs a deviation above 0, not {deviation}; give pixels", code="number-out-of-range")

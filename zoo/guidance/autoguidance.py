@@ -47,7 +47,8 @@ class Autoguidance:
         if self.denoiser.schedule != denoiser.schedule:
             raise ConfigError(
                 f"the weaker network of autoguidance was trained under {self.denoiser.schedule} and the one it guides "
-                f"under {denoiser.schedule}; take one trained under the same schedule"
+                f"under {denoiser.schedule}; take one trained under the same schedule",
+                code="schedule-unfit",
             )
         weaker = self.denoiser.bind(cond, table)
 

@@ -48,7 +48,10 @@ class Classifier:
         if self.scale == 0.0:
             return denoise
         if cond.label is None:
-            raise UsageError("classifier guidance needs a class for each sample and the stage hears none; give labels")
+            raise UsageError(
+                "classifier guidance needs a class for each sample and the stage hears none; give labels",
+                code="label-missing",
+            )
         # A pipeline runs in inference mode, whose tensors autograd refuses; copies made outside of it are plain ones.
         with torch.inference_mode(False):
             label = cond.label.clone()
@@ -59,7 +62,8 @@ class Classifier:
             if not bool(torch.isfinite(score).all()):
                 raise NumericError(
                     f"the classifier's gradient is NaN or infinite at step {step.index + 1} of {len(table)}; "
-                    "run it in float32 or check its weights"
+                    "run it in float32 or check its weights",
+                    code="guidance-not-finite",
                 )
             before = prediction.score
             return prediction._replace(score=score if before is None else before + score)

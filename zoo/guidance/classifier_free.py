@@ -51,13 +51,15 @@ class ClassifierFree:
         if not isinstance(denoise, BoundDenoiser):
             raise ConfigError(
                 "classifier-free guidance evaluates the network itself and would drop what wraps it; "
-                "put it first in the list of guidance"
+                "put it first in the list of guidance",
+                code="guidance-order-wrong",
             )
         if null is None:
             said = "of its own a sample" if isinstance(scale, Tensor) else f"{scale:g}"
             raise UsageError(
                 f"guidance of scale {said} needs a condition for 'nothing asked', which these weights "
-                "don't have; use scale 1"
+                "don't have; use scale 1",
+                code="null-condition-missing",
             )
         # Fields that aren't the prompt's (a low-resolution image and its noise level) are the same in both halves.
         null = Condition(concat=cond.concat, level=cond.level).merge(null)

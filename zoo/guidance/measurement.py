@@ -63,7 +63,7 @@ class Masked:
     def bind(self, shape: Shape, known: Tensor | None = None) -> Operator:
         """known: broadcastable to samples, 1 where they are known and 0 elsewhere."""
         if known is None:
-            raise UsageError("measurement 'masked' needs a mask of what is not known; give one")
+            raise UsageError("measurement 'masked' needs a mask of what is not known; give one", code="mask-missing")
         return _Keep(known, shape)
 
 
@@ -104,7 +104,10 @@ class Downsampled:
     def bind(self, shape: Shape, known: Tensor | None = None) -> Operator:
         """Samples' height and width must be multiples of the factor."""
         if any(side % self.factor for side in shape[1:]):
-            raise UsageError(f"samples of {shape[1]}x{shape[2]} have no means of {self.factor}x{self.factor} pixels")
+            raise UsageError(
+                f"samples of {shape[1]}x{shape[2]} have no means of {self.factor}x{self.factor} pixels",
+                code="size-indivisible",
+            )
         return _Mean(self.factor, shape)
 
 

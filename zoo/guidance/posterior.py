@@ -62,7 +62,8 @@ class Posterior:
         arguments.posterior(method=self.method, noise=self.noise, scale=self.scale, deviation=self.deviation)
         if self.noise == 0.0 and self.measurement.needs_noise and self.method == "pigdm":
             raise ConfigError(
-                f"posterior guidance can't invert {self.measurement} exactly; say the measurement's noise, like 0.02"
+                f"posterior guidance can't invert {self.measurement} exactly; say the measurement's noise, like 0.02",
+                code="measurement-noise-missing",
             )
 
     def given(self, picture: Tensor, *, shape: tuple[int, int, int], known: Tensor | None = None) -> Measured:
@@ -75,7 +76,7 @@ class Posterior:
         self, denoise: DenoiseFn, *, denoiser: Any, cond: Condition, null: Condition | None, table: StepTable
     ) -> DenoiseFn:
         """UsageError: without an image there is nothing to hold samples to."""
-        raise UsageError("posterior guidance needs the measured picture; give an image")
+        raise UsageError("posterior guidance needs the measured picture; give an image", code="image-missing")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,14 +103,16 @@ class Measured:
                 prediction = denoise(leaf, step)
                 if not prediction.x0.requires_grad:
                     raise ConfigError(
-                        "posterior guidance goes back through the network, which hides its gradient; use another one"
+                        "posterior guidance goes back through the network, which hides its gradient; use another one",
+                        code="gradient-missing",
                     )
                 pull = self.pull(prediction.x0.detach(), step)
                 (score,) = torch.autograd.grad(prediction.x0, leaf, pull)
             if not bool(torch.isfinite(score).all()):
                 raise NumericError(
                     f"posterior guidance is NaN or infinite at step {step.index + 1} of {len(table)}; run it in "
-                    "float32, or give the measurement more noise"
+                    "float32, or give the measurement more noise",
+                    code="guidance-not-finite",
                 )
             plain = {name: part.detach() for name, part in prediction._asdict().items() if part is not None}
             before = plain.get("score")

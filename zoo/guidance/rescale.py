@@ -53,7 +53,10 @@ class Rescale:
     ) -> DenoiseFn:
         """The same denoiser, its guided x0 rescaled."""
         if self.space == "eps" and any(step.alpha == 0.0 for step in table.steps):
-            raise ConfigError("rescaling eps says nothing about x0 where alpha = 0; rescale in the space v or x0")
+            raise ConfigError(
+                "rescaling eps says nothing about x0 where alpha = 0; rescale in the space v or x0",
+                code="alpha-zero-undefined",
+            )
         reading = SPACES[self.space]
 
         def rescaled(x: Tensor, step: Step) -> Prediction:

@@ -37,19 +37,25 @@ def read_file(path: str | Path, *, what: str = "file", limit: int = LARGEST_FILE
         # A pipe without a writer would block.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError as error:
-        raise UsageError(f"the {what} '{path}' does not exist; give the path of one") from error
+        raise UsageError(f"the {what} '{path}' does not exist; give the path of one", code="file-missing") from error
     except (OSError, ValueError) as error:  # a NUL, or a name that is too long
-        raise UsageError(f"the {what} '{path}' can't be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(
+            f"the {what} '{path}' can't be read: {getattr(error, 'strerror', None) or error}", code="file-unreadable"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UsageError(f"the {what} '{path}' is no regular file; give the path of one")
+        raise UsageError(f"the {what} '{path}' is no regular file; give the path of one", code="file-not-regular")
     try:
         with os.fdopen(descriptor, "rb") as file:
             data = file.read(limit + 1)
     except OSError as error:  # a bad block, a share that is gone
-        raise UsageError(f"the {what} '{path}' can't be read: {error.strerror or error}; give another") from error
+        raise UsageError(
+            f"the {what} '{path}' can't be read: {error.strerror or error}; give another", code="file-unreadable"
+        ) from error
     if len(data) > limit:
-        raise UsageError(f"the {what} '{path}' has more bytes than are read, at most {limit}; make it smaller")
+        raise UsageError(
+            f"the {what} '{path}' has more bytes than are read, at most {limit}; make it smaller", code="file-too-large"
+        )
     return data
 
 
@@ -60,11 +66,14 @@ def read_member(archive: zipfile.ZipFile, name: str, *, where: str, limit: int =
             data = b"" if archive.getinfo(name).file_size > limit else file.read(limit + 1)
             large = archive.getinfo(name).file_size > limit or len(data) > limit
     except KeyError as error:
-        raise UsageError(f"'{where}' has no file '{name}'") from error
+        raise UsageError(f"'{where}' has no file '{name}'", code="file-missing") from error
     except Exception as error:  # a damaged zip may raise anything
-        raise UsageError(f"'{name}' in '{where}' can't be read: {error}") from error
+        raise UsageError(f"'{name}' in '{where}' can't be read: {error}", code="zip-damaged") from error
     if large:
-        raise UsageError(f"'{name}' in '{where}' has more bytes than are read, at most {limit}; make it smaller")
+        raise UsageError(
+            f"'{name}' in '{where}' has more bytes than are read, at most {limit}; make it smaller",
+            code="file-too-large",
+        )
     return data
 
 
@@ -91,18 +100,24 @@ def open_picture(
     except UsageError:
         raise
     except Image.DecompressionBombError as error:
-        raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller") from error
+        raise UsageError(
+            f"{said} has over {LARGEST_PICTURE} pixels; make it smaller", code="image-too-large"
+        ) from error
     except UnidentifiedImageError as error:  # its own sentence holds an address in memory
-        raise UsageError(f"{said} is not a picture of any format that is read: {', '.join(FORMATS)}") from error
+        raise UsageError(
+            f"{said} is not a picture of any format that is read: {', '.join(FORMATS)}", code="image-format-unread"
+        ) from error
     except Exception as error:  # a decoder given hostile bytes may raise anything
-        raise UsageError(f"{said} is not a picture: {error}; give one of {', '.join(FORMATS)}") from error
+        raise UsageError(
+            f"{said} is not a picture: {error}; give one of {', '.join(FORMATS)}", code="image-damaged"
+        ) from error
     return picture if deep == "keep" else eight_bits(picture, said)
 
 
 def check_size(picture: Image.Image, said: str) -> None:
     """UsageError for more pixels than are read; none need have been made yet."""
     if picture.width * picture.height > LARGEST_PICTURE:
-        raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller")
+        raise UsageError(f"{said} has over {LARGEST_PICTURE} pixels; make it smaller", code="image-too-large")
 
 
 def _check_packing(picture: Image.Image, data: bytes, said: str) -> None:
@@ -110,7 +125,8 @@ def _check_packing(picture: Image.Image, data: bytes, said: str) -> None:
     unfolded = picture.width * picture.height * 3
     if unfolded > BELIEVED and unfolded > TIGHTEST * len(data):
         raise UsageError(
-            f"{said} unfolds from {len(data)} bytes to {picture.width}x{picture.height} pixels; make it smaller"
+            f"{said} unfolds from {len(data)} bytes to {picture.width}x{picture.height} pixels; make it smaller",
+            code="image-too-large",
         )
 
 
@@ -123,7 +139,10 @@ def _check_depth(picture: Image.Image, data: bytes, said: str) -> None:
     if picture.mode in ("RGB", *TRANSPARENT) and 16 in depths:
         extrema: tuple[Any, ...] = picture.getextrema()
         if all(high == 0 for _, high in extrema):
-            raise UsageError(f"{said} is black in the upper half of its 16 bits a channel; convert it to 8 bits")
+            raise UsageError(
+                f"{said} is black in the upper half of its 16 bits a channel; convert it to 8 bits",
+                code="image-depth-unread",
+            )
 
 
 def check_chunks(data: bytes) -> None:
@@ -153,7 +172,10 @@ def eight_bits(picture: Image.Image, said: str) -> Image.Image:
         values = np.asarray(picture)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
-            raise UsageError(f"{said} has whole numbers from {low} to {high} for pixels; convert it to 8 or 16 bits")
+            raise UsageError(
+                f"{said} has whole numbers from {low} to {high} for pixels; convert it to 8 or 16 bits",
+                code="image-values-wrong",
+            )
         return Image.fromarray(_from_16_bits(values, said))
     if picture.mode == "F":
         return Image.fromarray(bytes_of(np.asarray(picture), said))
@@ -172,8 +194,12 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         if low >= 0.0 and high <= 1.0:  # this way round also refuses NaN
             return np.round(values.astype(np.float64) * 255.0).astype(np.uint8)
-        raise UsageError(f"{said} has values from {low:.4g} to {high:.4g}; give floats in [0, 1] or uint8")
-    raise UsageError(f"{said} has pixels of {values.dtype}; give uint8, uint16, bool, or floats in [0, 1]")
+        raise UsageError(
+            f"{said} has values from {low:.4g} to {high:.4g}; give floats in [0, 1] or uint8", code="image-values-wrong"
+        )
+    raise UsageError(
+        f"{said} has pixels of {values.dtype}; give uint8, uint16, bool, or floats in [0, 1]", code="image-values-wrong"
+    )
 
 
 def _from_16_bits(values: np.ndarray, said: str) -> np.ndarray:
@@ -182,7 +208,8 @@ def _from_16_bits(values: np.ndarray, said: str) -> np.ndarray:
     if 0 < high <= 255:
         raise UsageError(
             f"{said} has values of at most {high} in 16 bits or more: scaled by 65535 they are black, and as 8 bits "
-            "they are not; convert it to 8 bits, or multiply by 257"
+            "they are not; convert it to 8 bits, or multiply by 257",
+            code="image-depth-unread",
         )
     return np.round(values / 257.0).astype(np.uint8)
 
@@ -196,7 +223,9 @@ def on_white(picture: Image.Image) -> Image.Image:
     try:
         return picture.convert("RGB")
     except ValueError as error:  # LAB
-        raise UsageError(f"an image in {picture.mode} can't be made RGB ({error}); convert it first") from error
+        raise UsageError(
+            f"an image in {picture.mode} can't be made RGB ({error}); convert it first", code="image-format-unread"
+        ) from error
 
 
 def centre_square(picture: Image.Image) -> Image.Image:

@@ -45,7 +45,7 @@ def read_image(image: Any, *, size: tuple[int, int], count: int, each: int = 1) 
         found = _from_tensor(image, size, count)
     elif isinstance(image, (list, tuple)):
         if not image:
-            raise UsageError("the list of images is empty; give one image, or one a prompt")
+            raise UsageError("the list of images is empty; give one image, or one a prompt", code="image-missing")
         found = torch.cat([read_image(one, size=size, count=1) for one in image])
     else:
         picture = on_white(opened(image, "image"))
@@ -54,7 +54,9 @@ def read_image(image: Any, *, size: tuple[int, int], count: int, each: int = 1) 
     if len(found) in (1, count):
         return found.expand(count, -1, -1, -1)
     if len(found) * each != count:
-        raise UsageError(f"{len(found)} images for {count // each} prompts; give one, or one a prompt")
+        raise UsageError(
+            f"{len(found)} images for {count // each} prompts; give one, or one a prompt", code="counts-differ"
+        )
     return found.repeat_interleave(each, dim=0)
 
 
@@ -64,13 +66,17 @@ def _from_tensor(image: Tensor, size: tuple[int, int], count: int) -> Tensor:
     if batch.shape[1:] != (3, *size):
         raise UsageError(
             f"the image tensor has shape {tuple(image.shape)}; give (3, {size[0]}, {size[1]}) "
-            f"or ({count}, 3, {size[0]}, {size[1]}), values in [0, 1]"
+            f"or ({count}, 3, {size[0]}, {size[1]}), values in [0, 1]",
+            code="image-shape-wrong",
         )
     if batch.dtype == torch.uint8:
         return batch.float() / 127.5 - 1.0
     low, high = float(batch.min()), float(batch.max())
     if not (low >= 0.0 and high <= 1.0):  # the way round also refuses NaN
-        raise UsageError(f"the image tensor has values from {low:.3g} to {high:.3g}; give values in [0, 1], or uint8")
+        raise UsageError(
+            f"the image tensor has values from {low:.3g} to {high:.3g}; give values in [0, 1], or uint8",
+            code="image-values-wrong",
+        )
     return batch * 2 - 1
 
 
@@ -79,11 +85,15 @@ def read_mask(mask: Any, *, size: tuple[int, int]) -> Tensor:
     if isinstance(mask, Tensor):
         found = _mask_tensor(mask, size)
     elif isinstance(mask, (list, tuple)):
-        raise UsageError(f"the mask is a list of {len(mask)}; give one mask for all images of a call")
+        raise UsageError(
+            f"the mask is a list of {len(mask)}; give one mask for all images of a call", code="mask-unfit"
+        )
     else:
         found = _shrunk(_whiteness(opened(mask, "mask")), size)
     if not bool(found.any()):
-        raise UsageError("the mask is black all over: nothing would be drawn; make the part to redraw white")
+        raise UsageError(
+            "the mask is black all over: nothing would be drawn; make the part to redraw white", code="mask-unfit"
+        )
     return found[None, None]
 
 
@@ -91,13 +101,18 @@ def _mask_tensor(mask: Tensor, size: tuple[int, int]) -> Tensor:
     mask = _plain(mask, "mask")
     flat = mask.reshape(mask.shape[-2:]) if mask.ndim >= 2 and mask.numel() == mask.shape[-1] * mask.shape[-2] else mask
     if tuple(flat.shape) != size:
-        raise UsageError(f"the mask tensor has shape {tuple(mask.shape)}; give ({size[0]}, {size[1]})")
+        raise UsageError(
+            f"the mask tensor has shape {tuple(mask.shape)}; give ({size[0]}, {size[1]})", code="mask-unfit"
+        )
     values = flat.float()
     low, high = float(values.min()), float(values.max())
     # Whole numbers go up to 255 where they are 8-bit, and up to 1 where they are truth values.
     top = 255.0 if mask.dtype == torch.uint8 and high > 1.0 else 1.0
     if not (low >= 0.0 and high <= top):
-        raise UsageError(f"the mask tensor has values from {low:.3g} to {high:.3g}; give values in [0, 1], or uint8")
+        raise UsageError(
+            f"the mask tensor has values from {low:.3g} to {high:.3g}; give values in [0, 1], or uint8",
+            code="image-values-wrong",
+        )
     return (values > top / 2).float()
 
 
@@ -146,23 +161,32 @@ def opened(source: Any, what: str) -> Image.Image:
         name = str(getattr(source, "name", f"the {what}'s file"))
         data = _all_of(source, name)
         if len(data) > LARGEST_FILE:
-            raise UsageError(f"{name} has more bytes than are read, at most {LARGEST_FILE}; make it smaller")
+            raise UsageError(
+                f"{name} has more bytes than are read, at most {LARGEST_FILE}; make it smaller", code="file-too-large"
+            )
         return open_picture(data, name=name)
-    raise UsageError(f"the {what} is {type(source).__name__}; give {KINDS}, or a tensor")
+    raise UsageError(f"the {what} is {type(source).__name__}; give {KINDS}, or a tensor", code="image-type-wrong")
 
 
 def _from_pil(source: Image.Image, what: str) -> Image.Image:
     """An image of the caller's, which may be decoded only now."""
     if 0 in source.size:
-        raise UsageError(f"the {what} has {source.width} x {source.height} pixels; give one with some")
+        raise UsageError(
+            f"the {what} has {source.width} x {source.height} pixels; give one with some", code="image-empty"
+        )
     check_size(source, f"the {what}")
     if source.format in STARTS_PROGRAMS:
-        raise UsageError(f"the {what} is {source.format}, which other programs draw; give its convert('RGB')")
+        raise UsageError(
+            f"the {what} is {source.format}, which other programs draw; give its convert('RGB')",
+            code="image-format-unread",
+        )
     try:
         source.load()
         upright = ImageOps.exif_transpose(source)
     except Exception as error:  # its file is cut short, or closed
-        raise UsageError(f"the {what} can't be read: {error}; open it again, or give its path") from error
+        raise UsageError(
+            f"the {what} can't be read: {error}; open it again, or give its path", code="image-damaged"
+        ) from error
     return eight_bits(upright, f"the {what}")
 
 
@@ -176,9 +200,11 @@ def _all_of(source: Any, name: str) -> bytes:
             except TypeError:  # one whose read takes no size gives all there is
                 part, whole = source.read(), True
         except Exception as error:  # closed, open for writing, or a lost connection
-            raise UsageError(f"{name} can't be read: {error}; open it with 'rb'") from error
+            raise UsageError(f"{name} can't be read: {error}; open it with 'rb'", code="file-unreadable") from error
         if not isinstance(part, (bytes, bytearray)):
-            raise UsageError(f"{name} gives {type(part).__name__} and not bytes; open it with 'rb'")
+            raise UsageError(
+                f"{name} gives {type(part).__name__} and not bytes; open it with 'rb'", code="file-unreadable"
+            )
         if not part:
             break
         data += part
@@ -189,7 +215,10 @@ def _plain(tensor: Tensor, what: str) -> Tensor:
     """The values of a tensor on the CPU, 8 bits as they are, others float32; UsageError if they aren't numbers."""
     known = tensor.dtype == torch.bool or not (tensor.is_complex() or tensor.is_quantized)
     if tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided or not known or tensor.numel() == 0:
-        raise UsageError(f"the {what} tensor holds no plain numbers; give a dense one of values in [0, 1], or uint8")
+        raise UsageError(
+            f"the {what} tensor holds no plain numbers; give a dense one of values in [0, 1], or uint8",
+            code="image-values-wrong",
+        )
     values = tensor.detach().cpu()
     return values if values.dtype == torch.uint8 else values.float()
 
@@ -200,7 +229,8 @@ def check_frames(image: Image.Image, mask: Image.Image) -> None:
     if apart > max(image.width, image.height, mask.width, mask.height):  # more than a pixel's rounding
         raise UsageError(
             f"the mask is {mask.width}x{mask.height} and the image {image.width}x{image.height}, another shape, so its "
-            "white would lie elsewhere; give a mask of the image's shape"
+            "white would lie elsewhere; give a mask of the image's shape",
+            code="mask-unfit",
         )
 
 
@@ -209,9 +239,12 @@ def _from_array(values: np.ndarray, what: str) -> Image.Image:
         values = values[:, :, 0]
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)) or 0 in values.shape:
         more = "; (3, H, W) is a tensor's order: give torch.from_numpy(array)" if values.shape[:1] == (3,) else ""
-        raise UsageError(f"the {what} array has shape {values.shape}; give (H, W), (H, W, 3) or (H, W, 4){more}")
+        raise UsageError(
+            f"the {what} array has shape {values.shape}; give (H, W), (H, W, 3) or (H, W, 4){more}",
+            code="image-shape-wrong",
+        )
     if values.shape[0] * values.shape[1] > LARGEST_PICTURE:
-        raise UsageError(f"the {what} array has over {LARGEST_PICTURE} pixels; make it smaller")
+        raise UsageError(f"the {what} array has over {LARGEST_PICTURE} pixels; make it smaller", code="image-too-large")
     return Image.fromarray(np.ascontiguousarray(bytes_of(values, f"the {what} array")))
 
 

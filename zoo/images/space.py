@@ -65,7 +65,7 @@ class Images:
         size = stage.get("size")
         pixels = [size, size] if isinstance(size, int) else size
         if not isinstance(pixels, list) or len(pixels) != 2 or not all(isinstance(p, int) and p > 0 for p in pixels):
-            raise UsageError("it states no size in pixels")
+            raise UsageError("it states no size in pixels", code="size-missing")
         return Images(size if isinstance(size, int) else (pixels[0], pixels[1]))
 
     @property
@@ -82,14 +82,25 @@ class Images:
         """(height, width); UsageError for one that the networks can't draw."""
         size = self.size if size is None else size
         wanted = (size, size) if isinstance(size, int) else tuple(size)
-        if len(wanted) != 2 or any(
-            isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted
-        ):
+        if len(wanted) != 2:
+            raise UsageError(
+                f"stage '{stage}' draws images, and a size of {len(wanted)} numbers ({wanted}) is none of theirs; give "
+                f"pixels a side, or height and width, like {self.side}x{self.side}",
+                code="size-invalid",
+            )
+        if any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted):
             said = "x".join(str(s) for s in wanted)
             near = max(multiple, round(self.side / multiple) * multiple)
             raise UsageError(
                 f"stage '{stage}' can't do the size {said}: height and width must be multiples of {multiple}, "
-                f"like {near}"
+                f"like {near}",
+                code="size-indivisible",
+            )
+        if wanted[0] * wanted[1] > LARGEST_PICTURE:
+            raise UsageError(
+                f"stage '{stage}' can't do the size {wanted[0]}x{wanted[1]}: images have at most {LARGEST_PICTURE} "
+                f"pixels; choose a smaller one, like {self.side}",
+                code="size-invalid",
             )
         return wanted
 
@@ -109,7 +120,9 @@ class Images:
 
     def arrays(self, drawn: Tensor) -> Tensor:
         """UsageError: images are not arrays in the data's units."""
-        raise UsageError("what this pipeline draws are images, not arrays; read .tensor or .images")
+        raise UsageError(
+            "what this pipeline draws are images, not arrays; read .tensor or .images", code="arrays-wanted"
+        )
 
     def view(self, drawn: Tensor) -> Image.Image:
         """All images in one sample grid."""
@@ -160,7 +173,10 @@ class Images:
                 with atomic(file) as place:
                     picture.save(place, format=kind, pnginfo=information)
             except OSError as error:
-                raise ZooError(f"'{file}' can't be written: {error.strerror or error}; choose another place") from error
+                raise ZooError(
+                    f"'{file}' can't be written: {error.strerror or error}; choose another place",
+                    code="output-unwritable",
+                ) from error
         return files
 
     def read(self, path: str | Path) -> np.ndarray:
@@ -168,13 +184,15 @@ class Images:
         try:
             picture = open_picture(read_file(path, what="picture"), name=str(path))
             if picture.width * picture.height > LARGEST_PICTURE:
-                raise UsageError(f"'{path}' has over {LARGEST_PICTURE} pixels, more than zoo's pictures")
+                raise UsageError(
+                    f"'{path}' has over {LARGEST_PICTURE} pixels, more than zoo's pictures", code="image-too-large"
+                )
             return np.asarray(picture.convert("RGB"))
         except ZooError:
             raise
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = f"the picture '{path}' can't be read to its end: {error}; restore the whole file"
-            raise UsageError(reason) from error
+            raise UsageError(reason, code="image-damaged") from error
 
     def file_lengths(self, count: int) -> tuple[int, ...]:
         """(height, width) of a file of one image, or of a sheet."""
@@ -182,7 +200,7 @@ class Images:
         if count == 1:
             return size
         if count * size[0] * size[1] > LARGEST_PICTURE:
-            raise UsageError(f"it speaks of over {LARGEST_PICTURE} pixels")
+            raise UsageError(f"it speaks of over {LARGEST_PICTURE} pixels", code="image-too-large")
         return _sheet(count, size, None, GAP)[1]
 
     def file_lengths_of(self, file: np.ndarray) -> tuple[int, ...]:

@@ -76,7 +76,9 @@ def compare(
         records = " or ".join(f"'{side.label}'" for side in (side_a, side_b) if side.record is not None)
         if not records:
             raise
-        raise UsageError(f"the config in {records} is not one that zoo writes; it was changed") from error
+        raise UsageError(
+            f"the config in {records} is not one that zoo writes; it was changed", code="record-changed"
+        ) from error
 
 
 def _compare(side_a: Side, side_b: Side, known: Registry) -> Comparison:

@@ -66,7 +66,10 @@ def parameters_of(card: Card) -> int:
             continue
         shape = about.get("shape") if isinstance(about, dict) else None
         if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise WeightsError(f"'{card.file}' gives no shape of the tensor '{name[:60]}'; restore it beside its card")
+            raise WeightsError(
+                f"'{card.file}' gives no shape of the tensor '{name[:60]}'; restore it beside its card",
+                code="weights-header-damaged",
+            )
         if name == "token_embedding.weight" and "token_ids" in header:
             shape = [VOCABULARY, *shape[1:]]  # a compact table of tokens is restored on loading
         found += 0 if name == "token_ids" else math.prod(shape)
@@ -81,9 +84,15 @@ def _header(card: Card) -> dict[str, Any]:
             text = file.read(size) if size <= HEADER_LIMIT else b""
         header = json.loads(text)
     except OSError as error:
-        raise WeightsError(f"the weight file '{card.file}' can't be read ({error.strerror}); {mend}") from error
+        raise WeightsError(
+            f"the weight file '{card.file}' can't be read ({error.strerror}); {mend}", code="weights-unreadable"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"the weight file '{card.file}' has no readable header; {mend}") from error
+        raise WeightsError(
+            f"the weight file '{card.file}' has no readable header; {mend}", code="weights-header-damaged"
+        ) from error
     if not isinstance(header, dict):
-        raise WeightsError(f"the weight file '{card.file}' has no readable header; {mend}")
+        raise WeightsError(
+            f"the weight file '{card.file}' has no readable header; {mend}", code="weights-header-damaged"
+        )
     return header

@@ -69,7 +69,9 @@ class Replay:
         try:
             self.picture.save(path)
         except (OSError, ValueError) as error:
-            raise ZooError(f"'{path}' can't be written: {error}; choose another place or a name in .png") from error
+            raise ZooError(
+                f"'{path}' can't be written: {error}; choose another place or a name in .png", code="output-unwritable"
+            ) from error
 
     def __str__(self) -> str:
         if self.verdict == "equal":
@@ -125,7 +127,7 @@ def replay(
             drawn.append(_draw(pipe, one, one["images"], image, mask, callback))
         made = _joined(drawn)
     except ZooError as error:
-        raise UsageError(f"'{source}' can't be drawn again: {error}") from error
+        raise UsageError(f"'{source}' can't be drawn again: {error}", code=error.code) from error
     return _compare(space, before, made, tolerance, tuple(reasons))
 
 
@@ -187,7 +189,10 @@ def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, An
         isinstance(seed, int) and 0 <= seed < 2**64 for seed in own
     )
     if not known and not each:
-        raise UsageError(f"'{source}' was drawn from noise that was given, not from a seed, and can't be drawn again")
+        raise UsageError(
+            f"'{source}' was drawn from noise that was given, not from a seed, and can't be drawn again",
+            code="record-noise-given",
+        )
     for stage in stages:
         slots = {"denoiser": block(stage.get("denoiser")), "autoencoder": block(stage.get("autoencoder"))}
         plain = registry().default("autoencoder")  # which has no weights at all
@@ -195,13 +200,16 @@ def _entries(record: Mapping[str, Any], source: str) -> Sequence[Mapping[str, An
         if fresh:
             raise UsageError(
                 f"'{source}' was drawn with a {fresh[0]} of fresh random weights, which no record holds; "
-                "only pictures of weights with a card can be drawn again"
+                "only pictures of weights with a card can be drawn again",
+                code="record-weights-fresh",
             )
     return record["images"]
 
 
 def _not_ours(source: str, what: str) -> UsageError:
-    return UsageError(f"the record in '{source}' is not one that zoo writes: {what}; it was changed")
+    return UsageError(
+        f"the record in '{source}' is not one that zoo writes: {what}; it was changed", code="record-changed"
+    )
 
 
 def _expected(record: Mapping[str, Any], count: int, source: str) -> tuple[SampleSpace, tuple[int, ...]]:
@@ -232,7 +240,10 @@ def _reasons(record: Mapping[str, Any], count: int, place: str, source: str) -> 
         try:
             card = read_card(name)
         except ZooError as error:
-            raise UsageError(f"'{source}' can't be drawn again: its weights '{name}' are not here ({error})") from error
+            raise UsageError(
+                f"'{source}' can't be drawn again: its weights '{name}' are not here ({error})",
+                code="record-weights-missing",
+            ) from error
         if card.sha256 != recorded:
             found.append(f"the weights '{name}' are others (SHA-256 {str(recorded)[:12]} then, {card.sha256[:12]} now)")
     text = json.dumps(record["config"], sort_keys=True)
@@ -255,7 +266,10 @@ def _part(pipe: Pipeline, record: Mapping[str, Any], source: str) -> Pipeline:
         return Pipeline(pipe.conditioners, list(pipe.stages)[: len(ran)], pipe.safety, pipe.record, pipe.first)
     if len(ran) == 1 and ran[0] in names:
         return pipe.stage(ran[0], augmentation=record["stages"][0].get("augmentation"))
-    raise UsageError(f"the record in '{source}' speaks of the stages {ran}, and its config has {names}; it was changed")
+    raise UsageError(
+        f"the record in '{source}' speaks of the stages {ran}, and its config has {names}; it was changed",
+        code="record-changed",
+    )
 
 
 def _draw(
@@ -269,11 +283,17 @@ def _draw(
     given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
     for what, value, read in (("image", image, _as_image), ("mask", mask, read_mask)):
         if what not in inputs and value is not None:
-            raise UsageError(f"it was drawn without one; leave --{what} out")
+            raise UsageError(f"it was drawn without one; leave --{what} out", code="record-input-unfit")
         if what in inputs and value is None:
-            raise UsageError(f"it was made from a picture or mask that was not given; give the same with --{what}")
+            raise UsageError(
+                f"it was made from a picture or mask that was not given; give the same with --{what}",
+                code="record-input-missing",
+            )
         if what in inputs and hash_of(read(value, size=pixels(given))) != inputs[what]:
-            raise UsageError(f"the {what} given isn't the one that it was drawn with (its hash differs); give that one")
+            raise UsageError(
+                f"the {what} given isn't the one that it was drawn with (its hash differs); give that one",
+                code="record-input-unfit",
+            )
     prompts = [entry["prompt"] for entry in images]
     negative = [entry["negative"] for entry in images]
     labels: list[Any] = [entry.get("label") for entry in images]

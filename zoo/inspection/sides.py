@@ -77,7 +77,9 @@ def as_it_ran(record: Mapping[str, Any], source: str, components: Registry) -> d
     stages = [dict(stage) for stage in record["config"]["stages"] if stage.get("name") in ran]
     named = all(isinstance(s.get("name"), str) and isinstance(s.get("denoiser"), dict) for s in stages)
     if not stages or not named or not all("name" in block(s.get("sampler")) for s in stages):
-        raise UsageError(f"the record in '{source}' speaks of stages that its config hasn't; it was changed")
+        raise UsageError(
+            f"the record in '{source}' speaks of stages that its config hasn't; it was changed", code="record-changed"
+        )
     asked = record.get("asked") or {}
     for stage in stages:
         if asked.get("steps") is not None:

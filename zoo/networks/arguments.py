@@ -22,26 +22,26 @@ MOST_LEVELS = 16
 def choose(name: str, value: object, known: Sequence[str]) -> None:
     """ConfigError unless a word is one of the known."""
     if value not in known:
-        raise ConfigError(f"{name} is '{value}'; choose {', '.join(known[:-1])} or {known[-1]}")
+        raise ConfigError(f"{name} is '{value}'; choose {', '.join(known[:-1])} or {known[-1]}", code="choice-unknown")
 
 
 def in_range(name: str, value: float, low: float, high: float) -> None:
     """ConfigError unless low <= value <= high; not a number is neither."""
     if not low <= value <= high:
-        raise ConfigError(f"{name} is {value:g}; give a number from {low:g} to {high:g}")
+        raise ConfigError(f"{name} is {value:g}; give a number from {low:g} to {high:g}", code="number-out-of-range")
 
 
 def above_zero(name: str, value: float) -> None:
     """ConfigError unless a number is positive and finite."""
     if not 0.0 < value < math.inf:
-        raise ConfigError(f"{name} is {value:g}; give a number above 0")
+        raise ConfigError(f"{name} is {value:g}; give a number above 0", code="number-out-of-range")
 
 
 def counts(numbers: Mapping[str, int | None], *, most: int = MOST) -> None:
     """ConfigError unless each is 1 or more; None is allowed."""
     for name, number in numbers.items():
         if number is not None and not 1 <= number <= most:
-            raise ConfigError(f"{name} is {number}; give 1 to {most}")
+            raise ConfigError(f"{name} is {number}; give 1 to {most}", code="number-out-of-range")
 
 
 def levels_of(
@@ -56,36 +56,43 @@ def levels_of(
     if not 1 <= len(mult) <= MOST_LEVELS or not whole or any(m * width > WIDEST for m in mult):
         numbers = "number above 0" if fractions else "whole number from 1 up"
         raise ConfigError(
-            f"mult is {list(mult)}; give a {numbers} for each level, at most {MOST_LEVELS} levels of {WIDEST} channels"
+            f"mult is {list(mult)}; give a {numbers} for each level, at most {MOST_LEVELS} levels of {WIDEST} channels",
+            code="network-levels-invalid",
         )
     if width % groups:
         raise ConfigError(
             f"width {width} can't be normalised in {groups} groups; give a width that is a multiple of {groups}, or "
-            f"groups: {math.gcd(width, groups)}"
+            f"groups: {math.gcd(width, groups)}",
+            code="width-indivisible",
         )
     if any(m * width < groups or (m * width) % groups for m in mult):
         raise ConfigError(
             f"mult is {list(mult)}; width {width} times each is to be normalised in {groups} groups, so give numbers "
-            "that make multiples of that"
+            "that make multiples of that",
+            code="width-indivisible",
         )
     for name, chosen in levels.items():
         for level in chosen:
             if not 0 <= level < len(mult):
                 raise ConfigError(
-                    f"{name} names level {level}; with {len(mult)} in mult they are 0 (the finest) to {len(mult) - 1}"
+                    f"{name} names level {level}; with {len(mult)} in mult they are 0 (the finest) to {len(mult) - 1}",
+                    code="network-levels-invalid",
                 )
 
 
 def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int:
     """The number of attention heads at `channels` channels, from whichever of the two was given."""
     if (heads is None) == (head_width is None):
-        raise ConfigError("give either heads or head_width; the tensors don't show which is meant")
+        raise ConfigError(
+            "give either heads or head_width; the tensors don't show which is meant", code="arguments-conflict"
+        )
     said, number = ("heads", heads) if heads is not None else ("head_width", head_width)
     assert number is not None  # one of the two was given
     if number < 1 or channels % number:
         raise ConfigError(
             f"{said} is {number}, which doesn't divide the {channels} channels of a level with attention; choose a "
-            "divisor"
+            "divisor",
+            code="width-indivisible",
         )
     return number if heads is not None else channels // number
 
@@ -94,9 +101,11 @@ def _timed(*, width: int, classes: int | None, null_class: bool, dropout: float)
     """What networks share that are conditioned on time and a class."""
     counts({"classes": classes})
     if width % 2:
-        raise ConfigError(f"width {width} is odd; time is embedded in cosines and as many sines")
+        raise ConfigError(
+            f"width {width} is odd; time is embedded in cosines and as many sines", code="width-indivisible"
+        )
     if null_class and classes is None:
-        raise ConfigError("null_class is true and classes null; say how many classes there are")
+        raise ConfigError("null_class is true and classes null; say how many classes there are", code="classes-missing")
     in_range("dropout", dropout, 0.0, 1.0)
 
 
@@ -104,7 +113,8 @@ def _stem(stem_width: int | None, groups: int) -> None:
     counts({"stem_width": stem_width})
     if stem_width is not None and stem_width % groups:
         raise ConfigError(
-            f"stem_width {stem_width} can't be normalised in {groups} groups; give a multiple of {groups}"
+            f"stem_width {stem_width} can't be normalised in {groups} groups; give a multiple of {groups}",
+            code="width-indivisible",
         )
 
 
@@ -131,22 +141,26 @@ def unet(
     counts({"dims": dims}, most=3)  # sound, images, volumes
     above_zero("norm_eps", norm_eps)
     if len(depths) != len(mult):
-        raise ConfigError(f"depth is {depths}; give one number, or one for each of {len(mult)} levels")
+        raise ConfigError(
+            f"depth is {depths}; give one number, or one for each of {len(mult)} levels", code="network-levels-invalid"
+        )
     choose("attention", attention, ("transformer", "plain"))
     choose("qkv_order", qkv_order, ("legacy", "new"))
     choose("projection", projection, ("conv", "linear"))
     choose("downsample_padding", downsample_padding, ("both", "end"))
     choose("time_features", time_features, ("cosines-first", "sines-first"))
     if attention == "plain" and context_width is not None:
-        raise ConfigError("plain attention reads no text; write context_width: null")
+        raise ConfigError("plain attention reads no text; write context_width: null", code="arguments-conflict")
     if attention == "transformer" and context_width is None:
-        raise ConfigError("a transformer reads text; give context_width, or attention: plain")
+        raise ConfigError(
+            "a transformer reads text; give context_width, or attention: plain", code="arguments-conflict"
+        )
     if patch > 1 and dims != 2:
-        raise ConfigError(f"patches are of images, and dims is {dims}; take patch: 1")
+        raise ConfigError(f"patches are of images, and dims is {dims}; take patch: 1", code="arguments-conflict")
     if classes is not None and vector_width is not None:
-        raise ConfigError("classes and vector_width take one place; give one of them")
+        raise ConfigError("classes and vector_width take one place; give one of them", code="arguments-conflict")
     if heads_up is not None and (attention != "plain" or heads is None):
-        raise ConfigError("heads_up goes with attention: plain and heads; take it out")
+        raise ConfigError("heads_up goes with attention: plain and heads; take it out", code="arguments-conflict")
     for level in {*attention_levels, *([len(mult) - 1] if middle_attention else [])}:
         heads_of(int(mult[level] * width), heads=heads, head_width=head_width)
     for level in attention_levels if heads_up is not None else ():
@@ -169,10 +183,13 @@ def efficient_unet(
         "vector_width": vector_width,
     })  # fmt: skip
     if len(blocks) != len(mult):
-        raise ConfigError(f"blocks is {list(blocks)}; give a number for each of the {len(mult)} levels of mult")
+        raise ConfigError(
+            f"blocks is {list(blocks)}; give a number for each of the {len(mult)} levels of mult",
+            code="network-levels-invalid",
+        )
     counts({f"blocks of level {level}": number for level, number in enumerate(blocks)}, most=MOST_BLOCKS)
     if bool(text_levels) != (context_width is not None):
-        raise ConfigError("text_levels and context_width go together; give both, or neither")
+        raise ConfigError("text_levels and context_width go together; give both, or neither", code="arguments-conflict")
     for level in {*attention_levels, *text_levels}:
         heads_of(mult[level] * width, heads=None, head_width=head_width)
 
@@ -196,12 +213,14 @@ def song_unet(
     taps = list(resample_filter)
     if not taps or len(taps) % 2 or not 0.0 < sum(taps) < math.inf:
         raise ConfigError(
-            f"resample_filter is {taps}; give an even number of taps, like [1, 1] or [1, 3, 3, 1], with a sum above 0"
+            f"resample_filter is {taps}; give an even number of taps, like [1, 1] or [1, 3, 3, 1], with a sum above 0",
+            code="network-shape-invalid",
         )
     halved = 2 ** (len(mult) - 1)
     if resolution < halved or resolution % halved:
         raise ConfigError(
-            f"resolution is {resolution}, which {len(mult)} levels can't halve; give a multiple of {halved}"
+            f"resolution is {resolution}, which {len(mult)} levels can't halve; give a multiple of {halved}",
+            code="size-indivisible",
         )
     for channels in sorted(_song_channels(width, mult, blocks)):
         song_groups(channels)
@@ -230,7 +249,8 @@ def song_groups(channels: int) -> int:
     if groups < 1 or channels % groups:
         raise ConfigError(
             f"{channels} channels can't be normalised in {groups} groups; give a width that is a multiple of 4, and "
-            "from 128 up of 32"
+            "from 128 up of 32",
+            code="width-indivisible",
         )
     return groups
 
@@ -252,7 +272,8 @@ def classifier(
     halved = 2 ** (len(mult) - 1)
     if size % halved:
         raise ConfigError(
-            f"size {size} can't be halved {len(mult) - 1} times; give a multiple of {halved}, or fewer levels in mult"
+            f"size {size} can't be halved {len(mult) - 1} times; give a multiple of {halved}, or fewer levels in mult",
+            code="size-indivisible",
         )
     for level in {*attention_levels, len(mult) - 1}:  # in the middle, too
         heads_of(int(mult[level] * width), heads=heads, head_width=head_width)
@@ -265,5 +286,6 @@ def residual_tower(*, widths: Sequence[int], layers: Sequence[int], embed_dim: i
     if len(widths) != len(layers) or not widths or widths[0] % 2:
         raise ConfigError(
             f"a residual tower of widths {list(widths)} and layers {list(layers)} can't be built; give as many widths "
-            "as layers, the first width even"
+            "as layers, the first width even",
+            code="network-shape-invalid",
         )

@@ -209,8 +209,12 @@ def check_told(network: str, reads: Sequence[str], given: Mapping[str, Any]) -> 
     """UsageError where a network isn't given an input that it reads, or is given one that it doesn't."""
     for name, value in given.items():
         if value is None and name in reads and name != "mask":
-            raise UsageError(f"network '{network}' reads '{name}' and is given none; listen to what gives it")
+            raise UsageError(
+                f"network '{network}' reads '{name}' and is given none; listen to what gives it",
+                code="condition-missing",
+            )
         if value is not None and name not in reads:
             raise UsageError(
-                f"network '{network}' is given '{name}' and was built to read {', '.join(reads) or 'time alone'}"
+                f"network '{network}' is given '{name}' and was built to read {', '.join(reads) or 'time alone'}",
+                code="condition-unread",
             )

@@ -120,7 +120,8 @@ class NoiseAwareClassifier(nn.Module):
         if self.pool == "attention" and tuple(x.shape[2:]) != (self.size,) * self.dims:
             raise UsageError(
                 f"network 'classifier' pools samples of {'x'.join([str(self.size)] * self.dims)} and is given "
-                f"{'x'.join(str(n) for n in reversed(x.shape[2:]))}; use that size, or one trained with pool: mean"
+                f"{'x'.join(str(n) for n in reversed(x.shape[2:]))}; use that size, or one trained with pool: mean",
+                code="size-untrained",
             )
         emb = self.time_embed(timestep_embedding(time, self.width).to(x.dtype))
         for block in self.input_blocks:

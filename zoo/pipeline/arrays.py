@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from zoo.schema.npy import read_npy
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_PLACES = 2**26  # of a sample, over all axes
 SHOWN = 16  # samples in an image
 SLICES = 8  # of a volume
 SIGNAL = (192, 96)  # width and height of a signal's cell
@@ -54,15 +56,18 @@ class Arrays:
         """The space of a stage's block."""
         size, values = stage.get("size"), stage.get("values") or [-1.0, 1.0]
         if not isinstance(size, list) or not all(isinstance(s, int) for s in size):
-            raise UsageError("it states no length of each axis")
+            raise UsageError("it states no length of each axis", code="size-missing")
         if not isinstance(values, list) or len(values) != 2 or not all(isinstance(v, (int, float)) for v in values):
-            raise UsageError("it states no two values that -1 and 1 stand for")
+            raise UsageError("it states no two values that -1 and 1 stand for", code="values-range-missing")
         return Arrays(tuple(size), (float(values[0]), float(values[1])))
 
     @property
     def side(self) -> int:
         """UsageError: arrays have no side."""
-        raise UsageError("this pipeline draws arrays, and what is wanted here are images; give another pipeline")
+        raise UsageError(
+            "this pipeline draws arrays, and what is wanted here are images; give another pipeline",
+            code="images-wanted",
+        )
 
     def lengths(self, size: Any, *, stage: str, multiple: int, dims: int | None) -> tuple[int, ...]:
         """The length of each axis; UsageError for those that the network can't draw."""
@@ -73,30 +78,46 @@ class Arrays:
             like = "x".join(str(s) for s in self.extent)
             raise UsageError(
                 f"stage '{stage}' can't do the size {said}: its network is of {dims} axes and that has "
-                f"{len(wanted)}; give one length an axis, like {like}"
+                f"{len(wanted)}; give one length an axis, like {like}",
+                code="array-axes-unfit",
             )
         if any(isinstance(s, bool) or not isinstance(s, int) or s < 1 or s % multiple for s in wanted):
             raise UsageError(
-                f"stage '{stage}' can't do the size {said}: the length of each axis must be a multiple of {multiple}"
+                f"stage '{stage}' can't do the size {said}: the length of each axis must be a multiple of {multiple}",
+                code="size-indivisible",
+            )
+        if math.prod(wanted) > MOST_PLACES:
+            raise UsageError(
+                f"stage '{stage}' can't do the size {said}: a sample has at most {MOST_PLACES} places",
+                code="size-invalid",
             )
         return wanted
 
     def check_pipeline(self, stage: str, *, stages: int, safety: Any, guidance: Iterable[Any]) -> None:
         """Refuse other stages, and what works on images."""
         if stages > 1:
-            raise ConfigError(f"stage '{stage}' draws arrays and stands alone; take the other stages out")
+            raise ConfigError(
+                f"stage '{stage}' draws arrays and stands alone; take the other stages out",
+                code="array-stage-not-alone",
+            )
         if safety is not None:
-            raise ConfigError(f"stage '{stage}' draws arrays and safety checks pictures; take safety out")
+            raise ConfigError(
+                f"stage '{stage}' draws arrays and safety checks pictures; take safety out", code="array-part-unfit"
+            )
         for one in guidance:
             if getattr(one, "pictures", False):
                 name = type(one).__name__
-                raise ConfigError(f"stage '{stage}' draws arrays and {name} works on pictures; take it out")
+                raise ConfigError(
+                    f"stage '{stage}' draws arrays and {name} works on pictures; take it out", code="array-part-unfit"
+                )
 
     def check_call(self, stage: str, **given: Any) -> None:
         """Refuse an image, a mask and a strength."""
         what = next((name for name, value in given.items() if value is not None), None)
         if what is not None:
-            raise UsageError(f"stage '{stage}' draws arrays, from noise alone; leave the {what} out")
+            raise UsageError(
+                f"stage '{stage}' draws arrays, from noise alone; leave the {what} out", code="array-start-unfit"
+            )
 
     def finish(self, decoded: Tensor) -> Tensor:
         """[-1, 1] -> the data's units, not clipped."""
@@ -106,7 +127,8 @@ class Arrays:
     def images(self, drawn: Tensor) -> Tensor:
         """UsageError: arrays are not images."""
         raise UsageError(
-            "what this pipeline draws are arrays, not pictures; read .arrays or .numpy, or .view for a look"
+            "what this pipeline draws are arrays, not pictures; read .arrays or .numpy, or .view for a look",
+            code="images-wanted",
         )
 
     def arrays(self, drawn: Tensor) -> Tensor:
@@ -163,7 +185,9 @@ class Arrays:
     def read(self, path: str | Path) -> np.ndarray:
         """(B, C, *spatial) of an .npy."""
         if Path(path).suffix.lower() != ".npy":
-            raise UsageError(f"'{path}' is a picture of arrays; give the .npy of the same run")
+            raise UsageError(
+                f"'{path}' is a picture of arrays; give the .npy of the same run", code="array-picture-given"
+            )
         return read_npy(Path(path))
 
     def file_lengths(self, count: int) -> tuple[int, ...]:
@@ -196,7 +220,9 @@ def _write(path: Path, write: Callable[[Any], Any]) -> None:
         with atomic(path) as file:
             write(file)
     except OSError as error:
-        raise ZooError(f"'{path}' can't be written: {error.strerror or error}; choose another place") from error
+        raise ZooError(
+            f"'{path}' can't be written: {error.strerror or error}; choose another place", code="output-unwritable"
+        ) from error
 
 
 def view(arrays: Tensor, values: Sequence[float]) -> Image.Image:
@@ -205,7 +231,10 @@ def view(arrays: Tensor, values: Sequence[float]) -> Image.Image:
     shown = ((arrays[:SHOWN].detach().float().cpu() - low) / (high - low)).clamp(0, 1)
     draw = {1: _signal, 2: _field, 3: _volume}.get(arrays.ndim - 2)
     if draw is None:
-        raise UsageError(f"arrays of shape {tuple(arrays.shape)} can't be shown; give (B, C) and one to three axes")
+        raise UsageError(
+            f"arrays of shape {tuple(arrays.shape)} can't be shown; give (B, C) and one to three axes",
+            code="array-shape-wrong",
+        )
     return sheet([draw(sample) for sample in shown])
 
 

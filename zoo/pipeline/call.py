@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from torch import Tensor
 
 from zoo.diffusion.noise import AddressedNoise, FixedNoise, SeededSamples
@@ -14,7 +15,16 @@ from zoo.diffusion.types import Conditioner, NoiseSource, source_of, sources
 from zoo.guidance.interval import holds_classifier_free
 from zoo.images.inputs import check_frames, hash_of, opened, read_image, read_mask
 from zoo.pipeline.prepared import Given
-from zoo.pipeline.request import Request, SampleSpec, read_guidance, whole, whole_number
+from zoo.pipeline.request import (
+    Request,
+    SampleSpec,
+    check_count,
+    plain,
+    read_guidance,
+    read_size,
+    whole,
+    whole_number,
+)
 from zoo.pipeline.stage import Stage, lay_out, small_sizes
 from zoo.pipeline.starts import image_size, start_of
 from zoo.schema.errors import RequestNote, UsageError
@@ -28,21 +38,31 @@ def read_call(
     """A call of the stages that run; UsageError, with the fix, for one that they can't draw."""
     asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
     n = whole_number("n", n, "the number of images a prompt, 1 or more")
+    check_count(len(asked) * n)
+    size = None if size is None else read_size(size)
     steps = None if steps is None else whole_number("steps", steps, "1 or more")
     guidance = read_guidance(guidance)
     if guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
-        raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
+        raise UsageError(
+            "no stage of this pipeline has classifier-free guidance to set; leave guidance out", code="guidance-missing"
+        )
     start = start_of(stages, conditioners, image=image, mask=mask, strength=strength)
-    if isinstance(noise, (Tensor, Mapping)):
+    if isinstance(noise, (Tensor, np.ndarray, Mapping)):
         source: NoiseSource = FixedNoise(noise)
+    elif noise is None:
+        source = _seeded(seed, prompts=len(asked), n=n)
+    elif not callable(noise):
+        raise UsageError(
+            f"noise is {type(noise).__name__}; give a noise source, a tensor, or tensors by address", code="noise-unfit"
+        )
     else:
-        source = _seeded(seed, prompts=len(asked), n=n) if noise is None else noise
+        source = cast("NoiseSource", noise)
     count = len(asked) * n
     sizes = lay_out(stages, size)
     smalls = small_sizes(stages, sizes)
     note = stages[-1].space.size_note(sizes[-1], "this pipeline")
     if note is not None:
-        warnings.warn(note, RequestNote, stacklevel=3)
+        warnings.warn(note, RequestNote, stacklevel=5)
     if image is not None and mask is not None and not isinstance(image, (Tensor, list, tuple)):
         image = opened(image, "image")
         if not isinstance(mask, (Tensor, list, tuple)):
@@ -81,8 +101,8 @@ class Inputs:
 def read_inputs(stages: Sequence[Stage], *, image: Any, mask: Any, size: Any) -> Inputs:
     """An image, and a mask, read for a run of these stages; kinds as `zoo.images.inputs.KINDS` says."""
     if image is None:
-        raise UsageError("an input is an image, or an image and a mask; give an image")
-    sizes = lay_out(stages, size)
+        raise UsageError("an input is an image, or an image and a mask; give an image", code="image-missing")
+    sizes = lay_out(stages, None if size is None else read_size(size))
     of = image_size(stages, sizes, small_sizes(stages, sizes))
     picture = read_image(image, size=of, count=1)[0]
     found = {hash_of(picture): picture}
@@ -110,33 +130,33 @@ def _address(source: NoiseSource, row: int) -> dict[str, Any]:
 
 def _seeded(seed: Any, *, prompts: int, n: int) -> AddressedNoise | SeededSamples:
     """The noise of one seed for a call, or of one a prompt, or one a sample."""
-    if not isinstance(seed, (list, tuple)):
-        return AddressedNoise(_plain(seed))
-    seeds = [_plain(one) for one in seed]
+    given: Any = plain(seed)
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        return AddressedNoise(cast("int", given))
+    seeds = [plain(one) for one in given]
     if len(seeds) == prompts * n:
         return SeededSamples(seeds=tuple(seeds), numbers=(0,) * len(seeds))
     if len(seeds) != prompts:
-        raise UsageError(f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt")
+        raise UsageError(
+            f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt",
+            code="counts-differ",
+        )
     return SeededSamples(seeds=tuple(s for s in seeds for _ in range(n)), numbers=tuple(range(n)) * prompts)
-
-
-def _plain(seed: Any) -> Any:
-    """numpy's whole numbers as Python's, which a record can hold."""
-    return int(seed) if whole(seed) else seed
 
 
 def _listed(given: Any) -> list[Any]:
     """One value as a list of one, a list or the like as it is; an empty one of what is neither."""
-    if given is None or isinstance(given, str):
+    given = plain(given)
+    if given is None or isinstance(given, str) or whole(given):
         return [given]
-    return list(given) if isinstance(given, Iterable) else []
+    return [plain(one) for one in given] if isinstance(given, Iterable) else []
 
 
 def _texts(what: str, given: Any) -> list[str]:
     """One text or several, of none an empty one; UsageError for anything else."""
     texts = [""] if given is None else _listed(given)
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{what} must be a text or a list of at least one text")
+        raise UsageError(f"{what} must be a text or a list of at least one text", code="prompt-type-wrong")
     return texts
 
 
@@ -146,23 +166,30 @@ def _read_words(
     """Prompts, negative prompts and labels, as many of each."""
     taken = sources(conditioners)
     if labels is not None and "labels" not in taken:
-        raise UsageError("no conditioner of this pipeline takes labels; ask with prompts")
+        raise UsageError("no conditioner of this pipeline takes labels; ask with prompts", code="labels-unread")
     if prompts is not None and not conditioners:
-        raise UsageError("this pipeline has no conditioner and can't be asked with prompts; call it without any")
+        raise UsageError(
+            "this pipeline has no conditioner and can't be asked with prompts; call it without any",
+            code="prompts-unread",
+        )
     if prompts is not None and "prompts" not in taken:
-        raise UsageError("no conditioner of this pipeline takes prompts; ask with labels")
+        raise UsageError("no conditioner of this pipeline takes prompts; ask with labels", code="prompts-unread")
     asked = _texts("prompts", prompts)
-    classes: list[Any] = _listed(labels) if not whole(labels) else [labels]
-    if not classes:
-        raise UsageError("labels must be a number or a name, or a list of at least one")
+    classes = _listed(labels)
+    if not classes or not all(one is None or isinstance(one, str) or whole(one) for one in classes):
+        raise UsageError("labels must be a number or a name, or a list of at least one", code="label-invalid")
     if len(asked) != len(classes) and 1 not in (len(asked), len(classes)):
-        raise UsageError(f"{len(classes)} labels for {len(asked)} prompts; give one, or one a prompt")
+        raise UsageError(
+            f"{len(classes)} labels for {len(asked)} prompts; give one, or one a prompt", code="counts-differ"
+        )
     count = max(len(asked), len(classes))
     asked = asked * count if len(asked) == 1 else asked
     classes = classes * count if len(classes) == 1 else classes
     unwanted = _texts("negative prompts", negative)
     if len(unwanted) not in (1, count):
-        raise UsageError(f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt")
+        raise UsageError(
+            f"{len(unwanted)} negative prompts for {count} prompts; give one, or one a prompt", code="counts-differ"
+        )
     unwanted = unwanted * count if len(unwanted) == 1 else unwanted
     for conditioner in conditioners.values():
         if hasattr(conditioner, "check"):

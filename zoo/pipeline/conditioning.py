@@ -154,7 +154,8 @@ def join(stage: str, listens: Sequence[str] | Mapping[str, Any], given: Mapping[
         if len(names) > 1 and field != "scalars":
             raise UsageError(
                 f"stage '{stage}' listens to '{names[0]}' and '{names[1]}', which both give {field}, and doesn't say "
-                "how they join; write its listens field by field, like {tokens: {join: width, of: [NAME, NAME]}}"
+                "how they join; write its listens field by field, like {tokens: {join: width, of: [NAME, NAME]}}",
+                code="condition-join-missing",
             )
     joined = Condition()
     for name in conditioners_of(listens):
@@ -168,7 +169,10 @@ def _joined(stage: str, listens: Mapping[str, Any], field: str, given: Mapping[s
     values: list[Any] = [getattr(given[name], field) for name in names]
     missing = next((name for name, value in zip(names, values, strict=True) if value is None), None)
     if missing is not None:
-        raise UsageError(f"stage '{stage}' listens to '{missing}' for {field} and that gives none; name another")
+        raise UsageError(
+            f"stage '{stage}' listens to '{missing}' for {field} and that gives none; name another",
+            code="condition-field-missing",
+        )
     if field == "scalars":
         return Condition(scalars={name: v for scalars in values for name, v in scalars.items()})
     by_length = join_of(listens, field) == "length"
@@ -180,7 +184,8 @@ def _joined(stage: str, listens: Mapping[str, Any], field: str, given: Mapping[s
                 raise UsageError(
                     f"stage '{stage}': {field} of '{names[0]}' {tuple(like.shape[1:])} and of '{name}' "
                     f"{tuple(value.shape[1:])} can't join by {'length' if by_length else 'width'}; "
-                    f"{'join them by width' if by_length else 'they must be equally long'}"
+                    f"{'join them by width' if by_length else 'they must be equally long'}",
+                    code="condition-width-unfit",
                 )
     value: Any = values[0] if len(values) == 1 else torch.cat(values, dim=1 if by_length else values[0].ndim - 1)
     if field != "tokens":

@@ -24,7 +24,7 @@ from zoo.pipeline.call import Inputs, read_call, read_inputs
 from zoo.pipeline.conditioning import Conditioning
 from zoo.pipeline.generation import Generation
 from zoo.pipeline.prepared import Given, Prepared, prepare
-from zoo.pipeline.request import Request
+from zoo.pipeline.request import Request, real, whole
 from zoo.pipeline.safety import SafetyCheck
 from zoo.pipeline.stage import Stage
 from zoo.pipeline.stage_run import StageRun
@@ -48,6 +48,15 @@ class Progress:
     total: int  # steps of the whole call
     x_t: Tensor
     x0: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A call that a pipeline can draw (`Pipeline.check`), with its images read and its noise."""
+
+    stages: Sequence[Stage]
+    request: Request
+    given: Given
 
 
 @dataclass
@@ -150,7 +159,10 @@ class Pipeline:
         names = [s.name for s in self.stages]
         number = names.index(which) if which in names else which
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(names):
-            raise UsageError(f"this pipeline has no stage {which!r}; there are {', '.join(names)}, counted from 0")
+            raise UsageError(
+                f"this pipeline has no stage {which!r}; there are {', '.join(names)}, counted from 0",
+                code="stage-unknown",
+            )
         stage = self.stages[number]
         if stage.enlarges:
             before = self.stages[number - 1] if number else None
@@ -159,10 +171,16 @@ class Pipeline:
                 augmentation = before.interval[1] if truncated and before is not None else stage.augmentation
             if stage.small_size is None and before is not None:
                 stage = dataclasses.replace(stage, small_size=before.size)
-            if augmentation is not None and not 0.0 <= augmentation <= 1.0:
-                raise UsageError(f"augmentation is {augmentation}; give a noise level from 0 (none) to 1")
+            if augmentation is not None and not (real(augmentation) and 0.0 <= augmentation <= 1.0):
+                raise UsageError(
+                    f"augmentation is {augmentation}; give a noise level from 0 (none) to 1",
+                    code="augmentation-out-of-range",
+                )
         elif augmentation is not None:
-            raise UsageError(f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out")
+            raise UsageError(
+                f"stage '{stage.name}' is conditioned on no smaller picture; leave augmentation out",
+                code="augmentation-unread",
+            )
         low = 0.0 if stage.feeds != "latent" else stage.interval[1]
         alone = dataclasses.replace(
             stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
@@ -207,13 +225,41 @@ class Pipeline:
                     guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, stages=stages,
                     batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
                 )  # fmt: skip
-        stages_run = self._first(stages)
-        request, given = read_call(
-            stages_run, self.conditioners, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size,
-            steps=steps, guidance=guidance, image=image, mask=mask, strength=strength, noise=noise,
-            batch_size=batch_size,
+        checked = self._read(
+            stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
+            guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
         )  # fmt: skip
-        return self._draw(stages_run, request, given, callback)
+        return self.draw(checked, callback=callback)
+
+    def check(
+        self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
+        labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int | Sequence[int] = 0,
+        size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
+        image: Any = None, mask: Any = None, strength: float | None = None,
+        noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
+        batch_size: int | None = None,
+    ) -> Checked:  # fmt: skip
+        """What a call with these arguments would refuse, refused now; no network runs and no weights are needed.
+
+        Returns the call with its images read, for `draw`. UsageError is what a call raises.
+        """
+        checked = self._read(
+            stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
+            guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
+        )  # fmt: skip
+        for group in prepare(checked.stages, self.conditioners, checked.request, checked.given):
+            self._walk(checked.stages, group, checked.request.batch_size)  # plans the steps
+        return checked
+
+    @torch.inference_mode()
+    def draw(self, checked: Checked, *, callback: Callable[[Progress], Any] | None = None) -> Generation:
+        """Draw a call that `check` returned; `callback` receives a `Progress` after each step."""
+        return self._draw(checked.stages, checked.request, checked.given, callback)
+
+    def _read(self, stages: int | None, **call: Any) -> Checked:
+        run = self._first(stages)
+        request, given = read_call(run, self.conditioners, **call)
+        return Checked(stages=run, request=request, given=given)
 
     @torch.inference_mode()
     def run(
@@ -275,7 +321,8 @@ class Pipeline:
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
             tensor, sampled = (in_order(parts, order) for parts in (pictures, samples))
         tensor, verdicts = self._checked(tensor)
-        record = record_of_run(self, walks, verdicts, time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        record = record_of_run(walks, verdicts, seconds, of=self.record, fast=self.fast)
         return Generation(samples=sampled, drawn=tensor, record=record, space=stages[-1].space)
 
     def _first(self, stages: int | None) -> list[Stage]:
@@ -285,11 +332,12 @@ class Pipeline:
     def _count(self, stages: int | None) -> int:
         if stages is None:
             return len(self.stages)
-        if isinstance(stages, bool) or not isinstance(stages, int) or not 1 <= stages <= len(self.stages):
+        if not whole(stages) or not 1 <= stages <= len(self.stages):
             raise UsageError(
-                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}"
+                f"stages is {stages!r}; this pipeline has {len(self.stages)}: give 1 to {len(self.stages)}",
+                code="stages-out-of-range",
             )
-        return stages
+        return int(stages)
 
     def _walk(self, stages: Sequence[Stage], group: Prepared, batch_size: int | None) -> Walk:
         """The runs of the samples of one plan."""
@@ -297,7 +345,10 @@ class Pipeline:
         changed: Mapping[str, Any] = {}
         if group.sampler is not None:
             if self.resampled is None:
-                raise UsageError("this pipeline was put together by hand and finds no sampler by name; leave it out")
+                raise UsageError(
+                    "this pipeline was put together by hand and finds no sampler by name; leave it out",
+                    code="sampler-by-hand",
+                )
             changed, samplers = self.resampled(group.sampler)
             stages = [dataclasses.replace(stage, sampler=samplers[stage.name]) for stage in stages]
         conditioning = Conditioning(self.conditioners, stages, group, self.device)

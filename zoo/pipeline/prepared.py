@@ -7,6 +7,7 @@ other.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from zoo.diffusion.noise import AddressedNoise, SeededSamples
 from zoo.diffusion.types import Conditioner, NoiseSource, source_of, sources
 from zoo.guidance.interval import holds_classifier_free, scales_each
 from zoo.images.inputs import hash_of
-from zoo.pipeline.request import Request, SampleSpec
+from zoo.pipeline.request import Request, SampleSpec, of_sample
 from zoo.pipeline.stage import Pixels, Stage, lay_out, small_sizes
 from zoo.pipeline.starts import Start, image_size, start_of
 from zoo.schema.errors import UsageError
@@ -112,14 +113,14 @@ def prepare(
         specs = [request.samples[row] for row in rows]
         first = specs[0]
         image, mask = given.image, given.mask
-        start = start_of(stages, conditioners, image=first.image, mask=first.mask, strength=first.strength)
+        with contextlib.nullcontext() if given.checked else of_sample(rows[0]):
+            start = start_of(stages, conditioners, image=first.image, mask=first.mask, strength=first.strength)
         if image is None and first.image is not None:
             of = image_size(stages, sizes, smalls)
-            image = _tensor([str(s.image) for s in specs], given.tensors, (3, *of), "image")
+            image = _tensor({row: request.samples[row].image for row in rows}, given.tensors, (3, *of), "image")
             image = image.expand(len(specs), -1, -1, -1)
-            mask = (
-                None if first.mask is None else _tensor([str(s.mask) for s in specs], given.tensors, (1, *of), "mask")
-            )
+            if first.mask is not None:
+                mask = _tensor({row: request.samples[row].mask for row in rows}, given.tensors, (1, *of), "mask")
         made.append(Prepared(
             rows=rows, specs=specs, samples=[samples[row] for row in rows],
             size=None if request.size is None else sizes[-1], sizes=sizes, smalls=smalls, source=source, start=start,
@@ -128,19 +129,28 @@ def prepare(
     return made
 
 
-def _tensor(names: Sequence[str], tensors: Mapping[str, Tensor], shape: tuple[int, ...], what: str) -> Tensor:
-    """(1 or B, *shape): one row where all samples name the same."""
-    distinct = list(dict.fromkeys(names))
-    for name in distinct:
+def _tensor(
+    names: Mapping[int, str | None], tensors: Mapping[str, Tensor], shape: tuple[int, ...], what: str
+) -> Tensor:
+    """(1 or B, *shape) of the names of samples by their rows: one row where all samples name the same."""
+    distinct: dict[str, Tensor] = {}
+    for row, name in names.items():
+        if name is None or name in distinct:
+            continue
         found = tensors.get(name)
         if found is None:
-            raise UsageError(f"a sample names the {what} {name[:12]} and no such {what} is given; give it in inputs")
-        if tuple(found.shape) != shape or hash_of(found) != name:
             raise UsageError(
-                f"what is given as the {what} {name[:12]} has another hash or shape than {shape}; "
-                "make it with pipe.inputs"
+                f"samples[{row}] names the {what} {name[:12]} and no such {what} is given; give it in inputs",
+                code="input-missing",
             )
-    return torch.stack([tensors[name] for name in (distinct if len(distinct) == 1 else names)])
+        if not isinstance(found, Tensor) or tuple(found.shape) != shape or hash_of(found) != name:
+            raise UsageError(
+                f"what is given as the {what} {name[:12]} of samples[{row}] has another hash or shape than {shape}; "
+                "make it with pipe.inputs",
+                code="input-hash-wrong",
+            )
+        distinct[name] = found
+    return torch.stack([*distinct.values()] if len(distinct) == 1 else [distinct[str(name)] for name in names.values()])
 
 
 def _noise(request: Request, given: Given) -> tuple[NoiseSource, list[int]]:
@@ -157,16 +167,27 @@ def _noise(request: Request, given: Given) -> tuple[NoiseSource, list[int]]:
 def _check(stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], request: Request) -> None:
     """UsageError for words that no conditioner takes, and for a scale that no guidance has."""
     taken = sources(conditioners)
-    for spec in request.samples:
-        if (spec.prompt or spec.negative) and "prompts" not in taken:
-            raise UsageError("no conditioner of this pipeline takes prompts; leave prompt and negative out")
-        if spec.label is not None and "labels" not in taken:
-            raise UsageError("no conditioner of this pipeline takes labels; leave label out")
-        if spec.guidance is not None and not any(holds_classifier_free(g) for s in stages for g in s.guidance):
-            raise UsageError("no stage of this pipeline has classifier-free guidance to set; leave guidance out")
-    texts = [text for spec in request.samples for text in (spec.prompt, spec.negative)]
-    labels = [spec.label for spec in request.samples]
-    for conditioner in conditioners.values():
-        if hasattr(conditioner, "check"):
-            words = {"prompts": texts, "labels": labels}.get(source_of(conditioner), [])
-            conditioner.check([*dict.fromkeys(words)])  # type: ignore[attr-defined]
+    guided = any(holds_classifier_free(g) for s in stages for g in s.guidance)
+    checkers: list[Any] = [c for c in conditioners.values() if hasattr(c, "check")]
+    seen: set[Any] = set()  # words that were checked already
+    for number, spec in enumerate(request.samples):
+        with of_sample(number):
+            if (spec.prompt or spec.negative) and "prompts" not in taken:
+                raise UsageError(
+                    "no conditioner of this pipeline takes prompts; leave prompt and negative out",
+                    code="prompts-unread",
+                )
+            if spec.label is not None and "labels" not in taken:
+                raise UsageError("no conditioner of this pipeline takes labels; leave label out", code="labels-unread")
+            if spec.guidance is not None and not guided:
+                raise UsageError(
+                    "no stage of this pipeline has classifier-free guidance to set; leave guidance out",
+                    code="guidance-missing",
+                )
+            words = {"prompts": [spec.prompt, spec.negative], "labels": [spec.label]}
+            for conditioner in checkers:
+                source = source_of(conditioner)
+                new = [word for word in words.get(source, []) if (id(conditioner), word) not in seen]
+                if new:
+                    seen |= {(id(conditioner), word) for word in new}
+                    conditioner.check([*dict.fromkeys(new)])

@@ -11,18 +11,21 @@ what a record states, too; their tensors go beside the request (`zoo.pipeline.pr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
 from zoo.config.overrides import to_plain
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 SCHEMA = "zoo.request/1"
 LARGEST_GUIDANCE = 1000.0  # beyond it float32 has no digits left for the sample
+MOST_SAMPLES = 2**16  # of a request: all that it draws is in memory at once
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -103,15 +106,17 @@ class Request:
     def __post_init__(self) -> None:
         samples = tuple(self.samples) if isinstance(self.samples, Iterable) else ()
         if not samples or not all(isinstance(spec, SampleSpec) for spec in samples):
-            raise UsageError("a request needs a list of samples, one or more; give one")
+            raise UsageError("a request needs a list of samples, one or more; give one", code="request-invalid")
+        check_count(len(samples))
         object.__setattr__(self, "samples", samples)
         if self.size is not None:
-            size = tuple(self.size) if isinstance(self.size, Iterable) else ()
-            if not size or not all(whole(extent) and extent > 0 for extent in size):
+            size = read_size(self.size)
+            if not isinstance(size, tuple):
                 raise UsageError(
-                    f"a request's size is {self.size!r}; write [height, width], or the length of each axis"
+                    f"a request's size is {size!r}; write [height, width], or the length of each axis",
+                    code="size-invalid",
                 )
-            object.__setattr__(self, "size", tuple(int(extent) for extent in size))
+            object.__setattr__(self, "size", size)
         for name in ("stages", "batch_size"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole_number(name, getattr(self, name), "1 or more"))
@@ -130,17 +135,22 @@ class Request:
     def from_dict(written: Mapping[str, Any]) -> Request:
         """The request that `to_dict` wrote, or from an untrusted source; UsageError where it has another form."""
         if not isinstance(written, Mapping) or written.get("schema") != SCHEMA:
-            raise UsageError(f"a request says schema: {SCHEMA}; give one of that form")
+            raise UsageError(f"a request says schema: {SCHEMA}; give one of that form", code="schema-unknown")
         samples, size = written.get("samples"), written.get("size")
         _known(written, ("schema", *(f.name for f in fields(Request))), "a request")
         if not isinstance(samples, list) or not all(isinstance(sample, Mapping) for sample in samples):
-            raise UsageError("a request's samples are a list of mappings; write one for each sample")
-        for sample in samples:
-            _known(sample, tuple(f.name for f in fields(SampleSpec)), "a sample")
+            raise UsageError(
+                "a request's samples are a list of mappings; write one for each sample", code="request-invalid"
+            )
+        check_count(len(samples))
+        specs, names = [], tuple(f.name for f in fields(SampleSpec))
+        for number, sample in enumerate(samples):
+            with of_sample(number):
+                _known(sample, names, "a sample")
+                specs.append(SampleSpec(**sample))
         return Request(
-            samples=tuple(SampleSpec(**sample) for sample in samples), size=size,
-            stages=written.get("stages"), batch_size=written.get("batch_size"),
-        )  # fmt: skip
+            samples=tuple(specs), size=size, stages=written.get("stages"), batch_size=written.get("batch_size")
+        )
 
     def to_json(self) -> str:
         """The request as JSON text."""
@@ -148,11 +158,13 @@ class Request:
 
     @staticmethod
     def from_json(text: str | bytes) -> Request:
-        """The request of a JSON text; UsageError for any other text."""
+        """The request of a JSON text; UsageError for any other text, one that says a key twice included."""
         try:
-            written = json.loads(text)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UsageError(f"a request is JSON, and this is not ({str(error)[:80]})") from error
+            written = strict_json.parse(text)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"a request is JSON, and this is not ({str(error)[:80]})", code="request-invalid"
+            ) from error
         return Request.from_dict(written)
 
 
@@ -164,12 +176,31 @@ def _said(spec: SampleSpec) -> dict[str, Any]:
 def _known(written: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
     wrong = next((key for key in written if key not in names), None)
     if wrong is not None:
-        raise UsageError(f"{what} has no '{str(wrong)[:40]}'; it has {', '.join(names)}")
+        raise UsageError(f"{what} has no '{str(wrong)[:40]}'; it has {', '.join(names)}", code="request-key-unknown")
 
 
 def _must(well: bool, name: str, value: Any, wanted: str) -> None:
     if not well:
-        raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}")
+        raise UsageError(f"{name} is {str(value)[:60]!r}; give {wanted}", code="request-invalid")
+
+
+@contextlib.contextmanager
+def of_sample(number: int) -> Iterator[None]:
+    """Let a UsageError say which sample of a request it is about."""
+    try:
+        yield
+    except UsageError as error:
+        error.args = (f"samples[{number}]: {error}", *error.args[1:])
+        raise
+
+
+def check_count(count: int) -> None:
+    """UsageError for more samples than a request holds."""
+    if count > MOST_SAMPLES:
+        raise UsageError(
+            f"{count} samples are too many for one call; draw at most {MOST_SAMPLES} in each of several",
+            code="count-out-of-range",
+        )
 
 
 def whole(value: Any) -> bool:
@@ -182,10 +213,29 @@ def real(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def plain(value: Any) -> Any:
+    """numpy's and torch's numbers and arrays as Python's numbers and lists; anything else as it is."""
+    if hasattr(value, "tolist") and hasattr(value, "ndim"):
+        return value.tolist()
+    return int(value) if whole(value) else value
+
+
+def read_size(size: Any) -> int | tuple[int, ...]:
+    """Pixels a side, or the length of each axis, numpy's too; UsageError for anything else."""
+    given: Any = plain(size)
+    many = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
+    extents: tuple[Any, ...] = tuple(plain(extent) for extent in given) if many else (given,)
+    if not extents or not all(whole(extent) and extent > 0 for extent in extents):
+        raise UsageError(
+            f"a request's size is {size!r}; write [height, width], or the length of each axis", code="size-invalid"
+        )
+    return extents if many else extents[0]
+
+
 def whole_number(name: str, value: Any, wanted: str) -> int:
     """A whole number from 1 up, numpy's too; UsageError says what is wanted."""
     if not whole(value) or value < 1:
-        raise UsageError(f"{name} is {value!r}; give {wanted}")
+        raise UsageError(f"{name} is {value!r}; give {wanted}", code="request-invalid")
     return int(value)
 
 
@@ -194,5 +244,8 @@ def read_guidance(guidance: Any) -> float | None:
     if guidance is None:
         return None
     if not real(guidance) or not abs(float(guidance)) <= LARGEST_GUIDANCE:
-        raise UsageError(f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}")
+        raise UsageError(
+            f"guidance is {guidance!r}; give a number from -{LARGEST_GUIDANCE:g} to {LARGEST_GUIDANCE:g}",
+            code="guidance-out-of-range",
+        )
     return float(guidance)

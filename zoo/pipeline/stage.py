@@ -93,7 +93,8 @@ def small_sizes(stages: Sequence[Stage], sizes: Sequence[tuple[int, ...]]) -> li
         else:
             raise UsageError(
                 f"stage '{stage.name}' enlarges a picture and nobody says how small that is; give its small_size "
-                "(low_res in the contract of its card)"
+                "(low_res in the contract of its card)",
+                code="small-size-missing",
             )
     return found
 
@@ -109,6 +110,7 @@ def _share(whole: Sequence[int], part: int, of: int, name: str) -> tuple[int, ..
     if any(s * part % of for s in whole):
         raise UsageError(
             f"the size {'x'.join(str(s) for s in whole)} leaves no whole pixels to stage '{name}', which has {part} "
-            f"for {of}; use multiples of {of}"
+            f"for {of}; use multiples of {of}",
+            code="size-indivisible",
         )
     return tuple(s * part // of for s in whole)

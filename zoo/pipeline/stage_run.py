@@ -97,7 +97,10 @@ class StageRun:
             # Truncated: what the stage before left is noised already, to the t where its last step really ended.
             upsampled = getattr(low_res, "upsampled", None)  # of those that know a level
             if upsampled is None:
-                raise UsageError(f"stage '{before.stage.name}' stops at noise, for which '{stage.name}' has no level")
+                raise UsageError(
+                    f"stage '{before.stage.name}' stops at noise, for which '{stage.name}' has no level",
+                    code="level-missing",
+                )
             level = torch.full((len(samples),), before.table.steps[-1].t_next, device=given.device)
             return upsampled(given, size=size, level=level)
         if before is None or given is None:

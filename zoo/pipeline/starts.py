@@ -56,7 +56,8 @@ def image_size(stages: Sequence[Stage], sizes: Sequence[tuple[int, ...]], smalls
     if any(side % shrinks for side in given):
         raise UsageError(
             f"stage '{stages[0].name}' is measured with {shrinks} times fewer pixels a side, and "
-            f"{given[0]}x{given[1]} can't be divided by that; use multiples of {shrinks}"
+            f"{given[0]}x{given[1]} can't be divided by that; use multiples of {shrinks}",
+            code="size-indivisible",
         )
     return given[0] // shrinks, given[1] // shrinks
 
@@ -64,22 +65,36 @@ def image_size(stages: Sequence[Stage], sizes: Sequence[tuple[int, ...]], smalls
 def _check_shown(viewer: str, stage: Stage, *, image: Any, mask: Any, strength: float | None) -> None:
     """UsageError for an image that is a conditioner's input and has another use, too."""
     if image is None:
-        raise UsageError(f"conditioner '{viewer}' is given an image and there is none; give an image")
+        raise UsageError(
+            f"conditioner '{viewer}' is given an image and there is none; give an image", code="image-missing"
+        )
     if mask is not None or strength is not None:
         what = "mask" if mask is not None else "strength"
-        raise UsageError(f"the image is what conditioner '{viewer}' is given, and no start; leave the {what} out")
+        raise UsageError(
+            f"the image is what conditioner '{viewer}' is given, and no start; leave the {what} out",
+            code="image-is-no-start",
+        )
     if posterior_of(stage.guidance) is not None:
-        raise UsageError(f"the image is what conditioner '{viewer}' is given; run stage '{stage.name}' without it")
+        raise UsageError(
+            f"the image is what conditioner '{viewer}' is given; run stage '{stage.name}' without it",
+            code="image-used-twice",
+        )
 
 
 def _read_measured(stage: Stage, posterior: Posterior, image: Any, mask: Any, strength: float | None) -> float:
     if image is None:
-        raise UsageError(f"stage '{stage.name}' is held to a measured picture and none was given; give an image")
+        raise UsageError(
+            f"stage '{stage.name}' is held to a measured picture and none was given; give an image",
+            code="image-missing",
+        )
     if posterior.measurement.hears_mask != (mask is not None):
         needs = "is measured outside a mask; give one" if mask is None else "is measured as a whole; leave the mask out"
-        raise UsageError(f"the image of stage '{stage.name}' {needs}")
+        raise UsageError(f"the image of stage '{stage.name}' {needs}", code="image-unfit")
     if strength is not None:
-        raise UsageError(f"the image of stage '{stage.name}' is measured and no start; leave the strength out")
+        raise UsageError(
+            f"the image of stage '{stage.name}' is measured and no start; leave the strength out",
+            code="image-is-no-start",
+        )
     return 1.0
 
 
@@ -88,17 +103,26 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
     task = "mask" if mask is not None else "strength"
     if first.enlarges:
         if image is None:
-            raise UsageError(f"stage '{first.name}' enlarges a picture and none was given; give an image")
+            raise UsageError(
+                f"stage '{first.name}' enlarges a picture and none was given; give an image", code="image-missing"
+            )
         if mask is not None or strength is not None:
-            raise UsageError(f"stage '{first.name}' enlarges the image and draws all of it; leave the {task} out")
+            raise UsageError(
+                f"stage '{first.name}' enlarges the image and draws all of it; leave the {task} out",
+                code="image-is-no-start",
+            )
         return 1.0
     if image is None and (mask is not None or strength is not None):
-        raise UsageError(f"a {task} needs an image to start from; give one")
+        raise UsageError(f"a {task} needs an image to start from; give one", code="image-missing")
     if mask is not None and any(s.enlarges or s.size != first.size for s in stages):
         raise UsageError(
-            "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1"
+            "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1",
+            code="mask-unfit",
         )
     strength = (REFINE_STRENGTH if mask is None else 1.0) if strength is None else strength
     if isinstance(strength, bool) or not isinstance(strength, Real) or not 0.0 < float(strength) <= 1.0:
-        raise UsageError(f"strength is {strength!r}; give more than 0 (keep the image) and at most 1 (draw anew)")
+        raise UsageError(
+            f"strength is {strength!r}; give more than 0 (keep the image) and at most 1 (draw anew)",
+            code="strength-out-of-range",
+        )
     return float(strength) if image is not None else 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from zoo.pipeline.stage import Stage
 from zoo.pipeline.stage_run import StageRun, dtype_of
 from zoo.schema.errors import NumericError
 from zoo.schema.version import __version__
-
-if TYPE_CHECKING:
-    from zoo.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,9 @@ def decoded(stage: Stage, x: Tensor) -> Tensor:
     found = stage.autoencoder.decode(x.to(dtype_of(stage.autoencoder))).float()
     if not bool(torch.isfinite(found).all()):
         who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
-        raise NumericError(f"the {who} of stage '{stage.name}' gave NaN or infinity; run it in float32")
+        raise NumericError(
+            f"the {who} of stage '{stage.name}' gave NaN or infinity; run it in float32", code="network-not-finite"
+        )
     return stage.space.finish(found).cpu()
 
 
@@ -71,23 +70,25 @@ def in_order(parts: Sequence[Tensor], order: Tensor) -> Tensor:
 
 
 def record_of_run(
-    pipe: Pipeline, walks: Sequence[Walk], verdicts: Sequence[Mapping[str, Any]] | None, seconds: float
-) -> dict[str, Any]:
+    walks: Sequence[Walk], verdicts: Sequence[Mapping[str, Any]] | None, seconds: float, *, of: Mapping[str, Any],
+    fast: Fast,
+) -> dict[str, Any]:  # fmt: skip
     """The record of a request; its keys hold for the first sample, an entry's `run` has what differs for it.
 
+    of: the pipeline's own record.
     `zoo.records.reading.record_of` puts the two together again, so a sample's own record is one of a request of it
     alone.
     """
     of_row = {row: (walk, i) for walk in walks for i, row in enumerate(walk.group.rows)}
-    first = walks[0].group
-    shared = {**pipe.record, **_of_sample(*of_row[0], whole=True)}
+    first, run = walks[0].group, walks[0].runs[0]
+    shared = {**of, **_of_sample(*of_row[0], whole=True)}
     images = []
     for row in sorted(of_row):
         walk, i = of_row[row]
         entry = _entry(walk.group, i)
         if verdicts is not None:
             entry["safety"] = verdicts[row]
-        own = {**pipe.record, **_of_sample(walk, i, whole=False)}
+        own = {**of, **_of_sample(walk, i, whole=False)}
         otherwise = {key: value for key, value in own.items() if value != shared.get(key)}
         images.append(entry | ({"run": otherwise} if otherwise else {}))
     return {
@@ -95,9 +96,9 @@ def record_of_run(
         **shared,
         "seed": getattr(first.source, "seed", None),
         "noise": type(first.source).__name__,
-        "device": str(pipe.device),
-        "dtype": str(dtype_of(pipe.stages[0].denoiser.network)).removeprefix("torch."),
-        **({} if pipe.fast == Fast() else {"fast": pipe.fast.record()}),
+        "device": str(run.device),
+        "dtype": str(dtype_of(run.stage.denoiser.network)).removeprefix("torch."),
+        **({} if fast == Fast() else {"fast": fast.record()}),
         "versions": {"zoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "seconds": round(seconds, 3),
         "images": images,

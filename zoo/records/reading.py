@@ -30,19 +30,24 @@ def read_record(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.suffix.lower() == ".npy":
         if not path.with_suffix(".json").is_file():
-            raise UsageError(f"the record of '{path}' should be beside it, in '{path.stem}.json'; bring both")
+            raise UsageError(
+                f"the record of '{path}' should be beside it, in '{path.stem}.json'; bring both", code="record-missing"
+            )
         return check_record(read_json(path.with_suffix(".json")), source=str(path.with_suffix(".json")))
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
-        raise UsageError(f"the picture '{path}' {reason}; give a PNG that zoo wrote")
+        raise UsageError(f"the picture '{path}' {reason}; give a PNG that zoo wrote", code="file-missing")
     try:
         with path.open("rb") as file:
             text = _find(file, path)
     except OSError as error:
-        raise UsageError(f"'{path}' can't be read ({error.strerror or error}); check its permissions") from error
+        raise UsageError(
+            f"'{path}' can't be read ({error.strerror or error}); check its permissions", code="file-unreadable"
+        ) from error
     if text is None:
         raise UsageError(
-            f"'{path}' holds no record of zoo's: it isn't zoo's picture, or a program that saved it anew left it out"
+            f"'{path}' holds no record of zoo's: it isn't zoo's picture, or a program that saved it anew left it out",
+            code="record-missing",
         )
     return parse_record(text, source=str(path))
 
@@ -54,7 +59,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
         content = read_plain(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         error = error if isinstance(error, OSError) else OSError(str(error))
-        raise UsageError(f"'{path}' can't be read ({error.strerror or error}); give a JSON file") from error
+        raise UsageError(
+            f"'{path}' can't be read ({error.strerror or error}); give a JSON file", code="file-unreadable"
+        ) from error
     return _plain(content, str(path))
 
 
@@ -68,10 +75,15 @@ def check_record(record: dict[str, Any], *, source: str) -> dict[str, Any]:
     found = record.get("schema")
     if found != SCHEMA:
         said = "says no schema" if found is None else f"has schema {str(found)[:60]!r}"
-        raise UsageError(f"the record in '{source}' {said}, this zoo reads '{SCHEMA}'; use the zoo that drew it")
+        raise UsageError(
+            f"the record in '{source}' {said}, this zoo reads '{SCHEMA}'; use the zoo that drew it",
+            code="schema-unknown",
+        )
     for key, kind in _FORM.items():
         if key in record and not isinstance(record[key], kind):
-            raise UsageError(f"the record in '{source}' is not one that zoo writes: '{key}' has another form")
+            raise UsageError(
+                f"the record in '{source}' is not one that zoo writes: '{key}' has another form", code="record-changed"
+            )
     return record
 
 
@@ -92,12 +104,16 @@ def check_whole(record: dict[str, Any], *, source: str) -> dict[str, Any]:
     if missing is not None:
         raise UsageError(
             f"the record in '{source}' says nothing of '{missing}': it is no whole one, or of a pipeline that was put "
-            "together by hand; give a picture of a pipeline with a config"
+            "together by hand; give a picture of a pipeline with a config",
+            code="record-incomplete",
         )
     written = record["config"].get("stages")
     blocks = [*record["stages"], *record["images"], *(written if isinstance(written, list) and written else [None])]
     if not all(isinstance(block, dict) for block in blocks):
-        raise UsageError(f"the record in '{source}' is not one that zoo writes: its stages or images have another form")
+        raise UsageError(
+            f"the record in '{source}' is not one that zoo writes: its stages or images have another form",
+            code="record-changed",
+        )
     return record
 
 
@@ -110,11 +126,16 @@ _FORM: dict[str, type | tuple[type, ...]] = {
 def _find(file: BinaryIO, path: Path) -> bytes | None:
     """The text of the first chunk with the record's keyword."""
     if file.read(len(_SIGNATURE)) != _SIGNATURE:
-        raise UsageError(f"'{path}' is no PNG, and only those carry a record of zoo's; give the PNG that zoo wrote")
+        raise UsageError(
+            f"'{path}' is no PNG, and only those carry a record of zoo's; give the PNG that zoo wrote",
+            code="record-missing",
+        )
     for _ in range(_MAX_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
-            raise UsageError(f"the picture '{path}' is cut off before its end; restore the whole file")
+            raise UsageError(
+                f"the picture '{path}' is cut off before its end; restore the whole file", code="image-truncated"
+            )
         (length,), kind = struct.unpack(">I", head[:4]), head[4:]
         if kind == b"IEND":
             return None
@@ -123,14 +144,24 @@ def _find(file: BinaryIO, path: Path) -> bytes | None:
             file.seek(length + 4 - len(start), 1)
             continue
         if length > MAX_BYTES + 1024:
-            raise UsageError(f"the record in '{path}' is larger than {MAX_BYTES} bytes, and zoo's are some kilobytes")
+            raise UsageError(
+                f"the record in '{path}' is larger than {MAX_BYTES} bytes, and zoo's are some kilobytes",
+                code="record-too-large",
+            )
         data, checksum = start + file.read(length - len(start)), file.read(4)
         if len(data) < length or len(checksum) < 4:
-            raise UsageError(f"the picture '{path}' is cut off within its record; restore the whole file")
+            raise UsageError(
+                f"the picture '{path}' is cut off within its record; restore the whole file", code="image-truncated"
+            )
         if struct.unpack(">I", checksum)[0] != zlib.crc32(data, zlib.crc32(kind)):
-            raise UsageError(f"the record in '{path}' is damaged (its checksum is wrong); restore the file")
+            raise UsageError(
+                f"the record in '{path}' is damaged (its checksum is wrong); restore the file", code="record-damaged"
+            )
         return _unpack(kind, data[len(_KEYWORD) :], path)
-    raise UsageError(f"'{path}' has more than {_MAX_CHUNKS} chunks and no record among them; it isn't zoo's picture")
+    raise UsageError(
+        f"'{path}' has more than {_MAX_CHUNKS} chunks and no record among them; it isn't zoo's picture",
+        code="record-missing",
+    )
 
 
 def _unpack(kind: bytes, rest: bytes, path: Path) -> bytes:
@@ -147,7 +178,9 @@ def _unpack(kind: bytes, rest: bytes, path: Path) -> bytes:
     try:
         text = zlib.decompressobj().decompress(rest, MAX_BYTES + 1)
     except zlib.error as error:
-        raise UsageError(f"the record in '{path}' is damaged (it can't be unpacked); restore the file") from error
+        raise UsageError(
+            f"the record in '{path}' is damaged (it can't be unpacked); restore the file", code="record-damaged"
+        ) from error
     return text  # one byte over the limit is refused with the text
 
 
@@ -155,11 +188,18 @@ def _plain(text: str | bytes, source: str) -> dict[str, Any]:
     from zoo.schema.plain import to_plain
 
     if len(text) > MAX_BYTES:
-        raise UsageError(f"the record in '{source}' is larger than {MAX_BYTES} bytes, and zoo's are some kilobytes")
+        raise UsageError(
+            f"the record in '{source}' is larger than {MAX_BYTES} bytes, and zoo's are some kilobytes",
+            code="record-too-large",
+        )
     try:
         value = strict_json.parse(text)
     except ValueError as error:  # numbers of thousands of digits too
-        raise UsageError(f"the record in '{source}' is not JSON: {str(error)[:120]}; restore the file") from error
+        raise UsageError(
+            f"the record in '{source}' is not JSON: {str(error)[:120]}; restore the file", code="record-damaged"
+        ) from error
     if not isinstance(value, dict):
-        raise UsageError(f"the record in '{source}' holds no mapping; it is not one that zoo writes")
+        raise UsageError(
+            f"the record in '{source}' holds no mapping; it is not one that zoo writes", code="record-changed"
+        )
     return to_plain(value, f"the record in '{source}'")

@@ -12,57 +12,30 @@ Written out, a step is x_s = a x_t + b x0 + tau z.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import sqrt
-from typing import TYPE_CHECKING
 
-from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepTable
-from zoo.samplers.grid import Final, Grid, Trailing, rows
-from zoo.samplers.state import plain_loop
+from zoo.samplers.linear import LinearSampler, Rows, Walk, kept_noise
 from zoo.schema.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM:
+class DDIM(LinearSampler):
     """Deterministic at eta = 0 (the default), as noisy as DDPM at eta = 1."""
 
     steps: int = 30
     eta: float = 0.0
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
-            raise ConfigError(f"DDIM's eta lies in [0, 1], not at {self.eta}; 0 is deterministic, 1 is DDPM")
+            raise ConfigError(
+                f"DDIM's eta lies in [0, 1], not at {self.eta}; 0 is deterministic, 1 is DDPM", code="eta-out-of-range"
+            )
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run; coefficients are (a, b, tau)."""
-        count = self.steps if steps is None else steps
-        walked = rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final)
-        return StepTable(tuple(replace(step, coefficients=self._coefficients(step)) for step in walked))
-
-    def _coefficients(self, step: Step) -> tuple[float, float, float]:
-        # (alpha_t sigma_s) / (alpha_s sigma_t): 1 where nothing is denoised, 0 where all is.
-        kept = (step.alpha * step.sigma_next) / (step.alpha_next * step.sigma)
-        tau = self.eta * step.sigma_next * sqrt(max(0.0, 1.0 - kept * kept))  # eq. 16
-        direction = sqrt(max(0.0, step.sigma_next**2 - tau**2))
-        a = direction / step.sigma
-        return a, step.alpha_next - a * step.alpha, tau  # eq. 12
-
-    def __call__(
-        self,
-        denoise: DenoiseFn,
-        table: StepTable,
-        x: Tensor,
-        *,
-        noise: StepNoise,
-        callback: Callback | None = None,
-        after_step: AfterStep | None = None,
-    ) -> Tensor:
-        """Walk x from the table's start to its end."""
-        return plain_loop(denoise, table, x, noise=noise, callback=callback, after_step=after_step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """One evaluation a step."""
+        for here, there in walk.strides:
+            seen, kept = table.look(here), kept_noise(here, there)
+            tau = self.eta * there.sigma * sqrt(max(0.0, 1.0 - kept * kept))  # eq. 16
+            a = sqrt(max(0.0, there.sigma**2 - tau**2)) / here.sigma
+            table.add(here, there, a * seen.x + (there.alpha - a * here.alpha) * seen.x0, noise=tau)  # eq. 12

@@ -27,7 +27,9 @@ class DPMSolver(LinearSampler):
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
-            raise ConfigError(f"DPM-Solver has orders 1, 2 and 3, not {self.order}; choose one")
+            raise ConfigError(
+                f"DPM-Solver has orders 1, 2 and 3, not {self.order}; choose one", code="order-out-of-range"
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """`order` evaluations a step, one for a step to sigma = 0."""

@@ -28,7 +28,10 @@ class DPMpp2S(LinearSampler):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
-            raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
+            raise ConfigError(
+                f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise",
+                code="eta-out-of-range",
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """2 steps - 1 evaluations to a clean end."""

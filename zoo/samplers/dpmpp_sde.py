@@ -30,10 +30,11 @@ class DPMpp2MSDE(LinearSampler):
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 10.0:
             raise ConfigError(
-                f"DPM-Solver++'s eta is {self.eta}; give a number from 0, the ODE, over 1, the SDE, to 10"
+                f"DPM-Solver++'s eta is {self.eta}; give a number from 0, the ODE, over 1, the SDE, to 10",
+                code="eta-out-of-range",
             )
         if self.solver not in ("midpoint", "heun"):
-            raise ConfigError(f"unknown solver '{self.solver}'; choose midpoint or heun")
+            raise ConfigError(f"unknown solver '{self.solver}'; choose midpoint or heun", code="choice-unknown")
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step."""
@@ -63,7 +64,10 @@ class DPMppSDE(LinearSampler):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
-            raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
+            raise ConfigError(
+                f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise",
+                code="eta-out-of-range",
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """2 steps - 1 evaluations to a clean end."""

@@ -39,7 +39,10 @@ class EulerAncestral(LinearSampler):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
-            raise ConfigError(f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise")
+            raise ConfigError(
+                f"an ancestral sampler's eta lies in [0, 1], not at {self.eta}; 0 adds no noise",
+                code="eta-out-of-range",
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step."""

@@ -51,13 +51,19 @@ class Leading:
 
     def __post_init__(self) -> None:
         if self.offset < 0:
-            raise ConfigError(f"a leading grid's offset can't be negative ({self.offset}); Stable Diffusion's is 1")
+            raise ConfigError(
+                f"a leading grid's offset can't be negative ({self.offset}); Stable Diffusion's is 1",
+                code="number-out-of-range",
+            )
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         nodes = steps + self.skip_cleanest
         points = _points(schedule, nodes, "leading", skipped=nodes - steps)
         if self.offset >= points:
-            raise ConfigError(f"a leading grid's offset is {self.offset} on {points} points; Stable Diffusion's is 1")
+            raise ConfigError(
+                f"a leading grid's offset is {self.offset} on {points} points; Stable Diffusion's is 1",
+                code="number-out-of-range",
+            )
         indices = np.arange(nodes)[::-1] * (points // nodes)
         offset = min(self.offset, points - 1 - int(indices[0]))
         return (indices[:steps] + offset + 1.0) / points
@@ -103,7 +109,9 @@ class Karras:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rho <= 1e4:
-            raise ConfigError(f"a Karras grid needs rho above 0 and to 10000, not {self.rho}; usual is 7")
+            raise ConfigError(
+                f"a Karras grid needs rho above 0 and to 10000, not {self.rho}; usual is 7", code="number-out-of-range"
+            )
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         low, high = _range(schedule, self.sigma_min, self.sigma_max, "karras")
@@ -133,21 +141,33 @@ def rows(
     where a stage on the interval below (with the same grid) starts.
     """
     if isinstance(steps, bool) or not hasattr(steps, "__index__") or operator.index(steps) < 1:
-        raise UsageError(f"a sampler takes a whole number of steps from 1 up, not {steps!r}; set steps")
+        raise UsageError(
+            f"a sampler takes a whole number of steps from 1 up, not {steps!r}; set steps", code="steps-out-of-range"
+        )
     check_length(operator.index(steps))
     if final not in get_args(Final):
-        raise ConfigError(f"unknown final '{final}'; choose 'clean' (ends at t = 0) or 'first' (the schedule's first)")
+        raise ConfigError(
+            f"unknown final '{final}'; choose 'clean' (ends at t = 0) or 'first' (the schedule's first)",
+            code="choice-unknown",
+        )
     high, low = interval
     if not 0.0 <= low < high <= 1.0:
-        raise UsageError(f"an interval of t is (high, low) with 0 <= low < high <= 1, not ({high}, {low})")
+        raise UsageError(
+            f"an interval of t is (high, low) with 0 <= low < high <= 1, not ({high}, {low})", code="interval-invalid"
+        )
 
     nodes = np.asarray(grid(schedule, operator.index(steps)), dtype=np.float64)
     if not (np.all(np.diff(nodes) < 0.0) and nodes[0] <= 1.0 + 1e-9 and nodes[-1] > 0.0):
-        raise ConfigError(f"the grid {grid!r} gave nodes that don't descend within (0, 1]; use fewer steps")
+        raise ConfigError(
+            f"the grid {grid!r} gave nodes that don't descend within (0, 1]; use fewer steps",
+            code="grid-not-descending",
+        )
     last = 0.0
     if final == "first":
         if schedule.T is None:
-            raise ConfigError("final 'first' needs a schedule with discrete points; use final 'clean'")
+            raise ConfigError(
+                "final 'first' needs a schedule with discrete points; use final 'clean'", code="schedule-not-discrete"
+            )
         last = min(1.0 / schedule.T, float(nodes[-1]))
     path = np.append(np.minimum(nodes, 1.0), last)
 
@@ -156,7 +176,8 @@ def rows(
     if not len(kept):
         raise UsageError(
             f"none of the {steps} steps lies in {low:g} < t <= {high:g}; use more steps or a wider interval "
-            "(a larger strength)"
+            "(a larger strength)",
+            code="steps-too-few",
         )
     alphas, sigmas = schedule(path)
     return tuple(
@@ -176,16 +197,23 @@ def rows(
 def check_length(evaluations: int) -> None:
     """UsageError for a run whose plan would take all memory."""
     if evaluations > LONGEST:
-        raise UsageError(f"a run of {evaluations} network evaluations is too long to plan; use at most {LONGEST}")
+        raise UsageError(
+            f"a run of {evaluations} network evaluations is too long to plan; use at most {LONGEST}",
+            code="steps-too-many",
+        )
 
 
 def _points(schedule: NoiseSchedule, nodes: int, grid: str, *, skipped: int = 0) -> int:
     if schedule.T is None:
-        raise UsageError(f"a {grid} grid counts points, which a continuous schedule has not; use trailing or karras")
+        raise UsageError(
+            f"a {grid} grid counts points, which a continuous schedule has not; use trailing or karras",
+            code="schedule-not-discrete",
+        )
     if nodes > schedule.T:
         raise UsageError(
             f"a {grid} grid of {nodes} nodes is more than the {schedule.T} points of the schedule; "
-            f"use at most {schedule.T - skipped} steps"
+            f"use at most {schedule.T - skipped} steps",
+            code="steps-too-many",
         )
     return schedule.T
 
@@ -199,20 +227,29 @@ def noise_ratio(schedule: NoiseSchedule, t: float) -> float:
 def _range(schedule: NoiseSchedule, lowest: float | None, highest: float | None, grid: str) -> tuple[float, float]:
     name = "Karras" if grid == "karras" else grid
     if lowest is None and schedule.T is None:
-        raise UsageError(f"a {name} grid on a continuous schedule has no lowest noise; give the grid a sigma_min")
+        raise UsageError(
+            f"a {name} grid on a continuous schedule has no lowest noise; give the grid a sigma_min",
+            code="sigma-min-missing",
+        )
     noisiest = noise_ratio(schedule, 1.0)
     if highest is None and noisiest == np.inf:
         raise UsageError(
-            f"a {name} grid begins at the noisiest level, here infinite (alpha = 0); give the grid a sigma_max, like 80"
+            f"a {name} grid begins at the noisiest level, here infinite (alpha = 0); "
+            "give the grid a sigma_max, like 80",
+            code="sigma-max-missing",
         )
     low = noise_ratio(schedule, 1.0 / (schedule.T or 1)) if lowest is None else lowest
     high = noisiest if highest is None else highest
     if not 0.0 < low < high < np.inf:
-        raise UsageError(f"a {name} grid needs 0 < sigma_min < sigma_max, not {low:.4g} and {high:.4g}; fix them")
+        raise UsageError(
+            f"a {name} grid needs 0 < sigma_min < sigma_max, not {low:.4g} and {high:.4g}; fix them",
+            code="sigmas-invalid",
+        )
     if high > noisiest * (1.0 + 1e-6):
         raise UsageError(
             f"a {name} grid needs sigma_min < sigma_max up to the schedule's {noisiest:.4g}, not {high:.4g}; leave "
-            "sigma_max out to take the schedule's own"
+            "sigma_max out to take the schedule's own",
+            code="sigmas-invalid",
         )
     refuse_below(schedule, low, f"a {name} grid")
     return low, high
@@ -226,5 +263,6 @@ def refuse_below(schedule: NoiseSchedule, low: float, grid: str) -> None:
     if lowest > low * 1.001:
         raise UsageError(
             f"{grid} can't end at sigma / alpha {low:.4g} where the schedule begins at {lowest:.4g}; raise its lowest "
-            "noise (sigma_min) to that"
+            "noise (sigma_min) to that",
+            code="sigmas-invalid",
         )

@@ -32,13 +32,17 @@ class Sections:
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         points = schedule.T
         if points is None:
-            raise UsageError("sections count points, which a continuous schedule has not; use trailing or karras")
+            raise UsageError(
+                "sections count points, which a continuous schedule has not; use trailing or karras",
+                code="schedule-not-discrete",
+            )
         if self.sections.startswith("ddim"):
             count = _whole(self.sections[4:], self.sections)
             stride = next((s for s in range(1, points + 1) if len(range(0, points, s)) == count), None)
             if stride is None:
                 raise ConfigError(
-                    f"no whole stride gives {count} of {points} points; choose another than {self.sections}"
+                    f"no whole stride gives {count} of {points} points; choose another than {self.sections}",
+                    code="sections-unfit",
                 )
             indices = list(range(0, points, stride))
         else:
@@ -47,12 +51,18 @@ class Sections:
             for k, count in enumerate(counts):
                 size = points // len(counts) + (k < points % len(counts))
                 if count > size:
-                    raise ConfigError(f"a section of {size} points can't give {count} steps; mend '{self.sections}'")
+                    raise ConfigError(
+                        f"a section of {size} points can't give {count} steps; mend '{self.sections}'",
+                        code="sections-unfit",
+                    )
                 stride = (size - 1) / (count - 1) if count > 1 else 1.0
                 indices += [begin + round(j * stride) for j in range(count)]
                 begin += size
         if len(indices) != steps:
-            raise UsageError(f"sections '{self.sections}' are {len(indices)} steps, not {steps}; set steps to that")
+            raise UsageError(
+                f"sections '{self.sections}' are {len(indices)} steps, not {steps}; set steps to that",
+                code="steps-unfit",
+            )
         return (np.array(indices[::-1], dtype=np.float64) + 1.0) / points
 
 
@@ -68,10 +78,15 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.sigmas is None and self.table not in TABLES:
-            raise ConfigError(f"unknown table '{self.table}'; choose one of {', '.join(TABLES)} or give sigmas")
+            raise ConfigError(
+                f"unknown table '{self.table}'; choose one of {', '.join(TABLES)} or give sigmas", code="choice-unknown"
+            )
         given = self._sigmas()
         if len(given) < 2 or min(given) <= 0.0 or bool(np.any(np.diff(given) >= 0.0)):
-            raise ConfigError(f"a table's sigmas are two or more, positive and descending, not {given}; mend them")
+            raise ConfigError(
+                f"a table's sigmas are two or more, positive and descending, not {given}; mend them",
+                code="sigmas-invalid",
+            )
 
     def _sigmas(self) -> tuple[float, ...]:
         return TABLES[self.table] if self.sigmas is None else tuple(self.sigmas)
@@ -81,7 +96,8 @@ class Table:
         if self.sigmas is not None and len(given) == steps:
             raise UsageError(
                 f"a table of {steps} levels is one of {steps - 1} steps, as the last step leads to the last level, and "
-                f"would be stretched to {steps}; add the level that is missing, or set steps to {steps - 1}"
+                f"would be stretched to {steps}; add the level that is missing, or set steps to {steps - 1}",
+                code="steps-unfit",
             )
         logs = np.log(given)
         nodes = np.interp(np.linspace(0.0, 1.0, steps + 1)[:-1], np.linspace(0.0, 1.0, len(logs)), logs)
@@ -89,7 +105,8 @@ class Table:
         if steps > 1 and np.exp(nodes[1]) >= noisiest:
             raise UsageError(
                 f"a table with more than one level above the schedule's noisiest (sigma / alpha {noisiest:.4g}) has no "
-                "place for them; use the grid karras, which takes the schedule's own levels"
+                "place for them; use the grid karras, which takes the schedule's own levels",
+                code="sigmas-invalid",
             )
         refuse_below(schedule, float(np.exp(nodes[-1])), "a table")
         return schedule.t_from_log_snr(-2.0 * nodes)
@@ -97,5 +114,7 @@ class Table:
 
 def _whole(text: str, whole: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
-        raise ConfigError(f"sections are counts like '10,8,6' or 'ddim25', not '{whole}'; mend them")
+        raise ConfigError(
+            f"sections are counts like '10,8,6' or 'ddim25', not '{whole}'; mend them", code="sections-invalid"
+        )
     return int(text)

@@ -56,11 +56,16 @@ class EDM(LinearSampler):
     def __post_init__(self) -> None:
         for name, most in (("s_churn", 1e6), ("s_noise", 10.0), ("s_min", 1e6)):
             if not 0.0 <= getattr(self, name) <= most:
-                raise ConfigError(f"churn's {name} is {getattr(self, name)}; give a number from 0 to {most:g}")
+                raise ConfigError(
+                    f"churn's {name} is {getattr(self, name)}; give a number from 0 to {most:g}",
+                    code="number-out-of-range",
+                )
         if self.s_max is not None and self.s_max < self.s_min:
-            raise ConfigError(f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them")
+            raise ConfigError(
+                f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them", code="sigmas-invalid"
+            )
         if self.solver not in get_args(Solver):
-            raise ConfigError(f"unknown solver '{self.solver}'; choose heun or euler")
+            raise ConfigError(f"unknown solver '{self.solver}'; choose heun or euler", code="choice-unknown")
 
     def write(self, table: Rows, walk: Walk) -> None:
         """2 steps - 1 evaluations to a clean end, one a step with Euler's method."""

@@ -15,16 +15,15 @@ f = d ln(alpha) / dt and g^2 = d sigma^2 / dt - 2 f sigma^2; Euler and Maruyama'
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
-from zoo.samplers.grid import Final, Grid, Trailing, check_length, rows
-from zoo.samplers.linear import LinearSampler, Rows, Walk, ends, towards
-from zoo.samplers.state import guided_x0, wide
+from zoo.diffusion.types import NoiseSchedule, Prediction, Step, StepNoise
+from zoo.samplers.grid import check_length
+from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, towards
 from zoo.schema.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +44,8 @@ class AnnealedLangevin(LinearSampler):
     def __post_init__(self) -> None:
         if self.repeats < 1 or not 0.0 < self.rate < 4.0:
             raise ConfigError(
-                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}"
+                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}",
+                code="number-out-of-range",
             )
 
     def write(self, table: Rows, walk: Walk) -> None:
@@ -67,7 +67,7 @@ class AnnealedLangevin(LinearSampler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorCorrector:
+class PredictorCorrector(LinearSampler):
     """Steps of the reverse SDE, each state corrected by Langevin dynamics first.
 
     predictor: `ancestral` has the right spread however long the step; `reverse-diffusion` is the original's for
@@ -78,71 +78,49 @@ class PredictorCorrector:
     corrections: int = 1
     snr: float = 0.16
     predictor: Predictor = "ancestral"
-    grid: Grid = field(default_factory=Trailing)
-    final: Final = "clean"
 
     def __post_init__(self) -> None:
         if self.corrections < 0 or not 0.0 < self.snr <= MOST_SNR:
             raise ConfigError(
                 f"a corrector needs corrections from 0 up and snr above 0 to {MOST_SNR:g}, not {self.corrections} and "
-                f"{self.snr}; the paper's is 0.16"
+                f"{self.snr}; the paper's is 0.16",
+                code="number-out-of-range",
             )
         if self.predictor not in get_args(Predictor):
-            raise ConfigError(f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}")
+            raise ConfigError(
+                f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}",
+                code="choice-unknown",
+            )
 
-    def plan(
-        self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
-    ) -> StepTable:
-        """The table of a run: steps * (1 + corrections) evaluations; coefficients (a, b, tau), or (snr,)."""
-        count = self.steps if steps is None else steps
-        planned = []
-        check_length(count * (1 + self.corrections))
-        for step in rows(schedule, grid=self.grid, steps=count, interval=interval, final=self.final):
-            here, there = ends(step)
+    def write(self, table: Rows, walk: Walk) -> None:
+        """steps * (1 + corrections) evaluations."""
+        check_length(walk.steps * (1 + self.corrections))
+        for here, there in walk.strides:
             if here.alpha == 0.0 and self.predictor != "ancestral":
-                raise ConfigError(f"{self.predictor} can't start at alpha = 0; use predictor ancestral")
-            stay = replace(step, t_next=here.t, alpha_next=here.alpha, sigma_next=here.sigma, coefficients=(self.snr,))
-            planned += [stay] * self.corrections
+                raise ConfigError(
+                    f"{self.predictor} can't start at alpha = 0; use predictor ancestral", code="alpha-zero-undefined"
+                )
+            for _ in range(self.corrections):
+                table.add(here, here, table.look(here).x, own={"snr": self.snr})
             if self.predictor == "euler-maruyama":
-                drift, spread = rates(schedule, here.t)
-                coefficients = maruyama(step, drift=drift, spread=spread, length=here.t - there.t)
-                planned.append(replace(step, coefficients=coefficients))
-                continue
-            kept = there.ratio / here.ratio
-            a = there.sigma / here.sigma * kept
-            spread = there.sigma if self.predictor == "ancestral" else there.alpha * here.ratio
-            tau = spread * sqrt(max(0.0, 1.0 - kept * kept)) if there.sigma > 0.0 else 0.0
-            planned.append(replace(step, coefficients=(a, there.alpha * (1.0 - kept * kept), tau)))
-        return StepTable(tuple(replace(step, index=k) for k, step in enumerate(planned)))
-
-    def __call__(
-        self,
-        denoise: DenoiseFn,
-        table: StepTable,
-        x: Tensor,
-        *,
-        noise: StepNoise,
-        callback: Callback | None = None,
-        after_step: AfterStep | None = None,
-    ) -> Tensor:
-        """Walk x from the table's start to its end."""
-        x = wide(x)
-        for step in table.steps:
-            x0 = guided_x0(denoise(x, step), step)
-            if len(step.coefficients) == 1:
-                z = noise(step.index).to(x.dtype)
-                score = (step.alpha * x0).sub(x).div_(step.sigma**2)
-                epsilon = 2.0 * (step.coefficients[0] * norms(z) / norms(score)) ** 2
-                x_next = x + epsilon * score + (2.0 * epsilon).sqrt() * z
+                drift, spread = rates(walk.schedule, here.t)
+                a, b, tau = maruyama(here, there, drift=drift, spread=spread, length=here.t - there.t)
             else:
-                a, b, tau = step.coefficients
-                x_next = x.mul(a).add_(x0, alpha=b)
-                if tau:
-                    x_next.add_(noise(step.index), alpha=tau)
-            if callback is not None:
-                callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
-            x = x_next if after_step is None else after_step(x_next, step)
-        return x
+                kept = there.ratio / here.ratio
+                a, b = there.sigma / here.sigma * kept, there.alpha * (1.0 - kept * kept)
+                spread = there.sigma if self.predictor == "ancestral" else there.alpha * here.ratio
+                tau = spread * sqrt(max(0.0, 1.0 - kept * kept)) if there.sigma > 0.0 else 0.0
+            seen = table.look(here)
+            table.add(here, there, a * seen.x + b * seen.x0, noise=tau)
+
+    def noised(self, x: Tensor, found: Prediction, step: Step, noise: StepNoise) -> Tensor:
+        """In a corrector's row Langevin's step from x; in any other x with its noise."""
+        if "snr" not in step.own:
+            return super().noised(x, found, step, noise)
+        z = noise(step.index).to(x.dtype)
+        score = (step.alpha * self.estimate(found, step)).sub(x).div_(step.sigma**2)
+        epsilon = 2.0 * (step.own["snr"] * norms(z) / norms(score)) ** 2
+        return x + epsilon * score + (2.0 * epsilon).sqrt() * z
 
 
 def norms(x: Tensor) -> Tensor:
@@ -159,8 +137,8 @@ def rates(schedule: NoiseSchedule, t: float) -> tuple[float, float]:
     return drift, float(backward @ (sigma * sigma)) - 2.0 * drift * float(sigma[0]) ** 2
 
 
-def maruyama(step: Step, *, drift: float, spread: float, length: float) -> tuple[float, float, float]:
+def maruyama(here: Level, there: Level, *, drift: float, spread: float, length: float) -> tuple[float, float, float]:
     """The weights of (x_t, x0, noise) in a step of Euler and Maruyama's; a step to sigma = 0 takes its mean."""
-    pull = spread * length / step.sigma**2  # score = (alpha x0 - x) / sigma^2
-    tau = sqrt(spread * length) if step.sigma_next > 0.0 else 0.0
-    return 1.0 - drift * length - pull, pull * step.alpha, tau
+    pull = spread * length / here.sigma**2  # score = (alpha x0 - x) / sigma^2
+    tau = sqrt(spread * length) if there.sigma > 0.0 else 0.0
+    return 1.0 - drift * length - pull, pull * here.alpha, tau

@@ -1,15 +1,17 @@
-"""Samplers whose updates are weighted sums of earlier states and estimates: the loop, and how to write its rows.
+"""The one sampling loop, over rows that are weighted sums of earlier states and estimates; and how to write the rows.
 
-Nearly all solvers are of this kind. With x_k the state at row k, x0_k the network's estimate there and z
-fresh noise, a row is
+With x_k the state at row k, x0_k the network's estimate there and z fresh noise, a row is
 
     x_(k+1) = sum_j (a_j x_(k-j) + b_j x0_(k-j)) + tau z
 
-and a solver is a `write` that computes the weights. A `Mix` is such a sum while it is being planned, so that a
-solver's file reads as its equations do: eps = (x - alpha x0) / sigma is a mix, and so is each expression of it. A
+and a sampler is a `write` that computes the weights. A `Mix` is such a sum while it is being planned, so that a
+sampler's file reads as its equations do: eps = (x - alpha x0) / sigma is a mix, and so is each expression of it. A
 solver that evaluates the network twice a step has two rows for it; in one that evaluates where the state already is
 (Heun's second) t_next = t.
 Churn (Karras et al. 2022, algorithm 2) raises the noise before the row's evaluation: x <- grow x + churn z.
+
+What a sum can't express is one of the loop's three moves, which a sampler may write anew (`TableSampler`): noise as
+large as the network has learned (DDPM) or as the score is (Langevin's corrector), a jump up in noise (RePaint).
 """
 
 from __future__ import annotations
@@ -22,9 +24,19 @@ from itertools import chain
 from math import exp, inf, isclose, log, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Step, StepNoise, StepReport, StepTable
+from zoo.diffusion.types import (
+    AfterStep,
+    Callback,
+    DenoiseFn,
+    NoiseSchedule,
+    Prediction,
+    Step,
+    StepNoise,
+    StepReport,
+    StepTable,
+)
 from zoo.samplers.grid import Final, Grid, Trailing, check_length, rows
-from zoo.samplers.state import guided_x0, plain_loop, state_factors, wide
+from zoo.samplers.state import guided_x0, state_factors, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +88,11 @@ def leaps(here: Level, there: Level) -> bool:
     sigma / alpha add to Euler's step is multiplied by its length, and over such a length it is meaningless.
     """
     return here.alpha == 0.0 or here.ratio > max(100.0, 10.0 * there.ratio)
+
+
+def kept_noise(here: Level, there: Level) -> float:
+    """The share of the noise that a step keeps, there.ratio / here.ratio: 1 where nothing is denoised, 0 where all."""
+    return (here.alpha * there.sigma) / (there.alpha * here.sigma)
 
 
 def level_at(schedule: NoiseSchedule, ratio: float) -> Level:
@@ -140,6 +157,7 @@ class Rows:
         noise: float = 0.0,
         churn: float = 0.0,
         before: Level | None = None,
+        own: Mapping[str, float] | None = None,
     ) -> None:
         """Evaluate the network at `here` and step to `there`; with churn the state comes from `before`."""
         row = len(self.steps)
@@ -151,7 +169,7 @@ class Rows:
         if row == 0:
             self._begin = before
         coefficients = (*weights[0], noise, grow, churn, *(w for pair in weights[1:] for w in pair))
-        self.steps.append(Step(row, *here, *there, coefficients))
+        self.steps.append(Step(row, *here, *there, coefficients, own or {}))
 
     def table(self) -> StepTable:
         """The rows as a table."""
@@ -178,12 +196,58 @@ def ancestral(here: Level, there: Level, eta: float) -> tuple[float, float]:
     return sqrt(max(0.0, there.ratio**2 - up**2)), up
 
 
-@dataclass(frozen=True, kw_only=True)
-class LinearSampler(ABC):
-    """What samplers of this kind share: the grid they walk, and the loop.
+class TableSampler:
+    """The loop. Coefficients are (a_0, b_0, tau, grow, churn, a_1, b_1, ...)."""
 
-    Coefficients are (a_0, b_0, tau, grow, churn, a_1, b_1, ...).
-    """
+    def raised(self, x: Tensor, step: Step, noise: StepNoise) -> Tensor:
+        """x where the row evaluates the network: with churn, if it has any."""
+        grow, churn = step.coefficients[3:5]
+        return x.mul(grow).add_(noise(step.index, 1), alpha=churn) if churn else x
+
+    def estimate(self, found: Prediction, step: Step) -> Tensor:
+        """The x0 that the row's sum takes."""
+        return guided_x0(found, step)
+
+    def noised(self, x: Tensor, found: Prediction, step: Step, noise: StepNoise) -> Tensor:
+        """The row's sum x, which may be changed in place, with its fresh noise."""
+        tau = step.coefficients[2]
+        return x.add_(noise(step.index), alpha=tau) if tau else x
+
+    def __call__(
+        self,
+        denoise: DenoiseFn,
+        table: StepTable,
+        x: Tensor,
+        *,
+        noise: StepNoise,
+        callback: Callback | None = None,
+        after_step: AfterStep | None = None,
+    ) -> Tensor:
+        """Walk x from the table's start to its end."""
+        x = wide(x)
+        # No row looks further back than the longest one.
+        longest = max(len(step.coefficients) - 5 for step in table.steps) // 2
+        seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=longest)
+        for step, a in zip(table.steps, state_factors(table, x), strict=True):
+            x = self.raised(x, step, noise)
+            found = denoise(x, step)
+            x0 = self.estimate(found, step)
+            x_next = x.mul(a).add_(x0, alpha=step.coefficients[1])
+            # The weights lie as the tensors do: x and x0 of the row before, of the one before that, ...
+            for weight, tensor in zip(step.coefficients[5:], chain.from_iterable(seen), strict=False):
+                if weight:
+                    x_next.add_(tensor, alpha=weight)
+            seen.appendleft((x, x0))
+            x_next = self.noised(x_next, found, step, noise)
+            if callback is not None:
+                callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
+            x = x_next if after_step is None else after_step(x_next, step)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSampler(TableSampler, ABC):
+    """A sampler on a grid, whose rows its `write` adds."""
 
     steps: int = 30
     grid: Grid = field(default_factory=Trailing)
@@ -202,39 +266,3 @@ class LinearSampler(ABC):
         table = Rows()
         self.write(table, Walk(schedule, count, tuple(ends(step) for step in walked)))
         return table.table()
-
-    def __call__(
-        self,
-        denoise: DenoiseFn,
-        table: StepTable,
-        x: Tensor,
-        *,
-        noise: StepNoise,
-        callback: Callback | None = None,
-        after_step: AfterStep | None = None,
-    ) -> Tensor:
-        """Walk x from the table's start to its end."""
-        # No row looks further back than the longest one.
-        longest = max(len(step.coefficients) - 5 for step in table.steps) // 2
-        if not longest and not any(step.coefficients[4] for step in table.steps):
-            return plain_loop(denoise, table, x, noise=noise, callback=callback, after_step=after_step)
-        x = wide(x)
-        seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=longest)
-        for step, a in zip(table.steps, state_factors(table, x), strict=True):
-            _, b, tau, grow, churn, *older = step.coefficients
-            if churn:
-                x = x.mul(grow).add_(noise(step.index, 1), alpha=churn)
-            x0 = guided_x0(denoise(x, step), step)
-            x_next = x.mul(a).add_(x0, alpha=b)
-            if older:
-                # The weights lie as the tensors do: x and x0 of the row before, of the one before that, ...
-                for weight, tensor in zip(older, chain.from_iterable(seen), strict=False):
-                    if weight:
-                        x_next.add_(tensor, alpha=weight)
-            seen.appendleft((x, x0))
-            if tau:
-                x_next.add_(noise(step.index), alpha=tau)
-            if callback is not None:
-                callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
-            x = x_next if after_step is None else after_step(x_next, step)
-        return x

@@ -31,7 +31,7 @@ class LMS(LinearSampler):
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3, 4):
-            raise ConfigError(f"LMS has orders 1 to 4, not {self.order}; choose one")
+            raise ConfigError(f"LMS has orders 1 to 4, not {self.order}; choose one", code="order-out-of-range")
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step."""

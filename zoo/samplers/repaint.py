@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, NoiseSchedule, Sampler, Step, StepNoise, StepTable
+from zoo.diffusion.types import NoiseSchedule, Prediction, Step, StepNoise, StepTable
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.grid import check_length, rows
-from zoo.samplers.state import wide
+from zoo.samplers.linear import LinearSampler, TableSampler
 from zoo.schema.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,15 +32,8 @@ if TYPE_CHECKING:
 UP = 2
 
 
-@dataclass(frozen=True, slots=True)
-class JumpTable(StepTable):
-    """All steps in order, and the stretches that they are walked in; a stretch may begin above the end of the last."""
-
-    stretches: tuple[StepTable, ...] = ()
-
-
 @dataclass(frozen=True, kw_only=True)
-class RePaint:
+class RePaint(TableSampler):
     """Another sampler with jumps back to noise, for inpainting that fits.
 
     steps: of one way down; it replaces the steps of `sampler`. jump: steps a jump. resamples: times that each stretch
@@ -50,45 +43,42 @@ class RePaint:
     inpaints = True
 
     steps: int = 250
-    sampler: Sampler = field(default_factory=DDPM)
+    sampler: LinearSampler = field(default_factory=DDPM)
     jump: int = 10
     resamples: int = 10
 
     def __post_init__(self) -> None:
         if self.jump < 1 or self.resamples < 1:
             raise ConfigError(
-                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10"
+                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10",
+                code="number-out-of-range",
             )
-        if isinstance(self.sampler, RePaint) or not hasattr(self.sampler, "grid"):
+        if not isinstance(self.sampler, LinearSampler):
             raise ConfigError(
                 f"RePaint jumps over the grid of another sampler, and {type(self.sampler).__name__} has none of its "
-                "own; take one like ddpm"
+                "own; take one like ddpm",
+                code="grid-missing",
             )
 
     def plan(
         self, schedule: NoiseSchedule, steps: int | None = None, *, interval: tuple[float, float] = (1.0, 0.0)
     ) -> StepTable:
         """The table of a run: every stretch's rows, one after another."""
-        count = self.steps if steps is None else steps
-        held: Any = self.sampler
-        final: Any = getattr(held, "final", "clean")
-        walked = rows(schedule, grid=held.grid, steps=count, interval=interval, final=final)
+        held, count = self.sampler, self.steps if steps is None else steps
+        walked = rows(schedule, grid=held.grid, steps=count, interval=interval, final=held.final)
         nodes = [step.t for step in reversed(walked)]  # cleanest first
         ways: dict[tuple[float, float], StepTable] = {}
-        stretches: list[StepTable] = []
-        begin = 0
+        planned: list[Step] = []
         for high, low in self._ways(len(nodes)):
-            check_length(begin)
+            check_length(len(planned))
             ends = nodes[high], interval[1] if low is None else nodes[low]
             if ends not in ways:
-                ways[ends] = self.sampler.plan(schedule, count, interval=ends)
-            way = ways[ends]
-            numbered = tuple(replace(step, index=begin + k) for k, step in enumerate(way.steps))
-            stretches.append(replace(way, steps=numbered))
-            begin += len(numbered)
-        whole = tuple(step for way in stretches for step in way.steps)
-        at_most = any(way.at_most for way in stretches)
-        return JumpTable(whole, stretches[0].begin, at_most=at_most, stretches=tuple(stretches))
+                ways[ends] = held.plan(schedule, count, interval=ends)
+            first, *others = ways[ends].steps
+            if planned and ways[ends].start.t > planned[-1].t_next:
+                first = _after_jump(first, planned[-1], ways[ends].start)
+            planned += [replace(step, index=len(planned) + k) for k, step in enumerate((first, *others))]
+        return StepTable(tuple(planned), begin=next(iter(ways.values())).begin)
 
     def _ways(self, nodes: int) -> list[tuple[int, int | None]]:
         """From which node to which, counted from the clean end; None is that end."""
@@ -101,31 +91,23 @@ class RePaint:
             place = stop
         return [*ways, (place, None)]
 
-    def __call__(
-        self,
-        denoise: DenoiseFn,
-        table: StepTable,
-        x: Tensor,
-        *,
-        noise: StepNoise,
-        callback: Callback | None = None,
-        after_step: AfterStep | None = None,
-    ) -> Tensor:
-        """Walk x from the table's start to its end, stretch by stretch."""
-        assert isinstance(table, JumpTable)  # plan made it
-        x = wide(x)
-        report = None if callback is None else lambda r: callback(r._replace(total=len(table)))
-        below: Step | None = None
-        for way in table.stretches:
-            if below is not None and way.start.t > below.t_next:
-                x = _up(x, below, way.start, noise(way.steps[0].index, UP))
-            x = self.sampler(denoise, way, x, noise=noise, callback=report, after_step=after_step)
-            below = way.steps[-1]
-        return x
+    def raised(self, x: Tensor, step: Step, noise: StepNoise) -> Tensor:
+        """Up in noise, if a jump leads to the row; then as the sampler does."""
+        if "jump" in step.own:
+            x = step.own["kept"] * x + step.own["jump"] * noise(step.index, UP).to(x)
+        return self.sampler.raised(x, step, noise)
+
+    def estimate(self, found: Prediction, step: Step) -> Tensor:
+        """As the sampler does."""
+        return self.sampler.estimate(found, step)
+
+    def noised(self, x: Tensor, found: Prediction, step: Step, noise: StepNoise) -> Tensor:
+        """As the sampler does."""
+        return self.sampler.noised(x, found, step, noise)
 
 
-def _up(x: Tensor, below: Step, above: Step, z: Tensor) -> Tensor:
-    """x where `below` led to, noised to where `above` begins."""
+def _after_jump(row: Step, below: Step, above: Step) -> Step:
+    """A row whose x comes from where `below` led to, noised to where `above` begins."""
     kept = above.alpha / below.alpha_next
     fresh = sqrt(max(0.0, above.sigma**2 - (kept * below.sigma_next) ** 2))
-    return kept * x + fresh * z.to(x)
+    return replace(row, own={**row.own, "kept": kept, "jump": fresh})

@@ -1,11 +1,11 @@
-"""What sampling loops do with their state: keep it wide, read a prediction as one x0, scale it; and the plain loop."""
+"""What sampling loops do with their state: keep it wide, read a prediction as one x0, scale it."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from zoo.diffusion.types import AfterStep, Callback, DenoiseFn, Prediction, Step, StepNoise, StepReport, StepTable
+from zoo.diffusion.types import Prediction, Step, StepTable
 
 if TYPE_CHECKING:
     import torch
@@ -50,26 +50,3 @@ def _numbers(values: tuple[float, ...], dtype: torch.dtype) -> tuple[Tensor, ...
 
     with torch.inference_mode(False):  # whose tensors the next run might not be allowed to use
         return torch.tensor(values, dtype=dtype).unbind()
-
-
-def plain_loop(
-    denoise: DenoiseFn,
-    table: StepTable,
-    x: Tensor,
-    *,
-    noise: StepNoise,
-    callback: Callback | None = None,
-    after_step: AfterStep | None = None,
-) -> Tensor:
-    """x <- a x + b x0 + tau z for samplers without history; coefficients begin with (a, b, tau)."""
-    x = wide(x)
-    for step, a in zip(table.steps, state_factors(table, x), strict=True):
-        b, tau = step.coefficients[1], step.coefficients[2]
-        x0 = guided_x0(denoise(x, step), step)
-        x_next = x.mul(a).add_(x0, alpha=b)
-        if tau:
-            x_next.add_(noise(step.index), alpha=tau)
-        if callback is not None:
-            callback(StepReport(index=step.index, total=len(table), x_t=x, x0=x0))
-        x = x_next if after_step is None else after_step(x_next, step)
-    return x

@@ -29,7 +29,9 @@ class UniPC(LinearSampler):
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
-            raise ConfigError(f"UniPC has orders 1, 2 and 3 here, not {self.order}; choose one")
+            raise ConfigError(
+                f"UniPC has orders 1, 2 and 3 here, not {self.order}; choose one", code="order-out-of-range"
+            )
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step."""

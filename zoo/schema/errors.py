@@ -1,7 +1,8 @@
-"""Every error zoo raises on purpose: one sentence that names the thing and the fix.
+"""Every error zoo raises on purpose: one sentence that names the thing and the fix, and a stable code.
 
 `UsageError` means the request was wrong (exit code 2); any other `ZooError` means a valid request could
-not be carried out (exit code 1). All are `ValueError`, so callers need not know this module.
+not be carried out (exit code 1). All are `ValueError`, so callers need not know this module. A sentence may be
+worded anew in any version; `error.code` says what is wrong in words that stay, and docs/errors.md lists them.
 """
 
 
@@ -9,6 +10,20 @@ class ZooError(ValueError):
     """A failure with a clear sentence; the command line prints it without a traceback and exits with 1."""
 
     exit_code = 1
+    answered = False  # a verb has printed its own JSON for it already
+
+    def __init__(self, sentence: str, *, code: str = "unclassified") -> None:
+        """The sentence, and what is wrong as kebab-case words, like "steps-out-of-range"; a plugin's may have none."""
+        super().__init__(sentence)
+        self.code = code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled with its code, so that it comes whole out of another process."""
+        return _again, (type(self), str(self), self.code), self.__dict__
+
+
+def _again(kind: type[ZooError], sentence: str, code: str) -> ZooError:
+    return kind(sentence, code=code)
 
 
 class UsageError(ZooError):

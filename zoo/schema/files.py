@@ -118,7 +118,7 @@ def locked(folder: Path, *, mend: str) -> Iterator[None]:
             except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read(200).strip() or "another process"
-                raise UsageError(f"'{folder}' is in use by {holder}; {mend}") from error
+                raise UsageError(f"'{folder}' is in use by {holder}; {mend}", code="folder-in-use") from error
             except OSError:  # a file system without locks
                 pass
         file.truncate(0)
@@ -139,10 +139,12 @@ def _open_lock(path: Path) -> int:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise
-        raise UsageError(f"'{path}' is no plain file and can't lock the folder; take it away") from error
+        raise UsageError(
+            f"'{path}' is no plain file and can't lock the folder; take it away", code="lock-not-a-file"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UsageError(f"'{path}' is no plain file and can't lock the folder; take it away")
+        raise UsageError(f"'{path}' is no plain file and can't lock the folder; take it away", code="lock-not-a-file")
     return descriptor
 
 

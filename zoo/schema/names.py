@@ -24,7 +24,10 @@ def targets(path: str | Path, count: int, *, grid: bool = False, overwrite: bool
         first = 0 if overwrite else _after(path, re.compile(r"(\d{4,})\.png"))
         return [path / f"{first + i:04d}.png" for i in range(count)]
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"'{path}' ends in no picture format zoo writes; use one of {', '.join(SUFFIXES)} or a folder")
+        raise UsageError(
+            f"'{path}' ends in no picture format zoo writes; use one of {', '.join(SUFFIXES)} or a folder",
+            code="output-format-unknown",
+        )
     if grid or count == 1:
         return [path]
     pattern = re.compile(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}")
@@ -42,7 +45,8 @@ def array_targets(path: str | Path, *, grid: bool = False, overwrite: bool = Fal
         return [path]
     if path.suffix.lower() != ".npy":
         raise UsageError(
-            f"'{path}' ends in no format that arrays are written in; use .npy, .png for a picture of them, or a folder"
+            f"'{path}' ends in no format that arrays are written in; use .npy, .png for a picture of them, or a folder",
+            code="output-format-unknown",
         )
     return [path, path.with_suffix(".json"), *([path.with_suffix(".png")] if grid else [])]
 

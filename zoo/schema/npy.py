@@ -20,14 +20,18 @@ def read_npy(path: Path) -> np.ndarray:
     """The numbers of an .npy; UsageError naming the file for anything else, before memory is allocated."""
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
-        raise UsageError(f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files")
+        raise UsageError(
+            f"the array '{path}' {reason}; give an .npy or .npz file, or a folder of .npy files", code="file-missing"
+        )
     try:
         with path.open("rb") as file:
             return numbers_of(file, path.stat().st_size, str(path))
     except UsageError:
         raise
     except Exception as error:  # whatever a hostile or cut file makes numpy raise
-        raise UsageError(f"'{path}' can't be read as an array: {error}; write it with numpy.save") from error
+        raise UsageError(
+            f"'{path}' can't be read as an array: {error}; write it with numpy.save", code="array-unreadable"
+        ) from error
 
 
 def numbers_of(file: IO[bytes], size: int, where: str) -> np.ndarray:
@@ -38,14 +42,19 @@ def numbers_of(file: IO[bytes], size: int, where: str) -> np.ndarray:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, columns, dtype = read(file)
     if dtype.kind not in "fiu" or dtype.hasobject:
-        raise UsageError(f"'{where}' holds {dtype}, not real numbers; save floats or integers")
+        raise UsageError(
+            f"'{where}' holds {dtype}, not real numbers; save floats or integers", code="array-not-numbers"
+        )
     claimed, there = math.prod(int(n) for n in shape) * dtype.itemsize, size - file.tell()
     if claimed != there:
-        raise UsageError(f"'{where}' claims {claimed} bytes of numbers and {there} are there; it is cut off or forged")
+        raise UsageError(
+            f"'{where}' claims {claimed} bytes of numbers and {there} are there; it is cut off or forged",
+            code="array-truncated",
+        )
     if claimed > LARGEST:
-        raise UsageError(f"'{where}' has {claimed} bytes; at most {LARGEST} are read at once")
+        raise UsageError(f"'{where}' has {claimed} bytes; at most {LARGEST} are read at once", code="file-too-large")
     data = file.read(claimed)
     if len(data) != claimed:
-        raise UsageError(f"'{where}' is cut off; restore the whole file")
+        raise UsageError(f"'{where}' is cut off; restore the whole file", code="array-truncated")
     flat = np.frombuffer(data, dtype=dtype)
     return flat.reshape(shape, order="F" if columns else "C")

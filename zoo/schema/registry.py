@@ -77,10 +77,14 @@ class Entry:
             reason = f"{type(error).__name__}: {error}"
             raise ConfigError(
                 f"{self.kind} '{self.name}' from {self.source} can't be imported ({reason}); "
-                "mend or uninstall that package"
+                "mend or uninstall that package",
+                code="component-import-failed",
             ) from error
         if not callable(loaded):
-            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} is no class or function; mend its target")
+            raise ConfigError(
+                f"{self.kind} '{self.name}' from {self.source} is no class or function; mend its target",
+                code="component-target-invalid",
+            )
         return loaded
 
     def _read(self, read: Callable[[str | Any], _Read]) -> _Read:
@@ -88,11 +92,13 @@ class Entry:
         try:
             return read(self.target)
         except ConfigError as error:
-            raise ConfigError(f"{self.kind} '{self.name}' from {self.source} can't be used: {error}") from error
+            raise ConfigError(
+                f"{self.kind} '{self.name}' from {self.source} can't be used: {error}", code=error.code
+            ) from error
 
     def _refuse_broken(self) -> None:
         if self.broken is not None:
-            raise ConfigError(f"{self.kind} '{self.name}' is broken: {self.broken}")
+            raise ConfigError(f"{self.kind} '{self.name}' is broken: {self.broken}", code="component-broken")
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Registry:
         _check_kind(kind)
         found = self._entries.get((kind, name)) if isinstance(name, str) else None
         if found is None:
-            raise ConfigError(unknown(kind, name, self.names(kind)))
+            raise ConfigError(unknown(kind, name, self.names(kind)), code="component-unknown")
         return found
 
     def at(self, key: str) -> Entry:
@@ -152,7 +158,10 @@ class Registry:
         """
         found = self.saying(kind, "default")
         if not found:
-            raise ConfigError(f"no {kind} says that it is the default; name one of {', '.join(self.names(kind))}")
+            raise ConfigError(
+                f"no {kind} says that it is the default; name one of {', '.join(self.names(kind))}",
+                code="component-default-missing",
+            )
         return min(found, key=lambda name: self.entry(kind, name).source != registry_file().name)
 
     def saying(self, kind: str, fact: str) -> list[str]:
@@ -172,7 +181,7 @@ class Registry:
         for name in self.names(kind):
             if self.entry(kind, name).target in (target, wanted):
                 return name
-        raise UsageError(f"no {kind} is '{wanted}'; register it, so that a card can name it")
+        raise UsageError(f"no {kind} is '{wanted}'; register it, so that a card can name it", code="component-unknown")
 
     def load(self, kind: str, name: str) -> Any:
         """Import the component of that name."""
@@ -182,17 +191,26 @@ class Registry:
         """Add a component to this registry: a class, a function, or "module:attr"."""
         _check_kind(kind)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise UsageError(f"{name!r} is no name for a {kind}; use lower-case letters, digits, '-', '.', '_' or '+'")
+            raise UsageError(
+                f"{name!r} is no name for a {kind}; use lower-case letters, digits, '-', '.', '_' or '+'",
+                code="component-name-invalid",
+            )
         if isinstance(target, str) and not _TARGET.fullmatch(target):
-            raise UsageError(f"'{target}' is no target for {kind} '{name}'; write 'module:attr'")
+            raise UsageError(
+                f"'{target}' is no target for {kind} '{name}'; write 'module:attr'", code="component-target-invalid"
+            )
         if not isinstance(target, str) and not callable(target):
-            raise UsageError(f"{kind} '{name}' needs a class, a function or 'module:attr', not {target!r}")
+            raise UsageError(
+                f"{kind} '{name}' needs a class, a function or 'module:attr', not {target!r}",
+                code="component-target-invalid",
+            )
         where = target if isinstance(target, str) else f"{target.__module__}:{getattr(target, '__qualname__', target)}"
         entry = Entry(kind, name, target, f"register() in this process ({where})")
         taken = self._entries.get((kind, name))
         if taken is not None:
             raise UsageError(
-                f"{kind} '{name}' is taken twice, by {taken.source} and by {entry.source}; choose another name"
+                f"{kind} '{name}' is taken twice, by {taken.source} and by {entry.source}; choose another name",
+                code="component-name-taken",
             )
         self._entries[kind, name] = entry
         return entry
@@ -224,12 +242,17 @@ def read_registry_file(path: Path) -> list[Entry]:
     entries = []
     for kind, block in read_mapping(path).items():
         if kind not in KINDS:
-            raise ConfigError(f"'{path}': {unknown('kind', kind, KINDS)}")
+            raise ConfigError(f"'{path}': {unknown('kind', kind, KINDS)}", code="kind-unknown")
         if not isinstance(block, Mapping):
-            raise ConfigError(f"'{path}': '{kind}' holds no mapping; write `name: module:attr` lines")
+            raise ConfigError(
+                f"'{path}': '{kind}' holds no mapping; write `name: module:attr` lines", code="registry-file-invalid"
+            )
         for name, target in block.items():
             if not _NAME.fullmatch(name) or not isinstance(target, str) or not _TARGET.fullmatch(target):
-                raise ConfigError(f"'{path}': {kind} '{name}' needs a target 'module:attr', not {target!r}")
+                raise ConfigError(
+                    f"'{path}': {kind} '{name}' needs a target 'module:attr', not {target!r}",
+                    code="component-target-invalid",
+                )
             entries.append(Entry(kind, name, target, path.name))
     return entries
 
@@ -267,10 +290,13 @@ def find_plugin(package: str) -> Plugin:
     try:
         distribution(package)
     except (PackageNotFoundError, ValueError):
-        raise UsageError(unknown("plugin package", package, sorted(p.package for p in plugins.values()))) from None
+        raise UsageError(
+            unknown("plugin package", package, sorted(p.package for p in plugins.values())), code="plugin-unknown"
+        ) from None
     raise UsageError(
         f"the package '{package}' is installed and has no plugins; give it entry points in the group "
-        f"'{PLUGIN_GROUP}' and install it again"
+        f"'{PLUGIN_GROUP}' and install it again",
+        code="plugin-empty",
     )
 
 
@@ -359,7 +385,7 @@ def _rank(kind: str) -> int:
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise UsageError(unknown("kind", kind, KINDS))
+        raise UsageError(unknown("kind", kind, KINDS), code="kind-unknown")
 
 
 @lru_cache(maxsize=1)

@@ -47,12 +47,14 @@ def read_yaml(path: Path | str) -> Any:
     path = Path(path)
     if not path.is_file():
         reason = "is not a regular file" if path.exists() else "does not exist"
-        raise ConfigError(f"the file '{path}' {reason}; give the path of a YAML file")
+        raise ConfigError(f"the file '{path}' {reason}; give the path of a YAML file", code="file-missing")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"the file '{path}' can't be read ({error.strerror}); check its permissions") from error
+        raise ConfigError(
+            f"the file '{path}' can't be read ({error.strerror}); check its permissions", code="file-unreadable"
+        ) from error
     return deepcopy(_known(content, str(path)))
 
 
@@ -66,7 +68,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     """The mapping that a YAML or JSON file holds."""
     value = read_yaml(path)
     if not isinstance(value, dict):
-        raise ConfigError(f"'{path}' holds no mapping; write `key: value` lines")
+        raise ConfigError(f"'{path}' holds no mapping; write `key: value` lines", code="yaml-not-a-mapping")
     return value
 
 
@@ -74,12 +76,16 @@ def parse_yaml(text: str | bytes, *, source: str) -> Any:
     """The value of a YAML text; `source` is its name in errors."""
     size = len(text)
     if size > MAX_BYTES:
-        raise ConfigError(f"'{source}' is larger than {MAX_BYTES} bytes; a config is text of some kilobytes")
+        raise ConfigError(
+            f"'{source}' is larger than {MAX_BYTES} bytes; a config is text of some kilobytes", code="file-too-large"
+        )
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         decoded.encode("utf-8")  # lone surrogates, from undecodable command lines
     except UnicodeError as error:
-        raise ConfigError(f"'{source}' is not UTF-8 text ({error}); a config is YAML or JSON") from error
+        raise ConfigError(
+            f"'{source}' is not UTF-8 text ({error}); a config is YAML or JSON", code="yaml-unreadable"
+        ) from error
     return _parse(decoded, source)
 
 
@@ -97,11 +103,13 @@ def _parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"'{source}'{line} is not YAML: {error.problem or error.context}") from error
+        raise ConfigError(
+            f"'{source}'{line} is not YAML: {error.problem or error.context}", code="yaml-unreadable"
+        ) from error
     except yaml.YAMLError as error:  # characters that YAML doesn't allow
         line = text.count("\n", 0, getattr(error, "position", None) or 0) + 1
         reason = getattr(error, "reason", None) or "it can't be read"
-        raise ConfigError(f"'{source}', line {line} is not YAML: {reason}") from error
+        raise ConfigError(f"'{source}', line {line} is not YAML: {reason}", code="yaml-unreadable") from error
 
 
 def _build(events: Any, source: str) -> Any:
@@ -114,25 +122,28 @@ def _build(events: Any, source: str) -> Any:
     for event in events:
         line = event.start_mark.line + 1
 
-        def refuse(reason: str, line: int = line) -> ConfigError:
-            return ConfigError(f"'{source}', line {line}: {reason}")
+        def refuse(reason: str, *, code: str, line: int = line) -> ConfigError:
+            return ConfigError(f"'{source}', line {line}: {reason}", code=code)
 
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise refuse("a second document starts here; keep one document a file")
+                raise refuse("a second document starts here; keep one document a file", code="yaml-refused")
             continue
         if isinstance(event, yaml.AliasEvent):
-            raise refuse("aliases (*name) are not allowed; write the value out")
+            raise refuse("aliases (*name) are not allowed; write the value out", code="yaml-refused")
         if isinstance(event, yaml.NodeEvent):
             if event.anchor is not None:
-                raise refuse("anchors (&name) are not allowed; write the value out")
+                raise refuse("anchors (&name) are not allowed; write the value out", code="yaml-refused")
             tag = getattr(event, "tag", None)
             if tag is not None:
-                raise refuse(f"tags are not allowed ({tag[:60]}); write a plain value, in quotes if it is text")
+                raise refuse(
+                    f"tags are not allowed ({tag[:60]}); write a plain value, in quotes if it is text",
+                    code="yaml-refused",
+                )
             nodes += 1
             if nodes > MAX_NODES:
-                raise refuse(f"more than {MAX_NODES} values; a config has some hundreds")
+                raise refuse(f"more than {MAX_NODES} values; a config has some hundreds", code="yaml-too-large")
         if isinstance(event, yaml.ScalarEvent):
             value: Any = event.value
             awaits_key = bool(stack) and isinstance(stack[-1].value, dict) and stack[-1].key is None
@@ -140,9 +151,9 @@ def _build(events: Any, source: str) -> Any:
                 value = _plain(event.value, refuse)
         elif isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
             if len(stack) >= MAX_DEPTH:
-                raise refuse(f"nested deeper than {MAX_DEPTH} levels; a config needs few")
+                raise refuse(f"nested deeper than {MAX_DEPTH} levels; a config needs few", code="yaml-too-large")
             if stack and isinstance(stack[-1].value, dict) and stack[-1].key is None:
-                raise refuse("a list or mapping is used as a key; keys are text")
+                raise refuse("a list or mapping is used as a key; keys are text", code="yaml-key-invalid")
             stack.append(_Open([] if isinstance(event, yaml.SequenceStartEvent) else {}))
             continue
         elif isinstance(event, (yaml.SequenceEndEvent, yaml.MappingEndEvent)):
@@ -158,9 +169,12 @@ def _build(events: Any, source: str) -> Any:
             parent.value.append(value)
         elif parent.key is None:
             if not value:
-                raise refuse("a key is empty; keys are text")
+                raise refuse("a key is empty; keys are text", code="yaml-key-invalid")
             if value in parent.lines:
-                raise refuse(f"the key '{value[:60]}' is there already, in line {parent.lines[value]}; keep one")
+                raise refuse(
+                    f"the key '{value[:60]}' is there already, in line {parent.lines[value]}; keep one",
+                    code="yaml-key-repeated",
+                )
             parent.key, parent.lines[value] = value, line
         else:
             parent.value[parent.key] = value
@@ -175,18 +189,18 @@ def _plain(text: str, refuse: Any) -> Any:
     if not (text[0].isdecimal() or text[0] in "+-."):
         return text
     if _NOT_FINITE.fullmatch(text):
-        raise refuse(f"'{text}' is not a finite number; leave the key out or write null")
+        raise refuse(f"'{text}' is not a finite number; leave the key out or write null", code="yaml-number-invalid")
     # Check the length first: both patterns and int() are linear or worse in it.
     whole = _INT.fullmatch(text)
     if (whole or _FLOAT.fullmatch(text)) and len(text) > _MAX_DIGITS:
-        raise refuse(f"a number of {len(text)} digits; quote it if it is text")
+        raise refuse(f"a number of {len(text)} digits; quote it if it is text", code="yaml-number-invalid")
     if whole:
         base = {"0x": 16, "0o": 8}.get(text[:2], 10)
         return int(text[2:] if base != 10 else text, base)
     if _FLOAT.fullmatch(text):
         number = float(text)
         if not math.isfinite(number):
-            raise refuse(f"'{text}' is too large for a number; quote it if it is text")
+            raise refuse(f"'{text}' is too large for a number; quote it if it is text", code="yaml-number-invalid")
         return number
     return text
 

@@ -127,7 +127,7 @@ def find_source(module: str) -> Path | None:
             break
         spec = PathFinder.find_spec(".".join(module.split(".")[:i]), list(places)) if part.isidentifier() else None
     if spec is None:
-        raise ConfigError(f"there is no module '{module}'; install the package that has it")
+        raise ConfigError(f"there is no module '{module}'; install the package that has it", code="module-missing")
     return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
 
 
@@ -135,11 +135,11 @@ def parse_module(module: str) -> Module:
     """Parse a module's source; ConfigError where it is missing or isn't Python."""
     path = find_source(module)
     if path is None:
-        raise ConfigError(f"module '{module}' has no source that can be read")
+        raise ConfigError(f"module '{module}' has no source that can be read", code="module-unreadable")
     try:
         return _parse(module, path, path.stat().st_mtime_ns)
     except OSError as error:
-        raise ConfigError(f"'{path}' can't be read ({error.strerror})") from error
+        raise ConfigError(f"'{path}' can't be read ({error.strerror})", code="module-unreadable") from error
 
 
 @lru_cache(maxsize=512)
@@ -148,7 +148,9 @@ def _parse(module: str, path: Path, _mtime: int) -> Module:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(f"'{path}'{line} is not Python ({type(error).__name__}: {error})") from error
+        raise ConfigError(
+            f"'{path}'{line} is not Python ({type(error).__name__}: {error})", code="module-unreadable"
+        ) from error
     nodes: dict[str, ast.stmt] = {}
     for node in top_level(tree.body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -186,7 +188,10 @@ def read_signature(target: str | Any) -> Signature:
     if found is None:
         node = module.nodes.get(attr)
         if node is None and "__getattr__" not in module.nodes:
-            raise ConfigError(f"module '{module_name}' defines no '{attr}'; mend the target '{target}'")
+            raise ConfigError(
+                f"module '{module_name}' defines no '{attr}'; mend the target '{target}'",
+                code="component-target-invalid",
+            )
         return Signature(open=True, file=str(module.path))
     home, node = found
     if isinstance(node, ast.ClassDef):

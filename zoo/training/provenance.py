@@ -119,7 +119,8 @@ def check_data(folder: Path, recipe: Recipe) -> None:
     if data is not None and data["sha256"] != before:
         raise ConfigError(
             f"'{folder}' was trained on other data than '{source}' (its hash differs); go on with the data that it "
-            "began with, or say --other-data"
+            "began with, or say --other-data",
+            code="run-of-other-data",
         )
 
 

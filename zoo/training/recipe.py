@@ -100,14 +100,16 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     where = f"recipe '{path.name}'"
     for key in raw:
         if key not in KEYS:
-            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}")
+            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}", code="recipe-key-unknown")
     for key in ("name", "data", "objective", "train"):
         if key not in raw:
-            raise ConfigError(f"{where} lacks '{key}'; add it")
+            raise ConfigError(f"{where} lacks '{key}'; add it", code="recipe-key-missing")
     name = raw["name"]
     if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w.+-]*", name) or len(name.encode()) > LONGEST_NAME:
         said = f"{where} has the name {str(name)[:60]!r}"
-        raise ConfigError(f"{said}; give a plain word of at most {LONGEST_NAME} bytes: it names files")
+        raise ConfigError(
+            f"{said}; give a plain word of at most {LONGEST_NAME} bytes: it names files", code="name-invalid"
+        )
     checked = dict(raw)
     checked["data"] = check_block(raw["data"], kind="dataset", where=f"{where}, data", registry=registry)
     checked["objective"] = _check_objective(raw["objective"], where, registry)
@@ -116,24 +118,34 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     facts = registry.entry("objective", checked["objective"]["name"]).signature().constants
     trains = trains_of(facts)
     if trains not in raw:
-        raise ConfigError(f"{where} lacks the block '{trains}', which its objective trains; add it")
+        raise ConfigError(
+            f"{where} lacks the block '{trains}', which its objective trains; add it", code="recipe-block-missing"
+        )
     _check_blocks(raw, checked["objective"]["name"], facts, where)
     for kind in ("network", "autoencoder", "conditioner", "schedule", "parameterization", "low_res"):
         if kind in raw:
             checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
     _check_start(raw, where)
     if not isinstance(raw.get("card") or {}, Mapping):
-        raise ConfigError(f"{where}: card is {raw['card']!r}; give a block, what the weights' card says besides")
+        raise ConfigError(
+            f"{where}: card is {raw['card']!r}; give a block, what the weights' card says besides",
+            code="recipe-value-invalid",
+        )
     if not isinstance(raw.get("summary", ""), str):
-        raise ConfigError(f"{where}: summary is {raw['summary']!r}; give a sentence")
+        raise ConfigError(f"{where}: summary is {raw['summary']!r}; give a sentence", code="recipe-value-invalid")
     if "loggers" in raw:
         if not isinstance(raw["loggers"], list):
-            raise ConfigError(f"{where}: loggers is {raw['loggers']!r}; give a list, like [tensorboard], or []")
+            raise ConfigError(
+                f"{where}: loggers is {raw['loggers']!r}; give a list, like [tensorboard], or []",
+                code="recipe-value-invalid",
+            )
         checked["loggers"] = [
             check_block(block, kind="logger", where=f"{where}, loggers", registry=registry) for block in raw["loggers"]
         ]
     if not isinstance(raw["train"], Mapping):
-        raise ConfigError(f"{where}: train is {raw['train']!r}; give a block with steps and batch_size")
+        raise ConfigError(
+            f"{where}: train is {raw['train']!r}; give a block with steps and batch_size", code="recipe-value-invalid"
+        )
     settings = read_signature(SETTINGS)
     checked["train"] = check_arguments(
         raw["train"], settings, what="training", where=f"{where}, train", registry=registry
@@ -150,32 +162,50 @@ def _check_blocks(raw: Mapping[str, Any], objective: str, facts: Mapping[str, An
     """ConfigError for a block that the objective lacks, or has no use for."""
     for name in facts.get("needs") or ():
         if name not in raw:
-            raise ConfigError(f"{where} lacks the block '{name}', which objective '{objective}' needs; add it")
+            raise ConfigError(
+                f"{where} lacks the block '{name}', which objective '{objective}' needs; add it",
+                code="recipe-block-missing",
+            )
     reads = facts.get("reads")
     used = SLOTS if reads is None else (*reads, trains_of(facts))  # one that declares nothing is not checked
     for name in SLOTS:
         if name in raw and name not in used:
-            raise ConfigError(f"{where}: objective '{objective}' doesn't read the block '{name}'; take it out")
+            raise ConfigError(
+                f"{where}: objective '{objective}' doesn't read the block '{name}'; take it out",
+                code="recipe-block-unread",
+            )
 
 
 def _check_start(raw: Mapping[str, Any], where: str) -> None:
     """ConfigError for an invalid `init_fresh` or `storage`."""
     fresh = raw.get("init_fresh", [])
     if not isinstance(fresh, list) or not all(isinstance(f, str) and f for f in fresh):
-        raise ConfigError(f"{where}: init_fresh is {fresh!r}; give a list of the beginnings of tensor names")
+        raise ConfigError(
+            f"{where}: init_fresh is {fresh!r}; give a list of the beginnings of tensor names",
+            code="recipe-value-invalid",
+        )
     if fresh and "init_from" not in raw:
-        raise ConfigError(f"{where}: init_fresh says what of init_from not to take, and there is none; take it out")
+        raise ConfigError(
+            f"{where}: init_fresh says what of init_from not to take, and there is none; take it out",
+            code="init-fresh-unmatched",
+        )
     if raw.get("storage", STORAGE[0]) not in STORAGE:
-        raise ConfigError(f"{where}: {unknown('storage', raw['storage'], STORAGE)}")
+        raise ConfigError(f"{where}: {unknown('storage', raw['storage'], STORAGE)}", code="recipe-value-unknown")
 
 
 def _check_part(block: Any, kind: str, where: str, registry: Registry, *, trained: bool) -> dict[str, Any]:
     if isinstance(block, Mapping) and "weights" in block:
         if trained:
-            raise ConfigError(f"{where}: this block is what is trained; describe it, and name its start in init_from")
+            raise ConfigError(
+                f"{where}: this block is what is trained; describe it, and name its start in init_from",
+                code="recipe-value-invalid",
+            )
         card = read_card(block["weights"])
         if card.kind != kind:
-            raise ConfigError(f"{where}: the weights '{card.name}' are of kind '{card.kind}'; name weights of a {kind}")
+            raise ConfigError(
+                f"{where}: the weights '{card.name}' are of kind '{card.kind}'; name weights of a {kind}",
+                code="weights-kind-wrong",
+            )
         return dict(block)
     return check_block(block, kind=kind, where=where, registry=registry)
 
@@ -183,7 +213,7 @@ def _check_part(block: Any, kind: str, where: str, registry: Registry, *, traine
 def _check_variants(block: Any, where: str, registry: Registry) -> dict[str, Any]:
     """The block `variants`, but for the data that the run gives."""
     if not isinstance(block, Mapping):
-        raise ConfigError(f"{where}: variants is {block!r}; give a block with a count")
+        raise ConfigError(f"{where}: variants is {block!r}; give a block with a count", code="recipe-value-invalid")
     signature = read_signature(VARIANTS)
     own = tuple(p for p in signature.parameters if p.name != "data")
     return check_arguments(
@@ -196,7 +226,7 @@ def _check_objective(block: Any, where: str, registry: Registry) -> dict[str, An
     """Check a block, without the arguments that the run itself gives."""
     named = {"name": block} if isinstance(block, str) else block
     if not isinstance(named, Mapping) or not isinstance(named.get("name"), str):
-        raise ConfigError(f"{where}: objective is {block!r}; give a block with a name")
+        raise ConfigError(f"{where}: objective is {block!r}; give a block with a name", code="recipe-value-invalid")
     signature = registry.entry("objective", named["name"]).signature()
     own = tuple(p for p in signature.parameters if p.name not in GIVEN)
     arguments = {k: v for k, v in named.items() if k != "name"}

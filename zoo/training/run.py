@@ -93,7 +93,9 @@ def _varied(data: Any, raw: Mapping[str, Any]) -> Any:
     if "variants" not in raw:
         return data
     if isinstance(data, ArrayDataset):
-        raise ConfigError("the data is arrays, and the block 'variants' makes images of images; take it out")
+        raise ConfigError(
+            "the data is arrays, and the block 'variants' makes images of images; take it out", code="array-part-unfit"
+        )
     return Variants(data, **raw["variants"])
 
 
@@ -117,7 +119,8 @@ def train(
         begun = any((folder / "checkpoints").glob("step-*"))
         if not resume and begun:
             raise ConfigError(
-                f"'{folder}' already holds a run; go on with --resume or choose another folder with --run"
+                f"'{folder}' already holds a run; go on with --resume or choose another folder with --run",
+                code="run-taken",
             )
         if resume and not other_data:
             provenance.check_data(folder, recipe)
@@ -146,12 +149,16 @@ def _make(folder: Path) -> None:
     """Make a run's folder; UsageError where it, or a folder that the run will write in, can't be one."""
     for place in (folder, *(folder / name for name in FOLDERS)):
         if place.exists() and not place.is_dir():
-            raise UsageError(f"'{place}' is a file, and a run needs a folder there; choose another with --run")
+            raise UsageError(
+                f"'{place}' is a file, and a run needs a folder there; choose another with --run",
+                code="output-unwritable",
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # one of its parents is a file, or closed to us
         raise UsageError(
-            f"the run's folder '{folder}' can't be made ({error.strerror or error}); choose another with --run"
+            f"the run's folder '{folder}' can't be made ({error.strerror or error}); choose another with --run",
+            code="output-unwritable",
         ) from error
 
 

@@ -53,12 +53,14 @@ def _inside(folder: Path, name: str) -> Path:
     """The file that a record names; what leads out of its folder is refused, through links too."""
     wrong = f"the picture '{name}' is not inside '{folder}'; a record names files beside it, relative to its folder"
     if not name or "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UsageError(wrong)
+        raise UsageError(wrong, code="file-outside-folder")
     if not name.lower().endswith(".png"):
-        raise UsageError(f"the picture '{name}' is no PNG; records name files that end in .png")
+        raise UsageError(
+            f"the picture '{name}' is no PNG; records name files that end in .png", code="benchmark-record-invalid"
+        )
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise UsageError(wrong)
+        raise UsageError(wrong, code="file-outside-folder")
     return path
 
 

@@ -46,13 +46,19 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
     files: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
-            raise UsageError(f"'{path}' does not exist; give benchmark records or a folder of them")
+            raise UsageError(
+                f"'{path}' does not exist; give benchmark records or a folder of them", code="benchmark-record-missing"
+            )
         found = sorted(p for p in path.glob("*.json") if not p.name.startswith(".")) if path.is_dir() else [path]
         if not found:
-            raise UsageError(f"the folder '{path}' holds no *.json file; give benchmark records")
+            raise UsageError(
+                f"the folder '{path}' holds no *.json file; give benchmark records", code="benchmark-record-missing"
+            )
         files |= {file.resolve(): file for file in found}
     if not files:
-        raise UsageError("no records were given; name benchmark records or a folder of them")
+        raise UsageError(
+            "no records were given; name benchmark records or a folder of them", code="benchmark-record-missing"
+        )
     return sorted((read_record(p) for p in files.values()), key=lambda r: (r.when, r.name), reverse=True)
 
 
@@ -62,7 +68,9 @@ def read_record(path: Path) -> Record:
     try:
         return (_suite if value["schema"] == SUITE_RECORD else _single)(value, path, place)
     except RecursionError as error:
-        raise UsageError(f"'{path}' is nested too deep; give a benchmark record") from error
+        raise UsageError(
+            f"'{path}' is nested too deep; give a benchmark record", code="benchmark-record-damaged"
+        ) from error
 
 
 def _suite(value: Mapping[str, Any], path: Path, place: str) -> Record:
@@ -131,7 +139,7 @@ def _quality(quality: Mapping[str, Any], place: str) -> dict[Column, Cell]:
     for key, value in quality["values"].items():
         better, reference, pictures = value["better"], value["reference"], value["pictures"]
         if better not in (None, "lower", "higher"):
-            raise UsageError(f"{place}: better is '{better}'; it is lower or higher")
+            raise UsageError(f"{place}: better is '{better}'; it is lower or higher", code="benchmark-record-invalid")
         digits, captions = (reference["pictures_sha256"] or "")[:8], (reference["captions_sha256"] or "")[:8]
         of = [reference["name"], reference["split"], f"N={reference['n']}" if reference["n"] else None, digits]
         of += [f"captions {captions}"] if captions else []

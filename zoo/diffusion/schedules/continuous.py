@@ -58,7 +58,9 @@ class VPSDESchedule:
     def __post_init__(self) -> None:
         if not 0.0 < self.beta_min <= self.beta_max:
             raise ConfigError(
-                f"a schedule needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}; usual are 0.1, 20"
+                f"a schedule needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}; "
+                "usual are 0.1, 20",
+                code="schedule-invalid",
             )
 
     @property
@@ -117,7 +119,8 @@ class ShiftedCosineSchedule:
         if self.size < 1 or self.base < 1 or not self.low < self.high:
             raise ConfigError(
                 "schedule 'shifted-cosine' needs size and base of 1 or more and low < high, not "
-                f"{self.size}, {self.base}, {self.low} and {self.high}; mend them"
+                f"{self.size}, {self.base}, {self.low} and {self.high}; mend them",
+                code="schedule-invalid",
             )
 
     @property
@@ -154,10 +157,14 @@ class VarianceExploding(ABC):
     def __post_init__(self) -> None:
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ConfigError(
-                f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them"
+                f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them",
+                code="schedule-invalid",
             )
         if self.steps is not None and self.steps < 2:
-            raise ConfigError(f"a schedule from sigma_min to sigma_max needs two points or more, not {self.steps}")
+            raise ConfigError(
+                f"a schedule from sigma_min to sigma_max needs two points or more, not {self.steps}",
+                code="schedule-invalid",
+            )
 
     @abstractmethod
     def _sigma(self, u: np.ndarray) -> np.ndarray:
@@ -220,7 +227,7 @@ class EDMSchedule(VarianceExploding):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.rho > 0.0:
-            raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7")
+            raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7", code="schedule-invalid")
 
     def _sigma(self, u: np.ndarray) -> np.ndarray:
         low, high = self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (1.0 / self.rho)
@@ -234,5 +241,7 @@ class EDMSchedule(VarianceExploding):
 def _inside(t: float | np.ndarray) -> np.ndarray:
     t = np.asarray(t, dtype=np.float64)
     if np.any(~(t >= 0.0)) or np.any(t > 1.0):
-        raise UsageError(f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first")
+        raise UsageError(
+            f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first", code="time-out-of-range"
+        )
     return t

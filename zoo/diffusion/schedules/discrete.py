@@ -82,7 +82,9 @@ class DiscreteSchedule(ABC):
         """(alpha_t, sigma_t) in the shape of t."""
         index = self.index_from_t(t)
         if np.any(~(index >= -1.0)) or np.any(index > self.T - 1):
-            raise UsageError(f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first")
+            raise UsageError(
+                f"a schedule is defined for t in [0, 1], not for t = {t}; clip t first", code="time-out-of-range"
+            )
         # Tables with t = 0 in front have their rows at index + 1.
         row = index + 1.0
         below = np.floor(row).astype(np.int64)
@@ -177,7 +179,9 @@ class SigmoidSchedule(DiscreteSchedule):
         _check_steps(self.steps)
         _check_betas(self.beta_start, self.beta_end)
         if not self.reach > 0.0:
-            raise ConfigError(f"schedule 'sigmoid' needs reach > 0, not {self.reach}; usual is 6")
+            raise ConfigError(
+                f"schedule 'sigmoid' needs reach > 0, not {self.reach}; usual is 6", code="schedule-invalid"
+            )
 
     def _make_betas(self) -> np.ndarray:
         share = 1.0 / (1.0 + np.exp(-np.linspace(-self.reach, self.reach, self.steps, dtype=np.float64)))
@@ -197,9 +201,15 @@ class CosineSchedule(DiscreteSchedule):
     def __post_init__(self) -> None:
         _check_steps(self.steps)
         if self.offset < 0.0:
-            raise ConfigError(f"a cosine schedule's offset can't be negative ({self.offset}); the paper's is 0.008")
+            raise ConfigError(
+                f"a cosine schedule's offset can't be negative ({self.offset}); the paper's is 0.008",
+                code="schedule-invalid",
+            )
         if not 0.0 < self.beta_cap < 1.0:
-            raise ConfigError(f"a cosine schedule's beta_cap must lie in (0, 1), not {self.beta_cap}; usual is 0.999")
+            raise ConfigError(
+                f"a cosine schedule's beta_cap must lie in (0, 1), not {self.beta_cap}; usual is 0.999",
+                code="schedule-invalid",
+            )
 
     def _make_betas(self) -> np.ndarray:
         u = np.arange(self.steps + 1, dtype=np.float64) / self.steps
@@ -219,9 +229,15 @@ class TabulatedSchedule(DiscreteSchedule):
         object.__setattr__(self, "table", tuple(self.table))
         _check_steps(len(self.table))
         if self.table == (1.0,):
-            raise ConfigError("schedule 'tabulated' can't be pure noise alone; add points before it to its table")
+            raise ConfigError(
+                "schedule 'tabulated' can't be pure noise alone; add points before it to its table",
+                code="schedule-invalid",
+            )
         if not all(0.0 < beta < 1.0 for beta in self.table[:-1]) or not 0.0 < self.table[-1] <= 1.0:
-            raise ConfigError("schedule 'tabulated' needs betas in (0, 1), of which the last may be 1; mend its table")
+            raise ConfigError(
+                "schedule 'tabulated' needs betas in (0, 1), of which the last may be 1; mend its table",
+                code="schedule-invalid",
+            )
 
     @property
     def steps(self) -> int:
@@ -245,7 +261,8 @@ class ZeroTerminalSNR(DiscreteSchedule):
         if not isinstance(self.schedule, DiscreteSchedule) or self.schedule.T < 2:
             raise ConfigError(
                 "schedule 'zero-terminal-snr' rescales a table of betas with two points or more, which "
-                f"{type(self.schedule).__name__} has not; give it a discrete schedule"
+                f"{type(self.schedule).__name__} has not; give it a discrete schedule",
+                code="schedule-not-discrete",
             )
 
     @property
@@ -261,12 +278,17 @@ class ZeroTerminalSNR(DiscreteSchedule):
 
 def _check_steps(steps: int) -> None:
     if not 1 <= steps <= _MOST_POINTS:
-        raise ConfigError(f"a schedule needs 1 to {_MOST_POINTS} points, not steps = {steps}; usual is 1000")
+        raise ConfigError(
+            f"a schedule needs 1 to {_MOST_POINTS} points, not steps = {steps}; usual is 1000", code="schedule-invalid"
+        )
 
 
 def _check_betas(beta_start: float, beta_end: float) -> None:
     if not 0.0 < beta_start <= beta_end < 1.0:
-        raise ConfigError(f"betas must satisfy 0 < beta_start <= beta_end < 1, not {beta_start} and {beta_end}")
+        raise ConfigError(
+            f"betas must satisfy 0 < beta_start <= beta_end < 1, not {beta_start} and {beta_end}",
+            code="schedule-invalid",
+        )
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -13,19 +13,26 @@ from zoo.schema.errors import UsageError
 def kid(*, subsets: int, size: int) -> None:
     """Check the arguments of `zoo.evaluation.metrics.metrics:KID`."""
     if subsets < 1 or size < 2:
-        raise UsageError(f"a kernel distance is of 1 or more subsets of 2 or more, not {subsets} of {size}")
+        raise UsageError(
+            f"a kernel distance is of 1 or more subsets of 2 or more, not {subsets} of {size}",
+            code="number-out-of-range",
+        )
 
 
 def prdc(*, k: int) -> None:
     """Check the arguments of `zoo.evaluation.metrics.metrics:PRDC`."""
     if k < 1:
-        raise UsageError(f"balls reach to the k-th neighbour, and k is {k}; give 1 or more, usual is 3")
+        raise UsageError(
+            f"balls reach to the k-th neighbour, and k is {k}; give 1 or more, usual is 3", code="number-out-of-range"
+        )
 
 
 def cmmd(*, sigma: float) -> None:
     """Check the arguments of `zoo.evaluation.metrics.metrics:CMMD`."""
     if not 0.0 < sigma < math.inf:
-        raise UsageError(f"the kernel's sigma is {sigma}; give a number above 0, the paper's is 10")
+        raise UsageError(
+            f"the kernel's sigma is {sigma}; give a number above 0, the paper's is 10", code="number-out-of-range"
+        )
 
 
 def random_network(*, seed: int, width: int, size: int, layers: int) -> None:
@@ -33,17 +40,18 @@ def random_network(*, seed: int, width: int, size: int, layers: int) -> None:
     seeded(seed=seed)
     if not 1 <= layers <= 16 or width < 1 or size < 2**layers:
         raise UsageError(
-            f"a random network of {layers} layers needs width 1 and size {2 ** max(1, min(layers, 16))} or more"
+            f"a random network of {layers} layers needs width 1 and size {2 ** max(1, min(layers, 16))} or more",
+            code="number-out-of-range",
         )
 
 
 def seeded(*, seed: int | None) -> None:
     """Check the seed of random weights."""
     if seed is not None and not 0 <= seed < 2**64:
-        raise UsageError(f"seed is {seed}; give a whole number from 0 up")
+        raise UsageError(f"seed is {seed}; give a whole number from 0 up", code="seed-invalid")
 
 
 def timm(*, size: int | None) -> None:
     """Check the arguments of `zoo.evaluation.extractors.backbones:Timm`."""
     if size is not None and size < 1:
-        raise UsageError(f"size is {size}; give pixels a side, 1 or more")
+        raise UsageError(f"size is {size}; give pixels a side, 1 or more", code="size-invalid")

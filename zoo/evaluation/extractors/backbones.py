@@ -48,7 +48,9 @@ class Timm(nn.Module):
                 model, pretrained=False, num_classes=0
             )  # a Module's attributes have no types
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"timm makes no features of a backbone '{model}' ({error}); try resnet50") from error
+            raise ConfigError(
+                f"timm makes no features of a backbone '{model}' ({error}); try resnet50", code="backbone-unknown"
+            ) from error
         self.network: nn.Module = network
         config = network.pretrained_cfg
         heads = config.get("classifier") or ()
@@ -91,7 +93,9 @@ class OpenClip(nn.Module):
 
         path, self.sha256 = weights_and_hash("openclip", model, weights, sha256)
         if model not in open_clip.list_models():
-            raise ConfigError(f"open_clip knows no model '{model}'; see open_clip.list_models()")
+            raise ConfigError(
+                f"open_clip knows no model '{model}'; see open_clip.list_models()", code="backbone-unknown"
+            )
         clip: Any = open_clip.create_model(model, pretrained=None)
         self.clip: nn.Module = clip
         load_strict(self.clip, read_tensors(path), what=f"the weights '{path}'")
@@ -128,12 +132,16 @@ def weights_and_hash(extractor: str, model: str, weights: str | None, sha256: st
         what = f"SHA-256 {sha256}" if sha256 else "of any hash, which will be in the key"
         raise Unavailable(
             f"extractor '{extractor}' is unavailable: needs weights=FILE, a state dict of '{model}', {what}; "
-            "extractor 'random' needs none"
+            "extractor 'random' needs none",
+            code="extractor-unavailable",
         )
     path = Path(weights).expanduser()
     found = sha256_of(path)
     if sha256 is not None and found != sha256.lower():
-        raise UsageError(f"'{path}' has SHA-256 {found[:12]}… where {sha256[:12]}… was asked for; get the right file")
+        raise UsageError(
+            f"'{path}' has SHA-256 {found[:12]}… where {sha256[:12]}… was asked for; get the right file",
+            code="weights-hash-wrong",
+        )
     return path, found
 
 

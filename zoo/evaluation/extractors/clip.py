@@ -44,7 +44,9 @@ class Clip(nn.Module):
         """A weight file's tensors, named as in open_clip and with a compact token table -> this module's."""
         state = dict(tensors)
         if "token_ids" not in state or "token_embedding.weight" not in state:
-            raise WeightsError("extractor 'clip': the file lacks 'token_ids' or the token table; get it again")
+            raise WeightsError(
+                "extractor 'clip': the file lacks 'token_ids' or the token table; get it again", code="tensor-missing"
+            )
         ids = state.pop("token_ids")
         state["token_embedding.weight"] = vocabulary.restore(state["token_embedding.weight"], ids)
         return {f"clip.{name}": tensor for name, tensor in state.items()}

@@ -41,7 +41,7 @@ class DINOv2(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if model not in MODELS:
-            raise UsageError(f"there is no DINOv2 '{model}' here; give {', '.join(MODELS)}")
+            raise UsageError(f"there is no DINOv2 '{model}' here; give {', '.join(MODELS)}", code="backbone-unknown")
         path, self.sha256 = weights_and_hash("dinov2", f"dinov2_{model}_pretrain", weights, sha256)
         import timm
 
@@ -50,7 +50,9 @@ class DINOv2(nn.Module):
         )
         tensors = {name: t for name, t in read_tensors(path).items() if name != "mask_token"}  # of training alone
         if "pos_embed" not in tensors:
-            raise WeightsError(f"'{path}' has no 'pos_embed' and is no DINOv2 of its authors'; get the right file")
+            raise WeightsError(
+                f"'{path}' has no 'pos_embed' and is no DINOv2 of its authors'; get the right file", code="layout-wrong"
+            )
         tensors["pos_embed"] = resampled(tensors["pos_embed"].float(), SIZE // PATCH)
         load_strict(network, tensors, what=f"the weights '{path}'")
         self.network: nn.Module = network.eval().requires_grad_(False)
@@ -69,7 +71,10 @@ def resampled(embeddings: Tensor, side: int) -> Tensor:
     """Position embeddings (1, 1 + M * M, D), the class token's first -> (1, 1 + side * side, D), as the authors do."""
     old = round((embeddings.shape[1] - 1) ** 0.5)
     if old * old + 1 != embeddings.shape[1]:
-        raise WeightsError(f"position embeddings {tuple(embeddings.shape)} are of no square grid; get the right file")
+        raise WeightsError(
+            f"position embeddings {tuple(embeddings.shape)} are of no square grid; get the right file",
+            code="layout-wrong",
+        )
     if old == side:
         return embeddings
     grid = embeddings[:, 1:].unflatten(1, (old, old)).permute(0, 3, 1, 2)

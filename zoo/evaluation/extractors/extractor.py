@@ -63,7 +63,7 @@ class Named:
     def texts(self, captions: Sequence[str], *, batch: int = 512) -> Tensor:
         """As the extractor's own, where it has a text tower."""
         if not hasattr(self.extractor, "texts"):
-            raise UsageError(f"extractor '{self.name}' has no text tower; use a CLIP")
+            raise UsageError(f"extractor '{self.name}' has no text tower; use a CLIP", code="text-tower-missing")
         return self.extractor.texts(captions, batch=batch)
 
 
@@ -78,7 +78,9 @@ def look(
         found = {MAIN: extractor.images(pictures, batch=batch)}
     else:
         lacking = sorted(set(layers) - {MAIN})[0]
-        raise UsageError(f"extractor '{extractor.name}' has no layer '{lacking}'; name one that has")
+        raise UsageError(
+            f"extractor '{extractor.name}' has no layer '{lacking}'; name one that has", code="layer-unknown"
+        )
     return {name: value.detach().float().cpu() for name, value in found.items()}
 
 
@@ -87,5 +89,6 @@ def check_pictures(pictures: Tensor) -> None:
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
         raise UsageError(
             f"an extractor is shown uint8 pictures (N, 3, H, W), not {str(pictures.dtype).replace('torch.', '')} "
-            f"{tuple(pictures.shape)}; convert them with zoo.data.pixels.to_uint8"
+            f"{tuple(pictures.shape)}; convert them with zoo.data.pixels.to_uint8",
+            code="image-shape-wrong",
         )

@@ -67,7 +67,8 @@ class Features:
         if layer not in self.arrays:
             raise UsageError(
                 f"of '{self.source}' there are moments only (a statistics file holds no more, and of many pictures no "
-                "more is kept); a metric of the features themselves needs the pictures, or a larger `keep`"
+                "more is kept); a metric of the features themselves needs the pictures, or a larger `keep`",
+                code="moments-only",
             )
         return self.arrays[layer]
 
@@ -83,7 +84,9 @@ class Features:
 
     def _check(self, layer: str) -> None:
         if layer not in self.moments:
-            raise UsageError(f"of '{self.source}' the layer '{layer}' wasn't extracted; name it in `layers`")
+            raise UsageError(
+                f"of '{self.source}' the layer '{layer}' wasn't extracted; name it in `layers`", code="layer-unknown"
+            )
 
 
 def shards(count: int) -> list[range]:
@@ -115,7 +118,7 @@ def extract(
         progress: called with how many images are done, and of how many.
     """
     if not len(pictures):
-        raise UsageError(f"'{pictures.name}' has no pictures; give one or more")
+        raise UsageError(f"'{pictures.name}' has no pictures; give one or more", code="data-empty")
     parts: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     moments: dict[str, Moments] = {}
     digest, sizes = hashlib.sha256(), Counter[str]()
@@ -238,7 +241,8 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
     if other:
         raise UsageError(
             f"'{path}' holds features of other pictures or another extractor ({other[0]}: {header.get(other[0])}); "
-            "give another folder, or remove that one"
+            "give another folder, or remove that one",
+            code="features-folder-taken",
         )
     if sorted(arrays) != header.get("layers"):  # a zip's checksums leave its members' names out
         return None

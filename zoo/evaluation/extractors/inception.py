@@ -50,7 +50,10 @@ class Inception2015(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if resize not in ("tf1", "clean") or precision not in ("float32", "bfloat16"):
-            raise UsageError("inception-2015 resizes by tf1 or clean, in float32 or bfloat16; give one of each")
+            raise UsageError(
+                "inception-2015 resizes by tf1 or clean, in float32 or bfloat16; give one of each",
+                code="choice-unknown",
+            )
         arguments.seeded(seed=seed)
         self.resize = resize
         if seed is not None:
@@ -77,7 +80,10 @@ class Inception2015(nn.Module):
         check_pictures(pictures)
         unknown = sorted(set(layers) - set(LAYERS))
         if unknown or not layers:
-            raise UsageError(f"inception-2015 has no layer '{(unknown or ['(none)'])[0]}'; ask for {', '.join(LAYERS)}")
+            raise UsageError(
+                f"inception-2015 has no layer '{(unknown or ['(none)'])[0]}'; ask for {', '.join(LAYERS)}",
+                code="layer-unknown",
+            )
         device, network = self.network.fc.weight.device, self._network()
         parts = []
         for part in pictures.split(min(batch, CPU_BATCH) if device.type == "cpu" else batch):

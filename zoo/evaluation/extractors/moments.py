@@ -23,10 +23,15 @@ def as_features(features: Tensor | np.ndarray, *, dtype: type | None = np.float6
     """(N, D) on the host, a copy in float64 (None: as it is); refuses what isn't finite or has another shape."""
     array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     if array.ndim != 2 or not array.size:
-        raise UsageError(f"features are a table (N, D) and not of shape {array.shape}; flatten what an extractor gives")
+        raise UsageError(
+            f"features are a table (N, D) and not of shape {array.shape}; flatten what an extractor gives",
+            code="features-shape-wrong",
+        )
     array = array if dtype is None else array.astype(dtype)
     if not np.isfinite(array).all():
-        raise NumericError("features are NaN or infinite; check the pictures and the extractor's weights")
+        raise NumericError(
+            "features are NaN or infinite; check the pictures and the extractor's weights", code="features-not-finite"
+        )
     return array
 
 
@@ -53,9 +58,15 @@ class Moments:
     def merge(self, other: Moments) -> Moments:
         """The moments of both together."""
         if self.mean.shape != other.mean.shape:
-            raise UsageError(f"moments of {len(self.mean)} and of {len(other.mean)} features can't be merged")
+            raise UsageError(
+                f"moments of {len(self.mean)} and of {len(other.mean)} features can't be merged",
+                code="moments-unmergeable",
+            )
         if not (self.counted and other.counted):
-            raise UsageError("moments of an unknown number of samples can't be merged; make them anew from pictures")
+            raise UsageError(
+                "moments of an unknown number of samples can't be merged; make them anew from pictures",
+                code="moments-unmergeable",
+            )
         count = self.count + other.count
         apart = other.mean - self.mean
         between = np.outer(apart, apart) * (self.count * other.count / count)
@@ -65,7 +76,7 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """(D, D), unbiased (divided by N - 1)."""
         if self.count < 2:
-            raise UsageError(f"a covariance needs two samples or more, not {self.count}")
+            raise UsageError(f"a covariance needs two samples or more, not {self.count}", code="images-too-few")
         return self.scatter / (self.count - 1)
 
 
@@ -75,5 +86,5 @@ def merge(parts: Iterable[Moments]) -> Moments:
     for part in parts:
         total = part if total is None else total.merge(part)
     if total is None:
-        raise UsageError("there are no moments to merge; give one shard or more")
+        raise UsageError("there are no moments to merge; give one shard or more", code="moments-unmergeable")
     return total

@@ -45,7 +45,9 @@ def save_statistics(features: Features, path: str | Path) -> Path:
     """Write the moments of every layer, with what they are of; whole or not at all."""
     target = Path(path)
     if target.suffix != ".npz":
-        raise UsageError(f"'{path}' is no name for a statistics file; give one that ends in .npz")
+        raise UsageError(
+            f"'{path}' is no name for a statistics file; give one that ends in .npz", code="output-format-unknown"
+        )
     arrays: dict[str, np.ndarray] = {}
     for layer, moments in sorted(features.moments.items()):
         arrays[f"mean_{layer}"] = np.asarray(moments.mean, dtype=np.float64)
@@ -72,17 +74,23 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
             say how many images it is of; its count is 0.
     """
     if protocol is not None and protocol not in PROTOCOLS:
-        raise UsageError(f"statistics have no protocol '{protocol}'; say {' or '.join(PROTOCOLS)}")
+        raise UsageError(
+            f"statistics have no protocol '{protocol}'; say {' or '.join(PROTOCOLS)}", code="protocol-unknown"
+        )
     arrays = read_arrays(Path(path))
     if "header" in arrays:
         return _own(arrays, str(path), protocol)
     if not {"mu", "sigma"} <= set(arrays):
         there = ", ".join(sorted(arrays)[:8]) or "nothing"
-        raise UsageError(f"'{path}' holds no statistics ({there}); give one with mu and sigma, or one that zoo wrote")
+        raise UsageError(
+            f"'{path}' holds no statistics ({there}); give one with mu and sigma, or one that zoo wrote",
+            code="statistics-damaged",
+        )
     if protocol is None:
         raise UsageError(
             f"'{path}' holds mu and sigma and doesn't say what made them; say which protocol did, "
-            f"{' or '.join(PROTOCOLS)} (numbers of another one are not comparable)"
+            f"{' or '.join(PROTOCOLS)} (numbers of another one are not comparable)",
+            code="protocol-missing",
         )
     moments = {
         layer: _moments(arrays[mean], arrays[spread], count=None, where=str(path))
@@ -93,7 +101,8 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
         if len(found.mean) != LAYERS[layer]:
             raise UsageError(
                 f"'{path}' has {len(found.mean)} features where the 2015 Inception has {LAYERS[layer]}; it is of "
-                "another extractor"
+                "another extractor",
+                code="statistics-of-another",
             )
     if "spatial" in moments:
         given, order = moments["spatial"], _CHANNELS_FIRST
@@ -109,9 +118,13 @@ def _own(arrays: Mapping[str, np.ndarray], where: str, protocol: str | None) -> 
         header: dict[str, Any] = json.loads(arrays["header"].tobytes())
         schema = header["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsError(f"the statistics '{where}' have a damaged header; make them again") from error
+        raise WeightsError(
+            f"the statistics '{where}' have a damaged header; make them again", code="statistics-damaged"
+        ) from error
     if schema != SCHEMA:
-        raise UsageError(f"'{where}' has schema {str(schema)[:40]!r} where '{SCHEMA}' is read; make it again")
+        raise UsageError(
+            f"'{where}' has schema {str(schema)[:40]!r} where '{SCHEMA}' is read; make it again", code="schema-unknown"
+        )
     rest = {name: array for name, array in arrays.items() if name != "header"}
     try:
         extractor, sha256, count = str(header["extractor"]), str(header["extractor_sha256"]), int(header["count"])
@@ -132,9 +145,14 @@ def _own(arrays: Mapping[str, np.ndarray], where: str, protocol: str | None) -> 
     except UsageError:
         raise
     except (KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"the statistics '{where}' are damaged ({error}); make them again") from error
+        raise WeightsError(
+            f"the statistics '{where}' are damaged ({error}); make them again", code="statistics-damaged"
+        ) from error
     if protocol is not None and PROTOCOLS[protocol] != extractor:
-        raise UsageError(f"'{where}' says it is of {extractor}, not of {protocol}; leave the protocol out")
+        raise UsageError(
+            f"'{where}' says it is of {extractor}, not of {protocol}; leave the protocol out",
+            code="statistics-of-another",
+        )
     return found
 
 
@@ -142,12 +160,20 @@ def _moments(mean: np.ndarray, scatter: np.ndarray, *, count: int | None, where:
     """The moments of arrays from outside; where N isn't known (None), the scatter is a covariance."""
     m, s = np.asarray(mean, dtype=np.float64), np.asarray(scatter, dtype=np.float64)
     if m.ndim != 1 or s.shape != (len(m), len(m)):
-        raise UsageError(f"'{where}' has a mean {m.shape} and a covariance {s.shape}, which don't fit; make it again")
+        raise UsageError(
+            f"'{where}' has a mean {m.shape} and a covariance {s.shape}, which don't fit; make it again",
+            code="statistics-damaged",
+        )
     if not (np.isfinite(m).all() and np.isfinite(s).all()):
-        raise UsageError(f"'{where}' holds NaN or infinity; make it again from sound features")
+        raise UsageError(
+            f"'{where}' holds NaN or infinity; make it again from sound features", code="statistics-damaged"
+        )
     size = float(abs(s).max())
     if (np.diagonal(s) < 0.0).any() or float(abs(s - s.T).max()) > 1e-6 * size:
-        raise UsageError(f"'{where}' holds a covariance that isn't symmetric or has negative variances; make it again")
+        raise UsageError(
+            f"'{where}' holds a covariance that isn't symmetric or has negative variances; make it again",
+            code="statistics-damaged",
+        )
     return Moments(2 if count is None else count, m, s, counted=count is not None)
 
 
@@ -163,7 +189,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of plain numbers in an .npz; what is larger than it can be is refused before memory is allocated."""
     try:
         if not path.is_file():
-            raise UsageError(f"there is no statistics file '{path}'; give the path of an .npz")
+            raise UsageError(
+                f"there is no statistics file '{path}'; give the path of an .npz", code="statistics-missing"
+            )
         with zipfile.ZipFile(path) as archive:
             found: dict[str, np.ndarray] = {}
             there = path.stat().st_size
@@ -181,7 +209,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except UsageError:
         raise
     except Exception as error:  # whatever a hostile or cut file makes zipfile, zlib and numpy raise
-        raise WeightsError(f"the statistics '{path}' can't be read as plain arrays: {error}; get them again") from error
+        raise WeightsError(
+            f"the statistics '{path}' can't be read as plain arrays: {error}; get them again", code="statistics-damaged"
+        ) from error
 
 
 _READ = {"header", *(name for pair in _COMMON.values() for name in pair)}

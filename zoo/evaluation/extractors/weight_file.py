@@ -47,13 +47,18 @@ class PublishedFile:
             if given:
                 found = Path(given).expanduser()
                 if not found.is_file():
-                    raise Unavailable(f"{self._needs()}; the path {source}, '{given}', is no file")
+                    raise Unavailable(
+                        f"{self._needs()}; the path {source}, '{given}', is no file", code="extractor-unavailable"
+                    )
                 return found
         for folder in caches():
             for name in self.names:
                 if (folder / name).is_file():
                     return folder / name
-        raise Unavailable(f"{self._needs()}; give its path, set ${self.variable} to it, or put it in '{caches()[0]}'")
+        raise Unavailable(
+            f"{self._needs()}; give its path, set ${self.variable} to it, or put it in '{caches()[0]}'",
+            code="extractor-unavailable",
+        )
 
     def read(self, path: str | None = None) -> dict[str, Tensor]:
         """Its tensors; WeightsError where the file found isn't this one."""
@@ -62,7 +67,8 @@ class PublishedFile:
         if hashed != self.sha256:
             raise WeightsError(
                 f"'{found}' is damaged or another file (SHA-256 {hashed[:12]}…, {found.stat().st_size} bytes): "
-                f"{self._needs()}"
+                f"{self._needs()}",
+                code="weights-hash-wrong",
             )
         return read_tensors(found)
 
@@ -82,7 +88,10 @@ def sha256_of(path: Path) -> str:
     try:
         return files.sha256_of(path)
     except OSError as error:
-        raise Unavailable(f"the weight file '{path}' can't be read ({error.strerror}); give the path of one") from error
+        raise Unavailable(
+            f"the weight file '{path}' can't be read ({error.strerror}); give the path of one",
+            code="extractor-unavailable",
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -94,11 +103,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except Exception as error:  # whatever a hostile or cut file makes them raise
-        raise WeightsError(f"the weight file '{path}' can't be read as tensors alone: {error}") from error
+        raise WeightsError(
+            f"the weight file '{path}' can't be read as tensors alone: {error}", code="weights-unreadable"
+        ) from error
     if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise WeightsError(f"the weight file '{path}' holds no state dict; give one that maps names to tensors")
+        raise WeightsError(
+            f"the weight file '{path}' holds no state dict; give one that maps names to tensors",
+            code="weights-no-state-dict",
+        )
     return {str(name): tensor for name, tensor in tensors.items()}
 
 

@@ -35,7 +35,8 @@ def nearest_difference(images: Tensor, others: Tensor, *, limit: float = LIMIT) 
     if images.shape[1:] != others.shape[1:] or images.dtype != torch.uint8 or others.dtype != torch.uint8:
         raise UsageError(
             f"images {tuple(images.shape)} and {tuple(others.shape)} can't be compared; give uint8 (N, 3, H, H), all "
-            "of one size"
+            "of one size",
+            code="image-shape-wrong",
         )
     apart = torch.cdist(_coarse(images), _coarse(others), p=1) / _coarse(images[:1]).shape[1]
     least, place = torch.full((len(images),), torch.inf), torch.full((len(images),), -1)

@@ -45,7 +45,10 @@ class PipelinePictures:
         true: Pictures | None = None, batch_size: int | None = None, name: str = "pipeline",
     ) -> None:  # fmt: skip
         if count < 1 or (batch_size is not None and batch_size < 1):
-            raise UsageError(f"{count} pictures in batches of {batch_size} can't be drawn; give 1 or more of each")
+            raise UsageError(
+                f"{count} pictures in batches of {batch_size} can't be drawn; give 1 or more of each",
+                code="count-out-of-range",
+            )
         self.pipe, self.count, self.seed, self.batch_size, self.name = pipe, count, seed, batch_size, name
         self.notes: Counter[str] = Counter()
         self._halved = 0
@@ -61,14 +64,21 @@ class PipelinePictures:
         """How samples get their captions or labels; UsageError where they get none."""
         stage = self.pipe.stages[0]
         if stage.enlarges and (self._true is None or not self._rows or stage.small_size is None):
-            raise UsageError(f"'{self.name}' enlarges pictures; give it a dataset whose pictures are made small for it")
+            raise UsageError(
+                f"'{self.name}' enlarges pictures; give it a dataset whose pictures are made small for it",
+                code="low-res-missing",
+            )
         if "prompts" in heard and not self._rows:
             raise UsageError(
                 f"'{self.name}' draws what captions ask for; give a dataset with metadata.jsonl to compare with, or "
-                "one for its captions"
+                "one for its captions",
+                code="caption-missing",
             )
         if "labels" in heard and self._rows and not all(isinstance(r.get("group"), str) for r in self._rows):
-            raise UsageError(f"'{self.name}' hears labels and not every row of the data has a 'group'; add it")
+            raise UsageError(
+                f"'{self.name}' hears labels and not every row of the data has a 'group'; add it",
+                code="metadata-key-missing",
+            )
         if not heard:
             return "nothing is asked for"
         if not self._rows:
@@ -129,7 +139,8 @@ class PipelinePictures:
                 if batch == 1 or self._halved == HALVINGS:
                     raise ZooError(
                         f"'{self.name}' ran out of memory with {batch} pictures at once; use a smaller size, dtype "
-                        "bfloat16, or another device"
+                        "bfloat16, or another device",
+                        code="memory-exceeded",
                     ) from error
             self._halved += 1
             self.batch_size = (batch + 1) // 2

@@ -21,15 +21,23 @@ def truth_of(generated: Source, reference: Source | None) -> tuple[Pictures, str
     if generated.truth is not None:
         return generated.truth, "the pictures that were shown small"
     if generated.pictures is None:
-        raise UsageError(f"it needs pictures, and '{generated.name}' holds statistics; give the pictures")
+        raise UsageError(
+            f"it needs pictures, and '{generated.name}' holds statistics; give the pictures", code="statistics-only"
+        )
     if generated.names is None:
         raise UsageError(
-            f"what '{generated.name}' draws stands for no picture, since it doesn't enlarge one; give two folders"
+            f"what '{generated.name}' draws stands for no picture, since it doesn't enlarge one; give two folders",
+            code="pairs-missing",
         )
     if reference is None:
-        raise UsageError("it compares pictures with those they stand for; give these as a second side")
+        raise UsageError(
+            "it compares pictures with those they stand for; give these as a second side", code="pairs-missing"
+        )
     if reference.pictures is None or reference.names is None:
-        raise UsageError(f"'{reference.name}' are no pictures with names; give the folder of those that are stood for")
+        raise UsageError(
+            f"'{reference.name}' are no pictures with names; give the folder of those that are stood for",
+            code="pairs-missing",
+        )
     places = _places(generated, generated.names, reference, reference.names)
     return SomePictures(reference.pictures, places), "pictures of the same name or place"
 
@@ -47,12 +55,14 @@ def _places(generated: Source, asked: Sequence[str], reference: Source, there: S
             how = "no file" if not fitting else "several files"
             raise UsageError(
                 f"'{name}' in '{generated.name}' stands for the file of its name in '{reference.name}', which has "
-                f"{how} of that name; name both alike"
+                f"{how} of that name; name both alike",
+                code="pairs-unmatched",
             )
         if fitting[0] in found:
             raise UsageError(
                 f"'{found[fitting[0]]}' and '{name}' in '{generated.name}' stand for one picture of "
-                f"'{reference.name}'; take one out"
+                f"'{reference.name}'; take one out",
+                code="pairs-unmatched",
             )
         found[fitting[0]] = name
     return list(found)

@@ -68,7 +68,8 @@ def kind_of(what: Any) -> Kind:
         return "pictures"
     if not isinstance(what, (str, Path)):
         raise UsageError(
-            f"a {type(what).__name__} can't be measured; give a folder, a zip, statistics, a pipeline, or pictures"
+            f"a {type(what).__name__} can't be measured; give a folder, a zip, statistics, a pipeline, or pictures",
+            code="source-type-wrong",
         )
     text = str(what)
     if text.endswith(".npz"):
@@ -78,7 +79,9 @@ def kind_of(what: Any) -> Kind:
     names = preset_names()
     if Path(text).exists():
         if text in names:
-            raise UsageError(f"'{text}' is a pipeline and also a file here; write ./{text} for the file")
+            raise UsageError(
+                f"'{text}' is a pipeline and also a file here; write ./{text} for the file", code="source-ambiguous"
+            )
         return "pictures"
     head, colon, _ = text.rpartition(":")
     if colon and Path(head).exists():
@@ -86,7 +89,9 @@ def kind_of(what: Any) -> Kind:
     if text in names:
         return "pipeline"
     raise UsageError(
-        f"there is no folder, zip or statistics file '{text}', and {unknown('pipeline', text, names)}; give one of them"
+        f"there is no folder, zip or statistics file '{text}', and "
+        f"{unknown('pipeline', text, names)}; give one of them",
+        code="source-unknown",
     )
 
 
@@ -124,7 +129,10 @@ def open_source(
 def some_of(source: Source, count: int) -> Source:
     """The first of a fixed shuffle, in the set's own order: folders are often sorted by what they show."""
     if source.pictures is None or not 1 <= count <= source.count:
-        raise UsageError(f"{count} pictures of '{source.name}' were asked for and it has {source.count}; give fewer")
+        raise UsageError(
+            f"{count} pictures of '{source.name}' were asked for and it has {source.count}; give fewer",
+            code="count-out-of-range",
+        )
     if count == source.count:
         return source
     places = sorted(int(i) for i in stream(0, "pictures").permutation(source.count)[:count])
@@ -142,7 +150,7 @@ def _split_of(text: str, split: str | None) -> tuple[str, str | None]:
         return text, split
     head, _, tail = text.rpartition(":")
     if not tail:
-        raise UsageError(f"'{text}' names no split; write {head}:test, or leave the colon out")
+        raise UsageError(f"'{text}' names no split; write {head}:test, or leave the colon out", code="split-missing")
     return head, tail
 
 
@@ -150,18 +158,23 @@ def _rows(path: str, split: str | None) -> tuple[list[Mapping[str, Any]] | None,
     """The rows of a split and all rows; None where the folder or zip has no metadata."""
     if not _has_metadata(path):
         if split is not None:
-            raise UsageError(f"'{path}' has no {METADATA} and so no split '{split}'; leave the split out")
+            raise UsageError(
+                f"'{path}' has no {METADATA} and so no split '{split}'; leave the split out", code="split-unknown"
+            )
         return None, []
     source = FolderSource(path)
     if source.broken:
-        raise UsageError(source.broken[0].sentence)
+        raise UsageError(source.broken[0].sentence, code="data-row-broken")
     own, unlike, other = (split or "").partition(UNLIKE)
     rows: list[Mapping[str, Any]] = [row for row in source.rows if split is None or row.get("split") == own]
     if rows and unlike:
         rows = [rows[i] for i in kept_places(path, own, other)]
     if not rows:
         there = sorted({str(row.get("split")) for row in source.rows})
-        raise UsageError(f"'{path}' has no rows of split '{split}'; there are {', '.join(there) or 'no rows at all'}")
+        raise UsageError(
+            f"'{path}' has no rows of split '{split}'; there are {', '.join(there) or 'no rows at all'}",
+            code="data-split-empty",
+        )
     return rows, list(source.rows)
 
 
@@ -217,7 +230,7 @@ class Drawing:
         rows = None if told is None else told.rows
         count = n or (len(rows) if rows else reference.count if reference is not None else 0)
         if count < 1:
-            raise UsageError(f"say how many pictures '{_shown(what)}' is to draw: n")
+            raise UsageError(f"say how many pictures '{_shown(what)}' is to draw: n", code="count-missing")
         pictures = PipelinePictures(
             pipe, count=count * ranges, seed=self.seed, rows=rows, true=None if told is None else told.pictures,
             batch_size=self.batch_size, name=_shown(what),

@@ -20,7 +20,8 @@ def clip_scores(images: Tensor | np.ndarray, texts: Tensor | np.ndarray) -> np.n
     if x.shape != y.shape:
         raise UsageError(
             f"CLIPScore is of pairs, and there are pictures {x.shape} and captions {y.shape}; give one caption each, "
-            "from the same CLIP"
+            "from the same CLIP",
+            code="counts-differ",
         )
     cosine = (x * y).sum(axis=1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
     return 100.0 * cosine.clip(0.0, 1.0)

@@ -88,10 +88,12 @@ def colour_shares(images: Tensor, colours: list[str]) -> Tensor:
     0 where nothing is drawn. UsageError for a colour that isn't in `COLOURS`, or another number of them.
     """
     if len(colours) != len(images):
-        raise UsageError(f"{len(images)} images have {len(colours)} colours; give one for each")
+        raise UsageError(f"{len(images)} images have {len(colours)} colours; give one for each", code="counts-differ")
     for colour in colours:
         if colour not in COLOURS:
-            raise UsageError(f"'{colour}' is no colour that is known; use one of {', '.join(COLOURS)}")
+            raise UsageError(
+                f"'{colour}' is no colour that is known; use one of {', '.join(COLOURS)}", code="choice-unknown"
+            )
     if len(images) == 0:
         return torch.zeros(0)
     names, drawn = colour_of_pixels(images), ~background(images)

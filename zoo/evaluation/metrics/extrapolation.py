@@ -52,7 +52,8 @@ def distance_at_infinity(
     if not 2 <= first < len(x) or points < 2:
         raise UsageError(
             f"extrapolation needs two subsets or more of at least two pictures, smaller than all {len(x)}; give more "
-            "pictures or another `smallest`"
+            "pictures or another `smallest`",
+            code="images-too-few",
         )
     counts = np.unique(np.linspace(first, len(x), points).round().astype(int))
     fixed = reference if isinstance(reference, Moments) else as_features(reference)
@@ -69,7 +70,8 @@ def real_floor(reference: Tensor | np.ndarray, count: int, *, seed: int = 0) -> 
     if not 2 <= count <= len(y) - 2:
         raise UsageError(
             f"a floor of {count} pictures needs two more real ones beside them, and there are {len(y)}; use fewer or "
-            "give more real pictures"
+            "give more real pictures",
+            code="images-too-few",
         )
     order = stream(seed, "real floor").permutation(len(y))
     return frechet_distance(y[order[:count]], y[order[count:]])

@@ -44,10 +44,16 @@ def frechet_distance(one: Tensor | np.ndarray | Moments, other: Tensor | np.ndar
     """The distance of features (N, D) and (M, D), or of their moments; float64, unbiased covariances, at least 0."""
     counts = [x.count if isinstance(x, Moments) else len(x) for x in (one, other)]
     if min(counts) < 2:
-        raise UsageError(f"a Fréchet distance needs two samples or more of each, not {counts[0]} and {counts[1]}")
+        raise UsageError(
+            f"a Fréchet distance needs two samples or more of each, not {counts[0]} and {counts[1]}",
+            code="images-too-few",
+        )
     a, b = _gaussian(one), _gaussian(other)
     if len(a.mean) != len(b.mean):
-        raise UsageError(f"features have {len(a.mean)} and {len(b.mean)} numbers; use one extractor for both sets")
+        raise UsageError(
+            f"features have {len(a.mean)} and {len(b.mean)} numbers; use one extractor for both sets",
+            code="extractors-differ",
+        )
     apart = a.mean - b.mean
     spread = a.spread + b.spread
     shared = _nuclear_norm(a.root.T @ b.root, within=_ROUNDING * spread)
@@ -73,7 +79,8 @@ def _not_negative(distance: float, spread: float) -> float:
     if not distance >= -_BELOW_ZERO * spread:
         raise NumericError(
             f"a Fréchet distance came out at {distance:g} for covariances with traces of {spread:g}: the moments are "
-            "damaged or not of one kind; extract the features again"
+            "damaged or not of one kind; extract the features again",
+            code="statistics-damaged",
         )
     return max(distance, 0.0)
 
@@ -89,7 +96,9 @@ def _gaussian(given: Tensor | np.ndarray | Moments) -> _Gaussian:
             return _Gaussian(mean, float(np.square(root).sum()), root)
         given = Moments.of(x)
     if not (np.isfinite(given.mean).all() and np.isfinite(given.scatter).all()):
-        raise NumericError("features are NaN or infinite; check the pictures and the extractor's weights")
+        raise NumericError(
+            "features are NaN or infinite; check the pictures and the extractor's weights", code="features-not-finite"
+        )
     covariance = given.covariance
     rank = given.count - 1 if given.counted else len(covariance)
     return _Gaussian(given.mean, float(np.trace(covariance)), _root(covariance, rank=rank))

@@ -42,13 +42,18 @@ def inception_score(
     x = as_features(logits)
     if protocol == "torch-fidelity":
         if len(x) < splits:
-            raise UsageError(f"an inception score over {splits} parts needs as many pictures, not {len(x)}; give more")
+            raise UsageError(
+                f"an inception score over {splits} parts needs as many pictures, not {len(x)}; give more",
+                code="images-too-few",
+            )
         x = x[np.random.RandomState(seed).permutation(len(x))]
         edges = [i * len(x) // splits for i in range(splits + 1)]
     elif protocol == "adm":
         edges = [*range(0, len(x), part), len(x)]
     else:
-        raise UsageError(f"the inception score has no protocol '{protocol}'; use {' or '.join(PROTOCOLS)}")
+        raise UsageError(
+            f"the inception score has no protocol '{protocol}'; use {' or '.join(PROTOCOLS)}", code="protocol-unknown"
+        )
     scores = [_score(x[a:b]) for a, b in pairwise(edges)]
     return Score(float(np.mean(scores)), float(np.std(scores)))
 

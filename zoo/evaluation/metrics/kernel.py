@@ -53,7 +53,8 @@ def kernel_distance(
     if min(len(x), len(y)) < size or size < 2 or subsets < 1:
         raise UsageError(
             f"a kernel distance over {subsets} subsets of {size} needs as many pictures of each, and there are "
-            f"{len(x)} and {len(y)}; give more, or a smaller subset (its size is part of the key)"
+            f"{len(x)} and {len(y)}; give more, or a smaller subset (its size is part of the key)",
+            code="images-too-few",
         )
     draw = np.random.RandomState(seed)  # the generator that published numbers used
     values = []
@@ -69,7 +70,9 @@ def cmmd(generated: Tensor | np.ndarray, reference: Tensor | np.ndarray, *, sigm
     for embeddings in (x, y):
         lengths = np.linalg.norm(embeddings, axis=1)
         if abs(lengths - 1.0).max() > 1e-3:
-            raise UsageError("CMMD is of unit embeddings, and these aren't; use a CLIP's, which are")
+            raise UsageError(
+                "CMMD is of unit embeddings, and these aren't; use a CLIP's, which are", code="extractor-unfit"
+            )
     # 1 - k and not k: with this sigma every k is within 2 % of 1, and the difference of means would cancel.
     own = _mean_unlikeness(x, x, sigma) + _mean_unlikeness(y, y, sigma)
     return 1000.0 * (2.0 * _mean_unlikeness(x, y, sigma) - own)

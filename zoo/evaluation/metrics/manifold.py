@@ -41,7 +41,8 @@ def manifold(generated: Tensor | np.ndarray, reference: Tensor | np.ndarray, *, 
     if min(len(x), len(y)) <= k or k < 1:
         raise UsageError(
             f"precision and recall with k = {k} need more than {k} pictures of each, and there are {len(x)} and "
-            f"{len(y)}; give more, or a smaller k (it is part of the key)"
+            f"{len(y)}; give more, or a smaller k (it is part of the key)",
+            code="images-too-few",
         )
     # Distances are translation-invariant, and their squares lose fewer digits around 0.
     centre = y.mean(axis=0)

@@ -59,11 +59,14 @@ def _key(metric: str, features: Features, *settings: str) -> str:
 def _both(generated: Features, reference: Features | None, metric: str) -> Features:
     """The reference, seen by the same extractor."""
     if reference is None:
-        raise UsageError(f"the metric {metric} compares two sets of pictures; give a reference")
+        raise UsageError(
+            f"the metric {metric} compares two sets of pictures; give a reference", code="reference-missing"
+        )
     if (generated.extractor, generated.sha256) != (reference.extractor, reference.sha256):
         raise UsageError(
             f"'{generated.source}' was seen by {generated.extractor}@{generated.sha256[:8]} and '{reference.source}' "
-            f"by {reference.extractor}@{reference.sha256[:8]}; extract both with one"
+            f"by {reference.extractor}@{reference.sha256[:8]}; extract both with one",
+            code="extractors-differ",
         )
     return reference
 
@@ -127,7 +130,8 @@ class FID(FrechetDistance):
         if fid_protocol(generated) is None:
             raise UsageError(
                 f"FID is of the 2015 Inception, and '{generated.source}' was seen by {generated.extractor}; "
-                "ask for fd, or use the extractor inception-2015"
+                "ask for fd, or use the extractor inception-2015",
+                code="extractor-unfit",
             )
         return super().__call__(generated, reference)
 
@@ -293,7 +297,8 @@ class SSIM:
             small = round(found[3] * generated.count)
             raise UsageError(
                 f"SSIM's window is {WINDOW} pixels wide, and {small} of the pictures of '{generated.source}' are "
-                "smaller; psnr has no window"
+                "smaller; psnr has no window",
+                code="image-too-small",
             )
         return {f"ssim[rgb]@{generated.count}": found[1]}
 
@@ -303,13 +308,15 @@ def _of_pairs(generated: Features, metric: str) -> list[float]:
     if generated.extractor != PIXELS:
         raise UsageError(
             f"{metric} is of pictures and the ones they stand for, and '{generated.source}' was seen alone, by "
-            f"{generated.extractor}; ask `evaluate` for it"
+            f"{generated.extractor}; ask `evaluate` for it",
+            code="pairs-missing",
         )
     found = [float(v) for v in generated.moment(PAIRS).mean]
     if found[2] > 0.0:
         raise UsageError(
             f"{round(found[2] * generated.count)} pictures of '{generated.source}' differ in size from the ones they "
-            "stand for; `size` makes them one size"
+            "stand for; `size` makes them one size",
+            code="image-sizes-differ",
         )
     return found
 
@@ -327,7 +334,8 @@ class CLIPScore:
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
         if generated.texts is None:
             raise UsageError(
-                f"CLIPScore needs the captions of '{generated.source}'; give them to with_texts, with a CLIP"
+                f"CLIPScore needs the captions of '{generated.source}'; give them to with_texts, with a CLIP",
+                code="caption-missing",
             )
         return {_key("clip-score", generated): float(clip_scores(generated.array(), generated.texts).mean())}
 
@@ -348,7 +356,8 @@ class Hits:
         if generated.asked is None or generated.judge is None:
             raise UsageError(
                 f"a hit score needs what the pictures of '{generated.source}' were asked to show; give rows with "
-                "'concept', 'name' and 'text', and a CLIP"
+                "'concept', 'name' and 'text', and a CLIP",
+                code="caption-missing",
             )
         score = generated.judge.score(torch.from_numpy(generated.array()), generated.asked)
         settings = (f"concepts={len(generated.judge.concepts)}", f"styles={len(generated.judge.styles)}")

@@ -28,7 +28,10 @@ class Pairs:
 
     def images(self, pictures: Tensor, *, batch: int = 64) -> Tensor:
         """Raises: a single image has neither."""
-        raise UsageError("PSNR and SSIM are of pictures and those they stand for; there are no features of one alone")
+        raise UsageError(
+            "PSNR and SSIM are of pictures and those they stand for; there are no features of one alone",
+            code="pairs-missing",
+        )
 
     def compare(self, pictures: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
         """uint8 images (3, H, W) and as many true ones -> (N, 4), a row a pair."""

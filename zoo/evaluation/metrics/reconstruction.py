@@ -28,7 +28,10 @@ def ssim(pictures: Tensor, truth: Tensor) -> float:
     """Mean over images (N, C, H, W) in [0, 1] of their structural similarity; 1 where they are equal."""
     _refuse_differences(pictures, truth)
     if min(pictures.shape[-2:]) < WINDOW:
-        raise UsageError(f"SSIM needs pictures of {WINDOW} pixels a side or more, not {tuple(pictures.shape[-2:])}")
+        raise UsageError(
+            f"SSIM needs pictures of {WINDOW} pixels a side or more, not {tuple(pictures.shape[-2:])}",
+            code="image-too-small",
+        )
     x, y = (p.double().flatten(0, 1)[:, None] for p in (pictures, truth))
     m_x, m_y = _blur(x), _blur(y)
     v_x, v_y, v_xy = _blur(x * x) - m_x * m_x, _blur(y * y) - m_y * m_y, _blur(x * y) - m_x * m_y
@@ -46,5 +49,6 @@ def _blur(x: Tensor) -> Tensor:
 def _refuse_differences(pictures: Tensor, truth: Tensor) -> None:
     if pictures.ndim != 4 or pictures.shape != truth.shape:
         raise UsageError(
-            f"pictures {tuple(pictures.shape)} and their truth {tuple(truth.shape)} must have one shape (N, C, H, W)"
+            f"pictures {tuple(pictures.shape)} and their truth {tuple(truth.shape)} must have one shape (N, C, H, W)",
+            code="image-sizes-differ",
         )

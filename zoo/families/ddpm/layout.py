@@ -63,7 +63,8 @@ def _places(names: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     counts = [(int(m[1]), int(m[2])) for m in found if m]
     if not counts:
         raise WeightsError(
-            "these tensors have no 'down.0.block.0' and are not Ho et al.'s layout; name their own layout"
+            "these tensors have no 'down.0.block.0' and are not Ho et al.'s layout; name their own layout",
+            code="layout-wrong",
         )
     levels, blocks = (1 + max(pair[i] for pair in counts) for i in (0, 1))
     number = 1
@@ -94,4 +95,6 @@ def _split(stem: str, places: Mapping[str, str]) -> tuple[str, str]:
             return places[head], tail
         head, _, last = head.rpartition(".")
         tail = f"{last}.{tail}".rstrip(".")
-    raise WeightsError(f"the tensor '{stem}' has no place in Ho et al.'s layout; name the layout that it is of")
+    raise WeightsError(
+        f"the tensor '{stem}' has no place in Ho et al.'s layout; name the layout that it is of", code="layout-wrong"
+    )

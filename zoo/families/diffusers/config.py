@@ -30,18 +30,23 @@ PREDICTION_TYPES = {Eps: "epsilon", V: "v_prediction", X0: "sample"}
 def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]:
     """The configuration of diffusers' `UNet2DConditionModel` that is this U-Net."""
     if unet.patch > 1:
-        raise ConfigError(f"a U-Net with patch {unet.patch} can't be a UNet2DConditionModel, which takes single pixels")
+        raise ConfigError(
+            f"a U-Net with patch {unet.patch} can't be a UNet2DConditionModel, which takes single pixels",
+            code="export-unfit",
+        )
     if unet.dims != 2:
         raise ConfigError(
-            f"a U-Net of {unet.dims} spatial dimensions can't be a UNet2DConditionModel; it takes pictures"
+            f"a U-Net of {unet.dims} spatial dimensions can't be a UNet2DConditionModel; it takes pictures",
+            code="export-unfit",
         )
     if any(isinstance(m, BasicTransformerBlock) and m.cross_only for m in unet.modules()):
-        raise ConfigError("a U-Net with cross_only_levels isn't exported; only others can be")
+        raise ConfigError("a U-Net with cross_only_levels isn't exported; only others can be", code="export-unfit")
     levels = _levels(unet)
     middle = [m for m in unet.middle_block if isinstance(m, SpatialTransformer)]
     if not middle:
         raise ConfigError(
-            "a U-Net without attention in its middle can't be a UNet2DConditionModel; only others can be exported"
+            "a U-Net without attention in its middle can't be a UNet2DConditionModel; only others can be exported",
+            code="export-unfit",
         )
     attention = [next((m for m in level if isinstance(m, SpatialTransformer)), None) for level in levels]
     # Levels without attention don't determine the heads; the middle takes the last entry.
@@ -50,7 +55,10 @@ def unet_config(unet: UNet, *, sample_size: int | None = None) -> dict[str, Any]
     channels = [block.out_layers[3].out_channels for block in residual]
     _check_first_level(unet.width, channels, what="U-Net")
     if unet.stem_width != unet.width:
-        raise ConfigError("a U-Net with a stem_width of its own can't be a UNet2DConditionModel; only others can be")
+        raise ConfigError(
+            "a U-Net with a stem_width of its own can't be a UNet2DConditionModel; only others can be",
+            code="export-unfit",
+        )
     norm = residual[0].in_layers[0]
     assert isinstance(norm, nn.GroupNorm)
     return {
@@ -102,7 +110,8 @@ def _check_first_level(width: int, channels: list[Any], *, what: str) -> None:
     if channels[0] != width:
         raise ConfigError(
             f"diffusers' {what} begins with the channels of its first level; one of width {width} and {channels[0]} "
-            "channels there (mult not starting with 1) can't be exported"
+            "channels there (mult not starting with 1) can't be exported",
+            code="export-unfit",
         )
 
 
@@ -116,7 +125,8 @@ def kl_config(autoencoder: AutoencoderKL, *, sample_size: int = 32) -> dict[str,
     if decoder.conv_in.in_channels != autoencoder.channels:
         raise ConfigError(
             f"an autoencoder with z_channels {decoder.conv_in.in_channels} and channels {autoencoder.channels} "
-            "can't be diffusers' AutoencoderKL; the two must be equal"
+            "can't be diffusers' AutoencoderKL; the two must be equal",
+            code="export-unfit",
         )
     attention = [len(level.attn) > 0 for level in encoder.down]  # type: ignore[arg-type]
     channels = [level.block[-1].conv2.out_channels for level in encoder.down]  # type: ignore[index, union-attr]
@@ -141,7 +151,10 @@ def kl_config(autoencoder: AutoencoderKL, *, sample_size: int = 32) -> dict[str,
 def clip_text_config(text: ClipText) -> dict[str, Any]:
     """The configuration of transformers' `CLIPTextModel` whose last states are this conditioner's tokens."""
     if not text.final_norm:
-        raise ConfigError("a text tower read without its final norm can't be a CLIPTextModel; it always applies it")
+        raise ConfigError(
+            "a text tower read without its final norm can't be a CLIPTextModel; it always applies it",
+            code="export-unfit",
+        )
     blocks: list[Any] = list(text.transformer.resblocks)  # type: ignore[arg-type]
     return {
         "architectures": ["CLIPTextModel"],
@@ -166,26 +179,31 @@ def scheduler_config(stage: Stage) -> dict[str, Any]:
     """The configuration of diffusers' `DDIMScheduler` that matches this stage's DDIM."""
     denoiser, sampler = stage.denoiser, stage.sampler
     if not isinstance(sampler, DDIM):
-        raise ConfigError(f"the sampler of stage '{stage.name}' can't be exported; choose sampler 'ddim'")
+        raise ConfigError(
+            f"the sampler of stage '{stage.name}' can't be exported; choose sampler 'ddim'", code="export-unfit"
+        )
     grid = sampler.grid
     if not (isinstance(grid, Trailing) or (isinstance(grid, Leading) and grid.offset == 1 and not grid.skip_cleanest)):
         # Its steps go on by T // steps from wherever they are, which is wrong for every other spacing.
         raise ConfigError(
             f"diffusers' DDIMScheduler doesn't walk the grid of stage '{stage.name}'; choose grid 'trailing', "
-            "or 'leading' with offset 1"
+            "or 'leading' with offset 1",
+            code="export-unfit",
         )
     prediction = PREDICTION_TYPES.get(type(denoiser.parameterization))
     if prediction is None:
         raise ConfigError(
-            f"diffusers has no name for the parameterization {denoiser.parameterization}; use eps, v or x0"
+            f"diffusers has no name for the parameterization {denoiser.parameterization}; use eps, v or x0",
+            code="export-unfit",
         )
     schedule = denoiser.schedule
     if not isinstance(schedule, DiscreteSchedule):
-        raise ConfigError("DDIMScheduler needs a schedule with discrete points, like cosine")
+        raise ConfigError("DDIMScheduler needs a schedule with discrete points, like cosine", code="export-unfit")
     if not _told_by_index(denoiser, schedule):
         raise ConfigError(
             f"diffusers hands a network the schedule's index, not time_input '{denoiser.time_input_name}'; "
-            "these weights can't be exported"
+            "these weights can't be exported",
+            code="export-unfit",
         )
     return {
         "_class_name": "DDIMScheduler",

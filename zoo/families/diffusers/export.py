@@ -40,12 +40,14 @@ from zoo.schema.errors import ConfigError, UsageError, ZooError
 def check_target(folder: Path) -> None:
     """UsageError unless `folder` can be made: it doesn't exist or is empty, and its parent can be written."""
     if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"the folder '{folder}' isn't empty; name a new one to export to")
+        raise UsageError(f"the folder '{folder}' isn't empty; name a new one to export to", code="output-taken")
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"'{folder}' is a file; name a new folder to export to")
+        raise UsageError(f"'{folder}' is a file; name a new folder to export to", code="output-unwritable")
     parent = next(p for p in folder.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"'{folder}' can't be made: no permission for '{parent}'; choose another place")
+        raise UsageError(
+            f"'{folder}' can't be made: no permission for '{parent}'; choose another place", code="output-unwritable"
+        )
 
 
 def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
@@ -87,7 +89,9 @@ def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
         unfinished.rename(target)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ZooError(f"'{target}' can't be written: {reason}; make room, or choose another place") from error
+        raise ZooError(
+            f"'{target}' can't be written: {reason}; make room, or choose another place", code="output-unwritable"
+        ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)  # renamed, where all went well
     return target
@@ -96,7 +100,8 @@ def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
 def _parts(pipeline: Pipeline) -> tuple[Stage, UNet, AutoencoderKL, ClipText]:
     if len(pipeline.stages) != 1:
         raise ConfigError(
-            f"a pipeline of {len(pipeline.stages)} stages can't be a Stable Diffusion folder; export one stage"
+            f"a pipeline of {len(pipeline.stages)} stages can't be a Stable Diffusion folder; export one stage",
+            code="export-unfit",
         )
     stage = pipeline.stages[0]
     listened = [pipeline.conditioners[name] for name in stage.conditioners]
@@ -108,9 +113,14 @@ def _parts(pipeline: Pipeline) -> tuple[Stage, UNet, AutoencoderKL, ClipText]:
         (text, ClipText, "one conditioner 'clip-text'"),
     ):
         if not isinstance(part, kind):
-            raise ConfigError(f"stage '{stage.name}' can't be a Stable Diffusion folder: that needs {needed}")
+            raise ConfigError(
+                f"stage '{stage.name}' can't be a Stable Diffusion folder: that needs {needed}", code="export-unfit"
+            )
     if stage.interval != (1.0, 0.0):
-        raise ConfigError(f"stage '{stage.name}' runs over a part of t, which a Stable Diffusion folder can't say")
+        raise ConfigError(
+            f"stage '{stage.name}' runs over a part of t, which a Stable Diffusion folder can't say",
+            code="export-unfit",
+        )
     return stage, unet, stage.autoencoder, text  # type: ignore[return-value]
 
 

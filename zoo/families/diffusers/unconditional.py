@@ -34,13 +34,15 @@ def unconditional_config(unet: UNet, *, sample_size: int | None = None) -> dict[
         ("has a stem_width of its own", unet.stem_width != unet.width),
     ):  # fmt: skip
         if refused:
-            raise ConfigError(f"a U-Net that {reason} can't be a UNet2DModel; only others can be")
+            raise ConfigError(f"a U-Net that {reason} can't be a UNet2DModel; only others can be", code="export-unfit")
     rows: list[Any] = list(unet.input_blocks)[1:]
     period = blocks_of(unet) + 1
     levels = [[m for block in rows[i : i + period] for m in block] for i in range(0, len(rows), period)]
     channels = [next(m for m in level if isinstance(m, ResBlock)).out_layers[3].out_channels for level in levels]
     if channels[0] != unet.width:
-        raise ConfigError("a U-Net whose mult doesn't start with 1 can't be a UNet2DModel; only others can be")
+        raise ConfigError(
+            "a U-Net whose mult doesn't start with 1 can't be a UNet2DModel; only others can be", code="export-unfit"
+        )
     attends = [any(isinstance(m, AttentionBlock) for m in level) for level in levels]
     norm = residual[0].in_layers[0]
     assert isinstance(norm, nn.GroupNorm)
@@ -73,7 +75,9 @@ def _head_width(unet: UNet) -> int | None:
         return None
     widths = {m.qkv.in_channels // m.heads for m in attention}
     if len(widths) > 1:
-        raise ConfigError("a U-Net whose heads differ in width can't be a UNet2DModel; give head_width")
+        raise ConfigError(
+            "a U-Net whose heads differ in width can't be a UNet2DModel; give head_width", code="export-unfit"
+        )
     return widths.pop()
 
 

@@ -47,7 +47,10 @@ def unet_tensors_from_edm(state: Mapping[str, Tensor], *, prefix: str = "model."
         else:
             block, _, inner = stem.rpartition(".")
             if block not in places or inner not in {**_RES_BLOCK, **_ATTENTION}:
-                raise WeightsError(f"the tensor '{name}' has no place in DhariwalUNet's layout; name the one it is of")
+                raise WeightsError(
+                    f"the tensor '{name}' has no place in DhariwalUNet's layout; name the one it is of",
+                    code="layout-wrong",
+                )
             if inner in _RES_BLOCK:
                 out[f"{places[block]}.{_RES_BLOCK[inner]}.{leaf}"] = tensor
             else:
@@ -68,7 +71,10 @@ def _places(named: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, str]
     """Where each block stands, and where its attention."""
     blocks = list(dict.fromkeys(".".join(n.split(".")[:2]) for n in named if n.startswith(("enc.", "dec."))))
     if not blocks:
-        raise WeightsError("these tensors have no 'enc' and 'dec' and are not DhariwalUNet's; name their own layout")
+        raise WeightsError(
+            "these tensors have no 'enc' and 'dec' and are not DhariwalUNet's; name their own layout",
+            code="layout-wrong",
+        )
     places: dict[str, str] = {}
     attends: dict[str, str] = {}
     inputs = outputs = 0

@@ -60,11 +60,15 @@ def averaged_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     if not isinstance(raw, Mapping) or not isinstance(averages, Sequence):
         raise WeightsError(
             "this checkpoint has no averaged weights ('model' and 'ema' with its 'shadow_params'); take the plain ones "
-            "of its 'model', and say that you did"
+            "of its 'model', and say that you did",
+            code="average-missing",
         )
     learned = [n for n in raw if not n.endswith(("sigmas", "all_modules.0.W"))]
     if [tuple(raw[n].shape) for n in learned] != [tuple(t.shape) for t in averages]:
-        raise WeightsError("this checkpoint's averaged weights aren't those of its model; take its 'model' instead")
+        raise WeightsError(
+            "this checkpoint's averaged weights aren't those of its model; take its 'model' instead",
+            code="average-unfit",
+        )
     return {**raw, **dict(zip(learned, averages, strict=True))}
 
 
@@ -75,12 +79,16 @@ def song_tensors_from_score_sde(
     if sde not in get_args(SDE):
         raise WeightsError(
             f"unknown sde '{sde}', and the tensors of every SDE look alike; say vp, sub-vp or ve, as the config that "
-            "these were trained with does (training.sde: vpsde, subvpsde or vesde)"
+            "these were trained with does (training.sde: vpsde, subvpsde or vesde)",
+            code="choice-unknown",
         )
     reader = _Reader(_modules(state), taps=resample_filter)
     levels, blocks = reader.shape()
     if resolution % 2 ** (levels - 1):
-        raise WeightsError(f"these tensors halve a picture {levels - 1} times, and resolution is {resolution}; mend it")
+        raise WeightsError(
+            f"these tensors halve a picture {levels - 1} times, and resolution is {resolution}; mend it",
+            code="layout-wrong",
+        )
     sides = [f"{resolution >> level}x{resolution >> level}" for level in range(levels)]
     if reader.next == "frequencies":
         reader.out["map_noise.freqs"] = reader.take("frequencies")["W"]
@@ -107,7 +115,10 @@ def song_tensors_from_score_sde(
             reader.layer(f"dec.{side}_aux_norm")
             reader.layer(f"dec.{side}_aux_conv")
     if reader.next is not None:
-        raise WeightsError(f"a {reader.next} is left over, which isn't NCSNpp's; name the layout that these are of")
+        raise WeightsError(
+            f"a {reader.next} is left over, which isn't NCSNpp's; name the layout that these are of",
+            code="layout-wrong",
+        )
     return _told_of_eps(reader.out) if sde == "ve" else reader.out
 
 
@@ -137,7 +148,8 @@ class _Reader:
         if self.next != kind:
             raise WeightsError(
                 f"these tensors have a {self.next or 'last module'} where NCSNpp has a {kind}; name the layout that "
-                "they are of"
+                "they are of",
+                code="layout-wrong",
             )
         return self.modules.popleft()
 
@@ -189,7 +201,10 @@ def _modules(state: Mapping[str, Tensor]) -> list[Module]:
         if head == "sigmas":  # the table of noise levels, which a schedule is
             continue
         if head != "all_modules" or not number.isdecimal():
-            raise WeightsError(f"the tensor '{name}' has no place in NCSNpp's layout; name the layout that it is of")
+            raise WeightsError(
+                f"the tensor '{name}' has no place in NCSNpp's layout; name the layout that it is of",
+                code="layout-wrong",
+            )
         found.setdefault(int(number), {})[leaf] = tensor
     return [found[number] for number in sorted(found)]
 
@@ -206,7 +221,8 @@ def _told_of_eps(out: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of a `ve` network on data in [0, 1]: rewritten to take ln(2 sigma) / 4 and give eps."""
     if "map_noise.freqs" not in out:
         raise WeightsError(
-            "networks of the VE SDE have random frequencies in continuous time, and this has none; say vp"
+            "networks of the VE SDE have random frequencies in continuous time, and this has none; say vp",
+            code="layout-wrong",
         )
     freqs, layer = out["map_noise.freqs"].double(), out["map_layer0.weight"]
     turn = 2.0 * math.pi * math.log(2.0) * freqs

@@ -20,7 +20,7 @@ _WIDTH = 9.0
 def plot_grids(grids: Mapping[str, Grid], schedule: NoiseSchedule, *, steps: int, name: str = "") -> Figure:
     """One row a grid; `name` is the schedule's, for the title. Raises UsageError where a grid can't have the steps."""
     if not grids:
-        raise UsageError("no grid was given; name one or more, see `zoo list grid`")
+        raise UsageError("no grid was given; name one or more, see `zoo list grid`", code="plot-subject-missing")
     rows = {label: _log_snr(schedule, grid(schedule, steps)) for label, grid in grids.items()}
     left = MARGIN + 0.2 + max(width_of(n) for n in rows)
     top, high = 0.78, _ROW * len(rows)

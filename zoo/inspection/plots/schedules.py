@@ -23,7 +23,9 @@ _WIDTH, _PANEL, _GAP, _HIGH = 9.6, 2.52, 0.56, 2.2
 def plot_schedules(schedules: Mapping[str, NoiseSchedule]) -> Figure:
     """Three panels, one line a schedule."""
     if not schedules:
-        raise UsageError("no schedule was given; name one or more, see `zoo list schedule`")
+        raise UsageError(
+            "no schedule was given; name one or more, see `zoo list schedule`", code="plot-subject-missing"
+        )
     names = list(schedules)
     top = 0.74 + key_height(names, _WIDTH) + 0.42
     figure = page(

@@ -148,7 +148,10 @@ def check_output(path: str | Path) -> Path:
     """The path, if its suffix is one that can be written; UsageError before anything is drawn."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"'{path}' ends in no format of figures; use a name in {' or '.join(SUFFIXES)}")
+        raise UsageError(
+            f"'{path}' ends in no format of figures; use a name in {' or '.join(SUFFIXES)}",
+            code="output-format-unknown",
+        )
     return path
 
 
@@ -169,5 +172,7 @@ def save(figure: Figure, path: str | Path) -> Path:
                     picture = picture.quantize(256, dither=Image.Dither.NONE)
                 picture.save(file, format="PNG", optimize=True)
     except OSError as error:
-        raise ZooError(f"'{path}' can't be written: {error.strerror or error}; choose another place") from error
+        raise ZooError(
+            f"'{path}' can't be written: {error.strerror or error}; choose another place", code="output-unwritable"
+        ) from error
     return path

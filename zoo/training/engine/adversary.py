@@ -24,7 +24,8 @@ class Adversary:
     def __init__(self, objective: Objective, settings: TrainSettings, devices: Devices) -> None:
         if settings.precision == "fp16" or devices.sharded:
             raise ConfigError(
-                "an objective with an adversary trains with train.precision bf16 or fp32 and train.parallel ddp"
+                "an objective with an adversary trains with train.precision bf16 or fp32 and train.parallel ddp",
+                code="parallel-unfit",
             )
         self.network: nn.Module = objective.adversary.to(objective.device)  # type: ignore[attr-defined]
         first = objective.network

@@ -50,7 +50,8 @@ def save(
         reason = getattr(error, "strerror", None) or error
         raise WeightsError(
             f"checkpoint '{final}' can't be written: {reason}; the earlier ones are unharmed: make room and go on "
-            "with --resume"
+            "with --resume",
+            code="output-unwritable",
         ) from error
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -95,9 +96,14 @@ def _manifest(path: Path) -> dict[str, Any]:
     if manifest["schema"] == FIRST_SCHEMA and "sha256" not in manifest:
         return manifest
     if manifest["schema"] not in (SCHEMA, FIRST_SCHEMA):
-        raise WeightsError(f"'{path}' has the unknown schema '{manifest['schema']}'; this version reads {SCHEMA}")
+        raise WeightsError(
+            f"'{path}' has the unknown schema '{manifest['schema']}'; this version reads {SCHEMA}",
+            code="schema-unknown",
+        )
     if _sealed({k: v for k, v in manifest.items() if k != "sha256"}) != text:
-        raise WeightsError(f"checkpoint file '{path}' is damaged; resume from an older checkpoint")
+        raise WeightsError(
+            f"checkpoint file '{path}' is damaged; resume from an older checkpoint", code="checkpoint-damaged"
+        )
     return manifest
 
 
@@ -109,13 +115,17 @@ def read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any], int]
         for name, fact in manifest["files"].items():
             file = path / Path(name).name
             if file.stat().st_size != fact["bytes"] or sha256_of(file) != fact["sha256"]:
-                raise WeightsError(f"checkpoint file '{file}' is damaged; resume from an older checkpoint")
+                raise WeightsError(
+                    f"checkpoint file '{file}' is damaged; resume from an older checkpoint", code="checkpoint-damaged"
+                )
             tensors[file.name.removesuffix(".safetensors")] = load_file(file)
         return tensors, manifest["state"], int(manifest["step"])
     except WeightsError:
         raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError, SafetensorError) as error:
-        raise WeightsError(f"checkpoint '{path}' can't be read: {error}; resume from an older checkpoint") from error
+        raise WeightsError(
+            f"checkpoint '{path}' can't be read: {error}; resume from an older checkpoint", code="checkpoint-damaged"
+        ) from error
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:

@@ -142,7 +142,9 @@ def started(settings: TrainSettings, device: torch.device) -> Iterator[Devices]:
         yield Devices(device=device, parallel=settings.parallel)
         return
     if not dist.is_available():
-        raise ConfigError("this torch was built without torch.distributed; train on one device")
+        raise ConfigError(
+            "this torch was built without torch.distributed; train on one device", code="torch-without-distributed"
+        )
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)

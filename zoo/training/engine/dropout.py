@@ -39,7 +39,8 @@ class AddressedDropout:
         if x.shape[0] % len(samples):
             raise ConfigError(
                 f"'{purpose}' is handed {x.shape[0]} rows for a batch of {len(samples)} samples; its features can't be "
-                "told by sample: set the network's dropout to 0"
+                "told by sample: set the network's dropout to 0",
+                code="batch-unsplittable",
             )
         rows = [
             _uniform(self.batch.seed, f"{purpose}/{copy}" if copy else purpose, samples, tuple(x.shape[1:]), x.device)
@@ -72,12 +73,14 @@ def check_splits(network: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
                 f"the network's '{name}' ({kind}) mixes the samples of a batch, so a split batch would be another run; "
-                "use one device and accumulate 1, or group norm"
+                "use one device and accumulate 1, or group norm",
+                code="batch-unsplittable",
             )
         odd = isinstance(module, _DropoutNd) and type(module) is not nn.Dropout and module.p > 0
         share = getattr(module, "dropout", 0.0)  # nn.MultiheadAttention's
         if odd or (isinstance(share, float) and share > 0):
             raise ConfigError(
                 f"the network's '{name}' ({kind}) drops features by torch's own generator, which knows no samples, so "
-                "a split batch would be another run; set its dropout to 0 or use nn.Dropout"
+                "a split batch would be another run; set its dropout to 0 or use nn.Dropout",
+                code="batch-unsplittable",
             )

@@ -39,7 +39,9 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UsageError("the logger 'tensorboard' needs TensorBoard; pip install tensorboard") from error
+            raise UsageError(
+                "the logger 'tensorboard' needs TensorBoard; pip install tensorboard", code="package-missing"
+            ) from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -72,7 +74,9 @@ class WandB:
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise UsageError("the logger 'wandb' needs Weights & Biases; pip install wandb") from error
+            raise UsageError(
+                "the logger 'wandb' needs Weights & Biases; pip install wandb", code="package-missing"
+            ) from error
         self._image = wandb.Image
         self._run = wandb.init(
             project=self.project, name=folder.name, id=folder.name, dir=str(folder), mode=self.mode, resume="allow"

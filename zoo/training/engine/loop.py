@@ -23,7 +23,7 @@ from torch import nn
 
 from zoo.diffusion.draws import rows_of_batch, stream
 from zoo.schema.errors import ConfigError, NumericError
-from zoo.training.engine import checkpoint, state
+from zoo.training.engine import checkpoint
 from zoo.training.engine.adversary import Adversary
 from zoo.training.engine.deferred_losses import LAG, Lagged, is_bad
 from zoo.training.engine.distributed import Devices, LossOf, whole
@@ -36,6 +36,7 @@ from zoo.training.engine.objective import Batch, Objective
 from zoo.training.engine.optimizers import optimizers
 from zoo.training.engine.overflow import first_overflow
 from zoo.training.engine.settings import TrainSettings
+from zoo.training.engine.state import Resumable, averages_of
 from zoo.training.engine.time_limit import Fitting
 
 MEND = "the last checkpoint is unharmed: resume with a lower train.learning_rate or train.precision=fp32"
@@ -52,7 +53,7 @@ class Progress:
     seconds_left: float
 
 
-class Loop:
+class Loop(Resumable):
     """Trains `objective.network`; `run()` goes to the last step, from a checkpoint where one was resumed."""
 
     def __init__(
@@ -71,7 +72,8 @@ class Loop:
             if getattr(objective, "whole_batch", False):
                 raise ConfigError(
                     f"{type(objective).__name__} looks at a batch as a whole, so the batch can't be split; "
-                    "use one device and train.accumulate 1"
+                    "use one device and train.accumulate 1",
+                    code="batch-unsplittable",
                 )
             for part in (objective.network, getattr(objective, "adversary", None)):
                 if part is not None:
@@ -123,7 +125,8 @@ class Loop:
             if not able:
                 raise ConfigError(
                     f"train.checkpointing: no part of the network ({type(network).__name__}) can recompute its "
-                    "activations; leave it out"
+                    "activations; leave it out",
+                    code="checkpointing-unfit",
                 )
             for module in able:
                 module.checkpointing = True  # type: ignore[assignment]
@@ -135,13 +138,9 @@ class Loop:
 
     # -- checkpoints
 
-    def save(self) -> Path:
-        """Write a checkpoint of this step."""
-        return state.save(self)
-
     def resume(self) -> list[str]:
-        """Continue from the newest checkpoint that verifies; returns what was skipped. None at all is an error."""
-        notes = state.resume(self)
+        """Continue from the newest checkpoint that verifies, as if no later step had been taken."""
+        notes = super().resume()
         for path in (self.folder / "best").glob("step-*") if self.devices.rank == 0 else ():
             if int(path.name.removeprefix("step-")) > self.step:  # of steps that will be taken again
                 shutil.rmtree(path)
@@ -212,7 +211,9 @@ class Loop:
             self._stop(f"the gradient of step {self.step} is not finite", shares)
         bad = [k for k, v in second.items() if not math.isfinite(v)]
         if bad:
-            raise NumericError(f"the adversary's {bad[0]} of step {self.step} is {second[bad[0]]}; {MEND}")
+            raise NumericError(
+                f"the adversary's {bad[0]} of step {self.step} is {second[bad[0]]}; {MEND}", code="training-not-finite"
+            )
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)  # skips what overflowed
         self.scaler.update()
@@ -267,7 +268,7 @@ class Loop:
         with self.devices.gradients_meet(self.loss_of, False):
             losses = [lambda share=share: self._loss(share) for share in shares]
             who = first_overflow(losses, self.network, scale=self.scaler.get_scale(), agree=agree)
-        raise NumericError(f"{what}: {who}; {MEND}")
+        raise NumericError(f"{what}: {who}; {MEND}", code="training-not-finite")
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -355,7 +356,7 @@ class Loop:
             average.gather()
         if self.devices.rank == 0:
             facts = {"identity": self.identity, "validation": dict(validation)}
-            checkpoint.save(self.folder / "best", self.step, state.averages_of(self.averages), facts, keep=1)
+            checkpoint.save(self.folder / "best", self.step, averages_of(self.averages), facts, keep=1)
 
     def _take_best(self) -> Mapping[str, float]:
         """The averages as they were at the lowest validation loss."""
@@ -364,7 +365,7 @@ class Loop:
         if path is None:
             return self.validate()
         tensors, facts, _ = checkpoint.read(path)
-        for average, name in zip(self.averages, state.averages_of(self.averages), strict=True):
+        for average, name in zip(self.averages, averages_of(self.averages), strict=True):
             average.load_state(tensors[name])
         return facts["validation"]
 

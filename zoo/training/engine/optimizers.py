@@ -102,7 +102,7 @@ def optimizers(
     Raises ConfigError for an unknown name.
     """
     if name not in NAMES:
-        raise ConfigError(f"train.optimizer is '{name}'; use one of {', '.join(NAMES)}")
+        raise ConfigError(f"train.optimizer is '{name}'; use one of {', '.join(NAMES)}", code="choice-unknown")
     matrices = [p for p in network.parameters() if p.ndim > 1]
     if name == "muon":
         # The first and last layers see data, not features: AdamW's, as the method's authors advise.

@@ -64,7 +64,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name, allowed in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("parallel", PARALLEL)):
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"train.{name} is '{getattr(self, name)}'; use one of {', '.join(allowed)}")
+                raise ConfigError(
+                    f"train.{name} is '{getattr(self, name)}'; use one of {', '.join(allowed)}", code="choice-unknown"
+                )
         for name in COUNTS:
             self._whole(name, 1, 2**24 if name == "batch_size" else 10**9)
         for name in ("warmup_steps", "decay_steps", "patience"):
@@ -74,27 +76,43 @@ class TrainSettings:
             value: Any = getattr(self, name)
             value = 0.0 if value is None and name == "gradient_clip" else value
             if not (_number(value) and 0.0 <= value <= most):
-                raise ConfigError(f"train.{name} is {value!r}; give a number from 0 to {most:g}")
+                raise ConfigError(
+                    f"train.{name} is {value!r}; give a number from 0 to {most:g}", code="number-out-of-range"
+                )
         betas = self.betas
         if len(betas) != 2 or not all(_number(b) and 0.0 <= b < 1.0 for b in betas):
-            raise ConfigError(f"train.betas is {list(betas)}; give two numbers from 0 to below 1, like [0.9, 0.99]")
+            raise ConfigError(
+                f"train.betas is {list(betas)}; give two numbers from 0 to below 1, like [0.9, 0.99]",
+                code="number-out-of-range",
+            )
         if not self.averages or not all(0.0 <= d < 1.0 for d in self.averages):
-            raise ConfigError(f"train.average is {self.average}; give a decay from 0 to below 1, or a list of them")
+            raise ConfigError(
+                f"train.average is {self.average}; give a decay from 0 to below 1, or a list of them",
+                code="number-out-of-range",
+            )
         if len(set(self.averages)) < len(self.averages):
-            raise ConfigError(f"train.average names a decay twice: {self.average}; name each once")
+            raise ConfigError(
+                f"train.average names a decay twice: {self.average}; name each once", code="entries-repeated"
+            )
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ConfigError(
                 "train.optimizer 'muon' needs whole matrices and train.parallel 'fsdp' cuts them; "
-                "use parallel ddp or optimizer adamw"
+                "use parallel ddp or optimizer adamw",
+                code="parallel-unfit",
             )
         if self.parallel == "fsdp" and self.precision == "fp16":
-            raise ConfigError("train.precision 'fp16' can't be scaled under train.parallel 'fsdp'; use bf16, or ddp")
+            raise ConfigError(
+                "train.precision 'fp16' can't be scaled under train.parallel 'fsdp'; use bf16, or ddp",
+                code="parallel-unfit",
+            )
         self.share(1)
 
     def _whole(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ConfigError(f"train.{name} is {value!r}; give a whole number from {least} to {most}")
+            raise ConfigError(
+                f"train.{name} is {value!r}; give a whole number from {least} to {most}", code="number-out-of-range"
+            )
 
     @property
     def largest_norm(self) -> float:
@@ -117,7 +135,8 @@ class TrainSettings:
             parts = f"{world} devices" if self.accumulate == 1 else f"{world} devices x {self.accumulate} parts each"
             raise ConfigError(
                 f"train.batch_size {self.batch_size} can't be split evenly over {parts}; "
-                f"use a multiple of {world * self.accumulate}, or another number of devices"
+                f"use a multiple of {world * self.accumulate}, or another number of devices",
+                code="batch-indivisible",
             )
         return self.batch_size // (world * self.accumulate)
 

@@ -29,5 +29,6 @@ def refuse_arrays(data: Any) -> None:
     if isinstance(data, ArrayDataset):
         raise ConfigError(
             f"this objective learns from pictures and the data ({type(data).__name__}) is arrays; use objective "
-            "denoising, or a dataset of pictures"
+            "denoising, or a dataset of pictures",
+            code="array-part-unfit",
         )

@@ -50,14 +50,16 @@ class Classifier:
         self.rows, self.validation_rows = len(train), len(validation)
         if conditioner is not None and source_of(conditioner) != "labels":
             raise ConfigError(
-                "a classifier is told nothing but its classes; take the conditioner out, or give one of labels"
+                "a classifier is told nothing but its classes; take the conditioner out, or give one of labels",
+                code="condition-unread",
             )
         self.names = list(conditioner.names) if conditioner is not None else class_names(train.rows, labels)
         known = getattr(network.network, "classes", None)
         if known is not None and known != len(self.names):
             raise ConfigError(
                 f"the column '{labels}' has {len(self.names)} classes and the network's classes is {known}; set "
-                f"network.classes to {len(self.names)}"
+                f"network.classes to {len(self.names)}",
+                code="classes-unfit",
             )
         numbers = ClassLabel(names=self.names, null_class=False)
         self.labels = label_numbers(train.rows, labels, numbers)

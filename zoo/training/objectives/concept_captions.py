@@ -55,14 +55,16 @@ class Concepts:
             if not row.get("concept") or not row.get("name") or not style_of(row):
                 raise ConfigError(
                     f"objective.against is 'concepts', and the row '{row['file_name']}' lacks a concept, a name or a "
-                    "style; use against: batch, or add them"
+                    "style; use against: batch, or add them",
+                    code="metadata-key-missing",
                 )
         styles = sorted({style_of(row) for row in rows})
         self.styles = styles
         if at_once is not None and at_once < len(styles):
             raise ConfigError(
                 f"objective.concepts_at_once is {at_once}, and there are {len(styles)} styles; give at least as many, "
-                "or leave it out to take all concepts"
+                "or leave it out to take all concepts",
+                code="number-out-of-range",
             )
         names: dict[str, list[str]] = {}
         for row in rows:

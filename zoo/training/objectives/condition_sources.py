@@ -21,23 +21,30 @@ def told_of(
     reads = getattr(network.network, "reads", ("context", "mask"))
     of_labels = conditioner is not None and source_of(conditioner) == "labels"
     if labels is None and of_labels:
-        raise ConfigError("a conditioner of labels needs objective.labels: the column with each row's class")
+        raise ConfigError(
+            "a conditioner of labels needs objective.labels: the column with each row's class", code="labels-unstated"
+        )
     if labels is not None:
         if conditioner is not None and not of_labels:
-            raise ConfigError("objective.labels and a conditioner of text are both given; take one of them out")
+            raise ConfigError(
+                "objective.labels and a conditioner of text are both given; take one of them out",
+                code="arguments-conflict",
+            )
         told = Labels(labels, rows, validation, dropout=dropout, conditioner=conditioner)
         known, names = getattr(network.network, "classes", None), told.conditioner.names
         if known != len(names):
             raise ConfigError(
                 f"the column '{labels}' has {len(names)} classes and the network's classes is {known}; set "
-                f"network.classes to {len(names)}"
+                f"network.classes to {len(names)}",
+                code="classes-unfit",
             )
         return told
     if conditioner is None:
         return Nothing()
     if source_of(conditioner) != "prompts":
         raise ConfigError(
-            f"a recipe's conditioner takes prompts or labels, and this one takes {source_of(conditioner)}; take it out"
+            f"a recipe's conditioner takes prompts or labels, and this one takes {source_of(conditioner)}; take it out",
+            code="conditioner-untrainable",
         )
     return Captions(
         conditioner, rows, validation, dropout=dropout, keep=keep, vector="vector" in reads, precision=precision
@@ -51,21 +58,27 @@ def check_hears(network: Denoiser, told: Told, small: SmallPictures | None, *, c
     if isinstance(told, Captions) and not {"context", "vector"} & set(reads):
         raise ConfigError(
             "the recipe has a conditioner of text and the network reads none; set network.context_width, or take the "
-            "conditioner out"
+            "conditioner out",
+            code="condition-unread",
         )
     rows = getattr(getattr(inner, "label_emb", None), "num_embeddings", None)
     if isinstance(told, Labels) and told.conditioner.null_class and rows == len(told.conditioner.names):
         raise ConfigError(
             "labels are dropped and the network has no row for nothing asked; set network.null_class: true, or "
-            "objective.condition_dropout: 0"
+            "objective.condition_dropout: 0",
+            code="null-class-unfit",
         )
     if small is not None and small.noised and "level" not in reads:
-        raise ConfigError("the smaller picture is noised and the network isn't told the level; set network.level: true")
+        raise ConfigError(
+            "the smaller picture is noised and the network isn't told the level; set network.level: true",
+            code="level-missing",
+        )
     wanted = channels if small is None else 2 * channels
     given = getattr(inner, "in_channels", wanted)
     if given != wanted:
         joined = "" if small is None else f" with a smaller picture of {channels}"
         raise ConfigError(
             f"the network takes {given} channels and samples have {channels}{joined}; "
-            f"set network.in_channels to {wanted}"
+            f"set network.in_channels to {wanted}",
+            code="channels-unfit",
         )

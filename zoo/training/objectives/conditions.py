@@ -127,7 +127,8 @@ class Labels:
         if dropout > 0.0 and not self.conditioner.null_class:
             raise ConfigError(
                 "labels are to be dropped and the conditioner has no null_class; set it, or "
-                "objective.condition_dropout: 0"
+                "objective.condition_dropout: 0",
+                code="null-class-unfit",
             )
         self.train, self.validation = (label_numbers(rows, column, self.conditioner) for rows in (train, validation))
         self.column = column
@@ -160,7 +161,8 @@ class Nothing:
 
     def asked(self, prompts: Sequence[str]) -> Condition:
         raise ConfigError(
-            "objective.sheet_prompts are given and nothing reads them; add a conditioner or take them out"
+            "objective.sheet_prompts are given and nothing reads them; add a conditioner or take them out",
+            code="prompts-unread",
         )
 
     def null(self, count: int) -> Condition | None:
@@ -175,7 +177,8 @@ def class_names(rows: Rows, column: str) -> list[str]:
         if not isinstance(value, str | int) or isinstance(value, bool):
             raise ConfigError(
                 f"objective.labels names the column '{column}' and '{row.get('file_name')}' has no text or number "
-                "there; name another column or mend the data"
+                "there; name another column or mend the data",
+                code="metadata-key-missing",
             )
         values.add(str(value))
     return sorted(values)
@@ -189,7 +192,8 @@ def label_numbers(rows: Rows, column: str, conditioner: ClassLabel) -> Tensor:
     if strange:
         raise ConfigError(
             f"the column '{column}' holds {min(strange)!r}, which is no class of the training rows; mend the "
-            "data, or name all classes in a conditioner block {name: class-label, names: [...]}"
+            "data, or name all classes in a conditioner block {name: class-label, names: [...]}",
+            code="label-unknown",
         )
     return torch.tensor([numbers[str(row[column])] for row in rows], dtype=torch.int64)
 
@@ -208,11 +212,15 @@ class SmallPictures:
         self, low_res: LowRes, *, size: int, max_level: float, blur_probability: float, blur_sigma: tuple[float, float]
     ) -> None:
         if not 0.0 <= max_level <= 1.0:
-            raise ConfigError(f"objective.max_level is {max_level}; give the largest noise level, from 0 to 1")
+            raise ConfigError(
+                f"objective.max_level is {max_level}; give the largest noise level, from 0 to 1",
+                code="number-out-of-range",
+            )
         if not 0.0 <= blur_probability <= 1.0 or not 0.0 < blur_sigma[0] <= blur_sigma[1]:
             raise ConfigError(
                 f"objective.blur_probability {blur_probability} with blur_sigma {list(blur_sigma)}: give a share "
-                "from 0 to 1 and a range of deviations above 0"
+                "from 0 to 1 and a range of deviations above 0",
+                code="number-out-of-range",
             )
         self.low_res, self.size, self.max_level = low_res, size, max_level
         self.blur_probability, self.blur_sigma = blur_probability, blur_sigma

@@ -203,13 +203,17 @@ def resized(x: Tensor, size: int) -> Tensor:
 def _lock_text(network: nn.Module, conditioner: Any) -> None:
     """Put a text tower into a CLIP and freeze what its token states depend on."""
     if not isinstance(conditioner, ClipText):
-        raise ConfigError("the conditioner of a contrastive run is a text tower of CLIP's; name clip-text weights")
+        raise ConfigError(
+            "the conditioner of a contrastive run is a text tower of CLIP's; name clip-text weights",
+            code="conditioner-untrainable",
+        )
     own = dict(network.named_parameters())
     for name, tensor in conditioner.state_dict().items():
         if name not in own or own[name].shape != tensor.shape:
             raise ConfigError(
                 f"the conditioner's '{name}' {tuple(tensor.shape)} doesn't fit the recipe's network; give the network "
-                "the text_width, text_heads, text_layers and context_length of the conditioner"
+                "the text_width, text_heads, text_layers and context_length of the conditioner",
+                code="tensors-unfit",
             )
         own[name].copy_(tensor)
         own[name].requires_grad_(name == "text_projection")

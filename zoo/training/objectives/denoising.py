@@ -119,7 +119,10 @@ class Denoising:
             assert isinstance(train, ArrayDataset)
             assert isinstance(validation, ArrayDataset)
             if not isinstance(self.autoencoder, Identity):
-                raise ConfigError("the data is arrays and the autoencoder one of pictures; leave the autoencoder out")
+                raise ConfigError(
+                    "the data is arrays and the autoencoder one of pictures; leave the autoencoder out",
+                    code="array-part-unfit",
+                )
             self.arrays = Arrays(train, validation)
             self.shape = self.arrays.shape
             return
@@ -130,7 +133,8 @@ class Denoising:
         if train.augments:
             raise ConfigError(
                 "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
-                "of the block data, or train on pixels"
+                "of the block data, or train on pixels",
+                code="crops-at-random",
             )
         check_size(train.size, self.autoencoder)
         self.latents = resident(encode_all(self.autoencoder, train, cache=cache), self.device)
@@ -143,7 +147,8 @@ class Denoising:
         if wrong is not None:
             raise ConfigError(
                 f"the network takes sizes that are multiples of {multiple} and the data's are {wrong}; change "
-                "data.size, or have fewer levels in network.mult"
+                "data.size, or have fewer levels in network.mult",
+                code="size-indivisible",
             )
         channels = self.shape[0]
         given = getattr(network.network, "out_channels", None)
@@ -152,18 +157,21 @@ class Denoising:
             more = f", or {2 * channels} with objective.loss hybrid or vlb" if loss == "simple" else ""
             raise ConfigError(
                 f"the network gives {given} channels for samples of {channels} with objective.loss '{loss}'; "
-                f"set network.out_channels to {channels if loss == 'simple' else 2 * channels}{more}"
+                f"set network.out_channels to {channels if loss == 'simple' else 2 * channels}{more}",
+                code="channels-unfit",
             )
         if loss != "simple" and not self.learned:
             raise ConfigError(
                 f"objective.loss '{loss}' learns the variance, which needs {2 * channels} channels; set "
-                f"network.out_channels to {2 * channels}"
+                f"network.out_channels to {2 * channels}",
+                code="channels-unfit",
             )
         if loss != "simple":  # the bound trains this variance, and the weights' contract declares it
             if network.variance == "learned":
                 raise ConfigError(
                     f"objective.loss '{loss}' trains a variance in a range and the denoiser says variance 'learned'; "
-                    "say learned_range"
+                    "say learned_range",
+                    code="variance-unfit",
                 )
             network.variance = "learned_range"
         # The discretised decoder is one of 8-bit images.
@@ -172,7 +180,7 @@ class Denoising:
             variational.discrete(network.schedule)
             if self.pictures is None:
                 mend = "leave the autoencoder out" if self.arrays is None else "use simple for arrays"
-                raise ConfigError(f"objective.loss '{loss}' is a bound for pictures; {mend}")
+                raise ConfigError(f"objective.loss '{loss}' is a bound for pictures; {mend}", code="bound-undefined")
         self.bounded = self.pictures is not None and bounded
 
     def _small(
@@ -181,15 +189,19 @@ class Denoising:
         if (network.low_res is None) != (size is None):
             raise ConfigError(
                 "a network that enlarges needs both the recipe's block low_res and objective.low_size; add the one "
-                "that is missing"
+                "that is missing",
+                code="low-res-unstated",
             )
         if network.low_res is None or size is None:
             return None
         if self.pictures is None:
             mend = "leave the autoencoder out" if self.arrays is None else "take low_res out"
-            raise ConfigError(f"low_res conditioning is trained on pixels; {mend}")
+            raise ConfigError(f"low_res conditioning is trained on pixels; {mend}", code="latents-unfit")
         if not 0 < size < self.shape[-1]:
-            raise ConfigError(f"objective.low_size is {size} for pictures of {self.shape[-1]}; make it smaller")
+            raise ConfigError(
+                f"objective.low_size is {size} for pictures of {self.shape[-1]}; make it smaller",
+                code="low-res-size-unfit",
+            )
         return SmallPictures(
             network.low_res, size=size, max_level=level, blur_probability=probability, blur_sigma=(sigma[0], sigma[1])
         )
@@ -197,12 +209,14 @@ class Denoising:
     def _tune(self, train: Dataset | ArrayDataset) -> None:
         if not isinstance(self.told, Captions):
             raise ConfigError(
-                "objective.train_conditioner: nothing is told in words; add a conditioner of text, or take it out"
+                "objective.train_conditioner: nothing is told in words; add a conditioner of text, or take it out",
+                code="conditioner-missing",
             )
         if self.told.vector:
             raise ConfigError(
                 "objective.train_conditioner trains token states, and this network reads the pooled embedding; leave "
-                "it out"
+                "it out",
+                code="conditioner-untrainable",
             )
         # Part of what is trained: the optimizer, averages and checkpoints hold it with the network.
         self.network.add_module("conditioner", trainable(self.told.conditioner, all_texts(train.rows)))

@@ -24,7 +24,8 @@ def check_size(size: int, autoencoder: Any) -> None:
     factor = getattr(autoencoder, "factor", 1)
     if size % factor:
         raise ConfigError(
-            f"the autoencoder takes sizes that are multiples of {factor} and the data's is {size}; change data.size"
+            f"the autoencoder takes sizes that are multiples of {factor} and the data's is {size}; change data.size",
+            code="size-indivisible",
         )
 
 

@@ -33,12 +33,15 @@ class Perceptual(nn.Module):
         if pretrained and weights is None:
             raise ConfigError(
                 f"the perceptual loss needs the weights of '{model}' and downloads none; give perceptual_weights: the "
-                "path of a state dict of timm's"
+                "path of a state dict of timm's",
+                code="weights-missing",
             )
         try:
             backbone = timm.create_model(model, pretrained=False, features_only=True)
         except (RuntimeError, ValueError, KeyError, AttributeError) as error:
-            raise ConfigError(f"timm makes no features of a backbone '{model}' ({error}); try vgg16") from error
+            raise ConfigError(
+                f"timm makes no features of a backbone '{model}' ({error}); try vgg16", code="backbone-unknown"
+            ) from error
         if pretrained and weights is not None:
             _load(backbone, Path(weights))
         self.backbone = backbone.eval().requires_grad_(False)
@@ -67,12 +70,16 @@ def _load(backbone: nn.Module, path: Path) -> None:
     except WeightsError:
         raise
     except Exception as error:
-        raise WeightsError(f"the perceptual loss's weights '{path}' can't be read: {error}") from error
+        raise WeightsError(
+            f"the perceptual loss's weights '{path}' can't be read: {error}", code="weights-unreadable"
+        ) from error
     known = backbone.state_dict()
     # A features-only model names the modules of `features.3` either so or `features_3`.
     renamed = {k if k in known else k.replace("features.", "features_", 1): v for k, v in dict(tensors).items()}
     lacking = sorted(known.keys() - renamed.keys())
     if lacking or any(renamed[k].shape != v.shape for k, v in known.items()):
         what = f"lack '{lacking[0]}'" if lacking else "have other shapes"
-        raise WeightsError(f"the perceptual loss's weights '{path}' {what}; give those of the backbone it names")
+        raise WeightsError(
+            f"the perceptual loss's weights '{path}' {what}; give those of the backbone it names", code="layout-wrong"
+        )
     backbone.load_state_dict({k: renamed[k] for k in known})

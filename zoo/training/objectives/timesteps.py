@@ -79,7 +79,8 @@ class Importance:
         if schedule.T is None:
             raise ConfigError(
                 "objective.times 'importance' keeps losses by the schedule's points and this schedule has none; use "
-                "a discrete schedule, or times uniform"
+                "a discrete schedule, or times uniform",
+                code="schedule-not-discrete",
             )
         self.points = schedule.T
         self.losses = np.zeros((self.points, self.HISTORY))
@@ -140,7 +141,10 @@ class Importance:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Go on with a history."""
         if tensors.keys() != {"losses", "counts"} or tuple(tensors["losses"].shape) != self.losses.shape:
-            raise WeightsError("the checkpoint's loss history is of another schedule; resume with its own recipe")
+            raise WeightsError(
+                "the checkpoint's loss history is of another schedule; resume with its own recipe",
+                code="run-of-another-recipe",
+            )
         self.losses, self.counts = tensors["losses"].double().numpy().copy(), tensors["counts"].numpy().copy()
         self._pending, self._step = [], -1
 

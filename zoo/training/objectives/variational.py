@@ -32,7 +32,8 @@ def discrete(schedule: NoiseSchedule) -> DiscreteSchedule:
     if not isinstance(schedule, DiscreteSchedule) or schedule.steps < 2:
         raise ConfigError(
             "the variational bound is one of schedules defined by betas, with two points or more; use schedule "
-            "linear, scaled-linear or cosine, or objective.loss: simple"
+            "linear, scaled-linear or cosine, or objective.loss: simple",
+            code="bound-undefined",
         )
     return schedule
 

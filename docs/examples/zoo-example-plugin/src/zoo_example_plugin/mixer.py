@@ -53,7 +53,10 @@ class MLPMixer(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if size % patch:
-            raise ConfigError(f"network 'mlp-mixer': size {size} is no multiple of patch {patch}; choose one that is")
+            raise ConfigError(
+                f"network 'mlp-mixer': size {size} is no multiple of patch {patch}; choose one that is",
+                code="size-indivisible",
+            )
         # What the rest of zoo asks a network: channels, the sizes it takes, and what of a condition it reads.
         self.in_channels, self.out_channels = in_channels, out_channels
         self.size, self.size_multiple = size, patch
