@@ -32,9 +32,10 @@ def together(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         )  # fmt: skip
     cards = {tuple(card["name"] for card in call["machine"]["accelerators"]) for call in calls}
     if len(cards) > 1:
+        names = " and ".join(" + ".join(names) or "no card" for names in sorted(cards))
         raise UsageError(
-            f"the calls ran on {' and '.join(' + '.join(c) or 'no card' for c in sorted(cards))}; join one"
-        )
+            f"the calls ran on {names}; give those of one kind of card", code="benchmark-record-invalid"
+        )  # fmt: skip
     chosen = _chosen(calls)
     rows: Rows = []
     for phase in dict.fromkeys(p["name"] for call in calls for p in call["phases"]):
