@@ -22,7 +22,6 @@ from time import perf_counter
 from typing import Any
 from unittest.mock import patch
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
@@ -110,6 +109,8 @@ def diffusers_run(name: str, shape: tuple[int, ...], steps: int) -> Callable[[],
     if found is None:
         return None
     made, said, in_step = found
+    import diffusers
+
     scheduler: Any = getattr(diffusers, made)(**said)
     x, output = torch.randn(shape), torch.randn(shape)
     takes = inspect.signature(scheduler.step).parameters
@@ -134,6 +135,8 @@ def with_ready_noise(stack: ExitStack) -> None:
 
     def given(shape: Sequence[int], *_: Any, **__: Any) -> torch.Tensor:
         return ready[tuple(shape)]
+
+    import diffusers
 
     modules = {getattr(diffusers, found[0]).__module__ for found in COUNTERPARTS.values() if found}
     for module in modules:

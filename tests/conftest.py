@@ -10,7 +10,7 @@ import pytest
 
 from tests import costs, golden_sets
 
-LEFT_OUT = "slow, and neither named on the command line nor chosen by a mark; 'pytest --all' runs everything"
+LEFT_OUT = "slow or a comparison with another library, and neither named on the command line nor chosen by a mark; 'pytest --all' runs everything"
 _spent = pytest.StashKey[float]()
 
 
@@ -34,8 +34,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if absent := [name for name in _sets(item) if not golden_sets.found(name)]:
             item.user_properties.extend(("absent set", name) for name in absent)
             item.add_marker(pytest.mark.skip(reason=f"{', '.join(absent)}: not in {golden_sets.SHARED}"))
-        elif item.get_closest_marker("slow") and not _chosen(config):
+        elif _left_out(item) and not _chosen(config):
             item.add_marker(pytest.mark.skip(reason=LEFT_OUT))
+
+
+def _left_out(item: pytest.Item) -> bool:
+    """Whether `pytest --all` alone runs it: other libraries take seconds to import."""
+    return any(item.get_closest_marker(mark) for mark in ("slow", "peer"))
 
 
 def _chosen(config: pytest.Config) -> bool:
@@ -55,8 +60,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     before, item.stash[_spent] = item.stash[_spent], costs.spent()
     report.user_properties.append(("cpu seconds", item.stash[_spent] - before))
-    if item.get_closest_marker("slow"):
+    if _left_out(item):
         report.user_properties.append(("slow", True))
+    if item.get_closest_marker("peer"):
+        report.user_properties.append(("peer", True))
     return report
 
 
@@ -87,6 +94,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _costs(terminalreporter: pytest.TerminalReporter) -> list[costs.Cost]:
     """Of every test of the run, its three phases together."""
     seconds, slow, ran = defaultdict[str, float](float), set[str](), dict[str, bool]()
+    peer = set[str]()
     for reports in terminalreporter.stats.values():
         for report in reports:
             if not isinstance(report, pytest.TestReport):
@@ -96,7 +104,9 @@ def _costs(terminalreporter: pytest.TerminalReporter) -> list[costs.Cost]:
             ran[report.nodeid] = ran.get(report.nodeid, False) or report.when == "call"
             if told.get("slow"):
                 slow.add(report.nodeid)
-    return [costs.Cost(name, round(seconds[name], 3), name in slow, ran[name]) for name in seconds]
+            if told.get("peer"):
+                peer.add(report.nodeid)
+    return [costs.Cost(name, round(seconds[name], 3), name in slow, ran[name], name in peer) for name in seconds]
 
 
 def _tests(count: int, word: str) -> str:

@@ -8,6 +8,8 @@ Costs are CPU seconds, of the test process, of the processes that it waited for 
 waits costs nobody anything. A test is a function with all its cases and with the fixtures that it is the first to
 need. Where it costs more than `SLOW` it bears the mark `slow`, and `pytest` leaves it to `pytest --all`; where it
 costs less than half of that it bears no such mark. What lies between may stay as it is, so that no noise moves it.
+Comparisons with other libraries, marked `peer`, are left to `pytest --all` whatever they cost: their imports take
+seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import os
 import resource
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
@@ -31,8 +33,9 @@ class Cost(NamedTuple):
 
     test: str  # its node's name, with its case in brackets
     seconds: float  # CPU
-    slow: bool  # it bears the mark
+    slow: bool  # `pytest` leaves it out
     ran: bool
+    peer: bool = False  # because it compares with another library, whatever it costs
 
     @property
     def function(self) -> str:
@@ -99,11 +102,12 @@ def functions(costs: Iterable[Cost]) -> dict[str, tuple[float, bool]]:
     return {name: (sum(c.seconds for c in of), all(c.slow for c in of)) for name, of in found.items()}
 
 
-def wrong(costs: Iterable[Cost], over: float = SLOW) -> tuple[dict[str, float], dict[str, float]]:
+def wrong(costs: Sequence[Cost], over: float = SLOW) -> tuple[dict[str, float], dict[str, float]]:
     """Functions that cost more than `over` CPU seconds and lack the mark; those that bear it and cost under half."""
     sums = functions(costs)
     unmarked = {name: seconds for name, (seconds, slow) in sums.items() if not slow and seconds > over}
-    needless = {name: seconds for name, (seconds, slow) in sums.items() if slow and seconds < over / 2}
+    peers = {cost.function for cost in costs if cost.peer}
+    needless = {name: s for name, (s, slow) in sums.items() if slow and s < over / 2 and name not in peers}
     return unmarked, needless
 
 

@@ -1,6 +1,7 @@
-"""What tests expect of a refusal: an error of zoo's with a code, whatever its sentence says.
+"""What tests expect of a refusal: an error of zoo's with a code, however its sentence is worded.
 
-`naming` is for tests whose subject is that the sentence names the thing: a key, a file, a number, the fix.
+`naming` is for tests whose subject is that the sentence names the thing: a key, a file, a number. A row of a
+parametrized test writes both in one text, "CODE: THING".
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from zoo.schema.errors import ZooError
 @contextmanager
 def refused(code: str, kind: type[ZooError] = ZooError, *, naming: str = "") -> Generator[pytest.ExceptionInfo]:
     """The block raises an error of this class with this code, whose sentence has `naming` in it."""
+    if ": " in code:
+        code, naming = code.split(": ", 1)
     with pytest.raises(kind) as told:
         yield told
     assert told.value.code == code, f"{told.value.code}, not {code}: {told.value}"

@@ -13,6 +13,7 @@ COSTS = [
     Cost("tests/a/test_x.py::test_cheap", 0.1, True, True),
     Cost("tests/test_y.py::test_between", 0.3, True, True),
     Cost("tests/test_y.py::test_skipped", 9.0, False, False),
+    Cost("tests/test_z.py::test_of_a_peer", 0.0, True, True, peer=True),
 ]
 
 
@@ -26,8 +27,8 @@ def test_a_table_has_a_line_a_folder_and_counts_what_ran(tmp_path):
     write(COSTS, tmp_path / "costs.json")
     _, first, second, last = table(read(tmp_path / "costs.json"))
     assert first.split() == ["tests/a", "3", "1", "0.7", "0.6", "test_dear"]
-    assert second.split() == ["tests", "1", "1", "0.3", "0.3", "test_between"]
-    assert last.split() == ["all", "4", "2", "1.0"]
+    assert second.split() == ["tests", "2", "2", "0.3", "0.3", "test_between"]
+    assert last.split() == ["all", "5", "3", "1.0"]
 
 
 def test_what_processes_of_a_test_spend_is_counted():

@@ -57,7 +57,8 @@ def _unread(card: Card) -> Any:
 def _read(card: Card, made: Any) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = made.network if isinstance(made, Denoiser) else made
-    load_strict(module, _tensors(card), what=f"weights '{card.name}'", other=card.other)
+    tensors = _tensors(card) if card.source is None else card.source.tensors(module)
+    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
 
 
@@ -79,6 +80,7 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
         low_res=component("low_res", facts["low_res"]) if facts.get("low_res") else None,
         initial_scale=facts.get("initial_scale", "sigma_T"),
         variance=facts.get("variance"),
+        image_condition=facts.get("image_condition"),
     )
 
 

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL as TheirAutoencoderKL
 from safetensors.torch import load_file
 
 from tests import golden_sets
@@ -30,6 +29,8 @@ RECORDED = "ldm/autoencoder_kl_f2"
 
 
 def pair(name, *, dtype=torch.float64):
+    from diffusers import AutoencoderKL as TheirAutoencoderKL
+
     ours = randomise(AutoencoderKL(**CONFIGS[name])).to(dtype)
     theirs = TheirAutoencoderKL.from_config(kl_config(ours)).to(dtype).eval()
     theirs.load_state_dict(kl_tensors(ours.state_dict(), levels=len(CONFIGS[name]["mult"])), strict=True)

@@ -14,6 +14,7 @@ from PIL import Image
 import zoo
 from benchmarks import peers
 from benchmarks.on_gpu import correct
+from tests.refusals import refused
 from zoo.bench import checks, machine, measure, pipelines, quality, record, run
 from zoo.bench.run import run_suite
 from zoo.bench.suite import read_suite
@@ -263,7 +264,7 @@ def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data
     assert keys(found) == keys(next(iter(EXAMPLE["rows"][0]["quality"]["values"].values())))
     assert set(made["rows"][0]["weights"]) == {"emoji-clip", "emoji-kl-f4", "emoji-latent-64"}
     assert Image.open(path.parent / quality["samples"][0]).height == 64
-    with pytest.raises(UsageError, match="no split 'tset'; give one of test"):
+    with refused("split-unknown", UsageError, naming="'tset'"):
         run_suite(suite, folder=tmp_path / "out", data=str(data), split="tset")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers.models.unets.unet_2d import UNet2DModel
 
+from tests.refusals import refused
 from tests.tiny import randomise
 from zoo.families.diffusers.unconditional import unconditional_config, unconditional_tensors
 from zoo.networks.unet import UNet
-from zoo.schema.errors import ConfigError
 
 TINY = {"in_channels": 3, "out_channels": 3, "width": 8, "mult": (1, 2), "blocks": 1, "groups": 4}
 PLAIN = {**TINY, "attention": "plain", "attention_levels": (1,), "context_width": None}
@@ -29,6 +28,8 @@ PLAIN = {**TINY, "attention": "plain", "attention_levels": (1,), "context_width"
     ids=["one head", "legacy heads", "new heads", "Ho et al.", "everywhere"],
 )
 def test_the_exported_network_computes_the_same(words):
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
     unet = randomise(UNet(**{**PLAIN, **words}), 1)
     theirs = UNet2DModel.from_config(unconditional_config(unet, sample_size=8)).eval()
     theirs.load_state_dict(unconditional_tensors(unet), strict=True)
@@ -40,18 +41,18 @@ def test_the_exported_network_computes_the_same(words):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "refusal"),
     [
-        ({"classes": 3}, "reads more than the time"),
-        ({"middle_attention": False}, "no plain attention in its middle"),
-        ({"scale_shift": True}, "scales and shifts"),
-        ({"resblock_updown": True}, "resamples in residual blocks"),
-        ({"patch": 2}, "takes patches"),
-        ({"stem_width": 4}, "stem_width"),
-        ({"mult": (2, 2)}, "doesn't start with 1"),
-        ({"heads": 2, "attention_levels": (0, 1)}, "differ in width"),
+        ({"classes": 3}, "export-unfit"),
+        ({"middle_attention": False}, "export-unfit"),
+        ({"scale_shift": True}, "export-unfit"),
+        ({"resblock_updown": True}, "export-unfit"),
+        ({"patch": 2}, "export-unfit"),
+        ({"stem_width": 4}, "export-unfit: stem_width"),
+        ({"mult": (2, 2)}, "export-unfit"),
+        ({"heads": 2, "attention_levels": (0, 1)}, "export-unfit"),
     ],
 )
-def test_what_diffusers_can_not_be_is_refused(words, said):
-    with pytest.raises(ConfigError, match=said):
+def test_what_diffusers_can_not_be_is_refused(words, refusal):
+    with refused(refusal):
         unconditional_config(UNet(**{**PLAIN, **({} if "heads" in words else {"heads": 1}), **words}))

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from tests.networks.random_weights import randomise
+from tests.refusals import refused
 from zoo.autoencoders.identity import Identity
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.conditioners import vocabulary
@@ -60,6 +59,8 @@ def make(
 
 
 def theirs(folder, pipeline, prompts, *, steps, guidance):
+    from diffusers import StableDiffusionPipeline
+
     loaded = StableDiffusionPipeline.from_pretrained(folder)
     loaded.set_progress_bar_config(disable=True)
     stage = pipeline.stages[0]
@@ -162,6 +163,9 @@ def exported(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.peer
 def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
     pipeline, folder, _ = exported
     loaded, report = CLIPTextModel.from_pretrained(folder / "text_encoder", output_loading_info=True)
     assert not any(report[k] for k in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -178,6 +182,8 @@ def test_every_tensor_is_taken_up_and_none_left_to_chance(exported):
 
 @pytest.mark.peer
 def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
+    from transformers import CLIPTokenizer
+
     pipeline, folder, _ = exported
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     prompts = ["", "Red  apple, 3d style", "wow! it's !! a !", "cafés 日本 🍎 100%"]
@@ -188,6 +194,8 @@ def test_exported_tokenizer_reads_prompts_as_zoo_does(exported):
 @pytest.mark.slow
 @pytest.mark.peer
 def test_exported_schedule_has_the_same_betas():
+    from diffusers import DDIMScheduler
+
     for schedule in (
         CosineSchedule(), LinearSchedule(), ScaledLinearSchedule(beta_end=0.01), CosineSchedule(steps=500),
         CosineSchedule(offset=0.1),
@@ -198,19 +206,19 @@ def test_exported_schedule_has_the_same_betas():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "refusal"),
     [
-        ({"grid": Karras()}, "choose grid 'trailing'"),
-        ({"grid": Linspace()}, "choose grid 'trailing'"),
-        ({"grid": Leading(offset=0)}, "leading' with offset 1"),
-        ({"sampler": DPMpp2M()}, "choose sampler 'ddim'"),
-        ({"time": "t999"}, "not time_input 't999'"),
-        ({"text": {"activation": "gelu", "final_norm": False}}, "final norm"),
-        ({"autoencoder": {"z_channels": 8}}, "z_channels 8 and channels 4"),
+        ({"grid": Karras()}, "export-unfit: 'trailing'"),
+        ({"grid": Linspace()}, "export-unfit: 'trailing'"),
+        ({"grid": Leading(offset=0)}, "export-unfit"),
+        ({"sampler": DPMpp2M()}, "export-unfit: 'ddim'"),
+        ({"time": "t999"}, "export-unfit: 't999'"),
+        ({"text": {"activation": "gelu", "final_norm": False}}, "export-unfit"),
+        ({"autoencoder": {"z_channels": 8}}, "export-unfit: z_channels"),
     ],
 )
-def test_what_the_format_cant_say_is_refused_and_nothing_is_written(change, sentence, tmp_path):
-    with pytest.raises(ConfigError, match=sentence):
+def test_what_the_format_cant_say_is_refused_and_nothing_is_written(change, refusal, tmp_path):
+    with refused(refusal):
         export_diffusers(make(**change), tmp_path / "folder")
     assert not list(tmp_path.iterdir())
 
@@ -247,9 +255,9 @@ def test_a_pipeline_of_another_kind_is_refused(tmp_path):
 
 def test_a_folder_with_something_in_it_is_refused_and_kept(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="isn't empty"):
+    with refused("output-taken"):
         export_diffusers(make(), tmp_path)
-    with pytest.raises(UsageError, match="is a file"):
+    with refused("output-unwritable", UsageError):
         export_diffusers(make(), tmp_path / "mine.txt")
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -132,6 +132,13 @@ def test_a_header_that_is_no_list_of_tensors_is_refused_by_its_reason(tmp_path, 
     assert reason in str(caught.value)
 
 
+def test_a_headers_length_may_begin_as_a_pickle_or_a_zip_does(tmp_path):
+    for low in (0x0280, 0x4B50, 0x8B1F):
+        header = b"{" + ENTRY + b"}"
+        header += b" " * (low - len(header))
+        assert described(read_header(raw(tmp_path / "x.safetensors", header, 4))) == {"a": ("F32", (1,))}
+
+
 def test_spaces_and_another_order_are_json_too(tmp_path):
     text = b'{ "__metadata__" : { } ,\n "a" : { "shape" : [ ] , "data_offsets" : [ 0 , 4 ] , "dtype" : "F32" } }   '
     assert described(read_header(raw(tmp_path / "x.safetensors", text, 4))) == {"a": ("F32", ())}

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from diffusers.models.embeddings import Timesteps
 
+from tests.refusals import refused
 from zoo.conditioners.numbers import Numbers
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError
 
 SIZES = {
     "original_height": 1024.0, "original_width": 768.0, "crop_top": 3.0, "crop_left": 0.0, "target_height": 512.0,
@@ -16,6 +16,8 @@ SIZES = {
 @pytest.mark.peer
 @pytest.mark.parametrize("width", [256, 32])
 def test_sizes_and_crops_are_embedded_as_sdxls_time_ids(width):
+    from diffusers.models.embeddings import Timesteps
+
     time_ids = torch.tensor([list(SIZES.values()), [v + 7.0 for v in SIZES.values()]])
     theirs = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)(time_ids.flatten()).reshape(2, -1)
     ours = Numbers(width=width)([SIZES, {name: v + 7.0 for name, v in SIZES.items()}])
@@ -32,15 +34,16 @@ def test_what_is_fixed_goes_before_what_is_requested():
 
 
 def test_a_number_that_nobody_says_is_named():
-    with pytest.raises(UsageError, match="reads 'frames' and a call has height, width; say it in fixed"):
+    with refused("condition-missing", naming="'frames'"):
         Numbers(names=["frames"])([{"height": 1.0, "width": 2.0}])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [({"width": 7}, "even number"), ({"names": []}, "one name or more"), ({"names": ["a", "a"]}, "each once"),
-     ({"fixed": {"a": 1.0}}, "fixed has 'a' and names doesn't")],
+    ("arguments", "refusal"),
+    [({"width": 7}, "number-out-of-range"), ({"names": []}, "entries-repeated"),
+     ({"names": ["a", "a"]}, "entries-repeated"),
+     ({"fixed": {"a": 1.0}}, "arguments-conflict: 'a'")],
 )  # fmt: skip
-def test_arguments_are_refused(arguments, said):
-    with pytest.raises(ConfigError, match=said):
+def test_arguments_are_refused(arguments, refusal):
+    with refused(refusal, ConfigError):
         Numbers(**arguments)

@@ -3,15 +3,15 @@
 import subprocess
 import sys
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import zoo
 from tests.config.test_incompatible import pixels
+from tests.refusals import refused
 from zoo.conditioners.open_clip_text import OpenClipText
-from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.files import sha256_of
 
 PROMPTS = ["a red apple", "", "two cats on a sofa"]
@@ -20,6 +20,8 @@ MODEL = "RN50-quickgelu"  # small, and 12 layers of width 512
 
 @pytest.fixture(scope="module")
 def theirs():
+    import open_clip
+
     torch.manual_seed(0)
     return open_clip.create_model(MODEL, pretrained=None).eval()
 
@@ -44,6 +46,8 @@ def penultimate(clip, ids):
 @pytest.mark.parametrize("final_norm", [True, False])
 @torch.no_grad()
 def test_tokens_and_vector_are_open_clips(theirs, file, final_norm):
+    import open_clip
+
     ids = open_clip.get_tokenizer(MODEL)(PROMPTS)
     states, pooled = penultimate(theirs, ids)
     wanted = theirs.ln_final(states) if final_norm else states
@@ -59,16 +63,16 @@ def test_tokens_and_vector_are_open_clips(theirs, file, final_norm):
 @pytest.mark.peer
 def test_weights_are_loaded_strictly_and_held_to_their_hash(theirs, file, tmp_path):
     OpenClipText(model=MODEL, file=str(file), sha256=sha256_of(file))
-    with pytest.raises(WeightsError, match="is another one"):
+    with refused("weights-hash-wrong", WeightsError):
         OpenClipText(model=MODEL, file=str(file), sha256="0" * 64)
-    with pytest.raises(WeightsError, match="needed"):
+    with refused("tensors-unfit", WeightsError, naming="needed"):
         OpenClipText(model="ViT-L-14", file=str(file))
     state = dict(theirs.state_dict())
     own = {k: v.contiguous() for k, v in state.items()}
     lacking, more = {k: v for k, v in own.items() if k != "ln_final.weight"}, {**own, "odd": torch.ones(1)}
-    for changed, said in ((lacking, "missing 'ln_final.weight'"), (more, "unexpected 'odd'")):
+    for changed, refusal in ((lacking, "tensors-unfit: 'ln_final.weight'"), (more, "tensors-unfit: 'odd'")):
         save_file(changed, tmp_path / "changed.safetensors")
-        with pytest.raises(WeightsError, match=said):
+        with refused(refusal, WeightsError):
             OpenClipText(model=MODEL, file=str(tmp_path / "changed.safetensors"))
     torch.save({f"text.{k}": v for k, v in state.items() if not k.startswith(("visual", "logit", "attn"))},
                tmp_path / "text.pt")  # fmt: skip
@@ -112,5 +116,5 @@ def test_it_draws_and_needs_neither_torch_nor_open_clip_to_be_checked():
 
 
 def test_too_long_a_prompt_is_refused():
-    with pytest.raises(UsageError, match="this model reads 75"):
+    with refused("prompt-too-long", naming="75"):
         OpenClipText(model=MODEL).check(["word " * 90])

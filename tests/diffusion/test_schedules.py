@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +57,8 @@ def test_points_are_the_cumulative_products_of_the_betas(schedule):
     ],
 )
 def test_betas_are_diffusers(schedule, settings):
+    from diffusers import DDPMScheduler
+
     theirs = DDPMScheduler(**settings)
     assert torch.allclose(torch.from_numpy(schedule.betas.copy()).float(), theirs.betas, rtol=1e-5)
     # diffusers multiplies in float32.
@@ -149,6 +150,8 @@ def test_schedules_are_values():
 
 @pytest.mark.peer
 def test_zero_terminal_snr_is_that_of_diffusers():
+    from diffusers import DDPMScheduler
+
     settings = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     theirs = DDPMScheduler(rescale_betas_zero_snr=True, **settings).alphas_cumprod.numpy()
     ours = ZeroTerminalSNR(schedule=ScaledLinearSchedule())

@@ -3,9 +3,7 @@
 import hashlib
 
 import numpy as np
-import open_clip
 import pytest
-import timm
 import torch
 from PIL import Image
 
@@ -130,6 +128,8 @@ def test_the_random_network_is_the_same_everywhere_and_another_for_another_seed(
 
 
 def test_any_backbone_of_timm_is_an_extractor_under_its_name(tmp_path):
+    import timm
+
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", pretrained=False).eval()
     path = tmp_path / "weights.pth"
@@ -154,6 +154,8 @@ def test_any_backbone_of_timm_is_an_extractor_under_its_name(tmp_path):
 @pytest.fixture
 def small_dinov2(monkeypatch):
     """timm's DINOv2 of width 32 and depth 2."""
+    import timm
+
     whole = timm.create_model
 
     def small(name, **said):
@@ -248,6 +250,8 @@ TINY = {
 
 @pytest.mark.peer
 def test_a_clip_of_open_clip_gives_unit_embeddings_of_pictures_and_captions(tmp_path, monkeypatch):
+    import open_clip
+
     torch.manual_seed(0)
     model = open_clip.CLIP(8, open_clip.CLIPVisionCfg(**TINY["vision_cfg"]), open_clip.CLIPTextCfg(**TINY["text_cfg"]))
     path = tmp_path / "clip.pt"

@@ -3,12 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
-from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 from zoo.evaluation.extractors.inception import Inception2015
 from zoo.evaluation.extractors.resize import resize_tf1
@@ -32,6 +26,8 @@ def features(count, seed, width=24):
 @pytest.mark.peer
 @pytest.mark.parametrize("size", [(32, 32), (40, 56), (299, 299), (301, 640), (1, 7)])
 def test_the_tf1_resize_is_bit_exact(size):
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
     x = pictures(1, size)
     theirs = interpolate_bilinear_2d_like_tensorflow1x(x.float(), size=(299, 299), align_corners=False)
     assert torch.equal(resize_tf1(x, 299), theirs)
@@ -39,6 +35,8 @@ def test_the_tf1_resize_is_bit_exact(size):
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
     ours = Inception2015(seed=3)
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     # Norms and biases that do something, too.
@@ -76,6 +74,8 @@ def test_features_of_the_same_pictures_agree(networks):
 @pytest.mark.slow
 @pytest.mark.peer
 def test_fid_agrees_from_pictures_to_value(networks):
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
     ours, theirs = networks
     shown = pictures(4, size=(24, 24), seed=1)
     shown[2:] //= 2
@@ -89,6 +89,8 @@ def test_fid_agrees_from_pictures_to_value(networks):
 @pytest.mark.peer
 @pytest.mark.parametrize("count", [16, 200])
 def test_the_frechet_distance_of_features_agrees(count):
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
     x, y = features(count, 1), features(count + 30, 2)
     stats = [fid_features_to_statistics(f) for f in (x, y)]
     expected = fid_statistics_to_metric(*stats, False)["frechet_inception_distance"]
@@ -97,6 +99,8 @@ def test_the_frechet_distance_of_features_agrees(count):
 
 @pytest.mark.peer
 def test_the_kernel_distance_agrees_in_mean_and_deviation():
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
     x, y = features(150, 1), features(120, 3)
     theirs = kid_features_to_metric(
         x.double(), y.double(), kid_subsets=20, kid_subset_size=100, kid_kernel="poly", kid_kernel_poly_degree=3,
@@ -109,6 +113,8 @@ def test_the_kernel_distance_agrees_in_mean_and_deviation():
 
 @pytest.mark.peer
 def test_the_inception_score_agrees_in_mean_and_deviation():
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
     logits = features(203, 1) * 2
     theirs = isc_features_to_metric(logits, 10, True, 2020)
     found = inception_score(logits)
@@ -118,6 +124,8 @@ def test_the_inception_score_agrees_in_mean_and_deviation():
 
 @pytest.mark.peer
 def test_precision_and_recall_agree():
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
     x, y = features(300, 1), features(250, 2)
     theirs = prc_features_to_metric(x, y, prc_neighborhood=3, prc_batch_size=100, save_cpu_ram=False, verbose=False)
     found = manifold(x, y)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from diffusers.models.resnet import ResnetBlock2D
 
 from tests.networks.random_weights import normal, randomise, relative
 from zoo.networks.blocks import AttentionBlock, Downsample, ResBlock, Upsample, attend
@@ -14,6 +13,8 @@ NAMES = {
 
 
 def pair(*, scale_shift, resample, inside=8, outside=16):
+    from diffusers.models.resnet import ResnetBlock2D
+
     ours = randomise(ResBlock(inside, 12, outside, groups=4, scale_shift=scale_shift, resample=resample))
     theirs = ResnetBlock2D(
         in_channels=inside, out_channels=outside, temb_channels=12, groups=4, eps=1e-5,

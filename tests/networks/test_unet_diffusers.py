@@ -6,7 +6,6 @@ In float64 the two agree to rounding, so that a switch that moves the output by 
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from tests.networks.random_weights import normal, randomise, relative
@@ -38,6 +37,8 @@ CONFIGS = {
 
 
 def pair(name, *, dtype=torch.float64):
+    from diffusers import UNet2DConditionModel
+
     ours = randomise(UNet(context_width=20, **CONFIGS[name])).to(dtype)
     theirs = UNet2DConditionModel.from_config(unet_config(ours)).to(dtype).eval()
     theirs.load_state_dict(unet_tensors(ours.state_dict(), blocks=CONFIGS[name]["blocks"]), strict=True)

@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, RePaintScheduler
 
 from tests.samplers.oracle import bound_oracle, given_noise, mixture, no_noise, oracle, relative
 from zoo.diffusion.parameterization import X0, Eps, V
@@ -78,6 +77,8 @@ DDIM_GRIDS = {
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("grid", DDIM_GRIDS)
 def test_ddim_agrees(grid, eta, schedule, prediction):
+    from diffusers import DDIMScheduler
+
     ours, theirs = SCHEDULES[schedule]
     spacing, ours_grid = DDIM_GRIDS[grid]
     scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction, **theirs, **spacing)
@@ -88,6 +89,8 @@ def test_ddim_agrees(grid, eta, schedule, prediction):
 @pytest.mark.peer
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_ddim_agrees_where_x0_is_clipped(eta):
+    from diffusers import DDIMScheduler
+
     schedule = LinearSchedule()
     scheduler = DDIMScheduler(clip_sample=True, clip_sample_range=0.5, timestep_spacing="trailing", **LINEAR)
     expected = drive(scheduler, 20, schedule=schedule, eta=eta, use_clipped_model_output=True)
@@ -98,6 +101,8 @@ def test_ddim_agrees_where_x0_is_clipped(eta):
 @pytest.mark.slow
 @pytest.mark.peer
 def test_ddim_agrees_at_every_point_on_linspace():
+    from diffusers import DDIMScheduler
+
     schedule = LinearSchedule()
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="linspace", **LINEAR)
     expected = drive(scheduler, 1000, schedule=schedule, eta=0.0)
@@ -107,6 +112,8 @@ def test_ddim_agrees_at_every_point_on_linspace():
 @pytest.mark.peer
 @pytest.mark.parametrize("offset", [0, 1])
 def test_ddim_agrees_where_it_ends_at_the_first_point(offset):
+    from diffusers import DDIMScheduler
+
     schedule = ScaledLinearSchedule()
     scheduler = DDIMScheduler(
         clip_sample=False, set_alpha_to_one=False, timestep_spacing="leading", steps_offset=offset, **SCALED
@@ -129,6 +136,8 @@ WRONG_SWITCH = {
 
 
 def stable_diffusion_ddim():
+    from diffusers import DDIMScheduler
+
     scheduler = DDIMScheduler(
         clip_sample=False, set_alpha_to_one=False, timestep_spacing="leading", steps_offset=1, **SCALED
     )
@@ -161,6 +170,8 @@ def generator_noise(steps):
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("grid", ["leading", "trailing", "linspace"])
 def test_ddpm_agrees(grid, variance, prediction):
+    from diffusers import DDPMScheduler
+
     schedule = LinearSchedule()
     # At index 0 neither adds noise; elsewhere diffusers ends in noise where zoo ends in x0, so lead from 0.
     ours = {"leading": Leading(offset=0), "trailing": Trailing(), "linspace": Linspace()}[grid]
@@ -179,6 +190,8 @@ def test_ddpm_agrees(grid, variance, prediction):
 
 @pytest.mark.peer
 def test_ddpm_agrees_where_x0_is_clipped():
+    from diffusers import DDPMScheduler
+
     schedule = LinearSchedule()
     scheduler = DDPMScheduler(clip_sample=True, clip_sample_range=0.5, timestep_spacing="linspace", **LINEAR)
     expected = drive(scheduler, 25, schedule=schedule, generator=torch.Generator().manual_seed(3))
@@ -194,6 +207,8 @@ DPM_GRIDS = {
 
 
 def dpm_scheduler(**keywords):
+    from diffusers import DPMSolverMultistepScheduler
+
     return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_type="midpoint", **keywords)
 
 
@@ -258,6 +273,8 @@ def test_dpmpp_2m_agrees_on_the_cosine_schedule():
 
 @pytest.mark.peer
 def test_the_oracle_is_asked_what_the_scheduler_asks():
+    from diffusers import DDIMScheduler
+
     scheduler = DDIMScheduler(timestep_spacing="leading", steps_offset=1, **SCALED)
     scheduler.set_timesteps(20)
     schedule = ScaledLinearSchedule()
@@ -271,6 +288,8 @@ def test_the_oracle_is_asked_what_the_scheduler_asks():
 @pytest.mark.peer
 @pytest.mark.parametrize(("steps", "jump", "resamples"), [(250, 10, 10), (50, 7, 3), (20, 30, 4)])
 def test_repaint_walks_up_and_down_where_diffusers_does(steps, jump, resamples):
+    from diffusers import RePaintScheduler
+
     scheduler = RePaintScheduler()
     scheduler.set_timesteps(steps, jump_length=jump, jump_n_sample=resamples)
     # Their list has the ways up too; the network is asked where the next entry is lower, and at the end.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.refusals import refused
 from tests.samplers.oracle import Mixture, record_states
 from zoo.diffusion.schedules import LinearSchedule
 from zoo.diffusion.types import Prediction
@@ -132,5 +133,5 @@ def test_any_number_of_steps_has_a_finite_plan_that_joins_up(name):
 
 
 def test_more_steps_than_a_schedule_has_points_are_refused():
-    with pytest.raises(UsageError, match="1001"):
+    with refused("steps-too-many", naming="1001"):
         SAMPLERS["ddim"].plan(SCHEDULES["linear"], 1001)

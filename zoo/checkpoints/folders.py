@@ -67,11 +67,15 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError("it lists more than any model has")
         found = strict_json.parse(text)
     except OSError as error:
-        raise WeightsError(f"'{path}' can't be read: {error.strerror or error}; give the whole folder") from error
+        raise WeightsError(
+            f"'{path}' can't be read: {error.strerror or error}; give the whole folder", code="weights-unreadable"
+        ) from error
     except ValueError as error:
-        raise WeightsError(f"'{path}' is no JSON that is read: {error}; get it from its publisher again") from error
+        raise WeightsError(
+            f"'{path}' is no JSON that is read: {error}; get it from its publisher again", code="index-damaged"
+        ) from error
     if not isinstance(found, dict):
-        raise WeightsError(f"'{path}' is no JSON object; get it from its publisher again")
+        raise WeightsError(f"'{path}' is no JSON object; get it from its publisher again", code="index-damaged")
     return found
 
 
@@ -79,34 +83,39 @@ def read_index(path: Path) -> Header:
     """All shards of an index; WeightsError for a shard outside the folder or missing, and for tensors astray."""
     mapped = read_json(path).get("weight_map")
     if not isinstance(mapped, dict) or not mapped or not all(isinstance(f, str) for f in mapped.values()):
-        raise WeightsError(f"'{path}' has no weight_map from tensors to files; get it from its publisher again")
+        raise WeightsError(
+            f"'{path}' has no weight_map from tensors to files; get it from its publisher again", code="index-damaged"
+        )
     names = list(dict.fromkeys(mapped.values()))
     if len(names) > _SHARDS:
-        raise WeightsError(f"'{path}' names {len(names)} shards, over the limit of {_SHARDS}")
+        raise WeightsError(f"'{path}' names {len(names)} shards, over the limit of {_SHARDS}", code="index-damaged")
     for name in names:
         if not _BARE.fullmatch(name):
             raise WeightsError(
-                f"'{path}' names the shard {name[:80]!r}, which is no file's name inside its folder; nothing was read"
+                f"'{path}' names the shard {name[:80]!r}, which is no file's name inside its folder; nothing was read",
+                code="file-outside-folder",
             )
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise WeightsError(
-            f"the shard '{path.parent / missing[0]}'{more} of '{path.name}' is missing; download all {len(names)} again"
+            f"the shard '{path.parent / missing[0]}'{more} of '{path.name}' is missing; download all {len(names)} again",
+            code="weights-missing",
         )
     whole = merged(path, (read_header(path.parent / name) for name in names))
     for name, file in mapped.items():
         if name not in whole.tensors:
             raise WeightsError(f"the shard '{path.parent / file}' has no tensor '{name[:80]}', which '{path.name}' "
-                               "says it has; index and shards are of two models, or a shard is another's")  # fmt: skip
+                               "says it has; index and shards are of two models, or a shard is another's", code="index-unfit")  # fmt: skip
         if whole.tensors[name].file.name != file:
             raise WeightsError(f"'{path}' says that '{name[:80]}' is in '{file}'; it is in "
-                               f"'{whole.tensors[name].file.name}'; get them again")  # fmt: skip
+                               f"'{whole.tensors[name].file.name}'; get them again", code="index-unfit")  # fmt: skip
     extra = next((name for name in whole.tensors if name not in mapped), None)
     if extra is not None:
         raise WeightsError(
             f"the shard '{whole.tensors[extra].file}' holds '{extra[:80]}', which '{path.name}' doesn't list; "
-            "index and shards are of two models, or a shard is another's"
+            "index and shards are of two models, or a shard is another's",
+            code="index-unfit",
         )
     return whole
 
@@ -137,7 +146,8 @@ def read_folder(path: Path) -> Folder:
         if part.header is None:
             raise UsageError(
                 f"the folder '{path}' has no model_index.json and no weight file of diffusers' or transformers'; "
-                "give a model's folder, or a weight file"
+                "give a model's folder, or a weight file",
+                code="weights-missing",
             )
         return Folder(path, part.kind, {"": part})
     said = read_json(index)
@@ -149,10 +159,13 @@ def read_folder(path: Path) -> Folder:
                 continue
             library, kind = value
             if not _BARE.fullmatch(name) or not isinstance(library, str) or not isinstance(kind, str):
-                raise WeightsError(f"'{index}' names the part {name[:80]!r}, which is no folder's name inside it")
+                raise WeightsError(
+                    f"'{index}' names the part {name[:80]!r}, which is no folder's name inside it",
+                    code="file-outside-folder",
+                )
             if not (path / name).is_dir():
                 raise WeightsError(f"'{index}' names the part '{name}', and there is no folder '{path / name}'; "
-                                   "download the whole folder")  # fmt: skip
+                                   "download the whole folder", code="weights-missing")  # fmt: skip
             parts[name] = _part(path / name, name, library, kind)
         elif not name.startswith("_"):
             values[name] = value

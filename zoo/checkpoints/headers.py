@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import read_plain
@@ -98,19 +98,29 @@ def read_header(path: Path) -> Header:
     or isn't weights; a pickle that would run something else than torch's own rebuilding is refused by what it names.
     """
     if not path.exists():
-        raise UsageError(f"there is no file or folder '{path}'; give the path of a weight file or a model's folder")
+        raise UsageError(
+            f"there is no file or folder '{path}'; give the path of a weight file or a model's folder",
+            code="file-missing",
+        )
     try:
         first = read_plain(path, 512)
+        # A header's length can begin with any bytes, a pickle's and a zip's first ones too; they then go on otherwise.
+        if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= HEADER_LIMIT:
+            return read_safetensors(path)
         if first[:2] == b"PK" or first[:1] == b"\x80":
             from zoo.checkpoints.torch_files import read_torch
 
             return read_torch(path)
         for signature, kind in _SIGNATURES.items():
             if first.startswith(signature):
-                raise WeightsError(f"'{path}' is {kind}; give a safetensors file or one of torch's")
+                raise WeightsError(
+                    f"'{path}' is {kind}; give a safetensors file or one of torch's", code="weights-format-unread"
+                )
         return read_safetensors(path)
     except OSError as error:
-        raise WeightsError(f"'{path}' can't be read: {error.strerror or error}; give a weight file") from error
+        raise WeightsError(
+            f"'{path}' can't be read: {error.strerror or error}; give a weight file", code="weights-unreadable"
+        ) from error
 
 
 def read_safetensors(path: Path) -> Header:
@@ -120,7 +130,10 @@ def read_safetensors(path: Path) -> Header:
     length = int.from_bytes(data[:8], "little")
     if size < 8 or data[8:] not in (b"{", b""):
         kind = "empty" if not size else "no safetensors file and none of torch's, by its first bytes"
-        raise WeightsError(f"'{path}' is {kind}; give the weight file, or get it from its publisher again")
+        raise WeightsError(
+            f"'{path}' is {kind}; give the weight file, or get it from its publisher again",
+            code="weights-format-unread",
+        )
     if length > HEADER_LIMIT:
         raise _damaged(path, f"its header says it is {length} bytes long, over the limit of {HEADER_LIMIT}")
     if length > size - 8:
@@ -177,7 +190,8 @@ def _tensor(entry: bytes, name: str, path: Path, base: int) -> TensorEntry:
         return _checked(plain[1].decode(), tuple(map(int, sizes)), int(plain[3]), int(plain[4]), name, path, base)
     try:
         # Flat: one brace, and no string inside but dtype's, so what is parsed has no depth.
-        said = json.loads(entry, object_pairs_hook=list) if entry.count(b"{") == 1 and entry.count(b"[") < 4 else None
+        flat = entry.count(b"{") == 1 and entry.count(b"[") < 4
+        said: list[tuple[str, Any]] = json.loads(entry, object_pairs_hook=list) if flat else []
         about = dict(said)
         dtype, shape, (start, end) = about["dtype"], tuple(about["shape"]), about["data_offsets"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -247,7 +261,8 @@ def merged(path: Path, headers: Iterable[Header]) -> Header:
         if both is not None:
             raise WeightsError(
                 f"'{header.path}' and '{tensors[both].file}' both hold the tensor '{_short(both)}'; "
-                "they are not the shards of one model: get them again"
+                "they are not the shards of one model: get them again",
+                code="index-unfit",
             )
         tensors |= header.tensors
         metadata |= header.metadata
@@ -257,7 +272,9 @@ def merged(path: Path, headers: Iterable[Header]) -> Header:
 
 
 def _damaged(path: Path, reason: str) -> WeightsError:
-    return WeightsError(f"the weight file '{path}' is damaged, or no weight file: {reason}; get it again")
+    return WeightsError(
+        f"the weight file '{path}' is damaged, or no weight file: {reason}; get it again", code="weights-header-damaged"
+    )
 
 
 def _short(name: str) -> str:

@@ -58,13 +58,15 @@ def read_torch(path: Path) -> Header:
     # What zipfile raises for a damaged directory or member, besides its own error.
     except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error, zlib.error, OverflowError) as error:
         raise WeightsError(
-            f"the weight file '{path}' is damaged, or no file of torch's: {error}; get it from its publisher again"
+            f"the weight file '{path}' is damaged, or no file of torch's: {error}; get it from its publisher again",
+            code="weights-unreadable",
         ) from error
     run = [name for name in pickle.calls if name not in HARMLESS]
     if run:
         raise WeightsError(
             f"'{path}' would run '{run[0]}'{f' and {len(run) - 1} more' if run[1:] else ''} when it is unpickled; "
-            "nothing was executed: get the model as safetensors, or from a publisher you trust"
+            "nothing was executed: get the model as safetensors, or from a publisher you trust",
+            code="pickle-refused",
         )
     return _header(path, container, pickle, places)
 
@@ -168,9 +170,14 @@ def _header(path: Path, container: str, pickle: Pickle, places: Mapping[str, tup
         elif isinstance(value, (int, float, str)) and len(values) < 50 and not group:
             values[name] = value if not isinstance(value, str) else value[:200]
         if sum(map(len, groups.values())) > TENSOR_LIMIT:
-            raise WeightsError(f"the weight file '{path}' lists more than the {TENSOR_LIMIT} tensors that are read")
+            raise WeightsError(
+                f"the weight file '{path}' lists more than the {TENSOR_LIMIT} tensors that are read",
+                code="weights-header-damaged",
+            )
     if not groups:
-        raise WeightsError(f"'{path}' is a pickle that holds no tensors by name; give a checkpoint")
+        raise WeightsError(
+            f"'{path}' is a pickle that holds no tensors by name; give a checkpoint", code="weights-no-state-dict"
+        )
     model = next((name for name in _MODELS if name in groups), "" if "" in groups else None)
     if model is None:  # an IP-Adapter's `image_proj` and `ip_adapter`, an embedding's `string_to_param`
         tensors = {f"{group}.{name}": t for group, found in groups.items() for name, t in found.items()}
@@ -224,13 +231,16 @@ def _tensor(value: Any, path: Path, places: Mapping[str, tuple[int, int]]) -> Te
         value = value.arguments[0] if value.arguments else None
     if not isinstance(value, Call) or str(value.what) not in _TENSOR_CALLS or not isinstance(value.arguments, tuple):
         return None
-    arguments = [*value.arguments, None, None, None, None]
+    arguments: list[Any] = [*value.arguments, None, None, None, None]
     storage, offset, shape, stride = (_storage(arguments[0]), *arguments[1:4])
     if not isinstance(shape, tuple) or not isinstance(stride, tuple):
         shape, stride, offset = (), (), None  # a damaged one, which the next lines refuse
     numbers = [offset, *shape, *stride]
     if storage is None or len(shape) != len(stride) or not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
-        raise WeightsError(f"the weight file '{path}' is damaged: a tensor in its pickle has no storage or shape")
+        raise WeightsError(
+            f"the weight file '{path}' is damaged: a tensor in its pickle has no storage or shape",
+            code="weights-truncated",
+        )
     dtype, count, key = storage
     if dtype == "bytes":
         named = arguments[6] if len(value.arguments) > 6 else None
@@ -242,7 +252,8 @@ def _tensor(value: Any, path: Path, places: Mapping[str, tuple[int, int]]) -> Te
     if last >= count or end - start < count * width:
         raise WeightsError(
             f"the weight file '{path}' is damaged: its storage '{key[:40]}' has {end - start} bytes, too few "
-            f"for a tensor of shape {tuple(shape)}; get it again"
+            f"for a tensor of shape {tuple(shape)}; get it again",
+            code="weights-truncated",
         )
     dense, expected = 1, []
     for n in reversed(shape):

@@ -38,6 +38,7 @@ VERBS = {
     "new": "zoo.cli.new:new",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",
+    "convert": "zoo.cli.convert:convert",
     "data": "zoo.cli.data:data",
     "evaluate": "zoo.cli.evaluate:evaluate",
     "reproduce": "zoo.cli.reproduce:reproduce",

@@ -14,6 +14,7 @@ from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
 from zoo.config.published import Published, read_published
+from zoo.config.sources import Part, is_source, source_card
 from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -44,6 +45,7 @@ class Card:
     denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding, ...
     contract: Mapping[str, Any]
     raw: Mapping[str, Any]
+    source: Part | None = None  # where the weights are a part of a model's own file (zoo.config.sources)
 
     @property
     def block(self) -> dict[str, Any]:
@@ -67,8 +69,8 @@ class Card:
 
     @property
     def sha256(self) -> str:
-        """The hash that the weight file must have."""
-        return self.raw["file"]["sha256"]
+        """The hash that the weight file must have; of a model's own file, the one it has."""
+        return self.source.sha256 if self.source is not None else self.raw["file"]["sha256"]
 
     @property
     def published(self) -> tuple[Published, ...]:
@@ -99,7 +101,12 @@ def find_card(name: str) -> Path:
 
 
 def read_card(name: str) -> Card:
-    """Read a card and check its form; the weight file is not touched."""
+    """Read a card and check its form; the weight file is not touched.
+
+    A name like `PATH#unet` is a part of a model's own file, whose header says what a card would.
+    """
+    if isinstance(name, str) and "#" in name and is_source(name):
+        return source_card(name)
     path = find_card(name)
     raw = read_mapping(path)
     check_schema(raw, CARD_SCHEMA, str(path))

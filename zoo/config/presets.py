@@ -16,6 +16,7 @@ from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block
 from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.conditions import check_listens
+from zoo.config.models import model_names
 from zoo.config.published import read_published
 from zoo.config.sampling import refuse_noise
 from zoo.schema.errors import ConfigError
@@ -97,7 +98,8 @@ def _find(config: str | Path) -> Path:
     names = preset_names()
     if config not in names:
         raise ConfigError(
-            unknown("pipeline", config, names) + "; for a file of your own give a path ending in .yaml",
+            unknown("pipeline", config, [*names, *model_names()])
+            + "; for a file of your own give a path ending in .yaml",
             code="pipeline-unknown",
         )
     return FOLDER / f"{config}.yaml"

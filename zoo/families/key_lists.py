@@ -131,7 +131,7 @@ class KeyLists:
     def _place(self, name: str) -> int:
         name = self._same.get(name, name)
         if name not in self._places:
-            raise UsageError(unknown("list of tensors", name, self.names))
+            raise UsageError(unknown("list of tensors", name, self.names), code="choice-unknown")
         return self._places[name]
 
 

@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, along, finite, leaps, level_at, towards
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 Solver = Literal["heun", "euler"]
 
@@ -60,6 +61,7 @@ class EDM(LinearSampler):
                     f"churn's {name} is {getattr(self, name)}; give a number from 0 to {most:g}",
                     code="number-out-of-range",
                 )
+        within(0.0, 1e6, {"s_min": self.s_min, "s_max": self.s_max})
         if self.s_max is not None and self.s_max < self.s_min:
             raise ConfigError(
                 f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them", code="sigmas-invalid"

@@ -15,14 +15,22 @@ run's last step leads from there to the clean sample at t = 0. The same holds fo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 # The least t above 0 of a schedule that begins with some noise.
+LARGEST_BETA = 1e4
+LARGEST_SIGMA = 1e6  # beyond it float32 has no digits left for the sample
+LARGEST_RHO = 1e4
+LARGEST_LOG_SNR = 100.0
+LARGEST_SIDE = 2**14  # pixels
+MOST_POINTS = 1_000_000
 _LEAST_T = 1e-9
 
 
@@ -56,6 +64,7 @@ class VPSDESchedule:
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
+        within(0.0, LARGEST_BETA, {"beta_min": self.beta_min, "beta_max": self.beta_max})
         if not 0.0 < self.beta_min <= self.beta_max:
             raise ConfigError(
                 f"a schedule needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}; "
@@ -116,6 +125,8 @@ class ShiftedCosineSchedule:
     high: float = 15.0
 
     def __post_init__(self) -> None:
+        within(1, LARGEST_SIDE, {"size": self.size, "base": self.base})
+        within(-LARGEST_LOG_SNR, LARGEST_LOG_SNR, {"low": self.low, "high": self.high})
         if self.size < 1 or self.base < 1 or not self.low < self.high:
             raise ConfigError(
                 "schedule 'shifted-cosine' needs size and base of 1 or more and low < high, not "
@@ -155,6 +166,8 @@ class VarianceExploding(ABC):
     steps: int | None
 
     def __post_init__(self) -> None:
+        within(0.0, LARGEST_SIGMA, {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max})
+        within(-math.inf, MOST_POINTS, {"steps": self.steps})
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ConfigError(
                 f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them",
@@ -226,6 +239,7 @@ class EDMSchedule(VarianceExploding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        within(0.0, LARGEST_RHO, {"rho": self.rho})
         if not self.rho > 0.0:
             raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7", code="schedule-invalid")
 

@@ -19,6 +19,7 @@ ln(sigma / alpha) is infinite, and alpha goes linearly to 0 instead.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from functools import cached_property
 import numpy as np
 
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 # Points closer than this (in units of an index) to a point of the table are that point: (i + 1) / T * T is not
 # always i + 1 in floating point.
@@ -178,6 +180,7 @@ class SigmoidSchedule(DiscreteSchedule):
     def __post_init__(self) -> None:
         _check_steps(self.steps)
         _check_betas(self.beta_start, self.beta_end)
+        within(0.0, 100.0, {"reach": self.reach})  # beyond it all betas are one of the two
         if not self.reach > 0.0:
             raise ConfigError(
                 f"schedule 'sigmoid' needs reach > 0, not {self.reach}; usual is 6", code="schedule-invalid"
@@ -200,6 +203,7 @@ class CosineSchedule(DiscreteSchedule):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        within(-math.inf, 1e3, {"offset": self.offset})
         if self.offset < 0.0:
             raise ConfigError(
                 f"a cosine schedule's offset can't be negative ({self.offset}); the paper's is 0.008",

@@ -176,7 +176,7 @@ class KID:
     meaning: ClassVar[str] = "kernel distance of Inception's features to those of real pictures"
 
     def __post_init__(self) -> None:
-        arguments.kid(subsets=self.subsets, size=self.size)
+        arguments.kid(subsets=self.subsets, size=self.size, seed=self.seed)
 
     @property
     def fewest(self) -> int:

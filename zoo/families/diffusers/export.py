@@ -139,6 +139,16 @@ def _without_shift(autoencoder: AutoencoderKL) -> dict[str, Tensor]:
 
 # -- the tokenizer and the rest
 
+
+def write_clip_tokenizer(folder: Path, *, pads_with_zero: bool) -> None:
+    """CLIP's vocabulary and merges as transformers' `CLIPTokenizer` reads them; what follows the end is the tower's."""
+    _write_json(folder / "tokenizer_config.json", {
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "bos_token": _START, "eos_token": _END,
+        "unk_token": _END, "pad_token": _PAD if pads_with_zero else _END,
+    })  # fmt: skip
+    _write_tokenizer(folder, pads_with_zero=pads_with_zero)
+
+
 _START, _END, _PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
 
 

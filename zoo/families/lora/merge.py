@@ -82,7 +82,8 @@ def read_lora(
         if key.part not in targets:
             raise WeightsError(
                 f"{what} adapts the part '{key.part}' ('{name[:100]}'), which this model doesn't have (it has "
-                f"{', '.join(targets)}); it is for another family, or another file is meant"
+                f"{', '.join(targets)}); it is for another family, or another file is meant",
+                code="lora-unfit",
             )
         target = targets[key.part].get(plain(key.path))
         if target is None:
@@ -90,7 +91,9 @@ def read_lora(
             continue
         place = (key.part, plain(key.path))
         if key.role in held.setdefault(place, {}):
-            raise WeightsError(f"{what} has '{name[:100]}' twice, in two spellings; get the file again")
+            raise WeightsError(
+                f"{what} has '{name[:100]}' twice, in two spellings; get the file again", code="lora-damaged"
+            )
         held[place][key.role], where[place] = tensor, target
         if name.endswith(".dora_scale") and tensor.ndim > 1 and tensor.shape[0] == 1:  # PEFT's has its own name
             columns.add(place)
@@ -98,7 +101,8 @@ def read_lora(
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise WeightsError(
             f"{what} holds {', '.join(unknown[:_NAMED])}{more}, which no module of this model takes; the LoRA is for "
-            "another network, or of a kind that isn't read"
+            "another network, or of a kind that isn't read",
+            code="lora-unfit",
         )
     alphas = _alphas(metadata or {}, config or {})
     return tuple(_adapted(place, held[place], where[place], alphas, place in columns, what) for place in held)
@@ -111,14 +115,17 @@ def _adapted(
     absent = [role for role in ("down", "up") if role not in found]
     if absent:
         raise WeightsError(
-            f"{what} is half a LoRA: '{part}' '{path}' has {', '.join(found)} and no {absent[0]}; get the file again"
+            f"{what} is half a LoRA: '{part}' '{path}' has {', '.join(found)} and no {absent[0]}; get the file again",
+            code="lora-damaged",
         )
     down, up, mid = found["down"], found["up"], found.get("mid")
     inner = down.shape[0] if mid is None else mid.shape[0]
     fits = down.ndim in (2, 4) and up.ndim in (2, 4) and up.shape[1] == inner
     fits = fits and (mid is None or (mid.ndim == 4 and mid.shape[1] == down.shape[0]))
     if not fits or not math.prod(down.shape):
-        raise WeightsError(f"{what}: the matrices of '{path}' don't fit each other: {_say(down)} and {_say(up)}")
+        raise WeightsError(
+            f"{what}: the matrices of '{path}' don't fit each other: {_say(down)} and {_say(up)}", code="lora-damaged"
+        )
     alpha = found["alpha"].float().item() if "alpha" in found else alphas.of(part, path, down.shape[0])
     return Adapted(part, target, down, up, mid, alpha or None, found.get("magnitude"), columns)
 
@@ -137,7 +144,10 @@ class Alphas:
         patterns = said.get("alpha_pattern") or {}
         odd = next((name for name in patterns if re.search(r"[^\w.]", name)), None)
         if odd is not None:
-            raise WeightsError(f"the LoRA's alpha_pattern has {odd[:80]!r}, which is no module's path; write paths out")
+            raise WeightsError(
+                f"the LoRA's alpha_pattern has {odd[:80]!r}, which is no module's path; write paths out",
+                code="lora-damaged",
+            )
         ends = (a for name, a in patterns.items() if f"_{path}".endswith(f"_{plain(name)}"))
         value = next(ends, said.get("lora_alpha"))
         if not isinstance(value, (int, float)):
@@ -175,7 +185,9 @@ def merged(
         for one in adapted:
             name = one.target.weight
             if name not in weights:
-                raise WeightsError(f"{what} has no weight '{name}' for the LoRA to change; give the model it is for")
+                raise WeightsError(
+                    f"{what} has no weight '{name}' for the LoRA to change; give the model it is for", code="lora-unfit"
+                )
             weight = weights[name]
             rows = _rows(weight, one, what)
             old = weight[rows].float()
@@ -193,7 +205,9 @@ def _rows(weight: Tensor, one: Adapted, what: str) -> slice:
         return slice(None)
     third, rest = divmod(weight.shape[0], 3)
     if rest:
-        raise WeightsError(f"{what}: '{one.target.weight}' has {weight.shape[0]} rows and is no fused q, k and v")
+        raise WeightsError(
+            f"{what}: '{one.target.weight}' has {weight.shape[0]} rows and is no fused q, k and v", code="lora-unfit"
+        )
     return slice(one.target.third * third, (one.target.third + 1) * third)
 
 
@@ -203,7 +217,8 @@ def _reshaped(change: Tensor, old: Tensor, one: Adapted, what: str) -> Tensor:
     if not same or (change.ndim == old.ndim and change.shape != old.shape):
         raise WeightsError(
             f"{what}: the LoRA's '{one.target.module}' is for a weight of {_say(change)} where the model's is "
-            f"{_say(old)}; it is for another model"
+            f"{_say(old)}; it is for another model",
+            code="lora-unfit",
         )
     return change.reshape(old.shape).to(old.device)
 
@@ -216,7 +231,8 @@ def _normalized(changed: Tensor, one: Adapted, what: str) -> Tensor:
     axis = 1 if one.by_columns and count == changed.shape[1] else 0
     if count != changed.shape[axis]:
         raise WeightsError(
-            f"{what}: the magnitudes of '{one.target.module}' are {_say(m)} for a weight of {_say(changed)}"
+            f"{what}: the magnitudes of '{one.target.module}' are {_say(m)} for a weight of {_say(changed)}",
+            code="lora-damaged",
         )
     others = [d for d in range(changed.ndim) if d != axis]
     shape = [1] * changed.ndim

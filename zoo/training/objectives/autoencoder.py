@@ -19,6 +19,7 @@ from zoo.autoencoders.kl import AutoencoderKL
 from zoo.autoencoders.vq import AutoencoderVQ
 from zoo.data.dataset import Dataset
 from zoo.data.pixels import from_uint8, grid, to_uint8
+from zoo.schema.ranges import within
 from zoo.training.engine.objective import CPU, Batch
 from zoo.training.objectives import arguments
 from zoo.training.objectives.array_batches import refuse_arrays
@@ -39,7 +40,11 @@ class _Reconstruction:
         check_size(train.size, network)
         self.pictures = Pictures(train, validation, device=device)
         self.rows, self.validation_rows, self.size = len(train), len(validation), train.size
-        arguments.reconstruction(pixel=pixel)
+        arguments.reconstruction(
+            pixel=pixel, gradient_weight=gradient_weight, perceptual_weight=perceptual_weight,
+            adversary_weight=adversary_weight, adversary_start=adversary_start, adversary_width=adversary_width,
+            adversary_layers=adversary_layers,
+        )  # fmt: skip
         self.distance = F.l1_loss if pixel == "l1" else F.mse_loss
         self.pixel, self.gradient_weight = pixel, gradient_weight
         self.perceptual_weight = perceptual_weight
@@ -152,6 +157,7 @@ class AutoencoderKLObjective(_Reconstruction):
             adversary_start=adversary_start, adversary_width=adversary_width, adversary_layers=adversary_layers,
             precision=precision, device=device,
         )  # fmt: skip
+        within(0.0, 1e6, {"objective.kl_weight": kl_weight})
         self.kl_weight = kl_weight
 
     def _run(self, network: Any, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -190,6 +196,7 @@ class AutoencoderVQObjective(_Reconstruction):
             adversary_start=adversary_start, adversary_width=adversary_width, adversary_layers=adversary_layers,
             precision=precision, device=device,
         )  # fmt: skip
+        within(0.0, 1e6, {"objective.commitment_weight": commitment_weight})
         self.commitment_weight = commitment_weight
 
     def _run(self, network: Any, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:

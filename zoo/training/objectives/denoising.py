@@ -80,6 +80,8 @@ class Denoising:
         arguments.denoising(
             loss=loss, vlb_weight=vlb_weight, weighting=weighting, min_snr=min_snr, p2_k=p2_k, times=times,
             time_mean=time_mean, time_deviation=time_deviation, condition_dropout=condition_dropout,
+            p2_gamma=p2_gamma, keep_caption=keep_caption, low_size=low_size, max_level=max_level,
+            blur_probability=blur_probability, blur_sigma=blur_sigma, guidance=guidance, sheet_steps=sheet_steps,
         )  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
         self.rows, self.validation_rows = len(train), len(validation)
