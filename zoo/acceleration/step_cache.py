@@ -25,6 +25,7 @@ class DeepFeatures:
         blocks: blocks (of the efficient U-Net: levels) on the way in, and as many on the way out, that always run.
     """
 
+    papers = ("2312.00858 DeepCache: Accelerating Diffusion Models for Free",)
     calls = ("evaluate",)
 
     every: int = 2

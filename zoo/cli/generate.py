@@ -90,7 +90,8 @@ def generate(
     ] = None,
     n: Annotated[int | None, typer.Option("-n", min=1, help="Images a prompt or class; 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same images; 0.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    first: Annotated[int | None, typer.Option(min=0, help="Number of the seed's first sample; 0.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; super-resolution stages keep theirs.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
@@ -129,7 +130,13 @@ def generate(
     from zoo.pipeline.space import space_of
     from zoo.schema.names import free
 
-    call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
+    call: dict[str, Any] = {
+        "n": n or 1,
+        "seed": seed or 0,
+        "first": first or 0,
+        "negative": negative,
+        "strength": strength,
+    }
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
     chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction}
@@ -142,7 +149,7 @@ def generate(
             raise UsageError(
                 "--from brings the image's own model; leave --model out, or --from", code="option-conflict"
             )
-        config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
+        config, call, size = again(start, call, chosen, size=size, fresh=(n, seed, first) != (None, None, None))
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always", RequestNote)
         resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported

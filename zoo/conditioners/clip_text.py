@@ -37,6 +37,10 @@ class ClipText(nn.Module):
         compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
     """
 
+    papers = (
+        "2103.00020 Learning Transferable Visual Models From Natural Language Supervision",
+        "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
+    )
     fits = "zoo.conditioners.arguments:clip_text"
     fills: ClassVar[Mapping[str, str]] = {"tokens": "width", "vector": "embed_dim"}
     null_prompt: str | None = ""

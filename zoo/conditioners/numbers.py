@@ -30,6 +30,7 @@ class Numbers:
             aesthetic_score of 2.5); all others are the same in both.
     """
 
+    papers = ("2307.01952 SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis",)
     fits = "zoo.conditioners.arguments:numbers"
     source = "request"
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"vector": ("names", "width"), "scalars": ()}

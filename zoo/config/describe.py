@@ -13,6 +13,7 @@ from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
 from zoo.schema.declared import DECLARED
 from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.papers import papers_of
 from zoo.schema.registry import KINDS, Entry, Registry, registry
 from zoo.schema.signature import summary
 from zoo.schema.unknown import unknown
@@ -54,8 +55,8 @@ class Description:
             default = "  (must be given)" if p.default is None else f" = {p.default}"
             lines.append(f"    {p.name}{f': {p.type}' if p.type else ''}{default}")
         for key, value in self.facts.items():
-            if key == "published":
-                lines += ["  published:", *(f"    {line}" for line in value)]
+            if key in ("published", "papers"):
+                lines += [f"  {key}:", *(f"    {line}" for line in value)]
             else:
                 lines.append(f"  {key}: {_short(value)}")
         return "\n".join(line for line in lines if line)
@@ -127,6 +128,8 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
         for fact in (*DECLARED["any"], *DECLARED.get(kind, ()))
         if fact in signature.constants
     }
+    if "papers" in facts:
+        facts["papers"] = [str(paper) for paper in papers_of(facts["papers"])]
     return replace(_summarize(entry), parameters=parameters, facts=facts)
 
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zoo.config.cards import is_folder
 from zoo.config.overrides import SHORTCUTS
 from zoo.config.published import read_published
 from zoo.config.sources import SUFFIXES, is_source, open_source, source_config, split
@@ -99,7 +100,9 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
     What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is.
     """
     named = config if isinstance(config, str) and config in model_names() else None
-    if named is None and not is_source(config):
+    # What zoo exported says more than its configurations: see zoo.families.diffusers.folder.
+    exported = isinstance(config, (str, Path)) and is_folder(config)
+    if named is None and (exported or not is_source(config)):
         wrong = next((key for key in ("weights", "autoencoder") if shortcuts.get(key) is not None), None)
         if wrong is not None:
             shown = f"'{config}'" if isinstance(config, (str, Path)) else "the config"

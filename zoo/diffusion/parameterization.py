@@ -32,6 +32,8 @@ from zoo.schema.ranges import within
 class Eps:
     """The network predicts the noise. It doesn't determine x0 where alpha = 0, since x_t is the noise itself there."""
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         _refuse_zero(alpha, "eps")
         return Coefficients(c_skip=1.0 / alpha, c_out=-sigma / alpha, c_in=1.0)
@@ -45,6 +47,8 @@ class Eps:
 class X0:
     """The network predicts the clean sample."""
 
+    papers = ("2202.00512 Progressive Distillation for Fast Sampling of Diffusion Models",)
+
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         return Coefficients(c_skip=0.0, c_out=1.0, c_in=1.0)
 
@@ -56,6 +60,8 @@ class X0:
 @dataclass(frozen=True)
 class V:
     """The network predicts the velocity v = alpha * eps - sigma * x0, well scaled at every noise level."""
+
+    papers = ("2202.00512 Progressive Distillation for Fast Sampling of Diffusion Models",)
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         # alpha * x_t - sigma * v = (alpha^2 + sigma^2) * x0.
@@ -70,6 +76,11 @@ class V:
 @dataclass(frozen=True)
 class Flow:
     """The network predicts the velocity eps - x0 of the straight path from data to noise: flow matching."""
+
+    papers = (
+        "2210.02747 Flow Matching for Generative Modeling",
+        "2209.03003 Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow",
+    )
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         # x_t - sigma * (eps - x0) = (alpha + sigma) * x0.
@@ -90,6 +101,8 @@ class EDM:
     Args:
         sigma_data: the data's standard deviation.
     """
+
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
 
     sigma_data: float = 0.5
 
@@ -116,6 +129,8 @@ class EDM:
 @dataclass(frozen=True)
 class Score:
     """The network predicts the score, grad log p(x_t) = -eps / sigma; like eps it doesn't determine x0 at alpha = 0."""
+
+    papers = ("1907.05600 Generative Modeling by Estimating Gradients of the Data Distribution",)
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         _refuse_zero(alpha, "score")

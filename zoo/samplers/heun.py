@@ -31,6 +31,8 @@ Solver = Literal["heun", "euler"]
 class Heun(LinearSampler):
     """Deterministic and second order, at two evaluations a step."""
 
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
+
     steps: int = 18
 
     def write(self, table: Rows, walk: Walk) -> None:
@@ -46,6 +48,8 @@ class EDM(LinearSampler):
     s_min and s_max are of sigma / alpha, s_max None is no limit. EDM's own grid is `karras` from 0.002 to 80. solver:
     `heun` evaluates the network twice a step, `euler` once.
     """
+
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
 
     steps: int = 18
     s_churn: float = 40.0

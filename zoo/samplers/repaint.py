@@ -41,6 +41,7 @@ class RePaint(TableSampler):
     is walked, 1 is the sampler alone.
     """
 
+    papers = ("2201.09865 RePaint: Inpainting using Denoising Diffusion Probabilistic Models",)
     inpaints = True
 
     steps: int = 250

@@ -38,6 +38,11 @@ _LEAST_T = 1e-9
 class FlowSchedule:
     """The straight path from data to noise: alpha = 1 - t, sigma = t. Continuous."""
 
+    papers = (
+        "2210.02747 Flow Matching for Generative Modeling",
+        "2209.03003 Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow",
+    )
+
     @property
     def T(self) -> int | None:
         """None: continuous in t."""
@@ -59,6 +64,8 @@ class VPSDESchedule:
 
     The limit of DDPM's linear schedule: its betas, times the number of points.
     """
+
+    papers = ("2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",)
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -103,6 +110,8 @@ class VPSDESchedule:
 class SubVPSchedule(VPSDESchedule):
     """The VP-SDE's alpha with less noise, sigma = 1 - alpha^2 (Song et al. 2021b, eq. 29)."""
 
+    papers = ("2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",)
+
     def _sigma(self, decay: np.ndarray) -> np.ndarray:
         return -np.expm1(-2.0 * decay)
 
@@ -118,6 +127,8 @@ class ShiftedCosineSchedule:
     log-SNR = -2 ln tan(angle) + 2 ln(base / size), the angle linear in t between those of the unshifted log-SNRs `high`
     and `low`. At size = base it is the plain cosine schedule.
     """
+
+    papers = ("2301.11093 simple diffusion: End-to-end diffusion for high resolution images",)
 
     size: int = 64
     base: int = 64
@@ -214,6 +225,11 @@ class VESchedule(VarianceExploding):
         steps: noise levels, None for a continuous one. The first of NCSN's sigmas is the largest; here it is t = 1.
     """
 
+    papers = (
+        "1907.05600 Generative Modeling by Estimating Gradients of the Data Distribution",
+        "2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",
+    )
+
     sigma_min: float = 0.01
     sigma_max: float = 50.0
     steps: int | None = None
@@ -231,6 +247,8 @@ class EDMSchedule(VarianceExploding):
 
     Karras et al. 2022, eq. 5; with rho = 1 time is sigma itself.
     """
+
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0

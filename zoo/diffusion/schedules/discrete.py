@@ -125,6 +125,8 @@ class LinearSchedule(DiscreteSchedule):
     The default betas are meant for 1000 points; with fewer, scale them by 1000 / steps to end as noisy.
     """
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
@@ -144,6 +146,8 @@ class ScaledLinearSchedule(DiscreteSchedule):
     It ends at alpha = 0.068, not at pure noise.
     """
 
+    papers = ("2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",)
+
     steps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
@@ -160,6 +164,8 @@ class ScaledLinearSchedule(DiscreteSchedule):
 class QuadraticSchedule(ScaledLinearSchedule):
     """Betas whose square roots lie on a straight line between DDPM's ends: `quad` in the code of Ho et al. 2020."""
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     beta_start: float = 1e-4
     beta_end: float = 0.02
 
@@ -171,6 +177,8 @@ class SigmoidSchedule(DiscreteSchedule):
     Args:
         reach: the curve runs from the logistic function of -reach to that of reach.
     """
+
+    papers = ("2203.02923 GeoDiff: a Geometric Diffusion Model for Molecular Conformation Generation",)
 
     steps: int = 1000
     beta_start: float = 1e-4
@@ -195,6 +203,7 @@ class SigmoidSchedule(DiscreteSchedule):
 class CosineSchedule(DiscreteSchedule):
     """alpha_bar proportional to cos^2, its betas capped (Nichol & Dhariwal 2021, eq. 17)."""
 
+    papers = ("2102.09672 Improved Denoising Diffusion Probabilistic Models",)
     default = True
 
     steps: int = 1000
@@ -258,6 +267,8 @@ class ZeroTerminalSNR(DiscreteSchedule):
 
     Its first point stays. An eps prediction doesn't determine x0 at the last one; train with v or x0.
     """
+
+    papers = ("2305.08891 Common Diffusion Noise Schedules and Sample Steps are Flawed",)
 
     schedule: DiscreteSchedule
 

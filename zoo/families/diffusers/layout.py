@@ -122,6 +122,21 @@ def unet_tensors(state: Mapping[str, Tensor], *, blocks: int) -> dict[str, Tenso
     return {theirs: state[ours] for ours, theirs in unet_keys(state, blocks=blocks).items()}
 
 
+def clip_text_keys(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of CLIP's text tower -> transformers', without `CLIP_PREFIX`: three where q, k and v are apart there."""
+    out: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if name in _CLIP_ENDS:
+            out[name] = (_CLIP_ENDS[name],)
+        elif found := _CLIP_IN_PROJ.fullmatch(name):
+            out[name] = tuple(f"encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}" for letter in "qkv")
+        elif found := _CLIP_RESBLOCK.fullmatch(name):
+            out[name] = (f"encoder.layers.{found[1]}.{_CLIP_BLOCK[found[2]]}.{found[3]}",)
+        elif name != "text_projection":
+            raise KeyError(name)
+    return out
+
+
 def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, Tensor]:
     """The tensors of CLIP's text tower by transformers' `CLIPTextModel` names.
 
@@ -129,16 +144,9 @@ def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, 
     projection of the pooled state isn't part of that class and is left out.
     """
     out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name in _CLIP_ENDS:
-            out[CLIP_PREFIX + _CLIP_ENDS[name]] = tensor
-        elif found := _CLIP_IN_PROJ.fullmatch(name):
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                out[f"{CLIP_PREFIX}encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}"] = part
-        elif found := _CLIP_RESBLOCK.fullmatch(name):
-            out[f"{CLIP_PREFIX}encoder.layers.{found[1]}.{_CLIP_BLOCK[found[2]]}.{found[3]}"] = tensor
-        elif name != "text_projection":
-            raise KeyError(name)
+    for ours, theirs in clip_text_keys(state).items():
+        for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+            out[CLIP_PREFIX + name] = part
     dropped = re.compile(re.escape(CLIP_PREFIX) + r"encoder\.layers\.(\d+)\.")
     return {n: t for n, t in out.items() if not ((found := dropped.match(n)) and int(found[1]) >= layers)}
 

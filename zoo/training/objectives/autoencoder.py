@@ -152,6 +152,7 @@ class AutoencoderKLObjective(_Reconstruction):
         adversary_weight: 0 leaves the discriminator out; adversary_start: the step at which it begins.
     """
 
+    papers = ("2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",)
     fits = "zoo.training.objectives.arguments:reconstruction"
     trains = "autoencoder"
     reads = ()
@@ -182,6 +183,11 @@ class AutoencoderVQObjective(_Reconstruction):
     gradient of the quantised vectors handed straight to the encoder. The other arguments are the KL objective's.
     """
 
+    papers = (
+        "1711.00937 Neural Discrete Representation Learning",
+        "2012.09841 Taming Transformers for High-Resolution Image Synthesis",
+        "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
+    )
     fits = "zoo.training.objectives.arguments:reconstruction"
     trains = "autoencoder"
     reads = ()

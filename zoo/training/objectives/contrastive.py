@@ -56,6 +56,7 @@ class ClipContrastive:
         ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
+    papers = ("2103.00020 Learning Transferable Visual Models From Natural Language Supervision",)
     fits = "zoo.training.objectives.arguments:contrastive"
     trains = "network"
     reads = ("conditioner",)

@@ -59,6 +59,10 @@ class Denoising:
         guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation rows.
     """
 
+    papers = (
+        "2006.11239 Denoising Diffusion Probabilistic Models",
+        "2303.09556 Efficient Diffusion Training via Min-SNR Weighting Strategy",
+    )
     fits = "zoo.training.objectives.arguments:denoising"
     trains = "network"
     reads = ("autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res")
