@@ -17,8 +17,8 @@ The judge hits where the concept is among its five nearest of the list and the s
 set asks the reader for the same; the first left out the style and the list. An answer of the first
 names the concept where it is one of its names, or where every word of it is a word of the row's name, concept or CLDR
 keywords, and one that isn't `GENERIC` is a word of the name or the concept: "city at dusk" names "cityscape at dusk",
-and "face" names no face (`names_the_concept`). One of the second and third is the concept's where it is one of its names, case
-and punctuation apart (`picks_the_concept`). Nobody has looked at the images of these two before their
+and "face" names no face (`names_the_concept`). One of the second and third is the concept's where it is one of its
+names, case and punctuation apart (`picks_the_concept`). Nobody has looked at the images of these two before their
 readers.
 
     python -m benchmarks.blind show --folder blind/ --record judge-emoji-evaluator.json --sheet disagreements.png
