@@ -319,11 +319,15 @@ class OneCourse:
         return found
 
     def _made(self, recipe: Recipe, cards: Mapping[str, Any]) -> dict[str, Any]:
-        """What replaces the pipeline's own weights: the denoiser, and the tower where one is trained."""
+        """What replaces the pipeline's own weights: the denoiser, and the tower it was trained with."""
         made = {recipe.name: cards[recipe.name]} if recipe.name in cards else {}
+        if str(made.get(recipe.name)) in (*card_names(), "None"):  # what ships, with the tower that ships
+            return made
+        own = self.course.tower or read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get(
+            "weights"
+        )
         tower = cards.get(f"{recipe.name}-text") or recipe.raw.get("conditioner", {}).get("weights")
-        shipped = read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get("weights")
-        return {**made, **({shipped: tower} if shipped is not None and tower != shipped else {})}
+        return {**made, **({own: tower} if own is not None and tower != own else {})}
 
     def _judged(self, made: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor, float]:
         began = time.monotonic()
