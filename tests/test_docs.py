@@ -375,7 +375,7 @@ def test_the_texts_of_the_licences_are_whole():
         assert (ROOT / "licences" / name).read_text(encoding="utf-8").rstrip().endswith(end), name
         assert name in (ROOT / "NOTICE").read_text(encoding="utf-8")
     assert {path.name for path in (ROOT / "licences").iterdir()} == set(ends)
-    for made in ("rows.csv.gz", "emoji-words.json", "docs/images", "tests/golden", "zoo export", "you draw"):
+    for made in ("rows.csv.xz", "emoji-words.json", "docs/images", "tests/golden", "zoo export", "you draw"):
         assert made in (ROOT / "NOTICE").read_text(encoding="utf-8")
 
 

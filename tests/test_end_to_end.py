@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import zoo
+from tests.refusals import refused
 from zoo.config.cards import card_names, read_card
 from zoo.samplers.dpmpp import DPMpp2M
-from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.errors import WeightsError
 
 PROMPTS = ["red apple, 3d style", "red apple, firefox style", "sun, flat style", "cat face, noto style"]
 LIMIT = 18 * 10**6  # bytes of the latent pipeline's weights together
@@ -107,9 +108,9 @@ def test_half_the_precision_draws_nearly_the_same(pipe):
 
 
 def test_a_long_prompt_and_unknown_words_are_told(pipe):
-    with pytest.raises(UsageError, match=r"'flurbish'.*'snorgle'"):
+    with refused("word-unknown", naming="'flurbish'"):
         pipe("a snorgle and a flurbish, 3d style")
-    with pytest.raises(UsageError, match="40 tokens"):
+    with refused("prompt-too-long", naming="40"):
         pipe("red " * 40)
 
 

@@ -8,19 +8,19 @@ Every name of the split `train` with its emoji character, group and keywords, an
 from __future__ import annotations
 
 import csv
-import gzip
+import lzma
 import sys
 from pathlib import Path
 
 from zoo.conditioners.words import Name, Words
 
-ROWS = Path(__file__).with_name("rows.csv.gz")
+ROWS = Path(__file__).with_name("rows.csv.xz")
 
 
 def words(styles: list[str]) -> str:
     """The file's text; a name a line."""
     names: dict[str, list] = {}
-    with gzip.open(ROWS, "rt", encoding="utf-8", newline="") as file:
+    with lzma.open(ROWS, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row["split"] != "train":
                 continue

@@ -9,6 +9,7 @@ import yaml
 
 from tests.config import toys
 from tests.config.toys import pipeline, stage
+from tests.refusals import refused
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
 from zoo.config.describe import describe, listing, names
@@ -190,78 +191,78 @@ def test_cards_name_weights(components, carded, tmp_path):
 
 def test_a_contract_in_a_card_outweighs_what_the_component_says(components, carded, tmp_path):
     toys.write_card(tmp_path, "net", "network", "net", contract={"in_channels": 7})
-    with pytest.raises(ConfigError, match="network 'net' takes 7 channels and autoencoder 'codec' gives 4"):
+    with refused("channels-unfit", ConfigError, naming="'codec'"):
         resolve(carded, components=components)
 
 
 def test_the_schedule_of_a_card_bounds_the_steps(components, carded):
-    with pytest.raises(ConfigError, match=r"sampler 'walk' on .*'scheme' of network 'net': .* 51 nodes .* 50 points"):
+    with refused("steps-too-many", naming="'scheme'"):
         resolve(carded, {"stages.0.sampler.steps": 51}, components=components)
 
 
 def test_a_weight_file_must_be_there_and_of_its_size(components, carded, tmp_path):
     (tmp_path / "codec.safetensors").write_bytes(b"short")
-    with pytest.raises(WeightsError, match=r"codec\.safetensors' has 5 bytes where its card says"):
+    with refused("weights-size-wrong", naming="codec.safetensors'"):
         resolve(carded, components=components)
     (tmp_path / "codec.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"codec\.safetensors' is missing"):
+    with refused("weights-missing", WeightsError, naming="codec.safetensors'"):
         resolve(carded, components=components)
 
 
 def test_contracts_are_told_before_weight_files(components, carded, tmp_path):
     (tmp_path / "codec.safetensors").unlink()
-    with pytest.raises(ConfigError, match="no multiple"):
+    with refused("size-indivisible", ConfigError):
         resolve(carded, {"stages.0.size": 40}, components=components)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "refusal"),
     [
-        ({"schema": "zoo.card/9"}, "reads 'zoo.card/1'"),
-        ({"licnce": "x"}, "did you mean 'licence'"),
-        ({"kind": "netwrk"}, "did you mean 'network'"),
-        ({"component": "codex"}, "did you mean 'codec'"),
-        ({"component": None}, "names no component"),
-        ({"config": {"chanels": 3}}, "did you mean 'channels'"),
-        ({"contract": None}, "mapping 'contract'"),
-        ({"denoiser": {}}, "only networks"),
-        ({"file": None}, "mapping 'file'"),
-        ({"file": {"name": "../x", "bytes": 1, "sha256": "0" * 64}}, "bare file name"),
-        ({"file": {"name": "/etc/passwd", "bytes": 1, "sha256": "0" * 64}}, "bare file name"),
-        ({"file": {"name": "..", "bytes": 1, "sha256": "0" * 64}}, "bare file name"),
-        ({"file": {"name": "x", "bytes": True, "sha256": "0" * 64}}, "file.bytes"),
-        ({"file": {"name": "x", "bytes": 1, "sha256": "0"}}, "sha256"),
-        ({"file": {"name": "x", "bytes": 1, "sha256": "0" * 64, "other": "visual"}}, "file.other"),
+        ({"schema": "zoo.card/9"}, "schema-unknown: 'zoo.card/1'"),
+        ({"licnce": "x"}, "card-key-unknown: 'licence'"),
+        ({"kind": "netwrk"}, "kind-unknown: 'network'"),
+        ({"component": "codex"}, "component-unknown: 'codec'"),
+        ({"component": None}, "card-key-missing"),
+        ({"config": {"chanels": 3}}, "argument-unknown: 'channels'"),
+        ({"contract": None}, "card-key-missing: 'contract'"),
+        ({"denoiser": {}}, "card-value-invalid"),
+        ({"file": None}, "card-key-missing: 'file'"),
+        ({"file": {"name": "../x", "bytes": 1, "sha256": "0" * 64}}, "card-value-invalid"),
+        ({"file": {"name": "/etc/passwd", "bytes": 1, "sha256": "0" * 64}}, "card-value-invalid"),
+        ({"file": {"name": "..", "bytes": 1, "sha256": "0" * 64}}, "card-value-invalid"),
+        ({"file": {"name": "x", "bytes": True, "sha256": "0" * 64}}, "card-value-invalid"),
+        ({"file": {"name": "x", "bytes": 1, "sha256": "0"}}, "card-value-invalid"),
+        ({"file": {"name": "x", "bytes": 1, "sha256": "0" * 64, "other": "visual"}}, "card-value-invalid"),
     ],
 )
-def test_a_wrong_card_is_refused_by_name(components, tmp_path, carded, changes, said):
+def test_a_wrong_card_is_refused_by_name(components, tmp_path, carded, changes, refusal):
     toys.write_card(tmp_path, "codec", "autoencoder", "codec", **changes)
-    with pytest.raises(ConfigError, match=said):
+    with refused(refusal, ConfigError):
         resolve(carded, components=components)
 
 
 def test_weights_of_another_kind_are_refused(components, carded):
     carded["stages"][0]["autoencoder"] = carded["conditioners"]["words"]
-    with pytest.raises(ConfigError, match="of kind 'conditioner' where 'autoencoder' is needed"):
+    with refused("weights-kind-wrong", ConfigError, naming="'conditioner'"):
         resolve(carded, components=components)
 
 
 def test_a_network_that_denoises_nothing_fills_no_denoiser_slot(components, carded, tmp_path):
     toys.write_card(tmp_path, "net", "network", "net", denoiser=None)
-    with pytest.raises(ConfigError, match="denoises nothing"):
+    with refused("weights-kind-wrong", ConfigError):
         resolve(carded, components=components)
 
 
 def test_what_a_config_may_be_is_told(components):
-    with pytest.raises(ConfigError, match="did you mean 'latent-text2img'"):
+    with refused("pipeline-unknown", naming="'latent-text2img'"):
         resolve("latent-txt2img", components=components)
-    with pytest.raises(ConfigError, match="not int"):
+    with refused("config-type-wrong"):
         resolve(5, components=components)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="does not exist"):
+    with refused("file-missing", ConfigError):
         resolve(Path("nowhere.yaml"), components=components)
     for name in ("../presets/latent-text2img", "", "a\0b"):
-        with pytest.raises(ConfigError, match="unknown pipeline"):
+        with refused("pipeline-unknown"):
             resolve(name, components=components)
 
 
@@ -279,9 +280,9 @@ def test_names_and_descriptions_are_of_everything_there_is(components):
     assert "eta: float = 0.0" in str(described)
     assert described.to_dict()["parameters"][0]["name"] == "steps"
     assert {d.name for d in listing("sampler", components=components)} == {"run", "walk"}
-    with pytest.raises(UsageError, match="did you mean 'sampler'"):
+    with refused("kind-unknown", UsageError, naming="'sampler'"):
         names("smapler", components=components)
-    with pytest.raises(UsageError, match="say 'sampler/walk'"):
+    with refused("name-unknown", naming="'sampler/walk'"):
         describe("walk", components=components)
 
 

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.refusals import refused
 from zoo.schema import safe_yaml
 from zoo.schema.errors import ConfigError
 from zoo.schema.safe_yaml import MAX_BYTES, MAX_DEPTH, MAX_NODES, parse_yaml, read_mapping, read_yaml, to_yaml
@@ -90,7 +91,7 @@ BINARY = {
 def test_a_binary_file_is_refused_by_name(tmp_path, content):
     path = tmp_path / "evil.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"evil\.yaml"):
+    with refused("yaml-unreadable", naming="evil.yaml"):
         read_yaml(path)
 
 
@@ -133,9 +134,9 @@ def test_nothing_is_run_opened_or_imported_while_hostile_texts_are_read(tmp_path
 
 
 def test_limits_are_told_with_file_and_line():
-    with pytest.raises(ConfigError, match=r"'x\.yaml', line 3.*line 1"):
+    with refused("yaml-key-repeated", naming="'x.yaml'"):
         parse_yaml("a: 1\nb: 2\na: 3", source="x.yaml")
-    with pytest.raises(ConfigError, match=r"'x\.yaml', line 2"):
+    with refused("yaml-unreadable", naming="'x.yaml'"):
         parse_yaml("a: 1\nb: ]", source="x.yaml")
 
 
@@ -163,17 +164,17 @@ def test_scalars_follow_yaml_1_2(text, value):
 
 def test_a_file_that_is_none_is_refused_by_name(tmp_path):
     for path in (tmp_path / "absent.yaml", tmp_path):
-        with pytest.raises(ConfigError, match=path.name):
+        with refused("file-missing", ConfigError, naming=path.name):
             read_yaml(path)
     fifo = tmp_path / "fifo.yaml"
     os.mkfifo(fifo)
-    with pytest.raises(ConfigError, match="regular"):
+    with refused("file-missing", ConfigError, naming="regular"):
         read_yaml(fifo)
-    with pytest.raises(ConfigError, match="does not exist"):
+    with refused("file-missing", ConfigError):
         read_yaml("a\0b")
     scalar = tmp_path / "scalar.yaml"
     scalar.write_text("5")
-    with pytest.raises(ConfigError, match="mapping"):
+    with refused("yaml-not-a-mapping"):
         read_mapping(scalar)
 
 

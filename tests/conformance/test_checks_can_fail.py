@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.refusals import refused
 from tests.tiny import TinyNet
 from zoo.autoencoders.identity import Identity
 from zoo.conformance import CHECKS, examine
@@ -376,5 +377,5 @@ def test_what_needs_arguments_says_how_to_give_them():
 
 
 def test_a_kind_that_is_none_is_refused():
-    with pytest.raises(UsageError, match="did you mean 'sampler'"):
+    with refused("kind-unknown", UsageError, naming="'sampler'"):
         examine("smapler", Euler)

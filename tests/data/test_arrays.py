@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.refusals import refused
 from zoo.data.arrays import ArrayDataset, ArrayFile
 from zoo.data.dataset import Dataset
 from zoo.data.sines import Sines
@@ -86,14 +87,14 @@ def test_a_hostile_file_is_refused_by_name_and_takes_no_memory(content, sentence
 
 def test_pickled_objects_are_not_read(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UsageError, match="not real numbers"):
+    with refused("array-not-numbers"):
         read_npy(tmp_path / "a.npy")
 
 
 def test_an_archive_that_would_unpack_to_too_much_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header((1, 1, 2**22)) + bytes(2**24))
-    with pytest.raises(UsageError, match="would unpack to"):
+    with refused("file-too-large", UsageError):
         ArrayFile(path=str(tmp_path / "bomb.npz"))
 
 

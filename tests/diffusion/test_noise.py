@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.refusals import refused
 from zoo.diffusion.noise import AddressedNoise, FixedNoise, bound
 from zoo.schema.errors import UsageError
 
@@ -76,7 +77,7 @@ def test_all_64_bits_of_the_seed_count():
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "7", None, True])
 def test_impossible_seeds_are_refused(seed):
-    with pytest.raises(UsageError, match="seed"):
+    with refused("seed-invalid", UsageError):
         AddressedNoise(seed)
 
 
@@ -144,15 +145,15 @@ def test_a_lone_tensor_is_the_start():
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("asked", "refusal"),
     [
-        ({"purpose": "other", "samples": [0]}, "nothing for purpose 'other'"),
-        ({"purpose": "step", "samples": [0], "step": 2}, "step 2"),
-        ({"purpose": "start", "samples": [3]}, "3 samples and sample 3"),
-        ({"purpose": "start", "samples": [0], "shape": (5,)}, r"shape \(2,\) where \(5,\)"),
+        ({"purpose": "other", "samples": [0]}, "noise-missing: 'other'"),
+        ({"purpose": "step", "samples": [0], "step": 2}, "noise-missing"),
+        ({"purpose": "start", "samples": [3]}, "noise-unfit: 3 samples and sample 3"),
+        ({"purpose": "start", "samples": [0], "shape": (5,)}, "noise-unfit: shape (2,) where (5,)"),
     ],
 )
-def test_fixed_noise_says_what_is_missing(asked, sentence):
+def test_fixed_noise_says_what_is_missing(asked, refusal):
     noise = FixedNoise({"start": torch.zeros(3, 2), "step": [torch.zeros(3, 2)] * 2})
-    with pytest.raises(UsageError, match=sentence):
+    with refused(refusal):
         noise(asked.pop("shape", (2,)), **asked)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 import zoo
+from tests.refusals import refused
 from zoo.config.cards import card_names, read_card
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.parameterization import V
@@ -144,16 +145,16 @@ def test_a_shipped_classifier_is_measured_under_a_key_of_its_hash(data):
 
 def test_what_can_not_be_measured_is_told(data):
     for name in ("emoji-latent-64", "emoji-sr-64"):
-        with pytest.raises(UsageError, match="do nothing by themselves"):
+        with refused("weights-kind-wrong", UsageError):
             measure_weights(name, data)
-    with pytest.raises(UsageError, match="give 3 to 8"):
+    with refused("count-out-of-range", naming="give 3 to 8"):
         measure_weights("emoji-classifier-32", data, n=9)
     lines = (data / "metadata.jsonl").read_text()
     (data / "metadata.jsonl").write_text(lines.replace('"flags"', '"rocks"', 1))
-    with pytest.raises(UsageError, match="the group 'rocks'"):
+    with refused("label-unknown", UsageError, naming="'rocks'"):
         measure_weights("emoji-classifier-32", data)
     (data / "metadata.jsonl").write_text(lines.replace('"group"', '"grope"'))
-    with pytest.raises(UsageError, match="has a 'group'"):
+    with refused("metadata-key-missing", UsageError):
         measure_weights("emoji-classifier-32", data)
 
 

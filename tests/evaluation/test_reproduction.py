@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.refusals import refused
 from tests.tiny import tiny_pipeline
 from zoo.config.cards import read_card
 from zoo.config.presets import read_preset
@@ -128,9 +129,9 @@ def test_time_is_unknown_where_so_few_steps_can_not_be_run():
 
 def test_a_name_without_claims_is_told(toy):
     toy()
-    with pytest.raises(UsageError, match="publishes no value"):
+    with refused("published-missing"):
         claims("toy.yaml")
-    with pytest.raises(UsageError, match="did you mean 'latent-text2img'"):
+    with refused("name-unknown", naming="'latent-text2img'"):
         claims("latent-text2im")
 
 
@@ -201,11 +202,11 @@ def test_weights_publish_what_they_do_alone_and_what_pipelines_reach_with_them(t
     (need,) = needs(path, data=".")
     assert [w["name"] for w in need.weights] == ["kl"]
     assert (need.evaluations, need.extractor) == (None, "none: the weights are measured by themselves")
-    with pytest.raises(UsageError, match="give them with --data"):
+    with refused("data-missing", naming="--data"):
         reproduce(path)
     network = {k: v for k, v in read_card("emoji-latent-64").raw.items() if k != "published"}
     (tmp_path / "latent.yaml").write_text(json.dumps({**network, "published": [entry]}))
-    with pytest.raises(UsageError, match="names no pipeline for it"):
+    with refused("published-missing"):
         claims(str(tmp_path / "latent.yaml"))
     config, _ = read_preset("latent-text2img")
     monkeypatch.setattr(claims_module, "presets_with", lambda name: ["latent-text2img"])

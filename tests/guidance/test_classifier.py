@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.refusals import refused
 from tests.samplers.oracle import Mixture, bound_oracle, given_noise, mixture, no_noise, oracle, relative, start
 from zoo.diffusion.parameterization import X0
 from zoo.diffusion.schedules import LinearSchedule
@@ -14,7 +15,6 @@ from zoo.guidance.classifier import Classifier
 from zoo.samplers.ddim import DDIM
 from zoo.samplers.ddpm import DDPM
 from zoo.samplers.dpmpp import DPMpp2M
-from zoo.schema.errors import NumericError, UsageError
 
 SHAPE = (2, 3, 3)
 SCHEDULE = LinearSchedule()
@@ -140,7 +140,7 @@ def test_the_null_label_pulls_nowhere_and_scores_add_up():
 def test_what_it_cannot_do_is_told():
     data = mixture(SHAPE)
     table = DDIM(steps=5).plan(SCHEDULE)
-    with pytest.raises(UsageError, match="give labels"):
+    with refused("label-missing"):
         Classifier(classifier=Bayes(data)).wrap(
             lambda x, step: Prediction(x0=x), denoiser=None, cond=Condition(), null=None, table=table
         )
@@ -149,5 +149,5 @@ def test_what_it_cannot_do_is_told():
         def forward(self, x, time):
             return x.flatten(1)[:, :3] * math.nan
 
-    with pytest.raises(NumericError, match="step 1 of 5"):
+    with refused("guidance-not-finite", naming="step 1 of 5"):
         guided(data, table, torch.tensor([1]), classifier=Spoilt())(start(table, (1, *SHAPE)), table.steps[0])

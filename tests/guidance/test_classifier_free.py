@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.refusals import refused
 from tests.samplers.oracle import mixture, no_noise, relative, start
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.parameterization import X0, Eps, V
@@ -12,7 +13,7 @@ from zoo.diffusion.types import Condition
 from zoo.guidance.classifier_free import ClassifierFree
 from zoo.guidance.threshold import StaticThreshold
 from zoo.samplers.ddim import DDIM
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import UsageError
 
 SHAPE = (2, 3, 3)
 SCHEDULE = LinearSchedule()
@@ -112,7 +113,7 @@ def test_the_variance_is_the_conditions():
 def test_guidance_without_a_null_condition_is_refused():
     denoiser = Denoiser(network=Listener(V()), schedule=SCHEDULE, parameterization=V())
     bound = denoiser.bind(labels(1), TABLE)
-    with pytest.raises(UsageError, match=r"scale 4 needs .*; use scale 1"):
+    with refused("null-condition-missing", UsageError):
         ClassifierFree(scale=4.0).wrap(bound, denoiser=denoiser, cond=labels(1), null=None, table=TABLE)
     assert ClassifierFree(scale=1.0).wrap(bound, denoiser=denoiser, cond=labels(1), null=None, table=TABLE) is bound
 
@@ -121,5 +122,5 @@ def test_it_stands_first_so_that_nothing_is_dropped():
     denoiser = Denoiser(network=Listener(V()), schedule=SCHEDULE, parameterization=V())
     keywords = {"denoiser": denoiser, "cond": labels(1), "null": labels(0), "table": TABLE}
     inner = StaticThreshold().wrap(denoiser.bind(labels(1), TABLE), **keywords)
-    with pytest.raises(ConfigError, match="put it first"):
+    with refused("guidance-order-wrong"):
         ClassifierFree(scale=4.0).wrap(inner, **keywords)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.guidance.test_classifier_free import TABLE, guided, labels
+from tests.refusals import refused
 from tests.samplers.oracle import no_noise, relative, start
 from zoo.diffusion.schedules import FlowSchedule
 from zoo.diffusion.types import Condition, Prediction
@@ -74,10 +75,13 @@ def test_a_run_ends_calmer_and_costs_no_call_more():
 def test_an_even_prediction_stays_and_wrong_settings_are_refused():
     flat = rescaled("x0", inner=lambda x, step: Prediction(x0=torch.ones_like(x), x0_cond=x))
     assert torch.equal(flat(X, STEP).x0, torch.ones_like(X))
-    for arguments, said in (({"space": "rgb"}, "unknown space"), ({"space": "v", "strength": 2.0}, "strength in")):
-        with pytest.raises(ConfigError, match=said):
+    for arguments, refusal in (
+        ({"space": "rgb"}, "choice-unknown"),
+        ({"space": "v", "strength": 2.0}, "number-out-of-range"),
+    ):
+        with refused(refusal, ConfigError):
             Rescale(**arguments)
-    with pytest.raises(ConfigError, match="where alpha = 0"):
+    with refused("alpha-zero-undefined"):
         Rescale(space="eps").wrap(
             lambda x, step: Prediction(x0=x), denoiser=None, cond=Condition(), null=None,
             table=DDIM().plan(FlowSchedule(), 3),

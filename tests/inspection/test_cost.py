@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from tests.refusals import refused
 from zoo.assemble import weights
 from zoo.cli.main import run
 from zoo.config.cards import card_names, read_card
 from zoo.config.check import resolve
 from zoo.inspection.cost import cost_of, parameters_of
-from zoo.schema.errors import WeightsError
 from zoo.schema.registry import registry
 
 SMALL = [n for n in card_names() if read_card(n).bytes < 2**20]
@@ -54,5 +54,5 @@ def test_a_file_without_a_header_is_named(content, tmp_path):
         text = json.dumps({"a": {"shape": "x"}}).encode()
         content = len(text).to_bytes(8, "little") + text
     (tmp_path / card.file.name).write_bytes(content)
-    with pytest.raises(WeightsError, match=card.file.name):
+    with refused("weights-header-damaged", naming=card.file.name):
         parameters_of(read_card(str(path)))

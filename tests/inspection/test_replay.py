@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.refusals import refused
 from tests.tiny import tiny_cascade, tiny_pipeline
 from zoo.config.cards import read_card
 from zoo.config.check import resolve
@@ -90,14 +91,14 @@ def test_what_was_made_from_a_picture_needs_that_picture(tmp_path):
     mask.paste(255, (0, 0, 16, 32))
     files = PIPE("cat", n=3, image=given, mask=mask, strength=0.7, seed=2).save(tmp_path / "rows")
     assert again(files[2], image=given, mask=mask).verdict in ("equal", "within")
-    with pytest.raises(UsageError, match="--mask"):
+    with refused("record-input-missing", naming="--mask"):
         again(files[2], image=given)
-    with pytest.raises(UsageError, match="--image"):
+    with refused("record-input-missing", naming="--image"):
         again(files[2], mask=mask)
-    with pytest.raises(UsageError, match="isn't the one"):
+    with refused("record-input-unfit"):
         again(files[2], image=given.transpose(Image.Transpose.ROTATE_90), mask=mask)
     (plain,) = PIPE("cat").save(tmp_path / "plain.png")
-    with pytest.raises(UsageError, match="leave --image out"):
+    with refused("record-input-unfit", naming="--image"):
         again(plain, image=given)
 
 
@@ -165,13 +166,13 @@ def test_what_cannot_be_drawn_again_is_one_sentence_and_nothing_runs(one, monkey
 def test_a_config_in_a_record_names_registry_keys_only(one):
     """It goes through the same door as any config: what is no name is refused and nothing is imported."""
     rewrite(one, lambda r: r["config"]["stages"][0].update(sampler={"name": "os:system", "steps": 4}))
-    with pytest.raises(UsageError, match="unknown sampler 'os:system'"):
+    with refused("component-unknown", UsageError, naming="'os:system'"):
         replay(one)
 
 
 def test_a_picture_that_is_cut_off_is_told(one):
     one.write_bytes(one.read_bytes()[:-400])
-    with pytest.raises(UsageError, match="it is cut short"):
+    with refused("image-damaged"):
         again(one)
 
 

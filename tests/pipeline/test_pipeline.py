@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.refusals import refused
 from tests.tiny import tiny_pipeline
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.noise import FixedNoise
@@ -20,7 +20,7 @@ from zoo.images.space import Images
 from zoo.pipeline.generation import read_record
 from zoo.pipeline.pipeline import Pipeline
 from zoo.pipeline.safety import MeanBrightness
-from zoo.schema.errors import NumericError, UsageError, ZooError
+from zoo.schema.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +90,13 @@ def test_a_run_starts_at_the_scale_that_the_weights_say(initial_scale, expected)
 def test_given_noise_starts_the_run(pipe):
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(pipe("cat", n=2, noise=x).samples, pipe("cat", n=2, noise=FixedNoise({"start": x})).samples)
-    with pytest.raises(UsageError, match="samples"):
+    with refused("noise-unfit"):
         pipe("cat", n=3, noise=x)
 
 
 def test_size_changes_the_picture_and_impossible_sizes_are_refused(pipe):
     assert pipe("cat", size=(32, 48)).tensor.shape == (1, 3, 32, 48)
-    with pytest.raises(UsageError, match="multiples of 8"):
+    with refused("size-indivisible", UsageError):
         pipe("cat", size=36)
 
 
@@ -148,14 +148,14 @@ def test_callback_counts_every_step_of_every_batch(pipe):
 def test_nan_from_the_network_is_told_by_step():
     pipe = tiny_pipeline()
     pipe.stages[0].denoiser.network.out[2].bias.data[0] = float("nan")
-    with pytest.raises(NumericError, match="step 1 of 4"):
+    with refused("network-not-finite", naming="step 1 of 4"):
         pipe("cat")
 
 
 def test_nan_from_the_autoencoder_is_told():
     pipe = tiny_pipeline()
     pipe.stages[0].autoencoder.decoder.conv_out.bias.data[0] = float("nan")
-    with pytest.raises(NumericError, match="autoencoder"):
+    with refused("network-not-finite", naming="autoencoder"):
         pipe("cat")
 
 
@@ -187,35 +187,35 @@ def test_a_stage_that_takes_an_image_refines_the_one_before_at_its_own_size():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "refusal"),
     [
-        ({"n": 0}, "n is 0"),
-        ({"n": True}, "n is True"),
-        ({"steps": 0}, "steps is 0"),
-        ({"steps": 2000}, "2000"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 2**64}, "seed"),
-        ({"strength": 0.5}, "needs an image"),
-        ({"mask": torch.ones(32, 32)}, "needs an image"),
-        ({"image": torch.zeros(3, 32, 32), "strength": 0.0}, "strength is 0.0"),
-        ({"image": torch.zeros(3, 32, 32), "strength": 1.5}, "strength is 1.5"),
-        ({"image": torch.zeros(3, 16, 16)}, "shape"),
-        ({"image": torch.full((3, 32, 32), 255.0)}, "values"),
-        ({"image": torch.full((3, 32, 32), float("nan"))}, "values"),
-        ({"image": "no-such-file.png"}, "does not exist"),
-        ({"image": torch.zeros(3, 32, 32), "mask": torch.zeros(32, 32)}, "black all over"),
-        ({"negative": ["a", "b"]}, "negative"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"stages": 2}, "stages is 2"),
-        ({"labels": [1]}, "labels"),
-        ({"prompts": []}, "prompts"),
-        ({"prompts": [1]}, "prompts"),
+        ({"n": 0}, "request-invalid"),
+        ({"n": True}, "request-invalid"),
+        ({"steps": 0}, "request-invalid: steps"),
+        ({"steps": 2000}, "steps-too-many: 2000"),
+        ({"seed": -1}, "seed-invalid"),
+        ({"seed": 2**64}, "seed-invalid"),
+        ({"strength": 0.5}, "image-missing"),
+        ({"mask": torch.ones(32, 32)}, "image-missing"),
+        ({"image": torch.zeros(3, 32, 32), "strength": 0.0}, "strength-out-of-range: 0.0"),
+        ({"image": torch.zeros(3, 32, 32), "strength": 1.5}, "strength-out-of-range: 1.5"),
+        ({"image": torch.zeros(3, 16, 16)}, "image-shape-wrong"),
+        ({"image": torch.full((3, 32, 32), 255.0)}, "image-values-wrong"),
+        ({"image": torch.full((3, 32, 32), float("nan"))}, "image-values-wrong"),
+        ({"image": "no-such-file.png"}, "file-missing"),
+        ({"image": torch.zeros(3, 32, 32), "mask": torch.zeros(32, 32)}, "mask-unfit"),
+        ({"negative": ["a", "b"]}, "counts-differ: negative"),
+        ({"batch_size": 0}, "request-invalid: batch_size"),
+        ({"stages": 2}, "stages-out-of-range"),
+        ({"labels": [1]}, "labels-unread"),
+        ({"prompts": []}, "prompt-type-wrong: prompts"),
+        ({"prompts": [1]}, "prompt-type-wrong: prompts"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_any_network_runs(pipe, arguments, sentence, monkeypatch):
+def test_what_cannot_be_done_is_refused_before_any_network_runs(pipe, arguments, refusal, monkeypatch):
     monkeypatch.setattr(pipe.stages[0].denoiser.network, "forward", lambda *a, **k: pytest.fail("a network ran"))
     monkeypatch.setattr(pipe.stages[0].autoencoder, "encode", lambda *a, **k: pytest.fail("a network ran"))
-    with pytest.raises(UsageError, match=sentence):
+    with refused(refusal, UsageError):
         pipe(**{"prompts": "cat", **arguments})
 
 
@@ -244,10 +244,10 @@ def test_nothing_half_written_is_left_where_saving_fails(pipe, tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(ZooError, match="No space left"):
+    with refused("output-unwritable"):
         made.save(tmp_path / "out.png")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(UsageError, match="picture format"):
+    with refused("output-format-unknown"):
         made.save(tmp_path / "out.txt")
 
 
@@ -268,15 +268,17 @@ def test_numbers_of_numpy_are_numbers(kind, pipe):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
-    [({"guidance": "3"}, "guidance is '3'"), ({"guidance": float("nan")}, "guidance is nan"),
-     ({"guidance": 1e30}, "guidance is 1e"), ({"guidance": True}, "guidance is True"), ({"n": 2.0}, "n is 2.0"),
-     ({"steps": "3"}, "steps is '3'"), ({"n": True}, "n is True"), ({"batch_size": 2.5}, "batch_size is 2.5"),
-     ({"strength": "0.5", "image": Image.new("RGB", (8, 8))}, "strength is '0.5'"),
-     ({"seed": 1.5}, "1.5"), ({"seed": -1}, "-1")],
+    ("words", "refusal"),
+    [({"guidance": "3"}, "guidance-out-of-range: '3'"), ({"guidance": float("nan")}, "guidance-out-of-range"),
+     ({"guidance": 1e30}, "guidance-out-of-range: 1e"), ({"guidance": True}, "guidance-out-of-range"),
+     ({"n": 2.0}, "request-invalid: 2.0"),
+     ({"steps": "3"}, "request-invalid: '3'"), ({"n": True}, "request-invalid"),
+     ({"batch_size": 2.5}, "request-invalid: batch_size"),
+     ({"strength": "0.5", "image": Image.new("RGB", (8, 8))}, "strength-out-of-range: '0.5'"),
+     ({"seed": 1.5}, "seed-invalid: 1.5"), ({"seed": -1}, "seed-invalid: -1")],
 )  # fmt: skip
-def test_odd_numbers_of_a_call_are_typed_refusals(words, said, pipe):
-    with pytest.raises(UsageError, match=re.escape(said)):
+def test_odd_numbers_of_a_call_are_typed_refusals(words, refusal, pipe):
+    with refused(refusal, UsageError):
         pipe("cat", **words)
 
 
@@ -290,9 +292,9 @@ def test_samples_may_have_seeds_of_their_own_and_are_what_each_draws_alone(pipe)
     assert torch.allclose(one_a_sample[1], pipe("cat", seed=4).tensor[0], atol=1e-6)
     both = pipe(["cat", "dog"], n=2, seed=[3, 4]).tensor  # one a prompt
     assert torch.allclose(both[2:], pipe("dog", n=2, seed=4).tensor, atol=1e-6)
-    with pytest.raises(UsageError, match="3 seeds for 2 prompts with 2 images each"):
+    with refused("counts-differ", naming="3 seeds for 2 prompts with 2 images each"):
         pipe(["cat", "dog"], n=2, seed=[1, 2, 3])
-    with pytest.raises(UsageError, match="out of range"):
+    with refused("seed-invalid", UsageError):
         pipe(["cat", "dog"], seed=[1, -2])
 
 
@@ -303,5 +305,5 @@ def test_a_mask_of_another_shape_than_its_image_is_refused(mask, pipe):
     if mask == (64, 65):  # a pixel's rounding
         assert len(pipe("cat", image=image, mask=white)) == 1
         return
-    with pytest.raises(UsageError, match=f"the mask is {mask[0]}x{mask[1]} and the image 100x100, another shape"):
+    with refused("mask-unfit", naming=f"{mask[0]}"):
         pipe("cat", image=image, mask=white)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.invented import records
+from tests.refusals import refused
 from zoo.bench.report import read_record, read_records
 from zoo.bench.report.groups import groups
 from zoo.schema.errors import UsageError
@@ -77,25 +78,29 @@ def test_depth_is_read_or_refused(tmp_path):
     path = saved(tmp_path, {"schema": "zoo.benchmark/1", "values": deep})
     assert read_record(path).facts[0].value == "1"
     path.write_text('{"schema": "zoo.benchmark/1", "values": ' + '{"a":' * 50_000 + "1" + "}" * 50_001)
-    with pytest.raises(UsageError):
+    with refused("benchmark-record-damaged"):
         read_record(path)
 
 
 def test_a_quality_that_is_better_sideways_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="better is 'sideways'"):
+    with refused("benchmark-record-invalid", naming="'sideways'"):
         read_record(saved(tmp_path, changed(("rows", 0, "quality", "values", HIT, "better"), "sideways")))
 
 
 @pytest.mark.parametrize("form", [b"\xff\xfe\x00", b'"\xed\xa0\x80"'])
 def test_a_file_that_is_no_text_is_refused(tmp_path, form):
     (tmp_path / "r.json").write_bytes(form)
-    with pytest.raises(UsageError, match="UTF-8"):
+    with refused("benchmark-record-damaged", naming="UTF-8"):
         read_record(tmp_path / "r.json")
 
 
 def test_paths_without_records_are_refused(tmp_path):
-    for paths, said in (([tmp_path], "holds no"), ([tmp_path / "x"], "does not exist"), ([], "no records")):
-        with pytest.raises(UsageError, match=said):
+    for paths, refusal in (
+        ([tmp_path], "benchmark-record-missing"),
+        ([tmp_path / "x"], "benchmark-record-missing"),
+        ([], "benchmark-record-missing"),
+    ):
+        with refused(refusal):
             read_records(paths)
 
 

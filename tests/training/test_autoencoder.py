@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from tests.refusals import refused
 from tests.training.toy import Pictures, batch
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.autoencoders.vq import AutoencoderVQ
 from zoo.data.pixels import from_uint8
-from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.errors import ConfigError
 from zoo.training.objectives.autoencoder import AutoencoderKLObjective, AutoencoderVQObjective
 from zoo.training.objectives.patch_gan import PatchDiscriminator, adaptive_weight, hinge
 from zoo.training.objectives.perceptual import Perceptual
@@ -148,9 +149,9 @@ def test_perceptual_distance_is_0_of_equal_pictures_and_reaches_the_decoder():
 
 @pytest.mark.slow
 def test_perceptual_weights_are_the_users_and_nothing_is_downloaded(tmp_path):
-    with pytest.raises(ConfigError, match="perceptual_weights"):
+    with refused("weights-missing", ConfigError, naming="perceptual_weights"):
         kl(perceptual_weight=0.3)
-    with pytest.raises(ConfigError, match="no-such"):
+    with refused("backbone-unknown", ConfigError, naming="no-such"):
         Perceptual(model="no-such", pretrained=False)
     torch.manual_seed(5)
     theirs = Perceptual(model=BACKBONE, pretrained=False)
@@ -161,7 +162,7 @@ def test_perceptual_weights_are_the_users_and_nothing_is_downloaded(tmp_path):
     x, y = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     assert torch.equal(ours(x, y), theirs(x, y))
     save_file({"classifier.weight": torch.zeros(2)}, path)
-    with pytest.raises(WeightsError, match="lack"):
+    with refused("layout-wrong", naming="lack"):
         Perceptual(model=BACKBONE, weights=str(path))
-    with pytest.raises(WeightsError, match="missing"):
+    with refused("weights-unreadable", naming="missing"):
         Perceptual(model=BACKBONE, weights=str(tmp_path / "missing.safetensors"))

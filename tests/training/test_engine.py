@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from tests.refusals import refused
 from tests.training.line import Line, equal, largest_difference, settings, weights_of
-from zoo.schema.errors import ConfigError, NumericError
+from zoo.schema.errors import ConfigError
 from zoo.training.engine import checkpoint, dropout
 from zoo.training.engine.dropout import AddressedDropout
 from zoo.training.engine.loop import Loop
@@ -175,7 +176,7 @@ class Recomputing(nn.Module):
 
 
 def test_checkpointing_is_a_switch_of_networks_that_have_it(tmp_path):
-    with pytest.raises(ConfigError, match=r"checkpointing.*Sequential"):
+    with refused("checkpointing-unfit"):
         Loop(Line(), settings(checkpointing=True), tmp_path / "none", identity="line")
     loops = []
     for on in (False, True):
@@ -323,7 +324,7 @@ def test_the_module_that_overflowed_first_is_named(tmp_path, accumulate):
     loop.train_step()
     before = weights_of(loop)
     part.strength = 2.0
-    with pytest.raises(NumericError, match=r"loss of step 1 .*'1\.1' \(Overflowing\) is the first module"):
+    with refused("training-not-finite", naming="'1.1'"):
         loop.train_step()
     assert loop.step == 1
     assert equal(before, weights_of(loop))
@@ -336,7 +337,7 @@ def test_the_module_whose_gradient_overflowed_first_is_named(tmp_path):
     loop.train_step()
     before = weights_of(loop)
     part.on = True
-    with pytest.raises(NumericError, match=r"gradient of step 1 .*'1\.1' \(Backwards\) is the first module"):
+    with refused("training-not-finite", naming="'1.1'"):
         loop.train_step()
     assert equal(before, weights_of(loop))
 
@@ -345,7 +346,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path):
     loop = Loop(Line(), settings(), tmp_path, identity="line")
     with torch.no_grad():
         loop.network.get_parameter("3.bias")[1] = math.nan
-    with pytest.raises(NumericError, match=r"'3' \(Conv2d\).*'bias'"):
+    with refused("training-not-finite", naming="'bias'"):
         loop.train_step()
 
 
@@ -354,7 +355,7 @@ def test_a_batch_that_is_not_finite_is_not_blamed_on_a_module(tmp_path):
         def loss(self, network, batch):
             return {"loss": network(torch.full((4, 2, 5, 5), math.inf)).sum()}
 
-    with pytest.raises(NumericError, match="is handed NaN or infinity"):
+    with refused("training-not-finite"):
         Loop(Poisoned(), settings(), tmp_path, identity="line").train_step()
 
 
@@ -433,19 +434,22 @@ def test_an_adversary_that_overflows_changes_neither_network(tmp_path):
     loop.train_step()
     loop.train_step()
     before = weights_of(loop)
-    with pytest.raises(NumericError, match="adversary's loss of step 2"):
+    with refused("training-not-finite"):
         loop.train_step()
     assert equal(before, weights_of(loop))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "refusal"),
     [
-        ({"average": []}, "average"), ({"average": [0.9, 0.9]}, "twice"), ({"average": 1.0}, "average"),
-        ({"accumulate": 3}, "split evenly"), ({"patience": -1}, "patience"), ({"parallel": "tp"}, "parallel"),
-        ({"optimizer": "sgd"}, "optimizer"), ({"precision": "fp8"}, "precision"), ({"accumulate": 0}, "accumulate"),
+        ({"average": []}, "number-out-of-range: average"), ({"average": [0.9, 0.9]}, "entries-repeated"),
+        ({"average": 1.0}, "number-out-of-range: average"),
+        ({"accumulate": 3}, "batch-indivisible"), ({"patience": -1}, "number-out-of-range: patience"),
+        ({"parallel": "tp"}, "choice-unknown: parallel"),
+        ({"optimizer": "sgd"}, "choice-unknown: optimizer"), ({"precision": "fp8"}, "choice-unknown: precision"),
+        ({"accumulate": 0}, "number-out-of-range: accumulate"),
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense_are_refused_by_name(wrong, said):
-    with pytest.raises(ConfigError, match=said):
+def test_settings_that_make_no_sense_are_refused_by_name(wrong, refusal):
+    with refused(refusal, ConfigError):
         settings(**wrong)

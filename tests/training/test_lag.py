@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.refusals import refused
 from tests.training.line import Line, equal, largest_difference, settings, weights_of
-from zoo.schema.errors import NumericError
 from zoo.training.engine import checkpoint
 from zoo.training.engine.deferred_losses import Lagged
 from zoo.training.engine.loop import Loop
@@ -38,7 +38,7 @@ def test_a_bad_step_leaves_weights_moments_and_averages_as_they_were(tmp_path, o
     objective = Line()
     objective.poison = 4 * 7 + 3  # the last sample of step 7
     loop = loop_of(tmp_path / "bad", objective, lag=lag, optimizer=optimizer)
-    with pytest.raises(NumericError, match="loss of step 7 is nan"):
+    with refused("training-not-finite"):
         loop.run()
     assert loop.step == 7
     assert equal(weights_of(loop), weights_of(wanted))
@@ -53,7 +53,7 @@ def test_no_checkpoint_is_made_of_a_step_whose_loss_nobody_has_seen(tmp_path):
     objective = Line()
     objective.poison = 4 * 4 + 3  # step 4 is the last before the first checkpoint, of step 5
     loop = loop_of(tmp_path, objective, lag=50)
-    with pytest.raises(NumericError, match="step 4"):
+    with refused("training-not-finite"):
         loop.run()
     assert checkpoint.newest(tmp_path / "checkpoints")[0] is None
 

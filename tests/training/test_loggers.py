@@ -8,6 +8,7 @@ import types
 import pytest
 import torch
 
+from tests.refusals import refused
 from tests.test_tracked_files import ROOT
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.registry import registry
@@ -69,7 +70,7 @@ def test_wandb_gets_a_run_of_the_folders_name(tmp_path, monkeypatch):
 )
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch, logger, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match="pip install"):
+    with refused("package-missing", UsageError):
         logger.open(tmp_path, 0)
 
 

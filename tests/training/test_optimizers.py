@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.refusals import refused
 from tests.training.line import Line, equal, settings, weights_of
 from zoo.schema.errors import ConfigError
 from zoo.training.engine.loop import Loop
@@ -94,5 +95,5 @@ def test_muon_s_state_resumes_bit_for_bit(tmp_path):
     resumed.resume()
     resumed.run()
     assert equal(weights_of(resumed), weights_of(whole))
-    with pytest.raises(ConfigError, match="muon"):
+    with refused("run-of-another-recipe", ConfigError, naming="muon"):
         Loop(Line(), settings(steps=8), tmp_path / "parts", identity="line").resume()

@@ -11,6 +11,7 @@ import signal
 import pytest
 
 from tests import torture
+from tests.refusals import refused
 from zoo.schema.errors import WeightsError
 from zoo.training.engine import checkpoint
 
@@ -61,7 +62,7 @@ def test_a_disk_that_refuses_leaves_the_earlier_checkpoint(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
-        with pytest.raises(WeightsError, match=f"can't be written: {os.strerror(code)}; the earlier") as said:
+        with refused("output-unwritable", WeightsError, naming=os.strerror(code)) as said:
             loop.save()
     assert said.value.exit_code == 1
     assert "\n" not in str(said.value)
@@ -91,5 +92,5 @@ def test_a_checkpoint_of_the_first_schema_is_still_read(tmp_path):
     assert checkpoint.read(path.parent)[2] == 1
     assert torture.loop_in(tmp_path).resume() == []
     path.write_text(json.dumps({**manifest, "schema": "zoo.checkpoint/2"}, indent=1))
-    with pytest.raises(WeightsError, match=r"manifest\.json"):
+    with refused("checkpoint-damaged", naming="manifest.json"):
         checkpoint.read(path.parent)

@@ -106,10 +106,12 @@ def read_index(path: Path) -> Header:
     for name, file in mapped.items():
         if name not in whole.tensors:
             raise WeightsError(f"the shard '{path.parent / file}' has no tensor '{name[:80]}', which '{path.name}' "
-                               "says it has; index and shards are of two models, or a shard is another's", code="index-unfit")  # fmt: skip
+                               "says it has; index and shards are of two models, or a shard is another's",
+                               code="index-unfit")  # fmt: skip
         if whole.tensors[name].file.name != file:
             raise WeightsError(f"'{path}' says that '{name[:80]}' is in '{file}'; it is in "
-                               f"'{whole.tensors[name].file.name}'; get them again", code="index-unfit")  # fmt: skip
+                               f"'{whole.tensors[name].file.name}'; get them again",
+                               code="index-unfit")  # fmt: skip
     extra = next((name for name in whole.tensors if name not in mapped), None)
     if extra is not None:
         raise WeightsError(

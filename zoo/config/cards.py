@@ -15,8 +15,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
-from zoo.config.published import Published, read_published
-from zoo.config.sources import Part, is_source, source_card
+from zoo.config.card import Card
+from zoo.config.published import read_published
+from zoo.config.sources import is_source, source_card
 from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -34,58 +35,6 @@ DENOISER = "zoo.diffusion.denoiser:Denoiser"
 # Reads folders that `zoo export` writes. Named and not imported, so that configs depend on no family.
 FOLDERS = "zoo.families.diffusers.folder"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """A card, checked for its form; `raw` is all of it."""
-
-    name: str
-    path: Path
-    kind: str
-    component: str
-    summary: str
-    config: Mapping[str, Any]  # arguments of the component
-    denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding, ...
-    contract: Mapping[str, Any]
-    raw: Mapping[str, Any]
-    layout: str | None = None  # of the tensors' names, where they aren't the component's own
-    source: Part | None = None  # where the weights are a part of a model's own file (zoo.config.sources)
-
-    @property
-    def block(self) -> dict[str, Any]:
-        """The component as a block."""
-        return {"name": self.component, **self.config}
-
-    @property
-    def file(self) -> Path:
-        """The weight file."""
-        return self.path.parent / self.raw["file"]["name"]
-
-    @property
-    def words(self) -> Path | None:
-        """The file of the words that the weights' data used (zoo.conditioners.words), where there is one."""
-        return self.path.parent / self.raw["words"] if "words" in self.raw else None
-
-    @property
-    def bytes(self) -> int:
-        """The size that the weight file must have."""
-        return self.raw["file"]["bytes"]
-
-    @property
-    def sha256(self) -> str:
-        """The hash that the weight file must have; of a model's own file, the one it has."""
-        return self.source.sha256 if self.source is not None else self.raw["file"]["sha256"]
-
-    @property
-    def published(self) -> tuple[Published, ...]:
-        """Values that others reached with these weights."""
-        return read_published(self.raw.get("published"), f"card '{self.path}'")
-
-    @property
-    def other(self) -> tuple[str, ...]:
-        """Prefixes of tensors in the file that belong to other components."""
-        return tuple(self.raw["file"].get("other") or ())
 
 
 def card_names() -> list[str]:

@@ -18,35 +18,10 @@ from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import registry
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from zoo.config.cards import Card
+    from zoo.config.card import Card
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 INDEX = "model_index.json"  # of a diffusers folder
-
-
-class Part(Protocol):
-    """One component's weights within a source."""
-
-    def tensors(self, module: nn.Module) -> dict[str, Tensor]:
-        """The tensors for a module made of the part's card, by its names, for a strict load."""
-        ...
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers it has."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """The hash of its files, for the record."""
-        ...
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The weight files that hold it."""
-        ...
 
 
 class Source(Protocol):

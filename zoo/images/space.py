@@ -69,10 +69,11 @@ def _sheet(count: int, size: tuple[int, int], columns: int | None, gap: int) -> 
 class Images:
     """Images (B, 3, H, W) of `size` pixels a side, or (height, width); a network sees [-1, 1], callers get [0, 1]."""
 
-    feeds: ClassVar[str] = "image"
-    word: ClassVar[str] = "images"
-    value: ClassVar[str] = "value of every pixel"
-    default_file: ClassVar[str] = "out.png"
+    feeds: ClassVar[str] = "image"  # what a stage alone, or the last one, feeds
+    word: ClassVar[str] = "images"  # what samples are called
+    value: ClassVar[str] = "value of every pixel"  # what a replay compares each of
+    default_file: ClassVar[str] = "out.png"  # where a command writes to by default
+    # How a command's size is written, and how many numbers it has at most.
     size_words: ClassVar[tuple[str, int | None]] = ("pixels a side, like 64, or HEIGHTxWIDTH, like 64x96", 2)
 
     size: int | tuple[int, int] = 64

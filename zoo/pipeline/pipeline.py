@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.device import resolve
-from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
+from zoo.acceleration.fast import Fast, choose, speed_up_decoder
 from zoo.diffusion.types import Conditioner, Guidance, NoiseSource, Sampler, StepReport
 from zoo.images.display import table_html
 from zoo.pipeline.call import Inputs, read_call, read_inputs
@@ -142,8 +142,7 @@ class Pipeline:
         self.fast = fast
         for stage in self.stages:
             speed_up(stage.denoiser, fast)
-            lay_out_weights(stage.autoencoder, fast)
-            compiled_decoder(stage.autoencoder, fast)
+            speed_up_decoder(stage.autoencoder, fast)
 
     @property
     def device(self) -> torch.device:
