@@ -99,7 +99,8 @@ def read_index(path: Path) -> Header:
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise WeightsError(
-            f"the shard '{path.parent / missing[0]}'{more} of '{path.name}' is missing; download all {len(names)} again",
+            f"the shard '{path.parent / missing[0]}'{more} of '{path.name}' is missing; "
+            f"download all {len(names)} again",
             code="weights-missing",
         )
     whole = merged(path, (read_header(path.parent / name) for name in names))
