@@ -11,13 +11,15 @@ numbers: `images.webp`, all in one row; sheets of ten to look at (`sheet-1.png`,
 | `first` | captions 1 to 50, two pipelines | up to five names, in own words | one names the concept |
 | `second` | captions 99 to 148, all three | up to five names of `concepts.txt`, and a | one is the concept's, and |
 | | | style, by examples (`styles.png`) | the style is the caption's |
+| `third` | captions 149 to 198, the cascade of the weights trained on a GPU | as the second | as the second |
 
 The judge hits where the concept is among its five nearest of the list and the style is the caption's, so the second
 set asks the reader for the same; the first left out the style and the list. An answer of the first
 names the concept where it is one of its names, or where every word of it is a word of the row's name, concept or CLDR
 keywords, and one that isn't `GENERIC` is a word of the name or the concept: "city at dusk" names "cityscape at dusk",
-and "face" names no face (`names_the_concept`). One of the second is the concept's where it is one of its names, case
-and punctuation apart (`picks_the_concept`). Nobody has looked at the second's images before its reader.
+and "face" names no face (`names_the_concept`). One of the second and third is the concept's where it is one of its
+names, case and punctuation apart (`picks_the_concept`). Nobody has looked at the images of these two before their
+readers.
 
     python -m benchmarks.blind show --folder blind/ --record judge-emoji-evaluator.json --sheet disagreements.png
 
@@ -52,6 +54,7 @@ from zoo.schema.errors import UsageError
 SETS = {
     "first": (("latent-text2img", "cascade-text2img"), 0),
     "second": (("cascade-text2img", "latent-text2img", "latent-sr-text2img"), 98),
+    "third": (("cascade-text2img",), 148),
 }
 COUNT, SHOWN, A_SHEET = 50, 256, 10  # captions of a set, pixels a side, images a sheet
 EXAMPLES, EXAMPLE = 14, 96  # training images of each style, pixels a side
@@ -220,8 +223,9 @@ def main() -> None:
     shuffled = [made[int(i)] for i in order]
     cell = max(image.shape[-1] for image, _ in shuffled)
     cells = [F.pad(image, (0, cell - image.shape[-1], 0, cell - image.shape[-1]), value=255) for image, _ in shuffled]
+    # Nearly without loss; the judge is asked about what was written.
     Image.fromarray(torch.cat(cells, dim=2).permute(1, 2, 0).numpy()).save(
-        options.folder / "images.webp", lossless=True
+        options.folder / "images.webp", quality=95, method=6
     )
     for first in range(0, len(shuffled), A_SHEET):
         part = [image for image, _ in shuffled[first : first + A_SHEET]]

@@ -7,7 +7,8 @@ Processes of four kinds take turns, idle and beside two busy ones, so that other
 - `1 thread`, `2 threads`: `--threads 1` and `2`
 
 Each draws one image by `zoo generate` in a new process (cold), and again and again in a process that has it loaded
-(warm). Run it where nothing else runs:
+(warm). A process that takes over `--limit` seconds is ended and counts as that long; the record says how many were. It
+is written after every round, so an interrupted run keeps its whole rounds. Run it where nothing else runs:
 
     python -m benchmarks.busy
 """
@@ -72,49 +73,66 @@ def others(count: int) -> Iterator[None]:
             process.wait()
 
 
-def cold(kind: str, folder: str) -> float:
-    """Seconds of the whole command in a new process."""
+def ended(command: list[str], limit: float) -> str | None:
+    """The output of a process, or None of one that took over `limit` seconds and was ended."""
+    try:
+        done = subprocess.run(
+            command, check=True, cwd=record.ROOT, env=environment(), capture_output=True, text=True, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"{command[:3]} failed: {error.stderr[-2000:]}") from error
+    return done.stdout
+
+
+def cold(kind: str, folder: str, limit: float) -> float:
+    """Seconds of the whole command in a new process, at most `limit`."""
     threads = KINDS[kind]
     words = ["generate", PROMPT, "-o", os.path.join(folder, "image.png")]
     words += [] if threads is None else ["--threads", str(threads)]
     start = ["-c", COLD] if kind == "spinning" else ["-m", "zoo"]
     begun = perf_counter()
-    subprocess.run(
-        [sys.executable, *start, *words], check=True, cwd=record.ROOT, env=environment(), capture_output=True
-    )
-    return perf_counter() - begun
+    done = ended([sys.executable, *start, *words], limit)
+    return limit if done is None else perf_counter() - begun
 
 
-def warm(kind: str, count: int) -> float:
-    """The median of the seconds of an image in a process that has drawn before."""
+def warm(kind: str, count: int, limit: float) -> float:
+    """The median of the seconds of an image in a process that has drawn before; `limit` where that is too slow."""
     said = [kind if kind == "spinning" else KINDS[kind], DEFAULT_MODEL, PROMPT, count]
-    done = subprocess.run(
-        [sys.executable, "-c", WARM, json.dumps(said)],
-        check=True, cwd=record.ROOT, env=environment(), capture_output=True, text=True,
-    )  # fmt: skip
-    return statistics.median(json.loads(done.stdout))
+    done = ended([sys.executable, "-c", WARM, json.dumps(said)], limit)
+    return limit if done is None else statistics.median(json.loads(done))
 
 
-def measure(rounds: int, count: int) -> dict[str, Any]:
-    """Every quantity with all its runs: {idle, busy} x {cold, warm} x kind, and each default over the best."""
+def measure(rounds: int, count: int, limit: float) -> Iterator[dict[str, Any]]:
+    """After each round every quantity with its runs so far: {idle, busy} x {cold, warm} x kind, default over best."""
+    before = os.getloadavg()[0]
     runs: dict[str, dict[str, dict[str, list[float]]]] = {
         load: {what: {kind: [] for kind in KINDS} for what in ("cold", "warm")} for load in LIMITS
     }
     with TemporaryDirectory() as folder:
         for kind in KINDS:  # fills the disk's cache
-            cold(kind, folder)
-        for _ in range(rounds):
+            cold(kind, folder, limit)
+        for done in range(1, rounds + 1):
             for load in LIMITS:
                 with others(2 if load == "busy" else 0):
                     for kind in KINDS:
-                        runs[load]["cold"][kind].append(cold(kind, folder))
-                        runs[load]["warm"][kind].append(warm(kind, count))
+                        runs[load]["cold"][kind].append(cold(kind, folder, limit))
+                        runs[load]["warm"][kind].append(warm(kind, count, limit))
+            yield summed(runs, limit) | {"rounds": done, "load_before": before}
+
+
+def summed(runs: dict[str, dict[str, dict[str, list[float]]]], limit: float) -> dict[str, Any]:
+    """Medians of the runs, each default over the best, and how many runs were ended at the limit."""
     seconds = {
         load: {what: {kind: record.median_of(found) for kind, found in kinds.items()} for what, kinds in whats.items()}
         for load, whats in runs.items()
     }
     over = {load: {what: over_best(kinds) for what, kinds in whats.items()} for load, whats in seconds.items()}
-    return {"seconds": seconds, "default_over_best": over, "limits": LIMITS, "load_before": os.getloadavg()[0]}
+    cut = sum(
+        v >= limit for whats in runs.values() for kinds in whats.values() for found in kinds.values() for v in found
+    )
+    return {"seconds": seconds, "default_over_best": over, "limits": LIMITS, "ended_at_limit": cut}
 
 
 def over_best(kinds: dict[str, Any]) -> float:
@@ -128,17 +146,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="An image on an idle machine and beside other work.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take the median of")
     parser.add_argument("--images", type=int, default=5, help="images a warm process draws")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a process is ended")
     parser.add_argument("--quick", action="store_true", help="one round, one image and no record")
     options = parser.parse_args()
     rounds, count = (1, 1) if options.quick else (options.rounds, options.images)
-    values = measure(rounds, count)
+    values: dict[str, Any] = {}
+    begun = perf_counter()
+    for values in measure(rounds, count, options.limit):
+        print(f"round {values['rounds']} of {rounds}, {perf_counter() - begun:.0f} s", flush=True)
+        if not options.quick:
+            settings = {"rounds": values["rounds"], "images": count, "statistic": "median", "busy_processes": 2,
+                        "limit_seconds": options.limit}  # fmt: skip
+            record.write(record.make("busy", settings=settings, values=values))
     for load, whats in values["seconds"].items():
         for what, kinds in whats.items():
             shown = ", ".join(f"{kind} {found['median']:.2f} s" for kind, found in kinds.items())
             print(f"{load}, {what}: {shown}; default over best {values['default_over_best'][load][what]:.2f}")
-    if not options.quick:
-        settings = {"rounds": rounds, "images": count, "statistic": "median", "busy_processes": 2}
-        print(record.write(record.make("busy", settings=settings, values=values)))
 
 
 if __name__ == "__main__":

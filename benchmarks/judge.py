@@ -10,6 +10,7 @@
 | apart | its seed and network are no conditioner's, and no preset, recipe or loss of zoo names it |
 
     python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --blind blind/ blind-second/
+    python -m benchmarks.judge --data emoji-core-128.zip --only-blind --blind blind-third/
     python -m benchmarks.judge --data emoji-core-128.zip --packages tarballs/ --evaluator runs/x/export/x.yaml --name x
 
 The record is `results/judge-NAME.json`. `blind/` and `blind-second/` are what `benchmarks.blind` drew, with the answers
@@ -238,6 +239,20 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Scorer]:
     return values, scorer
 
 
+def only_blind(options: argparse.Namespace) -> None:
+    """The record `judge-FOLDER` of each folder that a blind reader has answered."""
+    scorer = Scorer(options.data, split="val", count=10**6, evaluator=options.evaluator)
+    card = scorer.card
+    for folder in options.blind:
+        made = record.make(
+            f"judge-{folder.name}",
+            settings={"evaluator": f"{card.name}@{card.sha256[:8]}", "data": Path(options.data).name},
+            values=agreement(scorer.judge, folder, scorer), weights={card.name: card.sha256},
+            threads=torch.get_num_threads(),
+        )  # fmt: skip
+        print(record.write(made))
+
+
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description="Whether an evaluator is a judge to trust.")
@@ -247,7 +262,10 @@ def main() -> None:
     parser.add_argument("--blind", type=Path, nargs="+", default=[], help="folders of benchmarks.blind, with answers")
     parser.add_argument("--name", help="of the record, judge-NAME; the evaluator's if not given")
     parser.add_argument("--no-record", action="store_true", help="print only")
+    parser.add_argument("--only-blind", action="store_true", help="a record of each of those folders, and no more")
     options = parser.parse_args()
+    if options.only_blind:
+        return only_blind(options)
     values, scorer = measure(options)
     found = values["other_hand"]
     shares = f"concept@1 {found['concept_at_1']:.3f}, concept@5 {found['concept_at_5']:.3f} {found['interval']}"

@@ -55,6 +55,7 @@ def _named(values: dict[str, Any]) -> list[str]:
 def judge(results: Path) -> str:
     """Each judge that was measured, a column; the shipped one last."""
     found = [json.loads(path.read_text()) for path in results.glob("judge-*.json")]
+    found = [record for record in found if "trained_on" in record["settings"]]  # not of a set for blind readers alone
     found.sort(key=lambda r: (r["name"] == "judge-emoji-evaluator", r["name"]))
     if not found:
         return MISSING

@@ -94,7 +94,19 @@ def _numbers(name: str, results: Path) -> str:
             f"| `{entry['key'].rpartition('@')[0]}` | {entry['n']} | **{entry['value']:g}** | {error} | {floors} "
             f"| {entry['tolerance']:g} |"
         )
-    machine = made["machine"]
-    lines += ["", f"Again, in {made['values']['seconds']:.0f} s of {machine['processor']} with {machine['threads']} "
-              f"threads: `zoo reproduce {name} --data {DATA}`."]  # fmt: skip
+    lines += ["", f"Again: `zoo reproduce {name} --data {DATA}`, {_seconds(made)}{_also(name, results)}."]
     return "\n".join(lines)
+
+
+def _seconds(made: Mapping[str, Any]) -> str:
+    machine = made["machine"]
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] != 1 else ''}"
+    return f"{made['values']['seconds']:.0f} s of {machine['processor']} with {threads}"
+
+
+def _also(name: str, results: Path) -> str:
+    """What the same command measures besides, of weights: the values of the pipelines that use them."""
+    others = [other for other in presets_with(name) if other != name]
+    measured = [(other, made) for other in others if (made := published.read(other, results)) is not None]
+    told = "; ".join(f"[{other}](#{other}), {_seconds(made)}" for other, made in measured)
+    return f"; it goes on with the pipelines that use these weights: {told}" if told else ""

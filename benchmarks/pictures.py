@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import zoo
 from benchmarks.record import ROOT
+from zoo.cli.generate import DEFAULT_MODEL
 from zoo.pipeline.generation import sheet
 
 FOLDER = ROOT / "docs" / "images"
@@ -21,27 +22,44 @@ PROMPTS = (
     "red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style",
     "sun, twemoji style", "automobile, blob style", "mushroom, 3d style", "bicycle, flat style",
 )  # fmt: skip
+MORE = (
+    "strawberry, 3d style", "rocket, flat style", "butterfly, twemoji style", "crescent moon, noto style",
+    "birthday cake, cartoon style", "fish, blob style", "umbrella, firefox style", "blue heart, noto style",
+)  # fmt: skip
 SIDE, GAP, TEXT = 128, 6, 15
 
 
 def labelled(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, columns: Sequence[str] = ()) -> Image.Image:
-    """Rows of images, each enlarged to 128 pixels by whole pixels, under its name; `columns` are named on top."""
+    """Rows of images, each enlarged to 128 pixels by whole pixels, under its name; `columns` are captions on top."""
     font = ImageFont.load_default(size=TEXT)
     small = ImageFont.load_default(size=TEXT - 3)
-    head = TEXT + GAP if columns else 0
+    head = 2 * TEXT + GAP if columns else 0
     width = len(rows[0][1]) * (SIDE + GAP) - GAP
-    out = Image.new("RGB", (width, head + len(rows) * (SIDE + TEXT + 3 * GAP)), "white")
+    named = sum(TEXT + GAP for name, _ in rows if name)
+    out = Image.new("RGB", (width, head + named + len(rows) * (SIDE + 2 * GAP)), "white")
     draw = ImageDraw.Draw(out)
     for i, name in enumerate(columns):
-        draw.text((i * (SIDE + GAP) + SIDE // 2, 0), name, fill="#555", font=small, anchor="ma")
+        place = (i * (SIDE + GAP) + SIDE // 2, 0)
+        draw.multiline_text(place, name.replace(", ", ",\n"), fill="#555", font=small, anchor="ma", align="center")
     y = head
     for name, pictures in rows:
         draw.text((2, y), name, fill="#222", font=font)
-        y += TEXT + GAP
+        y += TEXT + GAP if name else 0
         for i, picture in enumerate(pictures):
             out.paste(picture.resize((SIDE, SIDE), Image.Resampling.NEAREST), (i * (SIDE + GAP), y))
         y += SIDE + 2 * GAP
     return out
+
+
+def default() -> Image.Image:
+    """Sixteen captions, written down before they were drawn, by the pipeline that `zoo generate` draws with."""
+    made = zoo.build(DEFAULT_MODEL)([*PROMPTS, *MORE], seed=0).images
+    half = len(PROMPTS)
+    rows = [labelled([("", made[:half])], columns=PROMPTS), labelled([("", made[half:])], columns=MORE)]
+    whole = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for i, row in enumerate(rows):
+        whole.paste(row, (0, i * rows[0].height))
+    return whole
 
 
 def side_by_side() -> Image.Image:
@@ -80,7 +98,7 @@ def nothing() -> Image.Image:
     return sheet([p.resize((64, 64), Image.Resampling.NEAREST) for p in made], columns=16)
 
 
-DRAWN = {"side-by-side": side_by_side, "stages": stages, "classes": classes, "nothing": nothing}
+DRAWN = {"default": default, "side-by-side": side_by_side, "stages": stages, "classes": classes, "nothing": nothing}
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
 from zoo.config.cards import card_names, read_card
 from zoo.config.describe import listing
+from zoo.schema.papers import papers_of
+from zoo.schema.registry import KINDS, registry
 
 MISSING = "*Not measured yet.*"
 _BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
@@ -42,7 +44,18 @@ def read(name: str, results: Path) -> dict[str, Any] | None:
 def components(results: Path) -> str:
     """What `zoo list` shows, plugins left out."""
     shown = [d for d in listing() if d.broken is None and not d.source.startswith("plugin")]
-    return markdown(("kind", "name", "what it is"), [(d.kind, f"`{d.name}`", d.summary) for d in shown])
+    return markdown(
+        ("kind", "name", "what it is", "papers"),
+        [(d.kind, f"`{d.name}`", d.summary, _papers(d.kind, d.name)) for d in shown],
+    )
+
+
+def _papers(kind: str, name: str) -> str:
+    """Links to the papers that a component declares."""
+    if kind not in KINDS:
+        return ""
+    declared = registry().entry(kind, name).signature().constants.get("papers")
+    return ", ".join(f"[{paper.title}]({paper.url})" for paper in papers_of(declared))
 
 
 def pipelines(results: Path) -> str:

@@ -10,7 +10,10 @@ import pytest
 
 from tests import costs, golden_sets
 
-LEFT_OUT = "slow or a comparison with another library, and neither named on the command line nor chosen by a mark; 'pytest --all' runs everything"
+LEFT_OUT = (
+    "slow or a comparison with another library, and neither named on the command line nor chosen by a mark; "
+    "'pytest --all' runs everything"
+)
 _spent = pytest.StashKey[float]()
 
 

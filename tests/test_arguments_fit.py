@@ -64,7 +64,7 @@ SMALL: Mapping[str, list[dict[str, Any]]] = {
 # Of these kinds a check makes the component and asks it.
 MADE = {"schedule", "parameterization", "grid", "sampler", "step_cache"}
 # Made of a recipe's data, network and folder: tests/training/test_recipe*.py and test_loggers.py.
-RUN = {"objective", "logger"}
+RUN = {"objective", "logger", "family"}
 # Weights that don't ship come before all else.
 LACKING = {
     "extractor": {"inception-2015", "dinov2", "timm", "openclip", "clip"},

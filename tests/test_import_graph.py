@@ -80,6 +80,13 @@ TORCH_FREE = (
     # What a check makes and plans with.
     "zoo.diffusion.types", "zoo.diffusion.schedules", "zoo.diffusion.parameterization", "zoo.samplers",
     "zoo.acceleration.step_cache",
+    # What a file is, by its header.
+    "zoo.checkpoints.headers", "zoo.checkpoints.pickles", "zoo.checkpoints.torch_files", "zoo.checkpoints.folders",
+    "zoo.checkpoints.writing", "zoo.families.adapters", "zoo.families.explain", "zoo.families.explain_text",
+    "zoo.families.identify", "zoo.families.key_lists", "zoo.families.published_models", "zoo.families.lora.spelling",
+    "zoo.families.diffusers.layout", "zoo.families.stable_diffusion.pairs", "zoo.families.stable_diffusion.renaming",
+    "zoo.families.stable_diffusion.original_names", "zoo.families.stable_diffusion.layouts",
+    "zoo.families.stable_diffusion.folder_configs",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers", "matplotlib"}
 

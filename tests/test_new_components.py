@@ -6,6 +6,7 @@ imports torch at its top, which a check never notices; a sampler that does so ma
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from zoo.evaluation.comparison import evaluate
 from zoo.inspection import compare
 from zoo.inspection.cost import cost_of
 from zoo.schema.declared import DECLARED
-from zoo.schema.errors import ConfigError
+from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import KINDS, read_registry_file, registry, registry_file
 from zoo.schema.signature import read_signature
 from zoo.training.recipe import read_recipe
@@ -242,6 +243,29 @@ class Learning(Denoising):
 
     needs = ("schedule", "parameterization", "conditioner")
 '''
+PEBBLES = '''
+"""An invented family: folders that hold a pipeline's config in their index."""
+import json
+
+
+class Folder:
+    key = "pebble"
+
+    def __init__(self, index):
+        self.index = index
+
+    def config(self, answers):
+        return self.index["config"]
+
+    def card(self, part, answers, name):
+        raise NotImplementedError
+
+
+def pebbles(path):
+    """Folders of pebbles."""
+    index = json.loads((path / "model_index.json").read_text()) if path.is_dir() else {}
+    return Folder(index) if index.get("_class_name") == "Pebbles" else None
+'''
 POINTS = {
     "network.flat": "odd_parts.heavy:Flat", "network.made-flat": "odd_parts.heavy:build_flat",
     "autoencoder.mirror": "odd_parts.heavy:Mirror", "conditioner.kinds": "odd_parts.heavy:Kinds",
@@ -252,7 +276,7 @@ POINTS = {
     "objective.learning": "odd_parts.heavy:Learning", "logger.book": "odd_parts.heavy:Book",
     "sampler.halves": "odd_parts.walking:Halves", "schedule.line": "odd_parts.walking:Line",
     "grid.squares": "odd_parts.walking:Squares", "guidance.away": "odd_parts.guiding:Away",
-    "sampler.heavy": "odd_parts.guiding:Heavy",
+    "sampler.heavy": "odd_parts.guiding:Heavy", "family.pebbles": "odd_parts.pebbles:pebbles",
 }  # fmt: skip
 LATENT = "latent-text2img"
 
@@ -267,6 +291,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (package / "guiding.py").write_text(GUIDING)
     (package / "ranges.py").write_text(RANGES)
     (package / "heavy.py").write_text(HEAVY)
+    (package / "pebbles.py").write_text(PEBBLES)
     write_info(site, name="odd-parts", version="1.0", points=POINTS)
     with on_the_path(site, monkeypatch, "odd_parts"):
         yield
@@ -379,6 +404,16 @@ def test_there_is_one_of_every_kind(capsys):
         assert name in capsys.readouterr().out
         assert run(["describe", f"{kind}/{name}"]) == 0
         assert "plugin package 'odd-parts'" in capsys.readouterr().out
+
+
+def test_a_family_reads_its_own_files(tmp_path):
+    (tmp_path / "some").mkdir()
+    index = {"_class_name": "Pebbles", "config": flat()}
+    (tmp_path / "some" / "model_index.json").write_text(json.dumps(index))
+    assert zoo.load(tmp_path / "some", steps=2)(seed=1, size=8).tensor.shape == (1, 3, 8, 8)
+    (tmp_path / "some" / "model_index.json").write_text(json.dumps({**index, "_class_name": "Boulders"}))
+    with pytest.raises(WeightsError, match=r"of no family that zoo reads whole \(pebbles, stable-diffusion\)"):
+        zoo.load(tmp_path / "some")
 
 
 def test_networks_and_what_stands_around_them_are_checked_and_drawn_with():

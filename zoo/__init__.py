@@ -40,7 +40,9 @@ def build(
     """A pipeline, by name, from a file, from a mapping, or from what `zoo.config.check.resolve` made of one.
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
-    `guidance`, for every stage that has the slot. device: the CPU by default, "auto" for the best available.
+    `guidance`, for every stage that has the slot; of a published model (`zoo list model`) or a model's own file also
+    `weights`, its path, `autoencoder`, another one's, and what no tensor tells (`prediction`, ...). device: the CPU by
+    default, "auto" for the best available.
     before_weights: gets the pipeline before any weight file is opened, to refuse what it can't draw while that costs
     nothing: `before_weights=lambda pipe: pipe.check("red apple", image="apple.png")`.
     """
@@ -69,14 +71,28 @@ def describe(name: str) -> Description:
     return describe(name)
 
 
-def load(name: str, *, device: Any = None, dtype: Any = None) -> Any:
-    """The component of a weight card, with its weights."""
+def load(name: str | Path, *, device: Any = None, dtype: Any = None, **answers: Any) -> Any:
+    """The pipeline of a model's own file or diffusers folder; of a weight card, its component with its weights.
+
+    answers: as `build`'s shortcuts, of a file: `sampler`, `steps`, `guidance`, `autoencoder`, `size`, `copy` (ema or
+    plain, where a file holds both) and `prediction` (eps or v, where nothing in the file tells).
+    """
+    from zoo.config.sources import is_source
+
+    if is_source(name) and "#" not in str(name):
+        return build(name, device=device, dtype=dtype, **answers)
+    if answers:
+        from zoo.schema.errors import UsageError
+
+        raise UsageError(
+            f"'{name}' is no model's file, and takes no {', '.join(answers)}; leave them out", code="arguments-conflict"
+        )
     from zoo.acceleration.threads import prepare
 
     prepare()
     from zoo.assemble import load
 
-    return load(name, device=device, dtype=dtype)
+    return load(str(name), device=device, dtype=dtype)
 
 
 def train(

@@ -9,6 +9,7 @@
 | `train` | the phase that trains what ships for as long as there is time |
 | `ahead` | compiles while nothing is timed what the speed phase will use compiled |
 | `joined` | the phases' records as one, and the folder as few files |
+| `calls` | several calls' records as one, to be kept |
 | `table` | what came out, for people |
 | `pack` | what must travel to a machine that has nothing but torch |
 

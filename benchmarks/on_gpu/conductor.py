@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from benchmarks.peers import ROW_KINDS
 from benchmarks.peers.ahead import environment
 from zoo.acceleration import threads
 from zoo.bench import record
+from zoo.bench.run import pending
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
 from zoo.schema.files import write_atomically
 
 # Of eight minutes, in seconds; in this order. Speed comes last, after what was compiled for it ahead.
-SHARES = {"correct": 90.0, "train": 180.0, "quality": 50.0, "speed": 140.0}
+SHARES = {"correct": 90.0, "train": 150.0, "quality": 85.0, "speed": 135.0}
 RESERVE = 10.0  # seconds for the table and the files, at the end
 TIMED = ("quality", "speed")
 LEAST = 12.0  # seconds under which no process is started: torch alone takes some of them
@@ -87,6 +88,9 @@ class Conductor:
                 whole = self.seconds - RESERVE
                 if ahead is not None and name in TIMED:
                     end(ahead)
+                if beside and name not in TIMED:  # they load while nothing is timed
+                    for later in self._timed_next(place):
+                        self._prepare(later)
                 left = whole - (time.monotonic() - self.began)
                 mine = left * SHARES[name] / sum(SHARES[other] for other in self.phases[place:])
                 # A phase gets at least its share, also where those before it took too long.
@@ -100,6 +104,11 @@ class Conductor:
                 end(child)
         return found
 
+    def _timed_next(self, place: int) -> list[str]:
+        """The phases that are timed, where one comes next."""
+        following = list(self.phases[place + 1 :])
+        return [name for name in following if name in TIMED] if following[:1] and following[0] in TIMED else []
+
     def _phase(self, name: str, seconds: float) -> Phase:
         phase, began = Phase(name), time.monotonic()
         folder = self.out / "work" / name
@@ -107,35 +116,45 @@ class Conductor:
             phase.reason = f"{max(seconds, 0):.0f} s are left for it and it needs {LEAST:.0f}; give more --minutes"
             say(name, phase.reason)
             return phase
-        phase.reason = self._process(name, folder, seconds)
-        # A process that was ended or died leaves rows behind the one that it was at.
-        while phase.reason is not None and name in SUITES and self._blame(name, folder, phase.reason):
+        phase.reason, known = self._process(name, folder, seconds), 0
+        # A process that was ended or died leaves rows behind those that it added; one that added none would go on so.
+        while phase.reason is not None and name in SUITES:
+            self._blame(name, folder, phase.reason)
+            known, before = settled(newest(folder)), known
             left = seconds - (time.monotonic() - began)
-            if left < LEAST:
+            if known <= before or left < LEAST:
                 break
             phase.reason = self._process(name, folder, left)
         phase.record, phase.seconds = newest(folder), round(time.monotonic() - began, 2)
         return phase
 
-    def _blame(self, name: str, folder: Path, reason: str) -> bool:
-        """Record the rows that a process was running as failed; returns whether there were any."""
+    def _blame(self, name: str, folder: Path, reason: str) -> None:
+        """Record what a process was at as failed: rows that it hadn't written; of one that it had, its judgement."""
         found = newest(folder)
         doing = None if found is None else found["run"]["doing"]
         if found is None or doing is None:
-            return False
+            return
         say(name, f"{', '.join(doing['names'])}: {reason}")
+        for row in (row for row in found["rows"] if row["id"].partition("-")[0] in doing["rows"]):
+            if pending(row):
+                row["quality"]["reason"] = f"not judged: {reason}"
+            elif row["status"] == "measured":
+                row["notes"].append(f"its process ended after this: {reason}")
         there = {row["id"].partition("-")[0] for row in found["rows"]}
         rows = read_suite(suite_of(name, device=self.device, tiny=self.tiny), kinds=ROW_KINDS).rows
-        blamed = [row for row in rows if row.id in doing["rows"] and row.id not in there]
-        found["rows"] += [record.row_of(row, "failed", reason) for row in blamed]
+        found["rows"] += [
+            record.row_of(row, "failed", reason) for row in rows if row.id in doing["rows"] and row.id not in there
+        ]  # fmt: skip
         found["run"]["doing"] = None
         record.write(found, folder)
-        return bool(blamed)
 
     def _process(self, name: str, folder: Path, seconds: float) -> str | None:
         """Run one process of a phase; None where it ended well, else why it didn't."""
         say(name, f"{seconds:.0f} s")
-        child, lines = self.prepared.pop(name, None) or self._started(name, self.command(name, folder, seconds))
+        ready = self.prepared.pop(name, None)
+        if ready is None or ready[0].poll() is not None:  # it died while it waited
+            ready = self._started(name, self.command(name, folder, seconds))
+        child, lines = ready
         if self._turn(name).parent.is_dir():
             write_atomically(self._turn(name), f"{time.time() + seconds:.1f}".encode())
         grace = GRACE if self.device.startswith("cuda") else CPU_GRACE
@@ -159,7 +178,7 @@ class Conductor:
         return child, Lines(name, child)
 
     def _prepare(self, name: str) -> None:
-        """Start a phase's process before its turn: it loads, compiles, and waits to be told until when it may run."""
+        """Start a phase's process before its turn: it loads (and compiles), and waits for the time until it may run."""
         folder = self.out / "work" / name
         folder.mkdir(parents=True, exist_ok=True)
         words = [*self.command(name, folder, self.seconds), "--wait", str(self._turn(name))]
@@ -184,6 +203,11 @@ class Conductor:
         words = [sys.executable, "-m", "benchmarks.on_gpu.ahead", "--device", self.device]
         words += ["--cache", str(self.out / "work"), "--seconds", f"{seconds:.0f}", *(["--tiny"] if self.tiny else [])]
         return self._started("ahead", words)[0]
+
+
+def settled(found: Mapping[str, Any] | None) -> int:
+    """Rows of a record that a further process doesn't measure again."""
+    return sum(row["status"] != "not reached" and not pending(row) for row in found["rows"]) if found else 0
 
 
 def newest(folder: Path) -> dict[str, Any] | None:

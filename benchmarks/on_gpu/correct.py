@@ -10,9 +10,15 @@ from zoo.schema.registry import registry
 
 PARTS = ("precompute", "channels_last", "graphs", "compile")
 TEXT, CLASSES = "latent-text2img", "class2img"
-SHIPPED = (TEXT, "cascade-text2img", CLASSES, "upscale-2x", "latent-sr-text2img", "pixel-ddpm-32")
+# The steps of each, None: its own. The CPU's images are most of the phase's time, so long runs are cut.
+SHIPPED: dict[str, int | None] = {
+    TEXT: 15, "cascade-text2img": None, CLASSES: 15, "upscale-2x": None, "latent-sr-text2img": None,
+    "pixel-ddpm-32": 25,
+}  # fmt: skip
 CLASSIFIER = {"name": "classifier", "scale": 2.0, "classifier": {"weights": "emoji-classifier-32"}}
 STEPS = 4  # of every sampler
+# At each of its steps this one evaluates the network a hundred times by default.
+SHORT: dict[str, Any] = {"annealed-langevin": {"name": "annealed-langevin", "repeats": 2}}
 TINY: dict[str, Any] = {
     "schema": "zoo.pipeline/1", "summary": "A U-Net of some thousand parameters, random.",
     "conditioners": {"text": {"name": "stand-in", "context_width": 8, "length": 4}},
@@ -32,10 +38,12 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
     """The phase as a suite of `zoo bench`; `tiny` has the same rows with a network and steps for two CPU cores."""
     text = "tiny-random" if tiny else TEXT
     inpaints = registry().saying("sampler", "inpaints")  # masked images alone
-    own = {"steps": 1} if tiny else {}
-    rows: list[dict[str, Any]] = [
-        {"model": model, "check": "images", "batch": 1 if tiny else 2, **own} for model in SHIPPED
-    ]
+
+    def own(model: str) -> dict[str, Any]:
+        steps = 1 if tiny else SHIPPED[model]
+        return {"model": model, "check": "images", **({} if steps is None else {"steps": steps})}
+
+    rows = [own(model) for model in SHIPPED]
     compiled = "tiniest-random" if tiny else TEXT
     parts = [
         {"model": compiled if fast["compile"] else text, "check": "images", "batch": 2, "steps": STEPS, "fast": fast}
@@ -43,20 +51,22 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
     ]  # fmt: skip
     rows += [row for row in parts if not row["fast"]["compile"]]
     rows += [
-        {"model": text, "check": "inpaint" if name in inpaints else "images", "sampler": name, "steps": STEPS}
+        {
+            "model": text,
+            "check": "inpaint" if name in inpaints else "images",
+            "steps": STEPS,
+            "sampler": SHORT.get(name, name),
+        }
         for name in registry().names("sampler")
     ]
     rows += [{"model": RECIPE, "check": "training"}, {"model": text, "check": "memory", "batch": 4096, "steps": 1}]
     rows += [
         {"model": text, "check": "img2img", "steps": STEPS}, {"model": text, "check": "inpaint", "steps": STEPS},
         {"model": text, "check": "images", "step_cache": "deep-features", "steps": STEPS},
-        {"model": "class2img-classifier", "check": "images", **own},
+        {**own(CLASSES), "model": "class2img-classifier"},
     ]  # fmt: skip
-    halves = SHIPPED[:1] if tiny else SHIPPED[:4]
-    rows += [
-        {"model": model, "check": "images", "precision": precision, "batch": 1 if tiny else 2, **own}
-        for precision in ("bfloat16", "float16") for model in halves
-    ]  # fmt: skip
+    halves = list(SHIPPED)[: 1 if tiny else 4]
+    rows += [own(model) | {"precision": precision} for precision in ("bfloat16", "float16") for model in halves]
     rows += [{"model": name, "check": "features"} for name in known_extractors()]
     rows += [row for row in parts if row["fast"]["compile"]]  # last, since each takes as long as many others
     return {

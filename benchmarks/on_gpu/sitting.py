@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.on_gpu.courses import COURSES, ROOT, Course, cards_in, made_up, shared_out, some_of, tiny
+from benchmarks.on_gpu.phase import told
 from benchmarks.on_gpu.scored import Scorer, sheet
 from zoo.acceleration.device import out_of_memory, resolve
 from zoo.assemble import component, denoiser, load_into, part
@@ -131,7 +132,7 @@ class Sitting:
 
         first = prepared(courses[0])
         if self.wait is not None:
-            self.until = self._told(self.wait)
+            self.until = time.monotonic() + told(self.wait) - time.time()
         plan = shared_out(courses, self.until - time.monotonic())
         for number, (course, _) in enumerate(plan):
             one = first if number == 0 else prepared(course)
@@ -152,14 +153,6 @@ class Sitting:
         }  # fmt: skip
         self._save()
         shutil.rmtree(work, ignore_errors=True)
-
-    @staticmethod
-    def _told(path: Path) -> float:
-        """When training ends, of time.monotonic, as soon as the file says so."""
-        print("prepared", flush=True)
-        while not path.exists():
-            time.sleep(0.05)
-        return time.monotonic() + float(path.read_text()) - time.time()
 
     def _row(self, course: Course) -> tuple[Row, Recipe]:
         recipe = read_recipe(ROOT / course.recipe, registry())
@@ -326,11 +319,15 @@ class OneCourse:
         return found
 
     def _made(self, recipe: Recipe, cards: Mapping[str, Any]) -> dict[str, Any]:
-        """What replaces the pipeline's own weights: the denoiser, and the tower where one is trained."""
+        """What replaces the pipeline's own weights: the denoiser, and the tower it was trained with."""
         made = {recipe.name: cards[recipe.name]} if recipe.name in cards else {}
+        if str(made.get(recipe.name)) in (*card_names(), "None"):  # what ships, with the tower that ships
+            return made
+        own = self.course.tower or read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get(
+            "weights"
+        )
         tower = cards.get(f"{recipe.name}-text") or recipe.raw.get("conditioner", {}).get("weights")
-        shipped = read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get("weights")
-        return {**made, **({shipped: tower} if shipped is not None and tower != shipped else {})}
+        return {**made, **({own: tower} if own is not None and tower != own else {})}
 
     def _judged(self, made: Mapping[str, Any]) -> tuple[dict[str, Any], Tensor, float]:
         began = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.on_gpu import speed
 from zoo.bench.checks import disagreements
 
 Row = Mapping[str, Any]
@@ -119,30 +120,112 @@ def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
 
 def page(whole: Mapping[str, Any]) -> str:
     """The record as tables in Markdown; rows with quality and rows with random weights have separate tables."""
-    place = whole["machine"]["accelerators"][0]
-    versions = whole["versions"]
+    place, calls = whole["machine"]["accelerators"][0], whole.get("calls") or [whole["run"]]
+    changed = ", with changes that were not committed" if whole["code"].get("dirty") else ""
+    seconds = [f"{call['wall_seconds']:.0f}" for call in calls]
+    lasted = (
+        f"{len(calls)} calls of {', '.join(seconds[:-1])} and {seconds[-1]} s" if seconds[1:] else f"{seconds[0]} s"
+    )
     said = [
-        f"{place['name']}, driver {place['driver']}, torch {versions['torch']}, commit "
-        f"{str(whole['code']['commit'])[:8]}, {whole['run']['started'][:10]}."
+        f"{place['name']}, driver {place['driver']}, torch {whole['versions']['torch']}, commit "
+        f"{str(whole['code']['commit'])[:8]}{changed}; {whole['run']['started'][:10]}, {lasted}."
     ]
     for phase in whole["phases"]:
         mine = [row for row in whole["rows"] if row["phase"] == phase["name"]]
         said.append(f"**{phase['name']}**: {_counts(mine)} in {phase['seconds']:.0f} s.")
         ids = {row["id"] for row in mine}
         pairs = [
-            (p["name"], p["peer"], "-" if p["ratio"] is None else f"{p['ratio']:.2f}", _reached(p))
+            (p["name"], p["peer"], "-" if p["ratio"] is None else f"{p['ratio']:.2f}", _spread(p))
             for p in whole["pairs"] if p["ours"] in ids
         ]  # fmt: skip
         if pairs:
-            said.append(_markdown(("random weights, bfloat16", "over", "times as fast", "line"), pairs))
-        said += [f"- {line}" for line in _lines(mine)]
-        said += [f"- {line}" for status in ("failed", "not reached") for line in _alike(
-            status, [row for row in mine if row["status"] == status])]  # fmt: skip
-    return "\n\n".join(said)
+            said.append(_markdown(("random weights, bfloat16", "over", "times as fast", "each turn"), pairs))
+            said.append(_markdown(("line", "batch", "over", "to reach", "measured"), _beside(whole)))
+        if any(row.get("check") for row in mine):
+            said += agreement(mine)
+        else:
+            said.append("\n".join(f"- {line}" for line in [*_lines(mine), *_trained(mine)]))
+        failures = [
+            f"- {line}" for status in ("failed", "unavailable", "not reached")
+            for line in _alike(status, [row for row in mine if row["status"] == status])
+        ]  # fmt: skip
+        said.append("\n".join(failures))
+    return "\n\n".join(part for part in said if part)
 
 
-def _reached(pair: Row) -> str:
-    return f"{pair['line']:g}" if pair.get("line") is not None else ""
+def agreement(rows: Sequence[Row]) -> list[str]:
+    """How far the device is from the CPU: of float32 the largest, of half precision each pipeline."""
+    checked = [row for row in rows if row["status"] == "measured"]
+    exact = [row for row in checked if row["asked"]["precision"] == "float32"]
+    images = [row for row in exact if row["check"]["what"] == "grey levels"]
+    whole = [row for row in images if row["asked"]["steps"] is None and not row["asked"]["fast"]]
+    rounded = [row for row in images if row["check"].get("with_tf32")]
+    found = [
+        f"- float32, {len(group)} {what}: at most {_largest(group):.4f} of 255 apart ({_farthest(group)}), tolerance "
+        f"{group[0]['check']['tolerance']:g}"
+        for group, what in (
+            (whole, "pipelines with all their steps"),
+            ([row for row in images if row not in whole], "samplers, parts of the fast path and tasks in a few steps"),
+        ) if group
+    ]  # fmt: skip
+    if rounded:
+        apart = [row["check"]["with_tf32"] for row in rounded]
+        worst = max(rounded, key=lambda row: row["check"]["with_tf32"]["largest"])
+        found.append(
+            f"- the same with TensorFloat-32: at most {max(a['largest'] for a in apart):.1f} apart ({worst['name']}), "
+            f"in the mean over an image at most {max(a['mean'] for a in apart):.2f}"
+        )
+    for row in (row for row in exact if row not in images):
+        again = row["check"].get("resumed")
+        more = f"; {again['what']}: {again['largest']:.1e}" if again else ""
+        if row["check"].get("largest") is not None:
+            found.append(f"- {row['name']}: {row['check']['what']} {row['check']['largest']:.1e}{more}")
+    precisions = list(dict.fromkeys(row["asked"]["precision"] for row in checked if row not in exact))
+    halves = {(row["asked"]["model"], row["asked"]["precision"]): row["check"] for row in checked if row not in exact}
+    table = [
+        (f"`{model}`", *(_apart(halves.get((model, precision))) for precision in precisions))
+        for model in dict.fromkeys(model for model, _ in halves)
+    ]
+    head = ("of 255 from the CPU's float32", *(f"{precision}: largest (mean)" for precision in precisions))
+    return ["\n".join(found), _markdown(head, table) if table else ""]
+
+
+def _largest(rows: Sequence[Row]) -> float:
+    return max(row["check"]["largest"] for row in rows)
+
+
+def _farthest(rows: Sequence[Row]) -> str:
+    return str(max(rows, key=lambda row: row["check"]["largest"])["name"])
+
+
+def _apart(check: Row | None) -> str:
+    return "" if check is None else f"{check['largest']:.1f} ({check['mean']:.2f})"
+
+
+def _trained(rows: Sequence[Row]) -> list[str]:
+    """What training did with a recipe's weights: steps, seconds, and the score before and after."""
+    done = [row for row in rows if row["kind"] == "training" and row["status"] == "measured" and row["run"]]
+    return [
+        f"{row['name']}: {row['run']['steps']} steps in {row['run']['seconds_training']:.0f} s after "
+        f"{row['run']['seconds_preparing']:.0f} s of preparing; {'; '.join(row['notes'])}"
+        for row in done
+    ]
+
+
+def _spread(pair: Row) -> str:
+    return f"{min(pair['ratios']):.2f} to {max(pair['ratios']):.2f}" if pair["ratios"] else str(pair.get("reason", ""))
+
+
+def _beside(whole: Row) -> list[tuple[str, ...]]:
+    """The lines, each with what was measured of it and whether that reaches it."""
+    return [
+        (
+            entry["what"], "" if entry["batch"] is None else str(entry["batch"]), entry["over"], f"{entry['line']:g}",
+            entry["reason"] if entry["measured"] is None
+            else f"{entry['measured']:.3f}, {'reached' if entry['measured'] >= entry['line'] else 'missed'}",
+        )
+        for entry in speed.beside(whole)
+    ]  # fmt: skip
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

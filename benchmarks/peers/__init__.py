@@ -47,5 +47,5 @@ def compare(run: Run, rows: list[Row]) -> None:
             reason = cell.said(error)
         if reason is not None:
             run.record["rows"].append(record.row_of(row, "failed", reason))
+        run.save()  # a device that is past use ends the process in what follows
         cell.release(row.asked.device)
-        run.save()

@@ -1,21 +1,23 @@
 """A cell: one row and diffusers in turn, on fresh weights made on the device.
 
 A fast row that compiles nothing brings zoo's eager network. Each way of a part is warmed up (which compiles and
-records it), then all take turns. A diffusers way that fails, or has no time left, is recorded and stops no other.
+records it); zoo's and diffusers as it is take turns and are saved, and only then each compiled way of diffusers' comes,
+in turn with zoo once more: an error on the device breaks all that its process does afterwards, and nothing before. A
+diffusers way that fails, or has no time left, is recorded and stops no other.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.peers import ahead
-from benchmarks.peers.entries import Cell, pairs_of, row_of_way
+from benchmarks.peers.entries import Cell, gone_pairs, pair_of, pairs_of, row_of_way
 from benchmarks.peers.fresh import fresh
 from benchmarks.peers.kernels import kernels, launch_seconds
 from benchmarks.peers.loops import scene
@@ -69,10 +71,14 @@ def compare_row(run: Run, row: Row) -> None:
 
 def release(device: str) -> None:
     """Free a cell's memory, its compilations too."""
+    cuda = device.startswith("cuda")
+    if cuda:
+        torch.cuda.synchronize(device)  # nothing that still runs reads what is freed
+    gc.collect()  # recordings first, which read what compilations hold
     if "torch._dynamo" in sys.modules:  # which takes seconds to import
         torch._dynamo.reset()
-    gc.collect()
-    if device.startswith("cuda"):
+        gc.collect()
+    if cuda:
         torch.cuda.empty_cache()
 
 
@@ -87,44 +93,92 @@ def count(cell: Cell) -> int | str:
 
 
 def compare_part(cell: Cell) -> None:
-    """One part: operations, warm-up of each way, turns, rows and pairs, and kernels last."""
+    """One part: operations, then turns, rows and pairs of what isn't compiled by diffusers and of each that is; kernels
+    last."""
     run, device = cell.run, cell.row.asked.device
     operations, overhead = count(cell), launch_seconds(device)
-    for way in _ways(cell):
+
+    def write(ways: list[Way]) -> None:
+        for way in ways:
+            cell.written[way.id] = row_of_way(cell, way, operations, overhead)
+        run.record["rows"] += [cell.written[way.id] for way in ways]
+
+    for way in _first_ways(cell):
         run.tell(f"{cell.name}, warming up {way.library}")
         _warm_up(cell, way)
         if way.library == ZOO and way.id not in cell.timed:
             return  # it is recorded, and the row measured again by a resumed run
     run.tell(f"{cell.name}, {len(cell.timed)} in turn")
-    baseline = _rounds(cell)
+    baseline = _rounds(cell, cell.timed)
     live = [way for way in cell.ways if way.id in cell.timed and cell.timed[way.id].seconds]
     if not live:
         return
     run.record["noise"][cell.name] = measure.noise(live[0].row.asked.name, baseline)
-    written = {way.id: row_of_way(cell, way, operations, overhead) for way in live}
-    run.record["rows"] += written.values()
+    write(live)
     run.record["pairs"] += pairs_of(cell, live)
     run.save()
-    of = "step" if cell.part == "loop" else "call"
+    if live[0].library == ZOO and compiles(cell.row):
+        live += _compiled(cell, live[0], write)
     for way in live:  # after all is timed: a profiler slows launches
+        counted = cell.written[way.id]["kernels"]
         if cell.late():
-            written[way.id]["kernels"] |= {"of": of, "kernels": None, "reason": "no time was left to count them"}
+            counted |= {"kernels": None, "reason": "no time was left to count them"}
         else:
-            written[way.id]["kernels"] |= kernels(way.run, device, of=of)
+            counted |= kernels(way.run, device, of=counted["of"])
 
 
-def _ways(cell: Cell) -> Iterator[Way]:
-    """zoo's row, its eager network, then diffusers; what can't be made of diffusers' is recorded."""
+def _compiled(cell: Cell, zoo: Way, write: Callable[[list[Way]], None]) -> list[Way]:
+    """Each compiled way of diffusers' in turn with zoo, saved before the next begins; returns those measured."""
+    run, found = cell.run, list[Way]()
+    best: dict[str, Any] | None = None
+    for way in _of_diffusers(cell, modes=True):
+        run.tell(f"{cell.name}, warming up {way.library}")
+        _warm_up(cell, way)
+        if way.id not in cell.timed:
+            run.save()
+            continue
+        first = cell.timed[zoo.id]
+        turns = {zoo.id: Timed(zoo.id, first.call, first.device, first.batch), way.id: cell.timed[way.id]}
+        run.tell(f"{cell.name}, zoo and {way.library} in turn")
+        _rounds(cell, turns)
+        if way.id in turns:
+            found.append(way)
+            write([way])
+        if len(turns) == 2:
+            made = pair_of(cell, zoo, way, turns[zoo.id].seconds, turns[way.id].seconds)
+            if best is None or made["ratio"] < best["ratio"]:  # of several, the one that is quickest beside zoo
+                run.record["pairs"] = [pair for pair in run.record["pairs"] if pair is not best] + [made]
+                best = made
+        run.save()
+        if zoo.id not in turns:  # what it broke may be the device
+            cell.reasons.setdefault(way.library, "zoo broke beside it")
+            break
+    if best is None:
+        run.record["pairs"] += gone_pairs(cell, zoo)
+    return found
+
+
+def _first_ways(cell: Cell) -> Iterator[Way]:
+    """zoo's row, its eager network, diffusers as it is."""
     row = cell.row
     yield zoo_way(row, cell.part, cell.given)
     if row.asked.fast and not compiles(row):
         yield zoo_way(eager(row), cell.part, cell.given, library=EAGER, under=row)
+    yield from _of_diffusers(cell, modes=False)
+
+
+def _of_diffusers(cell: Cell, *, modes: bool) -> Iterator[Way]:
+    """diffusers as it is, or compiled; what can't be made is recorded."""
     try:
-        yield from diffusers_ways(row, cell.part, cell.given, modes=compiles(row))
+        yield from diffusers_ways(cell.row, cell.part, cell.given, modes=modes, plain=not modes)
     except ImportError as error:
-        _gone(cell, PLAIN, "unavailable", f"needs diffusers ({error})")
+        reason, status = f"needs diffusers ({error})", "unavailable"
     except Exception as error:  # another library's, which may raise anything
-        _gone(cell, PLAIN, "failed", said(error))
+        reason, status = said(error), "failed"
+    else:
+        return
+    if PLAIN not in cell.reasons:
+        _gone(cell, PLAIN, status, reason)
 
 
 def _gone(cell: Cell, library: str, status: str, reason: str) -> None:
@@ -186,22 +240,29 @@ def compile_seconds(row: Row, identity: str) -> float:
     return COMPILE_SECONDS if cold is None else cold / 2.0
 
 
-def _rounds(cell: Cell) -> list[float]:
-    """Turns until the settings' number, the time of a part or the deadline; returns the baseline's seconds."""
+def _rounds(cell: Cell, timed: dict[str, Timed]) -> list[float]:
+    """Turns until the settings' number, the time of a part or the deadline; returns the baseline's seconds.
+
+    What breaks leaves `timed`; where it was measured before, its row says so.
+    """
     baseline: list[float] = []
     until = perf_counter() + ROUNDS_SECONDS
 
     def broken(one: Timed, error: Exception) -> None:
         way = next(w for w in cell.ways if w.id == one.id)
-        del cell.timed[one.id]
-        _gone(cell, way.library, "failed", said(error))
+        del timed[one.id]
+        if one.id in cell.written:
+            others = ", ".join(w.library for w in cell.ways if w.id in timed)
+            cell.written[one.id]["notes"].append(f"later, in turn with {others}, it broke: {said(error)}")
+        else:
+            _gone(cell, way.library, "failed", said(error))
 
     for number in range(cell.run.suite.settings.repeats):
-        if not cell.timed or (number >= 2 and (perf_counter() > until or cell.late())):
+        if not timed or (number >= 2 and (perf_counter() > until or cell.late())):
             break
-        turns = list(cell.timed.values())
+        turns = list(timed.values())
         found = measure.rounds(turns, 1, broken=broken)
-        if turns[0].id not in cell.timed:
+        if turns[0].id not in timed:
             baseline.clear()
         baseline += found
     return baseline

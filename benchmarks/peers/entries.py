@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -36,6 +35,7 @@ class Cell:
     ways: list[Way] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)  # why a library of diffusers' has no pair
     first: dict[str, float] = field(default_factory=dict)  # seconds of each way's first call
+    written: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of the record, by way's id
 
     @property
     def name(self) -> str:
@@ -75,7 +75,10 @@ def row_of_way(cell: Cell, way: Way, operations: int | str, overhead: float | No
     out["memory"], out["energy"] = one.memory, measure.energy(one)
     out["work"] = _work(cell, operations, out["speed"]["latency_seconds"]["p50"])
     out["compile"] = _compile(cell, way)
-    out["kernels"] = {"launch_seconds": overhead}
+    out["kernels"] = {
+        "launch_seconds": overhead, "of": "step" if loop else "call", "kernels": None,
+        "reason": "its process ended before they were counted",
+    }  # fmt: skip
     out["wall_seconds"] = round(cell.first[way.id] + sum(one.warm_up) + sum(one.seconds), 3)
     out["quality"] = record.quality("random weights: speed only")
     out["notes"] = [*way.notes, "random weights: speed only", *(["from latents to latents"] if latents else [])]
@@ -112,26 +115,32 @@ def _compile(cell: Cell, way: Way) -> dict[str, Any] | None:
 
 
 def pairs_of(cell: Cell, live: Sequence[Way]) -> list[dict[str, Any]]:
-    """Each of zoo's ways with diffusers as it is, and with the better of its compiled ones."""
-
-    def middle(way: Way) -> float:
-        return statistics.median(cell.timed[way.id].seconds)
-
+    """Each of zoo's ways with diffusers as it is."""
     plain = [way for way in live if way.library == PLAIN]
-    modes = sorted((way for way in live if way.library in MODES), key=middle)
-    tolerance = TOLERANCE if cell.row.asked.precision == "float32" else None
-    of, version = "latents" if cell.part == "loop" else "images", cell.run.record["versions"]["diffusers"] or ""
     found = []
     for ours in (way for way in live if way.library in (ZOO, EAGER)):
-        name = cell.name if ours.library == ZOO else f"{eager(cell.row).asked.name}: {cell.part}"
-        for theirs in [*plain, *modes[:1]]:
-            assert ours.made is not None
-            assert theirs.made is not None
-            agrees = relative_agreement(ours.made, theirs.made, of, tolerance)
-            found.append(pair(
-                name, ours.id, theirs.id, f"{theirs.library} {version}".strip(), cell.timed[ours.id].seconds,
-                cell.timed[theirs.id].seconds, agrees,
-            ))  # fmt: skip
-        missing = {k: v for k, v in cell.reasons.items() if k == PLAIN or not modes}
-        found += [no_pair(name, ours.id, library, reason) for library, reason in missing.items()]
+        seconds = cell.timed[ours.id].seconds
+        found += [pair_of(cell, ours, theirs, seconds, cell.timed[theirs.id].seconds) for theirs in plain]
+        if PLAIN in cell.reasons:
+            found.append(no_pair(_name(cell, ours), ours.id, PLAIN, cell.reasons[PLAIN]))
     return found
+
+
+def gone_pairs(cell: Cell, ours: Way) -> list[dict[str, Any]]:
+    """Why there is no pair with any compiled way of diffusers'."""
+    return [no_pair(_name(cell, ours), ours.id, lib, why) for lib, why in cell.reasons.items() if lib in MODES]
+
+
+def pair_of(cell: Cell, ours: Way, theirs: Way, own: list[float], other: list[float]) -> dict[str, Any]:
+    """One of zoo's ways with one of diffusers', by the seconds of their turns."""
+    assert ours.made is not None
+    assert theirs.made is not None
+    tolerance = TOLERANCE if cell.row.asked.precision == "float32" else None
+    agrees = relative_agreement(ours.made, theirs.made, "latents" if cell.part == "loop" else "images", tolerance)
+    version = cell.run.record["versions"]["diffusers"] or ""
+    peer = f"{theirs.library} {version}".strip()
+    return pair(_name(cell, ours), ours.id, theirs.id, peer, own, other, agrees)
+
+
+def _name(cell: Cell, ours: Way) -> str:
+    return cell.name if ours.library == ZOO else f"{eager(cell.row).asked.name}: {cell.part}"

@@ -15,7 +15,7 @@ from benchmarks.peers import networks
 from benchmarks.peers.fresh import bytes_of
 from benchmarks.peers.loops import Loop, Scene, StepClock, diffusers_decode, diffusers_loop, zoo_decode, zoo_loop
 from zoo.acceleration.accelerated import speed_up
-from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
+from zoo.acceleration.fast import Fast, choose, speed_up_decoder
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.bench import record
 from zoo.bench.suite import PARTS, Row
@@ -111,8 +111,7 @@ def _quick(stage: Stage, part: str, fast: Fast) -> Stage:
         speed_up(denoiser, fast)
         return dataclasses.replace(stage, denoiser=denoiser)
     autoencoder = copy.deepcopy(stage.autoencoder)
-    lay_out_weights(autoencoder, fast)
-    compiled_decoder(autoencoder, fast)
+    speed_up_decoder(autoencoder, fast)
     return dataclasses.replace(stage, autoencoder=autoencoder)
 
 

@@ -52,11 +52,14 @@ VERBS: dict[str, dict[str, list[str]]] = {
         "export": ["export", "{out}/exported", "--model", "{file}"],
         "plot trajectory": ["plot", "trajectory", "{file}", "a", "-o", "{out}/a.png"],
         "doctor": ["doctor", "cascade", "{file}", "--data", "data", "-n", "2"],
+        "describe": ["describe", "{file}"],
+        "prompts": ["prompts", "a", "--model", "{file}"],
+        "reproduce": ["reproduce", "{file}"],
         "evaluate": [
             "evaluate", "{file}", "data", "-n", "2", "--metrics", "fd", "--extractor", EXTRACTOR, "--captions", "data",
         ],
     },
-    "recipe.yaml": {"train": ["train", "{file}", "--run", "{out}/run"]},
+    "recipe.yaml": {"train": ["train", "{file}", "--run", "{out}/run"], "describe": ["describe", "{file}"]},
     "suite.yaml": {"bench": ["bench", "{file}", "--dry-run"]},
     "record.json": {"report": ["report", "{file}", "-o", "{out}/report.html"]},
     "image.png": {
@@ -78,6 +81,8 @@ VERBS: dict[str, dict[str, list[str]]] = {
         "evaluate": ["evaluate", "{file}", "data", "--metrics", "fd", "--extractor", EXTRACTOR],
         "evaluate against": ["evaluate", "data", "{file}", "--metrics", "fd", "--extractor", EXTRACTOR],
         "train": ["train", "recipe.yaml", "--set", "data.path={file}", "--run", "{out}/run"],
+        "new": ["new", "text2img", "{file}", "--name", "made", "-o", "{out}"],
+        "doctor": ["doctor", "cascade", "config.yaml", "--data", "{file}", "-n", "2"],
     },
     "data.tar": {"data check": ["data", "check", "{file}", "--size", "16"]},
     "statistics.npz": {

@@ -3,7 +3,7 @@
     pip install resvg-py==0.5.0
     python recipes/emoji/prepare.py emoji-core-128.zip --packages tarballs/
 
-`rows.csv.gz` beside this file lists every picture that may be trained on: style, code points, which icon it is, split,
+`rows.csv.xz` beside this file lists every picture that may be trained on: style, code points, which icon it is, split,
 name and keywords. Nothing else is made: pairs and concepts kept for evaluation are in no row.
 
 A package is read from its tarball in `--packages`; what isn't there is fetched by `npm pack`, from the registry that
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
+import lzma
 import io
 import json
 import subprocess
@@ -31,7 +31,7 @@ from PIL import Image
 
 CANVAS, DRAWN, SIDE = 256, 240, 128  # pixels: the white canvas, the drawing on it, the picture
 QUALITY = 90
-ROWS = Path(__file__).with_name("rows.csv.gz")
+ROWS = Path(__file__).with_name("rows.csv.xz")
 LARGEST_MEMBER = 64 * 2**20  # bytes of one file in a package
 
 # style -> package, version, what captions call the style, family, licence of the pictures
@@ -151,7 +151,7 @@ def webp(picture: Image.Image) -> bytes:
 
 def read_rows() -> Iterator[dict[str, str]]:
     """The committed list."""
-    with gzip.open(ROWS, "rt", encoding="utf-8", newline="") as file:
+    with lzma.open(ROWS, "rt", encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
 
 

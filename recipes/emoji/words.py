@@ -8,26 +8,27 @@ Every name of the split `train` with its emoji character, group and keywords, an
 from __future__ import annotations
 
 import csv
-import gzip
-import json
+import lzma
 import sys
 from pathlib import Path
 
-ROWS = Path(__file__).with_name("rows.csv.gz")
+from zoo.conditioners.words import Name, Words
+
+ROWS = Path(__file__).with_name("rows.csv.xz")
 
 
 def words(styles: list[str]) -> str:
     """The file's text; a name a line."""
     names: dict[str, list] = {}
-    with gzip.open(ROWS, "rt", encoding="utf-8", newline="") as file:
+    with lzma.open(ROWS, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row["split"] != "train":
                 continue
             entry = names.setdefault(row["name"], [row["name"], row["emoji"], row["group"], []])
             entry[3] += [word for word in row["keywords"].split("|") if word and word not in entry[3]]
-    lines = ",\n".join(json.dumps(names[name], ensure_ascii=False) for name in sorted(names))
-    head = f'"schema": "zoo.words/1",\n"styles": {json.dumps(styles)}'
-    return f'{{\n{head},\n"names": [\n{lines}\n]\n}}\n'
+    rows = [names[name] for name in sorted(names)]
+    found = tuple(Name(name, emoji, group, tuple(keywords)) for name, emoji, group, keywords in rows)
+    return Words(found, tuple(styles)).text()
 
 
 def main() -> None:

@@ -55,6 +55,13 @@ def test_a_record_says_that_the_device_was_left_open(monkeypatch):
     assert [r.get("device_requested") for r in drawn] == ["auto", None, None]
 
 
+def test_a_cuda_device_without_a_number_is_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert device.indexed("cuda") == torch.device("cuda", 3)
+    assert device.indexed(torch.device("cuda:1")) == torch.device("cuda", 1)
+    assert device.indexed("cpu") == torch.device("cpu")
+
+
 def test_a_pipeline_moves_to_auto(monkeypatch):
     pretend(monkeypatch)
     moved = []

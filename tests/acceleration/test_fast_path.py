@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +15,8 @@ from tests.refusals import refused
 from tests.tiny import LetterCounts, TinyNet, randomise, tiny_cascade, tiny_pipeline
 from zoo.acceleration.accelerated import cached, speed_up
 from zoo.acceleration.engine import Engine
-from zoo.acceleration.fast import Fast
-from zoo.acceleration.graphs import Graphed
+from zoo.acceleration.fast import Fast, speed_up_decoder
+from zoo.acceleration.graphs import Graphed, record_cuda_graph
 from zoo.acceleration.step_cache import DeepFeatures
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.parameterization import V
@@ -107,6 +109,25 @@ def test_networks_and_decoder_are_compiled_where_that_is_asked_for(monkeypatch):
     assert (pipe(PROMPTS).tensor - slow.tensor).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("device", "compile", "laid_out"),
+    [("cpu", False, True), ("cpu", True, True), ("cuda", False, False), ("cuda", True, True)],
+)  # fmt: skip
+def test_on_cuda_a_decoder_is_laid_out_only_where_it_is_compiled(device, compile, laid_out, monkeypatch):
+    class Decoder(torch.nn.Conv2d):
+        def decode(self, z):
+            return self(z)
+
+        def parameters(self, recurse=True):
+            for parameter in super().parameters(recurse):
+                yield SimpleNamespace(device=torch.device(device), ndim=parameter.ndim)
+
+    decoder = Decoder(4, 4, 3)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    speed_up_decoder(decoder, Fast(channels_last=True, compile=compile))
+    assert decoder.weight.is_contiguous(memory_format=torch.channels_last) is laid_out
+
+
 def test_weights_that_moved_are_laid_out_and_recorded_anew():
     pipe = tiny_pipeline().compile(channels_last=True)
     before = pipe.stages[0].denoiser.acceleration.engine
@@ -179,6 +200,39 @@ def test_a_recording_reads_new_inputs_and_keeps_earlier_outputs():
     assert with_deep[0].tolist() == [21.0, 41.0]
     assert larger[0].tolist() == [1.0, 1.0, 1.0]
     assert len(graphed.recordings) == 3
+
+
+def test_no_recording_uses_the_workspace_of_another(monkeypatch):
+    """torch 2.11 keeps cuBLAS' workspaces by stream and records all graphs on one: simulated here."""
+    kept, recording, used = {}, [], []
+
+    class Graph:
+        def replay(self): ...
+
+    @contextmanager
+    def recorded(graph, **_):
+        recording.append(graph)
+        yield
+        recording.pop()
+
+    def product(moving, fixed):
+        place = recording[-1] if recording else "eager"
+        stream = "recorded" if recording else "eager"
+        used.append((place, kept.setdefault(stream, place)))  # whose memory it is
+        return moving
+
+    stand_in = SimpleNamespace(
+        device=lambda _: nullcontext(), stream=lambda _: nullcontext(), device_count=lambda: 1, CUDAGraph=Graph,
+        Stream=lambda: SimpleNamespace(wait_stream=lambda _: None), graph=recorded,
+        current_stream=lambda: SimpleNamespace(wait_stream=lambda _: None),
+    )  # fmt: skip
+    monkeypatch.setattr(torch, "cuda", stand_in)
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", kept.clear, raising=False)
+    for _ in range(2):
+        record_cuda_graph(product, (torch.ones(1),), {})
+        assert not kept
+    assert len({graph for graph, _ in used if graph != "eager"}) == 2
+    assert all(graph == owner for graph, owner in used)
 
 
 def test_a_recorded_pipeline_draws_the_same_call_after_call(monkeypatch):

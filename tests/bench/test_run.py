@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import zoo
 from benchmarks import peers
 from benchmarks.on_gpu import correct
 from tests.refusals import refused
-from zoo.bench import machine, measure, pipelines, record, run
+from zoo.bench import checks, machine, measure, pipelines, quality, record, run
 from zoo.bench.run import run_suite
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
@@ -420,8 +421,6 @@ def test_a_deadline_takes_no_more_than_the_later_rounds(monkeypatch):
      (float("nan"), "measured", False)],
 )  # fmt: skip
 def test_a_check_of_images_agrees_within_two_grey_levels(change, status, agrees, tmp_path, monkeypatch):
-    from zoo.bench import checks
-
     real = checks.distance
 
     def moved(drawn, expected):
@@ -447,10 +446,22 @@ def test_checks_that_cannot_be_made_here_say_why(tmp_path):
     assert all(r["reason"] for r in made["rows"])
 
 
+def test_memory_is_limited_by_torch_s_own_function_on_a_device_without_a_number(monkeypatch):
+    shares = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *words: shares.append(words), raising=False)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    built = SimpleNamespace(tried=[4, 2], last=SimpleNamespace(tensor=torch.ones(2, 3, 4, 4)))
+    monkeypatch.setattr(checks, "Builder", lambda *_, **__: SimpleNamespace(build=lambda row: built))
+    monkeypatch.setattr(pipelines, "prepare", lambda built: built)
+    suite = tiny([{"kind": "checks", "model": "tiny", "check": "memory", "batch": 4, "device": "cuda"}])
+    found = checks._memory(run.Run(suite=suite, folder=Path()), suite.rows[0])
+    assert shares == [(checks.SHARE_OF_MEMORY, 0), (1.0, 0)]
+    assert found["agrees"]
+
+
 @pytest.mark.slow
 def test_training_is_checked_by_its_first_loss_and_by_a_resume(tmp_path, monkeypatch):
-    from zoo.bench import checks
-
     suite = tiny([{"model": "tiny-recipe", "kind": "checks", "check": "training"}])
     made, _ = run_suite(suite, folder=tmp_path)
     assert made["rows"][0]["check"]["agrees"] is True
@@ -476,3 +487,53 @@ def test_samples_are_drawn_as_time_allows_and_hits_have_captions_of_their_own(tm
     assert [(v["n"], v["reference"]["split"]) for v in found.values()] == [(4, "test"), (3, "val")]
     assert made["rows"][0]["quality"]["samples"] == []
     assert not list(path.parent.glob("*.png"))
+
+
+def test_as_many_samples_are_drawn_as_leave_time_to_judge_them(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(quality, "perf_counter", lambda: clock[0])
+
+    def pipe(**words):
+        clock[0] += 1.0  # a batch
+        return SimpleNamespace(tensor=torch.zeros(2, 3, 4, 4))
+
+    built = SimpleNamespace(tried=[2], settings=SimpleNamespace(seed=0), pipe=pipe)
+    words = {"built": built, "words": lambda count, start: {}, "count": 100}
+
+    def drawn(**more):
+        clock[0] = 0.0
+        return len(quality._drawn(**words, **more)[0])
+
+    assert drawn(least=4, until=20.0) == 40
+    assert drawn(least=4, until=20.0, each=0.5) == 20  # ten seconds to draw them, ten to judge them
+    assert drawn(least=30, until=20.0, each=0.5) == 30
+    assert drawn() == 100
+
+
+@pytest.mark.slow
+def test_a_rows_time_ends_with_its_judging(tmp_path, data, monkeypatch):
+    """The reference is there before samples are drawn, and the time is the one that began with the row."""
+    seen, given = [], []
+    seeing, drawing = quality.Judges._seen, quality._drawn
+    monkeypatch.setattr(
+        quality.Judges, "_seen", lambda self, images, name: (seen.append(name), seeing(self, images, name))[1]
+    )
+
+    def drawn(*words, **more):
+        seen.append("drawing")
+        given.append(more)
+        return drawing(*words, **more)
+
+    monkeypatch.setattr(quality, "_drawn", drawn)
+    suite = tiny(
+        [{"model": "latent-text2img", "steps": 1, "seconds": 500.0}],
+        repeats=1,
+        quality={"samples": 4, "metrics": ["fd"], "hit": False},
+    )
+    ends, begin = [], run.Run.begin
+    monkeypatch.setattr(run.Run, "begin", lambda self, rows: (begin(self, rows), ends.append(self.ends))[0])
+    run_suite(suite, folder=tmp_path / "out", data=str(data))
+    assert [name == str(data) for name in seen] == [True, False, False]
+    assert seen[1:] == ["drawing", "drawn"]
+    assert given[0]["until"] == ends[0] - quality.SETTLING
+    assert given[0]["each"] > 0

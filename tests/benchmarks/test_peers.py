@@ -180,6 +180,62 @@ def test_a_mode_that_breaks_stops_no_other(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_compiled_way_that_breaks_the_device_takes_no_earlier_number_along(tmp_path, monkeypatch):
+    """As an illegal memory access does: from its second call on, everything in the process fails."""
+    broken, saved = [], []
+    ours, theirs = ways.zoo_loop, ways.diffusers_loop
+
+    def checked(loop):
+        def run(steps):
+            if broken:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return loop(steps)
+
+        return run
+
+    def breaks(given, called, clock):
+        loop = theirs(given, called, clock)
+        if not isinstance(called, torch._dynamo.eval_frame.OptimizedModule):
+            return checked(loop)
+
+        def run(steps):
+            if not saved:
+                (path,) = tmp_path.glob("*.json")
+                saved.extend(by_library(json.loads(path.read_text())))
+            elif steps != cell.FIRST:
+                broken.append(True)
+            return loop(steps)
+
+        return checked(run)
+
+    monkeypatch.setattr(ways, "zoo_loop", lambda *words: checked(ours(*words)))
+    monkeypatch.setattr(ways, "diffusers_loop", breaks)
+    made, _ = measured(tmp_path, {"model": DDPM, "fast": {**QUICK, "compile": True}})
+    assert saved == [("loop", "zoo", "measured"), ("loop", "diffusers", "measured")]
+    assert by_library(made) == [*saved, ("loop", "diffusers compiled", "failed")]
+    assert "in turn with diffusers compiled, it broke: RuntimeError" in made["rows"][0]["notes"][-1]
+    first, second = made["pairs"]
+    assert len(first["ratios"]) == 2
+    assert (second["ratio"], second["reason"]) == (None, made["rows"][2]["reason"])
+
+
+@pytest.mark.slow
+def test_of_compiled_ways_the_one_that_is_quickest_beside_zoo_is_the_pair(tmp_path, monkeypatch):
+    monkeypatch.setitem(ways.MODES, "diffusers again", "default")
+    ratios = iter([3.0, 2.0])
+    real = cell.pair_of
+
+    def paired(*words):
+        return real(*words) | {"ratio": next(ratios)}
+
+    monkeypatch.setattr(cell, "pair_of", paired)
+    made, _ = measured(tmp_path, {"model": DDPM, "fast": {**QUICK, "compile": True}})
+    assert [row["status"] for row in made["rows"]] == ["measured"] * 4
+    assert [(p["peer"].partition(" 0")[0], p["ratio"]) for p in made["pairs"][1:]] == [("diffusers again", 2.0)]
+    assert made["rows"][0]["notes"] == ["random weights: speed only"]  # its figures are of the first turns
+
+
+@pytest.mark.slow
 def test_a_row_that_zoo_breaks_in_is_one_failed_row(tmp_path, monkeypatch):
     monkeypatch.setattr(ways, "zoo_loop", lambda *_: lambda _: torch.ones(1) @ torch.ones(2))
     monkeypatch.setattr(cell, "count", lambda _: "not counted")

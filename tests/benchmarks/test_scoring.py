@@ -19,7 +19,7 @@ from benchmarks import blind, colour_requests, hit_score, judge, other_hand, sco
 from zoo.config.cards import read_card
 from zoo.evaluation.metrics.colour import COLOURS
 
-ROWS = Path(__file__).resolve().parents[2] / "recipes/emoji/rows.csv.gz"
+ROWS = Path(__file__).resolve().parents[2] / "recipes/emoji/rows.csv.xz"
 THINGS = ("red apple", "boat", "cat", "drum", "egg", "fish")
 STYLES = ("flat style", "line style")
 

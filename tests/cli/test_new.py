@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -71,8 +72,15 @@ def test_what_is_there_is_not_overwritten(flowers, capsys):
         (lambda f: [p.unlink() for p in f.rglob("*.txt")], "have no captions"),
         (lambda f: (f / "0.txt").unlink(), "1 of 8 images"),
         (lambda f: [p.unlink() for p in f.rglob("*.png")], "0 captioned images"),
-        (lambda f: (f / "metadata.jsonl").write_text("{"), "line 1 is not JSON"),
-        (lambda f: (f / "metadata.jsonl").write_text('{"text": "x"}\n'), "lacks file_name"),
+        (lambda f: (f / "metadata.jsonl").write_text("{"), "line 1 of"),
+        (lambda f: (f / "metadata.jsonl").write_bytes(b'{"file_name": "0.png", "text": "\xe9"}\n'), "not UTF-8"),
+        (lambda f: (f / "metadata.jsonl").write_text("[" * 15_000), "not JSON"),
+        (lambda f: (f / "metadata.jsonl").write_text("[" + "[]," * 2**18 + "[]]"), "over 20000 values"),
+        (lambda f: os.mkfifo(f / "metadata.jsonl"), "no regular file"),
+        (lambda f: (f / "metadata.jsonl").symlink_to("/dev/zero"), "no regular file"),
+        (lambda f: (f / "0.txt").write_bytes("café".encode("cp1252")), "byte 4 is 0xe9"),
+        (lambda f: (f / "0.txt").write_bytes(b"a" * 2**21), "has more bytes"),
+        (lambda f: (f / "metadata.jsonl").write_text('{"text": "x"}\n'), "lacks a 'file_name'"),
         (lambda f: (f / "metadata.jsonl").write_text('{"file_name": "a", "text": "x", "split": "test"}\n' * 5), "val"),
     ],
 )
@@ -89,3 +97,23 @@ def test_wrong_options_are_refused(flowers, tmp_path, capsys):
     assert run(["new", "video", str(flowers)]) == 2
     capsys.readouterr()
     assert run(["new", "text2img", str(flowers), "-o", "sub/folder"]) == 0
+
+
+def test_what_systems_and_editors_leave_is_no_image(flowers):
+    there = {p.relative_to(flowers).as_posix() for p in flowers.rglob("*.png")}
+    for left in ("._0.png", "__MACOSX/0.png", ".ipynb_checkpoints/0.png"):
+        (flowers / left).parent.mkdir(exist_ok=True)
+        (flowers / left).write_bytes(b"no image")
+    assert run(["new", "text2img", str(flowers)]) == 0
+    rows = [json.loads(line) for line in (flowers / "metadata.jsonl").read_text().splitlines()]
+    assert {row["file_name"] for row in rows} == there
+
+
+def test_a_caption_keeps_every_sign_that_it_has(flowers):
+    """Other line ends of Unicode are no line's end."""
+    texts = ["a\u2028b", "c\x85d", "e\u2029f", "g"] * 2
+    lines = [f'{{"file_name": "{i}.png", "text": "{text}"}}\n' for i, text in enumerate(texts)]
+    (flowers / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    assert run(["new", "text2img", str(flowers)]) == 0
+    rows = [json.loads(line) for line in (flowers / "metadata.jsonl").read_bytes().decode().split("\n") if line]
+    assert [row["text"] for row in rows] == [json.loads(f'"{text}"', strict=False) for text in texts]

@@ -11,7 +11,10 @@ from zoo.cli.main import run
 
 def test_names_with_a_word_are_listed(capsys):
     assert run(["prompts", "wolf"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split("\t")[0] == "wolf"
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].split("\t")[0] == "wolf"
+    assert "'noto style'" in shown.err  # in a pipe the rows alone are on standard output
+    assert "style" not in shown.out
 
 
 def test_without_a_word_all_are_listed_for_a_program(capsys):

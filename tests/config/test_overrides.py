@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import zoo
 from tests.config.toys import pipeline, stage
 from tests.refusals import refused
 from zoo.config.overrides import apply_overrides, apply_shortcuts, merge, override, parse_overrides
@@ -197,3 +198,12 @@ def test_a_config_that_holds_itself_is_refused():
         wide = [wide] * 30  # an alias bomb made of Python objects
     with refused("config-too-deep"):
         to_plain({"a": wide})
+
+
+def test_steps_leave_super_resolution_stages_their_own():
+    """50 steps of the first stage are not 50 of stages that take 4 and 2, where more draw no better."""
+    stages = zoo.check("cascade-text2img", steps=50)["stages"]
+    assert [s["sampler"]["steps"] for s in stages] == [50, 4, 2]
+    stages = zoo.check("cascade-text2img", {"stages.sr-64.sampler.steps": 8}, steps=50)["stages"]
+    assert [s["sampler"]["steps"] for s in stages] == [50, 8, 2]
+    assert zoo.check("upscale-2x", steps=5)["stages"][0]["sampler"]["steps"] == 5

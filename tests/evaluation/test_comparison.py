@@ -197,10 +197,22 @@ def test_what_was_decided_without_being_asked_is_a_warning(tmp_path):
         "of 2 sizes (3 of 8x8, 3 of 8x9)",
     ):
         assert part in said
-    found = evaluate(pictures(30, 1), pictures(40, 2, size=16), extractors=[TOY])
+    found = evaluate(pictures(300, 1), pictures(400, 2, size=16), extractors=[TOY])
     assert found.warnings == ["pictures of 8x8 are compared with pictures of 16x16; `size` makes them one size"]
     told = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd"])
-    assert told.warnings == ["the weights of inception-2015 aren't there, so emoji-evaluator is the extractor"]
+    assert told.warnings[0] == "the weights of inception-2015 aren't there, so emoji-evaluator is the extractor"
+
+
+def test_too_few_images_for_a_number_to_mean_something_are_a_warning():
+    few = evaluate(pictures(30, 1), pictures(400, 2), metrics=["fd", {"name": "kid", "size": 20}], extractors=[TOY])
+    said = [warning for warning in few.warnings if "says little" in warning]
+    assert [warning.partition(" of ")[0] for warning in said] == ["'fd'", "'kid'"]
+    assert all("30 images" in warning for warning in said)
+    wide = evaluate(pictures(60, 1), pictures(400, 2), metrics=["fd"], extractors=["random"])  # has 100s of features
+    assert any("needs more images than features" in warning for warning in wide.warnings)
+    enough = evaluate(pictures(300, 1), pictures(400, 2), metrics=["fd"], extractors=[TOY])
+    assert not any("says little" in w for w in enough.warnings)
+    assert any("says little" in w for w in evaluate(pictures(300, 1), pictures(30, 2), extractors=[TOY]).warnings)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -130,11 +130,14 @@ def test_what_is_missing_unused_and_of_another_shape_is_named(tmp_path):
     shapes["model.diffusion_model.time_embed.0.weight"] = (1280, 321)
     shapes["first_stage_model.extra.weight"] = (3,)
     shapes["another_model.weight"] = (4,)
+    shapes["cond_stage_model.transformer.stray.weight"] = (5,)
     found = explain(sparse(tmp_path / "x.safetensors", shapes))
     unet, vae = (next(p for p in found.parts if p.name == n) for n in ("unet", "vae"))
     assert unet.missing == ("out.2.bias",)
     assert unet.other_shape == ("time_embed.0.weight (1280, 321) for (1280, 320)",)
     assert vae.unused == ("extra.weight",)
+    text = next(p for p in found.parts if p.name == "text_encoder")
+    assert (text.published, text.unused) == ("clip-vit-l-14/text", ("stray.weight",))
     assert not unet.exact
     assert any("another_model.weight" in note for note in found.notes)
 

@@ -46,7 +46,7 @@ def cached(denoiser: Denoiser, step_cache: DeepFeatures) -> Denoiser:
     made = Denoiser(
         network=denoiser.network, schedule=denoiser.schedule, parameterization=denoiser.parameterization,
         time_input=denoiser.time_input_name, time_rounding=denoiser.time_rounding, low_res=denoiser.low_res,
-        initial_scale=denoiser.initial_scale, variance=denoiser.variance,
+        initial_scale=denoiser.initial_scale, variance=denoiser.variance, image_condition=denoiser.image_condition,
     )  # fmt: skip
     made.acceleration = Accelerated(step_cache=step_cache)
     return made.train(denoiser.training)

@@ -40,6 +40,14 @@ def resolve(device: str | torch.device | None) -> torch.device:
     return place
 
 
+def indexed(device: torch.device | str) -> torch.device:
+    """The device with its number: the current one for `cuda` alone, which some of torch's functions refuse."""
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return place
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left: torch has a type for it on a GPU only."""
     said = str(error).lower()

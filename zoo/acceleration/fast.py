@@ -3,7 +3,7 @@
 | part | what it does | on by default |
 |---|---|---|
 | `precompute` | time embeddings of all steps at once, keys and values of the text once a run | everywhere |
-| `channels_last` | convolutions see pixels' channels side by side in memory | cpu, cuda |
+| `channels_last` | convolutions see channels side by side in memory; on cuda a decoder's only if compiled | cpu, cuda |
 | `compile` | networks and decoder through torch.compile, which fuses norms and activations | cuda |
 | `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch overhead | cuda |
 
@@ -80,9 +80,16 @@ def lay_out_weights(module: Any, fast: Fast) -> None:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def compiled_decoder(autoencoder: Any, fast: Fast) -> None:
-    """An autoencoder's decode through torch.compile, where that is on and it has a network."""
-    if not isinstance(autoencoder, nn.Module) or next(autoencoder.parameters(), None) is None:
+def speed_up_decoder(autoencoder: Any, fast: Fast) -> None:
+    """An autoencoder laid out and its decode through torch.compile, where that is on and it has a network.
+
+    On a cuda device only a compiled decoder is laid out channels-last: one that wasn't compiled was slower so on an
+    H200 (docs/gpu.md).
+    """
+    first = next(autoencoder.parameters(), None) if isinstance(autoencoder, nn.Module) else None
+    if first is None:
         return
+    if fast.compile or first.device.type != "cuda":
+        lay_out_weights(autoencoder, fast)
     plain = type(autoencoder).decode.__get__(autoencoder)  # type: ignore[attr-defined]
     autoencoder.decode = compiled(plain, fast.backend) if fast.compile else plain  # type: ignore[assignment]

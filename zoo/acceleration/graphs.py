@@ -18,6 +18,9 @@ Recorder = Callable[[Function, Moving, Fixed], tuple[tuple[Tensor, ...], Callabl
 class Graphed:
     """A function of tensors, recorded at the first call with its shapes, and replayed from then on.
 
+    A recording reads the function's weights and its compiler's constants where they were, so the function is kept as
+    long as its recordings; `torch._dynamo.reset()`, which frees a compiler's constants, is for when they are gone.
+
     `record` makes a recording: given the function and the memory that it reads, the memory that it writes and
     what runs it again.
     """
@@ -53,7 +56,10 @@ class Graphed:
 def record_cuda_graph(
     function: Function, moving: Moving, fixed: Fixed
 ) -> tuple[tuple[Tensor, ...], Callable[[], None]]:
-    """A CUDA graph of the function, on the device of what it reads."""
+    """A CUDA graph of the function, on the device of what it reads.
+
+    Its matrix products write to workspaces of its own (see `clear_workspaces`).
+    """
     place = next(m.device for m in moving if m is not None)
     # A stream, and so a graph, belongs to the device that is current when it is made.
     with torch.cuda.device(place):
@@ -65,15 +71,31 @@ def record_cuda_graph(
                 function(moving, fixed)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
+        clear_workspaces()
         # Another thread's calls to the driver (to read its power, say) must not break the recording.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = function(moving, fixed)
+        clear_workspaces()
 
     def run() -> None:
         with torch.cuda.device(place):
             graph.replay()
 
     return outputs, run if torch.cuda.device_count() > 1 else graph.replay
+
+
+def clear_workspaces() -> None:
+    """Let torch forget cuBLAS' workspaces, so that the next matrix product allocates its own.
+
+    torch 2.11 keeps one a handle and stream, records all graphs on one stream, and allocates it inside the first of
+    them. A later graph would write to memory of the first one's pool, which is unmapped once that graph is gone and
+    anybody clears the workspaces: torch.compile in `reduce-overhead` mode does, around each recording. Cleared before a
+    recording, a workspace is in the graph's own pool, which lives as long as the graph; cleared after it, no other
+    graph finds it.
+    """
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)  # not in builds without CUDA
+    if clear is not None:
+        clear()
 
 
 class _Recording:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
+
+MOST = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +25,14 @@ class DeepFeatures:
         blocks: blocks (of the efficient U-Net: levels) on the way in, and as many on the way out, that always run.
     """
 
+    papers = ("2312.00858 DeepCache: Accelerating Diffusion Models for Free",)
     calls = ("evaluate",)
 
     every: int = 2
     blocks: int = 2
 
     def __post_init__(self) -> None:
+        within(1, MOST, {"every": self.every, "blocks": self.blocks})
         if self.every < 1 or self.blocks < 1:
             raise ConfigError(
                 f"a step cache takes every and blocks from 1 up, not {self.every} and {self.blocks}",

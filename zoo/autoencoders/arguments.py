@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from zoo.networks.arguments import MOST_BLOCKS, counts, levels_of
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 
 def kl(
@@ -25,6 +26,7 @@ def kl(
             f"scale is {scale:g}, by which latents are multiplied and divided; give another number",
             code="number-out-of-range",
         )
+    within(-1e6, 1e6, {"scale": scale, "shift": shift})
     if not math.isfinite(shift):
         raise ConfigError(
             f"shift is {shift:g}, which latents are shifted by; give a number, usually 0", code="number-out-of-range"

@@ -196,6 +196,7 @@ class AutoencoderKL(nn.Module):
         groups: groups of every norm.
     """
 
+    papers = ("2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",)
     fits = "zoo.autoencoders.arguments:kl"
     pictures = True
 

@@ -57,6 +57,11 @@ class AutoencoderVQ(nn.Module):
         codes: entries of the codebook, each of `channels` numbers. The others are the KL autoencoder's.
     """
 
+    papers = (
+        "1711.00937 Neural Discrete Representation Learning",
+        "2012.09841 Taming Transformers for High-Resolution Image Synthesis",
+        "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
+    )
     fits = "zoo.autoencoders.arguments:vq"
     pictures = True
 

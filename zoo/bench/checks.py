@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 import zoo
+from zoo.acceleration.device import indexed
 from zoo.bench import pipelines, record
 from zoo.bench.pipelines import Builder, flags
 from zoo.bench.suite import Row
@@ -164,6 +165,7 @@ def _memory(run: Run, row: Row) -> Found:
     device = torch.device(row.asked.device)
     if device.type != "cuda":
         raise Skipped(f"memory of {row.asked.device} can't be limited for one process; it needs a cuda device")
+    device = indexed(device)
     built = Builder(run.suite.settings, counting=False).build(row)
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(SHARE_OF_MEMORY, device)

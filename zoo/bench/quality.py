@@ -40,6 +40,7 @@ from zoo.schema.unknown import unknown
 SHEET = 8  # images of a sample sheet
 FORMAT = "uint8 RGB, in memory"
 THREADS = 16  # at most, that decode images
+SETTLING = 3.0  # seconds that the metrics themselves take, of features
 Words = Callable[
     [int, int], dict[str, Any]
 ]  # (how many samples, the first's number) -> what the pipeline is called with
@@ -59,14 +60,21 @@ class Judges:
                 )
         self.extractor = _extractor(asked.extractor)
         self._references: dict[int, Features] = {}
+        self._each = 0.0  # seconds of one image's features, of the latest set of them
         self._judge: Judge | None = None
 
     def reference(self, size: int) -> Features:
         """The features of the data's images, made as large as a pipeline's."""
         if size not in self._references:
             images = _decoded(ImageFolder(path=self.path, split=self.asked.reference or self.split, size=size))
-            self._references[size] = extract(ArrayPictures(images, name=self.path), self.extractor)
+            self._references[size] = self._seen(images, self.path)
         return self._references[size]
+
+    def _seen(self, images: Tensor, name: str) -> Features:
+        began = perf_counter()
+        features = extract(ArrayPictures(images, name=name), self.extractor)
+        self._each = (perf_counter() - began) / len(images)
+        return features
 
     def chosen(self, split: str | None = None, count: int | None = None) -> list[Mapping[str, Any]]:
         """The rows of the data whose captions are drawn, the same for every configuration, in a fixed shuffle."""
@@ -78,18 +86,24 @@ class Judges:
         """`values` by key and how their samples were drawn, or a reason.
 
         Args:
-            until: of time.perf_counter; later no more are drawn than `quality.least`.
+            until: of time.perf_counter, when the values are to be known: as many samples are drawn as leave time for
+                their features and the metrics, but at least `quality.least`.
         """
         if built.pipe.stages[0].enlarges:
             return {"values": {}, "reason": "it enlarges a picture; `zoo doctor cascade` measures that"}
         _move(self.extractor, built.pipe.device)
         chosen = self.chosen()
         words, labels = _words(built, chosen)
-        # The hit score has captions of its own, which are drawn first: there are few of them.
+        # The hit score has captions of its own, which are drawn first: there are few of them. What takes the same time
+        # for any number of samples comes before them.
         found = self._own_hits(built) if self.asked.hit_split is not None else {}
-        drawn, batch = _drawn(built, words, self.asked.samples, least=self.asked.least, until=until)
-        size = int(drawn.shape[-1])
-        features = extract(ArrayPictures(drawn, name="drawn"), self.extractor)
+        size = int(built.last.tensor.shape[-1])
+        self.reference(size)
+        until = None if until is None else until - SETTLING
+        drawn, batch = _drawn(
+            built, words, self.asked.samples, least=self.asked.least, until=until, each=self._each
+        )  # fmt: skip
+        features = self._seen(drawn, "drawn")
         found = self._distances(features, size, chosen) | found
         if self.asked.hit_split is None and self._can_hit(built, chosen):
             found |= self._hits(features, chosen[: features.count], size, self.split)
@@ -109,7 +123,7 @@ class Judges:
             return {}
         words, _ = _words(built, chosen)
         drawn, _ = _drawn(built, words, len(chosen))
-        features = extract(ArrayPictures(drawn, name="drawn"), self.extractor)
+        features = self._seen(drawn, "drawn")
         return self._hits(features, chosen, int(drawn.shape[-1]), str(self.asked.hit_split))
 
     def _distances(self, features: Features, size: int, chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,17 +213,17 @@ def _words(built: Built, chosen: Sequence[Mapping[str, Any]]) -> tuple[Words, st
 
 
 def _drawn(
-    built: Built, words: Words, count: int, *, least: int | None = None, until: float | None = None
+    built: Built, words: Words, count: int, *, least: int | None = None, until: float | None = None, each: float = 0.0
 ) -> tuple[Tensor, int]:
     """uint8 (N, 3, H, W) in batches that fit, and that batch; every sample has its own noise whatever the batch.
 
-    All of `count` are drawn, or, once it is `until`, at least `least`.
+    All of `count` are drawn, or at least `least` and no more than leave `each` second for every one until `until`.
     """
     batch, made = min(built.tried[-1], count), list[Tensor]()
     done, source = 0, AddressedNoise(built.settings.seed)
     while done < count:
         enough = count if least is None else min(least, count)
-        if until is not None and done >= enough and perf_counter() >= until:
+        if until is not None and done >= enough and perf_counter() + each * done >= until:
             break
         some = min(batch, count - done)
         numbered = Renumbered(source=source, numbers=tuple(range(done, done + some)))

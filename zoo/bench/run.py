@@ -37,6 +37,7 @@ class Run:
     began: float = field(default_factory=perf_counter)
     before: float = 0.0  # seconds of the runs that this one resumes
     deadline: float | None = None  # of time.perf_counter, for the whole run
+    ends: float | None = None  # of time.perf_counter: when the rows that run must be done, judged too
     references: dict[str, Any] = field(default_factory=dict)  # what the CPU drew, for the checks that share it
 
     @property
@@ -53,7 +54,7 @@ class Run:
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Note in the record what is about to be done."""
-        until = self.until(rows)
+        self.ends = until = self.until(rows)
         self.record["run"]["doing"] = {
             "rows": [row.id for row in rows], "names": [row.asked.name for row in rows],
             "until": None if until is None else round(time() + until - perf_counter(), 2),
@@ -103,7 +104,7 @@ def run_suite(
         run.record["run"]["resumed"] += 1
         run.before = found["run"]["wall_seconds"]
         again = AGAIN if retry else AGAIN[:1]
-        run.record["rows"] = [r for r in found["rows"] if r["status"] not in again and not _pending(r)]
+        run.record["rows"] = [r for r in found["rows"] if r["status"] not in again and not pending(r)]
     if data is not None and any(row.kind == "pipelines" for row in suite.rows):
         from zoo.bench.quality import Judges
 
@@ -126,20 +127,28 @@ def run_suite(
     return run.record, run.save()
 
 
-def _pending(row: dict[str, Any]) -> bool:
+def pending(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a record still has to be judged, so that a resumed run measures it again."""
     return bool(row["quality"]) and row["quality"]["reason"] == NOT_YET
 
 
 def _in_turn(suite: Suite, earlier: Mapping[str, Any] | None) -> list[list[Row]]:
     """Rows that are measured together, in the suite's order; first those that an earlier record was to measure and
-    didn't reach, then those it didn't measure, then the others."""
+    didn't reach, then those it didn't measure or judge, then the others."""
     groups: dict[str, list[Row]] = {}
     for row in suite.rows:
         alone = "" if row.measured.together else row.id
         groups.setdefault(f"{row.kind}/{row.asked.group}/{alone}", []).append(row)
-    rank = {"not reached": 0, "measured": 3}
-    known = {} if earlier is None else {r["id"].partition("-")[0]: rank.get(r["status"], 2) for r in earlier["rows"]}
+    known = {} if earlier is None else {r["id"].partition("-")[0]: _rank(r) for r in earlier["rows"]}
     return sorted(groups.values(), key=lambda rows: min(known.get(row.id, 1) for row in rows))
+
+
+def _rank(row: Mapping[str, Any]) -> int:
+    """How late a row's turn comes in a run after the one that this row is of."""
+    if row["status"] == "not reached":
+        return 0
+    judged = not str((row["quality"] or {}).get("reason")).startswith("not judged")
+    return 3 if row["status"] == "measured" and judged else 2
 
 
 def _group(run: Run, rows: list[Row]) -> None:
@@ -222,7 +231,7 @@ def _rounds(
     run.tell(f"measuring {group}")
     baseline = measure.rounds(
         list(timed.values()), repeats, lambda n: run.tell(f"measuring {group}, round {n} of {repeats}"), broken,
-        until=run.until(list(rows.values())),
+        until=run.ends,
     )  # fmt: skip
     if baseline:
         run.record["noise"][group] = measure.noise(rows[next(iter(going))].asked.name, baseline)
@@ -282,7 +291,7 @@ def _judge(run: Run, built: pipelines.Built, out: dict[str, Any], judged: dict[s
     run.tell(f"judging {built.row.asked.name}")
     began = perf_counter()
     try:
-        out["quality"] |= run.judges(built, until=run.until([built.row]))
+        out["quality"] |= run.judges(built, until=run.ends)
     except Exception as error:  # unknown words, NaN, out of memory
         out["quality"]["reason"] = pipelines.told(error)
     else:

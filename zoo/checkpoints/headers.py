@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import read_plain
@@ -190,7 +190,8 @@ def _tensor(entry: bytes, name: str, path: Path, base: int) -> TensorEntry:
         return _checked(plain[1].decode(), tuple(map(int, sizes)), int(plain[3]), int(plain[4]), name, path, base)
     try:
         # Flat: one brace, and no string inside but dtype's, so what is parsed has no depth.
-        said = json.loads(entry, object_pairs_hook=list) if entry.count(b"{") == 1 and entry.count(b"[") < 4 else None
+        flat = entry.count(b"{") == 1 and entry.count(b"[") < 4
+        said: list[tuple[str, Any]] = json.loads(entry, object_pairs_hook=list) if flat else []
         about = dict(said)
         dtype, shape, (start, end) = about["dtype"], tuple(about["shape"]), about["data_offsets"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -231,7 +231,7 @@ def _tensor(value: Any, path: Path, places: Mapping[str, tuple[int, int]]) -> Te
         value = value.arguments[0] if value.arguments else None
     if not isinstance(value, Call) or str(value.what) not in _TENSOR_CALLS or not isinstance(value.arguments, tuple):
         return None
-    arguments = [*value.arguments, None, None, None, None]
+    arguments: list[Any] = [*value.arguments, None, None, None, None]
     storage, offset, shape, stride = (_storage(arguments[0]), *arguments[1:4])
     if not isinstance(shape, tuple) or not isinstance(stride, tuple):
         shape, stride, offset = (), (), None  # a damaged one, which the next lines refuse

@@ -12,13 +12,22 @@ if TYPE_CHECKING:
 
 
 def check(
-    config: Annotated[str, typer.Argument(help="A pipeline's name or a config file.")],
+    config: Annotated[str, typer.Argument(help="A pipeline's or model's name, a config file, or a model's file.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The file or folder of a published model.")
+    ] = None,
+    autoencoder: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Another autoencoder's, for such a model.")
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the config as it will be built.")] = False,
 ) -> None:
     """Check a config's names, arguments and contracts, that its weight files are there, and say what it will cost."""
@@ -27,7 +36,10 @@ def check(
     from zoo.inspection.cost import FLOAT16, FLOAT32, cost_of
     from zoo.schema.registry import registry
 
-    resolved = resolve(config, overrides, {"sampler": sampler, "steps": steps, "guidance": guidance})
+    resolved = resolve(config, overrides, {
+        "sampler": sampler, "steps": steps, "guidance": guidance, "weights": weights, "autoencoder": autoencoder,
+        "prediction": prediction,
+    })  # fmt: skip
     if as_json:
         typer.echo(json.dumps(resolved.config, indent=2))
         return

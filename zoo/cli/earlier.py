@@ -86,9 +86,10 @@ def again(
             f"'{start}' was made from a picture that its record doesn't hold; give --{lacking[0]} again",
             code="record-input-missing",
         )
-    for key in ("steps", "guidance"):
-        if key in before.asked and key not in chosen:
-            chosen[key] = before.asked[key]
+    if "guidance" in before.asked and "guidance" not in chosen:
+        chosen["guidance"] = before.asked["guidance"]
+    # Of a call, steps were every stage's; those of a command are not a super-resolution stage's.
+    call = call | ({"steps": before.asked["steps"]} if "steps" in before.asked and "steps" not in chosen else {})
     count = len(before.prompts)
     given = _spread(call["prompts"], count, "prompts")
     unwanted = before.negative if call["negative"] is None else [call["negative"]] * count

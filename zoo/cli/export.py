@@ -17,7 +17,7 @@ def export(
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folder and its files as JSON.")] = False,
 ) -> None:
-    """Write a latent text-to-image pipeline as a diffusers folder (StableDiffusionPipeline)."""
+    """Write a latent text-to-image pipeline as a diffusers folder (StableDiffusionPipeline), which zoo reads too."""
     import json
 
     import zoo
@@ -32,4 +32,7 @@ def export(
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "files": files}, indent=2))
     else:
-        typer.echo(f"wrote '{folder}': StableDiffusionPipeline.from_pretrained('{folder}') draws with it")
+        typer.echo(
+            f"wrote '{folder}': StableDiffusionPipeline.from_pretrained('{folder}') draws with it, and so does "
+            f"zoo generate --model {folder}"
+        )

@@ -73,14 +73,25 @@ def generate(
         list[str] | None, typer.Option("--label", metavar="CLASS", help="A class to draw, by name or number.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help=f"A pipeline's name, a config file or an image of zoo's; {DEFAULT_MODEL}.")
+        str | None,
+        typer.Option(help=f"A pipeline's or model's name, its file or folder, an image of zoo's; {DEFAULT_MODEL}."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The file or folder of a published model.")
+    ] = None,
+    autoencoder: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Another autoencoder's, for such a model.")
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="IMAGE", help="Draw an image of zoo's again, but for what is given.")
     ] = None,
     n: Annotated[int | None, typer.Option("-n", min=1, help="Images a prompt or class; 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same images; 0.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    first: Annotated[int | None, typer.Option(min=0, help="Number of the seed's first sample; 0.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; super-resolution stages keep theirs.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
@@ -119,9 +130,16 @@ def generate(
     from zoo.pipeline.space import space_of
     from zoo.schema.names import free
 
-    call: dict[str, Any] = {"n": n or 1, "seed": seed or 0, "negative": negative, "strength": strength}
+    call: dict[str, Any] = {
+        "n": n or 1,
+        "seed": seed or 0,
+        "first": first or 0,
+        "negative": negative,
+        "strength": strength,
+    }
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
+    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     config: Any = model or DEFAULT_MODEL
     if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
@@ -131,8 +149,12 @@ def generate(
             raise UsageError(
                 "--from brings the image's own model; leave --model out, or --from", code="option-conflict"
             )
-        config, call, size = again(start, call, chosen, size=size, fresh=n is not None or seed is not None)
-    resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported
+        config, call, size = again(start, call, chosen, size=size, fresh=(n, seed, first) != (None, None, None))
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always", RequestNote)
+        resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported
+    for one in noted if not as_json else ():
+        typer.echo(f"note: {one.message}", err=True)
     count = _check_words(resolved, call, quiet=as_json)
     check_count(count)
     space = space_of(resolved.config["stages"][-1])

@@ -17,6 +17,7 @@ STARTERS = Path(__file__).resolve().parent.parent / "starters"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 VALIDATION = 20  # every such row of data without splits is kept for validation
 FEWEST = 4  # images
+LONGEST_CAPTION = 2**20  # bytes
 
 
 class Starter(StrEnum):
@@ -81,7 +82,7 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     metadata = folder / "metadata.jsonl"
     said = []
     if metadata.exists():
-        rows = _read(metadata)
+        rows = _read(folder)
     else:
         rows = _beside(folder)
         said.append(f"wrote '{metadata}' from the captions beside the images")
@@ -101,35 +102,39 @@ def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, said
 
 
-def _read(metadata: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(metadata.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UsageError(
-                f"'{metadata}', line {number} is not JSON ({error}); fix it", code="metadata-unreadable"
-            ) from error
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("file_name", "text")):
-            raise UsageError(
-                f"'{metadata}', line {number} lacks file_name or text; add it", code="metadata-key-missing"
-            )
-        rows.append(row)
-    return rows
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a folder's metadata, as training reads them; UsageError for the first line that is none."""
+    from zoo.data.image_folder import FolderSource
+
+    source = FolderSource(str(folder))
+    if source.broken:
+        raise UsageError(source.broken[0].sentence, code="data-row-broken")
+    return [dict(row) for row in source.rows]
 
 
 def _beside(folder: Path) -> list[dict[str, Any]]:
     """Rows of images with a text file of the same name beside them."""
+    from zoo.data.image_sets import hidden
+    from zoo.images.decode import read_file
+
     rows, without = [], 0
-    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and not p.name.startswith(".")):
+    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES):
+        name = image.relative_to(folder).as_posix()
+        if hidden(name):
+            continue
         caption = image.with_suffix(".txt")
         if not caption.is_file():
             without += 1
             continue
-        text = " ".join(caption.read_text(encoding="utf-8-sig", errors="replace").split())
-        rows.append({"file_name": image.relative_to(folder).as_posix(), "text": text})
+        data = read_file(caption, what="caption", limit=LONGEST_CAPTION)
+        try:
+            text = " ".join(data.decode("utf-8-sig").split())
+        except UnicodeDecodeError as error:
+            said = f"byte {error.start + 1} is 0x{data[error.start]:02x}"
+            raise UsageError(
+                f"the caption '{caption}' is not UTF-8 ({said}); save it as UTF-8", code="metadata-unreadable"
+            ) from error
+        rows.append({"file_name": name, "text": text})
     if without and not rows:
         raise UsageError(
             f"the {without} images in '{folder}' have no captions; write NAME.txt beside NAME.png, or a metadata.jsonl "

@@ -34,7 +34,7 @@ def prompts(
             )
         typer.echo(json.dumps({"labels": labels}) if as_json else "\n".join(labels))
         return
-    words = known[0]
+    words, terminal = known[0], sys.stdout.isatty()
     found = words.find(word) if word else list(words.names)
     if as_json:
         names = [{"name": n.name, "emoji": n.emoji, "group": n.group, "keywords": n.keywords} for n in found]
@@ -44,7 +44,7 @@ def prompts(
         near = words.near(word)
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"'{model}' knows nothing called '{word}'{meant}", code="word-unknown")
-    if word or not sys.stdout.isatty():
+    if word or not terminal:
         from zoo.cli.table import print_table
 
         print_table(("prompt", "emoji", "group"), [(n.name, n.emoji, n.group) for n in found])
@@ -53,9 +53,10 @@ def prompts(
             listed = [n.name for n in members]
             typer.echo(f"{group} ({len(listed)}): {', '.join(listed[:: max(1, len(listed) // 8)][:8])}, ...")
         typer.echo(f"\n{len(found)} names; `zoo prompts WORD` shows those with a word, `zoo prompts | less` all")
-    if sys.stdout.isatty():
-        typer.echo("styles: " + ", ".join(f"'{style} style'" for style in words.styles))
-        typer.echo(f'as in: zoo generate "{found[0].name}, {words.styles[0]} style"')
+    if word or terminal:
+        # With a word it is for people, wherever it goes; in a pipe the rows alone are on standard output.
+        typer.echo("styles: " + ", ".join(f"'{style} style'" for style in words.styles), err=not terminal)
+        typer.echo(f'as in: zoo generate "{found[0].name}, {words.styles[0]} style"', err=not terminal)
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`zoo report`: benchmark records as one page that works offline, and as CSV."""
+"""`zoo report`: benchmark records, or training runs, as one page that works offline."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ DEFAULT = Path("benchmarks/results")
 
 def report(
     records: Annotated[
-        list[Path] | None, typer.Argument(help=f"Record files, or folders of them; {DEFAULT} if not given.")
+        list[Path] | None,
+        typer.Argument(help=f"Record files or folders of them ({DEFAULT} if not given), or folders of training runs."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="HTML", help="The page.")] = Path("report.html"),
     csv: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the views as CSV too.")] = None,
-    title: Annotated[str, typer.Option(help="What the page is called.")] = "zoo report",
+    title: Annotated[str | None, typer.Option(help="What the page is called.")] = None,
 ) -> None:
-    """Make a page from benchmark records: leaderboard, Pareto fronts, samples, run against run."""
-    from zoo.bench.report import page, read_records, write_views
+    """Make a page from benchmark records (leaderboard, Pareto fronts, samples), or to compare training runs."""
+    from zoo.bench.report import page, read_records, read_runs, run_folders, runs_page, write_views
     from zoo.schema.files import write_text
 
     if out.suffix.lower() not in (".html", ".htm"):
@@ -30,8 +31,18 @@ def report(
         raise UsageError(
             f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH", code="benchmark-record-missing"
         )
+    runs = run_folders(records or [])
+    if runs:
+        if csv is not None:
+            raise UsageError(
+                "--csv goes with benchmark records; a run has its values in scalars.csv, so leave it out",
+                code="option-conflict",
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        typer.echo(write_text(out, runs_page(read_runs(runs), title or "Training runs")))
+        return
     found = read_records(records or [DEFAULT])
-    text = page(found, title)
+    text = page(found, title or "zoo report")
     out.parent.mkdir(parents=True, exist_ok=True)
     typer.echo(write_text(out, text))
     for path in [] if csv is None else write_views(found, csv):

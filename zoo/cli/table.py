@@ -12,6 +12,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in rows:
             print("\t".join(" ".join(cell.split()) for cell in row))
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -23,10 +24,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*(Text(cell) for cell in row))
     console = Console()
     # Only the last column may wrap. Where the others alone don't fit, each row is a list of its cells.
-    if len(columns) > 3 and console.measure(table).minimum > console.width:
+    widths = [max(cell_len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    longest = max(cell_len(word) for *_, cell in (columns, *rows) for word in (cell.split() or [""]))
+    if len(columns) > 3 and sum(width + 1 for width in widths[:-1]) + longest > console.width:
         for row in rows:
+            pairs = Table(box=None, pad_edge=False, show_header=False)
+            pairs.add_column(style="bold", no_wrap=True, min_width=max(map(len, columns)))
+            pairs.add_column()
             for name, cell in zip(columns, row, strict=True):
-                console.print(Text.assemble((f"{name:<{max(map(len, columns))}}  ", "bold"), cell), soft_wrap=False)
+                pairs.add_row(name, Text(cell))
+            console.print(pairs)
             console.print()
         return
     console.print(table)

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from time import monotonic
+from typing import Annotated, Any
 
 import typer
 
 from zoo.cli.threads import Threads
+
+WARM = 3  # steps that compile and fill caches, and aren't measured
+MEASURED = 5  # steps that are, or those of
+AT_LEAST = 3.0  # seconds, where that is more
+
+
+class Estimate:
+    """Says once, from the first steps' speed, how long a run will take; without validation and sample sheets."""
+
+    def __init__(self) -> None:
+        self.first: tuple[int, float] | None = None
+        self.seen = 0
+        self.told = False
+
+    def after(self, step: int, steps: int, now: float) -> float | None:
+        """Seconds that the steps left will take, the first time that they can be told."""
+        self.seen += 1
+        if self.told or self.seen < WARM:
+            return None
+        if self.first is None:
+            self.first = (step, now)
+            return None
+        done, took = step - self.first[0], now - self.first[1]
+        if done < MEASURED or (took < AT_LEAST and step < steps):
+            return None
+        self.told = True
+        return took / done * (steps - step)
+
+
+def duration(seconds: float) -> str:
+    """`45 seconds`, `12 minutes`, `3.5 hours`."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def train(
@@ -35,13 +70,23 @@ def train(
     On several devices: torchrun --nproc-per-node 2 -m zoo.cli.main train RECIPE."""
     import zoo
     from zoo.cli.progress import step_bar
+    from zoo.schema.registry import registry
     from zoo.training.engine.time_limit import ENDLESS
+    from zoo.training.recipe import read_recipe
 
     silent = os.environ.get("RANK", "0") != "0"  # torchrun's; only the first process prints
     with step_bar(quiet=silent) as bar:
         bar.describe("preparing")
+        estimate = Estimate()
 
-        def report(p) -> None:
+        def report(p: Any) -> None:
+            left = estimate.after(p.step, p.steps, monotonic()) if p.steps < ENDLESS else None
+            if left is not None and p.step < p.steps:
+                place = folder or Path("runs") / read_recipe(recipe, registry(), overrides).name
+                bar.note(
+                    f"about {duration(left)} for {p.steps - p.step:,} more steps, without validation and sample "
+                    f"sheets; checkpoints, scalars.csv and samples go to '{place}'. Ctrl-C ends it, --resume goes on"
+                )
             bar.describe(f"loss {p.loss:.4f}  {p.images_per_second:.0f} images/s")
             bar.update(p.step, p.steps if p.steps < ENDLESS else 0)
 

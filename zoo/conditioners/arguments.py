@@ -33,19 +33,23 @@ def stand_in(*, context_width: int | None, length: int, vector_width: int | None
 
 
 def clip_text(
-    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int, activation: str, layer: int, pad: str
-) -> None:
+    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int | None, activation: str, layer: int,
+    pad: str, nothing: str,
+) -> None:  # fmt: skip
     """Of `zoo.conditioners.clip_text:ClipText`."""
     text_tower(width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim)
     choose("activation", activation, ("gelu", "quick-gelu"))
     choose("pad", pad, ("zero", "end"))
+    choose("nothing", nothing, ("encoded", "zeros"))
     if not 1 <= layer <= layers:
         raise ConfigError(
             f"layer is {layer}, counted from the end of {layers}; give 1 to {layers}", code="number-out-of-range"
         )
 
 
-def text_tower(*, width: int, heads: int, layers: int, context_length: int, embed_dim: int, prefix: str = "") -> None:
+def text_tower(
+    *, width: int, heads: int, layers: int, context_length: int, embed_dim: int | None, prefix: str = ""
+) -> None:
     """The transformer of a CLIP's captions; `prefix` is of its arguments' names."""
     counts({f"{prefix}width": width, f"{prefix}heads": heads, "context_length": context_length, "embed_dim": embed_dim})
     counts({f"{prefix}layers": layers}, most=MOST_BLOCKS)
@@ -94,7 +98,9 @@ def clip(
         )
 
 
-def numbers(*, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None) -> None:
+def numbers(
+    *, names: Sequence[str], width: int | None, fixed: Mapping[str, float] | None, nothing: Mapping[str, float] | None
+) -> None:
     """Of `zoo.conditioners.numbers:Numbers`."""
     if not names or len(set(names)) != len(names):
         raise ConfigError("numbers need one name or more, each once; correct names", code="entries-repeated")
@@ -102,6 +108,7 @@ def numbers(*, names: Sequence[str], width: int | None, fixed: Mapping[str, floa
         raise ConfigError(
             f"width is {width}; give an even number from 2 to {WIDEST}, or null", code="number-out-of-range"
         )
-    unused = next((name for name in fixed or () if name not in names), None)
-    if unused is not None:
-        raise ConfigError(f"fixed has '{unused}' and names doesn't; add it to names", code="arguments-conflict")
+    for what, given in (("fixed", fixed), ("nothing", nothing)):
+        unused = next((name for name in given or () if name not in names), None)
+        if unused is not None:
+            raise ConfigError(f"{what} has '{unused}' and names doesn't; add it to names", code="arguments-conflict")

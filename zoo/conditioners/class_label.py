@@ -25,6 +25,7 @@ class ClassLabel:
         null_class: whether the network has a row for no class, numbered after the last class.
     """
 
+    papers = ("2105.05233 Diffusion Models Beat GANs on Image Synthesis",)
     fits = "zoo.conditioners.arguments:class_label"
     source = "labels"
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"label": ()}

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from open_clip.model import CLIP
 
 
-@declares(fits="zoo.conditioners.arguments:clip")
+@declares(
+    papers=("2103.00020 Learning Transferable Visual Models From Natural Language Supervision",),
+    fits="zoo.conditioners.arguments:clip",
+)
 def build_clip(
     *, embed_dim: int, image_size: int, image_width: int | Sequence[int], image_layers: Sequence[int], text_width: int,
     text_heads: int, text_layers: int, context_length: int,

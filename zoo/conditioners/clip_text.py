@@ -26,27 +26,35 @@ class ClipText(nn.Module):
     prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)).
 
     Args:
-        width, heads, layers, context_length, embed_dim: the transformer (SD 1: 768, 12, 12, 77, 768).
+        width, heads, layers, context_length, embed_dim: the transformer (SD 1: 768, 12, 12, 77, 768). An embed_dim of
+            null is a tower without projection, as Stable Diffusion's own files hold it, which gives tokens alone.
         activation: `gelu` (open_clip's own weights) or `quick-gelu` (OpenAI's).
         layer: whose states are read, counted from the end: 1 the last, 2 the one before (SD 2, SDXL).
         final_norm: whether the last LayerNorm is applied to the states (SD 1 and 2 yes, SDXL no).
         pad: what follows the end token: `zero` (open_clip, SD 2) or `end` (SD 1).
+        nothing: the condition of no prompt, the `encoded` empty one or `zeros` (SDXL's base, where a negative prompt is
+            encoded all the same).
         compact: the weights hold only the tokens their data used (`token_ids`); prompts with other words are refused.
     """
 
+    papers = (
+        "2103.00020 Learning Transferable Visual Models From Natural Language Supervision",
+        "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
+    )
     fits = "zoo.conditioners.arguments:clip_text"
     fills: ClassVar[Mapping[str, str]] = {"tokens": "width", "vector": "embed_dim"}
-    null_prompt = ""
+    null_prompt: str | None = ""
 
     def __init__(
-        self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77, embed_dim: int = 768,
+        self, *, width: int = 768, heads: int = 12, layers: int = 12, context_length: int = 77,
+        embed_dim: int | None = 768,
         activation: Literal["gelu", "quick-gelu"] = "quick-gelu", layer: int = 1, final_norm: bool = True,
-        pad: Literal["zero", "end"] = "end", compact: bool = False,
+        pad: Literal["zero", "end"] = "end", compact: bool = False, nothing: Literal["encoded", "zeros"] = "encoded",
     ) -> None:  # fmt: skip
         super().__init__()
         arguments.clip_text(
             width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim,
-            activation=activation, layer=layer, pad=pad,
+            activation=activation, layer=layer, pad=pad, nothing=nothing,
         )  # fmt: skip
         from open_clip.transformer import QuickGELU, TextTransformer  # slow to import: only when one is built
 
@@ -67,7 +75,9 @@ class ClipText(nn.Module):
         # The mask is computed, not loaded, so building on the meta device leaves nothing undefined.
         self.context_length, self.layer, self.final_norm = context_length, layer, final_norm
         self.width, self.heads, self.layers, self.embed_dim, self.compact = width, heads, layers, embed_dim, compact
-        self.activation, self.pad = activation, pad
+        self.activation, self.pad, self.nothing = activation, pad, nothing
+        if nothing == "zeros":
+            self.null_prompt = None  # nothing is encoded for it
         self.known: frozenset[int] | None = None
         self.words: Words | None = None  # of the data, where the card of a pipeline's weights has them
 
@@ -123,7 +133,7 @@ class ClipText(nn.Module):
         pad = vocabulary.END if self.pad == "end" else 0
         return vocabulary.tokenize(prompts, context_length=self.context_length, pad=pad)
 
-    def states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Token ids (B, L) -> states (B, L, width) of the chosen layer, pooled and projected (B, embed_dim)."""
         weight = self.token_embedding.weight
         ids = ids.to(weight.device)
@@ -136,9 +146,11 @@ class ClipText(nn.Module):
         for i, block in enumerate(blocks):
             x = block(x, attn_mask=mask)
             states = x if i == chosen else states
+        states = self.ln_final(states) if self.final_norm else states
+        if self.text_projection is None:
+            return states, None
         end = (ids == vocabulary.END).int().argmax(dim=1)  # the first end token; padding may repeat it
-        pooled = self.ln_final(x)[torch.arange(len(x), device=x.device), end] @ self.text_projection
-        return self.ln_final(states) if self.final_norm else states, pooled
+        return states, self.ln_final(x)[torch.arange(len(x), device=x.device), end] @ self.text_projection
 
     def forward(self, prompts: Sequence[str]) -> Condition:
         """Raises UsageError for prompts this model can't read."""
@@ -148,8 +160,14 @@ class ClipText(nn.Module):
         return Condition(tokens=tokens, vector=pooled)
 
     def null(self, batch: int) -> Condition:
-        """The condition of the empty prompt, which training used for no condition."""
-        return self([""] * batch)
+        """The condition that training used for no condition: of the empty prompt, or zeros."""
+        if self.nothing == "encoded":
+            return self([""] * batch)
+        weight = self.token_embedding.weight
+        zeros = weight.new_zeros(batch, self.context_length, self.width)
+        return Condition(
+            tokens=zeros, vector=None if self.embed_dim is None else zeros.new_zeros(batch, self.embed_dim)
+        )
 
 
 def _distinct_ids(ids: Tensor) -> bool:

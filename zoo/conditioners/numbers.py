@@ -16,6 +16,8 @@ from zoo.diffusion.types import Condition
 from zoo.networks.blocks import timestep_embedding
 from zoo.schema.errors import UsageError
 
+NULL = "null"  # a call's mark of the null condition, among its numbers
+
 
 class Numbers:
     """A call's numbers, embedded as time is -> Condition(vector (B, len(names) * width), scalars).
@@ -24,8 +26,11 @@ class Numbers:
         names: of the numbers, in order; those of a call are listed at `zoo.pipeline.conditioning.numbers_of`.
         width: of each embedding, cosines first; null embeds none, and gives the scalars alone.
         fixed: numbers that are always these, whether or not a call has such numbers: `{aesthetic_score: 6.0}`.
+        nothing: those that are others in the null condition, or the negative prompt's (SDXL's refiner: an
+            aesthetic_score of 2.5); all others are the same in both.
     """
 
+    papers = ("2307.01952 SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis",)
     fits = "zoo.conditioners.arguments:numbers"
     source = "request"
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"vector": ("names", "width"), "scalars": ()}
@@ -34,15 +39,16 @@ class Numbers:
         self, *, names: Sequence[str] = (
             "original_height", "original_width", "crop_top", "crop_left", "target_height", "target_width",
         ), width: int | None = 256, fixed: Mapping[str, float] | None = None,
+        nothing: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
-        arguments.numbers(names=names, width=width, fixed=fixed)
-        self.names, self.width, self.fixed = tuple(names), width, dict(fixed or {})
+        arguments.numbers(names=names, width=width, fixed=fixed, nothing=nothing)
+        self.names, self.width, self.fixed, self.nothing = tuple(names), width, dict(fixed or {}), dict(nothing or {})
 
     def __call__(self, requests: Sequence[Mapping[str, Any]]) -> Condition:
         """A call's numbers by name, one mapping a sample; UsageError for a name that they lack."""
         rows = []
         for request in requests:
-            known = {**request, **self.fixed}
+            known = {**request, **self.fixed, **(self.nothing if request.get(NULL) else {})}
             missing = next((name for name in self.names if name not in known), None)
             if missing is not None:
                 raise UsageError(

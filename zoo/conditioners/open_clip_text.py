@@ -32,6 +32,7 @@ class OpenClipText(ClipText):
         layer, final_norm, pad: as `ClipText`'s. Stable Diffusion 2 reads layer 2 with the final norm, SDXL without.
     """
 
+    papers = ("2212.07143 Reproducible scaling laws for contrastive language-image learning",)
     facts = "zoo.conditioners.open_clip_models:facts"
     fits = None  # the base class checks its own arguments; these are checked as their facts are looked up
 

@@ -118,6 +118,15 @@ class Words:
         there = [known for known in self.known if len(known) > 2]
         return tuple(difflib.get_close_matches(word.lower(), there, n=SUGGESTIONS, cutoff=NEAR))
 
+    def text(self) -> str:
+        """The content of a file of these words, a name a line, as `read_words` reads it."""
+        import json
+
+        rows = [json.dumps([n.name, n.emoji, n.group, list(n.keywords)], ensure_ascii=False) for n in self.names]
+        head = f'"schema": "{SCHEMA}",\n"styles": {json.dumps(self.styles, ensure_ascii=False)}'
+        lines = ",\n".join(rows)
+        return f'{{\n{head},\n"names": [\n{lines}\n]\n}}\n'
+
     def _named(self, prompt: str, notes: list[str]) -> str:
         """Emoji characters replaced by their names."""
         plain = prompt if prompt.isascii() else _plain(prompt)

@@ -1,7 +1,8 @@
 """Weight cards: zoo/weights/NAME.yaml beside NAME.safetensors says what the weights are and what they fit.
 
 A card is named (`emoji-clip`) or, for weights of one's own, given by the path of its YAML file. It names registry
-keys and plain facts only; the weight file lies in the card's folder.
+keys and plain facts only; the weight file lies in the card's folder. A part of a folder in another library's layout
+(`FOLDER/unet`) is weights too: its family reads a card from the configurations there.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
 from zoo.config.blocks import check_arguments, check_block
-from zoo.config.published import Published, read_published
+from zoo.config.card import Card
+from zoo.config.published import read_published
+from zoo.config.sources import is_source, source_card
 from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -28,57 +32,9 @@ KEYS = (
 )  # fmt: skip
 # The denoiser's arguments other than its network belong to the weights.
 DENOISER = "zoo.diffusion.denoiser:Denoiser"
+# Reads folders that `zoo export` writes. Named and not imported, so that configs depend on no family.
+FOLDERS = "zoo.families.diffusers.folder"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """A card, checked for its form; `raw` is all of it."""
-
-    name: str
-    path: Path
-    kind: str
-    component: str
-    summary: str
-    config: Mapping[str, Any]  # arguments of the component
-    denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding, ...
-    contract: Mapping[str, Any]
-    raw: Mapping[str, Any]
-
-    @property
-    def block(self) -> dict[str, Any]:
-        """The component as a block."""
-        return {"name": self.component, **self.config}
-
-    @property
-    def file(self) -> Path:
-        """The weight file."""
-        return self.path.parent / self.raw["file"]["name"]
-
-    @property
-    def words(self) -> Path | None:
-        """The file of the words that the weights' data used (zoo.conditioners.words), where there is one."""
-        return self.path.parent / self.raw["words"] if "words" in self.raw else None
-
-    @property
-    def bytes(self) -> int:
-        """The size that the weight file must have."""
-        return self.raw["file"]["bytes"]
-
-    @property
-    def sha256(self) -> str:
-        """The hash that the weight file must have."""
-        return self.raw["file"]["sha256"]
-
-    @property
-    def published(self) -> tuple[Published, ...]:
-        """Values that others reached with these weights."""
-        return read_published(self.raw.get("published"), f"card '{self.path}'")
-
-    @property
-    def other(self) -> tuple[str, ...]:
-        """Prefixes of tensors in the file that belong to other components."""
-        return tuple(self.raw["file"].get("other") or ())
 
 
 def card_names() -> list[str]:
@@ -93,14 +49,33 @@ def find_card(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     names = card_names()
+    if name not in names and is_folder(name):
+        return Path(name)
     if name not in names:
         raise ConfigError(unknown("weights", name, names), code="weights-unknown")
     return FOLDER / f"{name}.yaml"
 
 
+def folders() -> Any:
+    """The module that reads folders in another library's layout."""
+    return import_module(FOLDERS)
+
+
+def is_folder(name: str | Path) -> bool:
+    """Whether a name is the path of such a folder, or of a part of one."""
+    return Path(name).is_dir() and folders().is_folder(Path(name))
+
+
 def read_card(name: str) -> Card:
-    """Read a card and check its form; the weight file is not touched."""
+    """Read a card and check its form; the weight file is not touched, except a part's of a folder, which is hashed.
+
+    A name like `PATH#unet` is a part of a model's own file, whose header says what a card would.
+    """
+    if isinstance(name, str) and "#" in name and is_source(name):
+        return source_card(name)
     path = find_card(name)
+    if path.is_dir():
+        return folders().card(path)
     raw = read_mapping(path)
     check_schema(raw, CARD_SCHEMA, str(path))
     for key in raw:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
+from zoo.config.models import from_file
 from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
 from zoo.config.presets import check_form, check_preset, read_preset
 from zoo.schema.errors import ZooError
@@ -54,12 +55,13 @@ def resolve(
             return config
         config = config.config
     known = registry() if components is None else components
+    config, shortcuts = from_file(config, shortcuts or {})
     written, source = read_preset(config)
     plain = to_plain(written, source)
     cards = Cards()
     try:
         check_form(plain)
-        changed = apply_shortcuts(plain, shortcuts or {}, known)
+        changed = apply_shortcuts(plain, shortcuts, known)
         changed = apply_overrides(changed, overrides, known)
         checked = check_preset(changed, known, cards)
         plans = check_contract(checked, known, cards)

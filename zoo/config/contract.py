@@ -129,9 +129,10 @@ def _told(function: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _check_latents(parts: StageParts) -> None:
     channels, wanted = parts.autoencoder["channels"], parts.network["in_channels"]
-    joined = RGB if parts.low_res is not None else 0
+    shown = parts.denoiser.get("image_condition") == "masked"
+    joined = RGB if parts.low_res is not None else channels + 1 if shown and whole(channels) else 0
     if whole(channels) and whole(wanted) and channels + joined != wanted:
-        small = f" and the small picture {joined}" if joined else ""
+        small = f" and {'the mask with the masked image' if shown else 'the small picture'} {joined}" if joined else ""
         raise ConfigError(
             f"stage '{parts.name}': {parts.network.label} takes {wanted} channels and {parts.autoencoder.label} gives "
             f"{channels}{small}; pair it with an autoencoder of {wanted - joined} channels",

@@ -8,15 +8,17 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from zoo.config.cards import card_names, find_card, read_card
+from zoo.config.models import model_names, models_folder, read_model
 from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
 from zoo.schema.declared import DECLARED
 from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.papers import papers_of
 from zoo.schema.registry import KINDS, Entry, Registry, registry
 from zoo.schema.signature import summary
 from zoo.schema.unknown import unknown
 
-FILE_KINDS = ("pipeline", "weights")
+FILE_KINDS = ("pipeline", "model", "weights")
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Description:
             default = "  (must be given)" if p.default is None else f" = {p.default}"
             lines.append(f"    {p.name}{f': {p.type}' if p.type else ''}{default}")
         for key, value in self.facts.items():
-            if key == "published":
-                lines += ["  published:", *(f"    {line}" for line in value)]
+            if key in ("published", "papers"):
+                lines += [f"  {key}:", *(f"    {line}" for line in value)]
             else:
                 lines.append(f"  {key}: {_short(value)}")
         return "\n".join(line for line in lines if line)
@@ -66,7 +68,8 @@ def names(kind: str | None = None, pattern: str = "*", *, components: Registry |
     if kind is not None:
         if kind not in (*KINDS, *FILE_KINDS):
             raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
-        every = preset_names() if kind == "pipeline" else card_names() if kind == "weights" else known.names(kind)
+        listed = {"pipeline": preset_names, "model": model_names, "weights": card_names}
+        every = listed[kind]() if kind in listed else known.names(kind)
         return [name for name in every if fnmatchcase(name, pattern)]
     return [
         f"{k}/{name}"
@@ -83,7 +86,7 @@ def listing(kind: str | None = None, pattern: str = "*", *, components: Registry
     for key in names(kind, pattern, components=known):
         k, _, name = (f"{kind}/{key}" if kind else key).partition("/")
         try:
-            short = {"pipeline": _describe_pipeline, "weights": _describe_card}
+            short = {"pipeline": _describe_pipeline, "model": _describe_model, "weights": _describe_card}
             found.append(_summarize(known.entry(k, name)) if k in KINDS else short[k](name))
         except ZooError as error:  # a card or a target that can't be read
             found.append(Description(k, name, "", "", broken=str(error)))
@@ -104,9 +107,13 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
     if kind == "pipeline":
         if rest in preset_names():
             return _describe_pipeline(rest)
+        if not slash and rest in model_names():
+            return _describe_model(rest)
         raise UsageError(
             unknown("pipeline", rest, preset_names()) if slash else _unknown_word(rest, known), code="name-unknown"
         )
+    if kind == "model":
+        return _describe_model(rest)
     if kind == "weights":
         return _with_pipelines(_describe_card(rest))
     entry = known.entry(kind, rest) if kind in KINDS else None
@@ -121,6 +128,8 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
         for fact in (*DECLARED["any"], *DECLARED.get(kind, ()))
         if fact in signature.constants
     }
+    if "papers" in facts:
+        facts["papers"] = [str(paper) for paper in papers_of(facts["papers"])]
     return replace(_summarize(entry), parameters=parameters, facts=facts)
 
 
@@ -136,6 +145,17 @@ def _describe_pipeline(name: str) -> Description:
     if published:
         facts["published"] = [str(p) for p in published]
     return Description("pipeline", name, summary(str(config.get("summary") or "")), source, facts=facts)
+
+
+def _describe_model(name: str) -> Description:
+    """A published model whose weights are the user's."""
+    model = read_model(name)
+    shown = {key: model.raw[key] for key in ("variant", "files", "answers", "licence", "sources") if key in model.raw}
+    facts = {**shown, "looked for in": str(models_folder()), "or": f"zoo.build('{name}', weights=PATH)"}
+    published = read_published(model.raw.get("published"), str(model.source))
+    if published:
+        facts["published"] = [str(p) for p in published]
+    return Description("model", name, summary(model.summary), str(model.source), facts=facts)
 
 
 def _describe_card(name: str) -> Description:
@@ -162,7 +182,7 @@ def _unknown_word(word: str, known: Registry) -> str:
     kinds = [entry.kind for entry in known if entry.name == word] + ["weights"] * (word in card_names())
     if kinds:
         return f"'{word}' is no pipeline; say '{kinds[0]}/{word}'"
-    return unknown("name", word, [*preset_names(), *names(components=known)])
+    return unknown("name", word, [*preset_names(), *model_names(), *names(components=known)])
 
 
 def _short(value: Any) -> str:

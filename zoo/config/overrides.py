@@ -153,7 +153,10 @@ def _takes(kind: str, name: Any, known: Registry) -> set[str]:
 
 
 def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], known: Registry) -> dict[str, Any]:
-    """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None means not given."""
+    """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None means not given.
+
+    Super-resolution stages of a cascade keep their own steps: they take few, and more make no better images.
+    """
     changed = dict(config)
     for name in shortcuts:
         if name not in SHORTCUTS:
@@ -168,6 +171,8 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
                 changed = override(changed, f"stages.{i}.sampler", given["sampler"], known)
     if "steps" in given:
         for i in stages:
+            if i > 0 and changed["stages"][i - 1].get("feeds") == "low_res":
+                continue
             sampler = changed["stages"][i].get("sampler")
             name = sampler.get("name") if isinstance(sampler, Mapping) else sampler
             if "steps" in _takes("sampler", name, known):

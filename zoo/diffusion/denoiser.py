@@ -33,6 +33,12 @@ They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffu
 |---|---|---|
 | `learned_range` | from small variance to beta, -1 to 1 (Nichol & Dhariwal 2021, eq. 15) | improved DDPM, ADM, DiT |
 | `learned` | the log-variance itself | OpenAI's `ModelVarType.LEARNED`, diffusers' `learned` |
+
+`image_condition` says what a network is shown beside x_t, as further input channels:
+
+| name | channels after x_t's | elsewhere |
+|---|---|---|
+| `masked` | the mask, 1 where drawn anew, and the latents of the image with that part grey | SD's inpainting models |
 """
 
 from __future__ import annotations
@@ -63,6 +69,7 @@ TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
 INITIAL_SCALES = ("sigma_T", "unit")
 VARIANCES = ("learned_range", "learned")
+IMAGE_CONDITIONS = ("masked",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ class Denoiser(nn.Module):
         low_res: LowRes | None = None,
         initial_scale: Literal["sigma_T", "unit"] = "sigma_T",
         variance: Literal["learned_range", "learned"] | None = None,
+        image_condition: Literal["masked"] | None = None,
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
@@ -126,6 +134,10 @@ class Denoiser(nn.Module):
                 f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out",
                 code="choice-unknown",
             )
+        if image_condition is not None and image_condition not in IMAGE_CONDITIONS:
+            raise ConfigError(
+                f"unknown image_condition '{image_condition}'; choose masked, or leave it out", code="choice-unknown"
+            )
         if schedule.T is None and time_input in ("index", "index1000"):
             raise ConfigError(
                 f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma",
@@ -139,6 +151,7 @@ class Denoiser(nn.Module):
         self.low_res = low_res
         self.initial_scale: Literal["sigma_T", "unit"] = initial_scale
         self.variance: Literal["learned_range", "learned"] | None = variance
+        self.image_condition: Literal["masked"] | None = image_condition
         self.acceleration: Acceleration | None = None
 
     def forward(

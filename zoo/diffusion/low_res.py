@@ -39,6 +39,10 @@ class GaussianAugmentation:
     schedule: what a level means. resize: how the small image is enlarged. noised: before or after that.
     """
 
+    papers = (
+        "2106.15282 Cascaded Diffusion Models for High Fidelity Image Generation",
+        "2205.11487 Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding",
+    )
     noises = True
 
     schedule: NoiseSchedule
@@ -81,6 +85,7 @@ class GaussianAugmentation:
 class Plain:
     """The small image as it is, without noise or level."""
 
+    papers = ("2104.07636 Image Super-Resolution via Iterative Refinement",)
     noises = False
 
     resize: Resize = "bilinear"

@@ -19,16 +19,20 @@ or tensors; `target` is what a network of this kind is trained to give.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from zoo.diffusion.types import Coefficients
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 
 @dataclass(frozen=True)
 class Eps:
     """The network predicts the noise. It doesn't determine x0 where alpha = 0, since x_t is the noise itself there."""
+
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         _refuse_zero(alpha, "eps")
@@ -43,6 +47,8 @@ class Eps:
 class X0:
     """The network predicts the clean sample."""
 
+    papers = ("2202.00512 Progressive Distillation for Fast Sampling of Diffusion Models",)
+
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         return Coefficients(c_skip=0.0, c_out=1.0, c_in=1.0)
 
@@ -54,6 +60,8 @@ class X0:
 @dataclass(frozen=True)
 class V:
     """The network predicts the velocity v = alpha * eps - sigma * x0, well scaled at every noise level."""
+
+    papers = ("2202.00512 Progressive Distillation for Fast Sampling of Diffusion Models",)
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         # alpha * x_t - sigma * v = (alpha^2 + sigma^2) * x0.
@@ -68,6 +76,11 @@ class V:
 @dataclass(frozen=True)
 class Flow:
     """The network predicts the velocity eps - x0 of the straight path from data to noise: flow matching."""
+
+    papers = (
+        "2210.02747 Flow Matching for Generative Modeling",
+        "2209.03003 Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow",
+    )
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         # x_t - sigma * (eps - x0) = (alpha + sigma) * x0.
@@ -89,9 +102,12 @@ class EDM:
         sigma_data: the data's standard deviation.
     """
 
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
+
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
+        within(-math.inf, 1e3, {"sigma_data": self.sigma_data})
         if not self.sigma_data > 0.0:
             raise ConfigError(
                 f"parameterization 'edm' needs sigma_data > 0, not {self.sigma_data}; the paper's is 0.5",
@@ -113,6 +129,8 @@ class EDM:
 @dataclass(frozen=True)
 class Score:
     """The network predicts the score, grad log p(x_t) = -eps / sigma; like eps it doesn't determine x0 at alpha = 0."""
+
+    papers = ("1907.05600 Generative Modeling by Estimating Gradients of the Data Distribution",)
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         _refuse_zero(alpha, "score")

@@ -28,7 +28,7 @@ from zoo.evaluation.measurement import part, with_texts
 from zoo.evaluation.metrics.hit_score import Judge
 from zoo.evaluation.metrics.pairs import Pairs
 from zoo.evaluation.processes import Processes, own_device, started
-from zoo.evaluation.refusals import needs_captions, refused
+from zoo.evaluation.refusals import doubts, needs_captions, refused
 from zoo.evaluation.selection import Absent, Asked, Job, Plan, alone, plan
 from zoo.evaluation.shared_pass import Run, Watch
 from zoo.schema.errors import UsageError, WeightsError
@@ -178,6 +178,9 @@ def evaluate(
             values += _measure(
                 job, made, generated, sides, ranges=ranges, count=count, consecutive=kinds[0] == "pipeline"
             )
+        if made.jobs:
+            sizes = [count, *([] if reference is None else [reference.count])]
+            made.warnings += doubts(made.jobs, [seen[id(side)] for side in both], sizes)
         written = None
         if save_statistics is not None:
             written = _write(seen[id(both[-1])][seeing[0]], both[-1], save_statistics)

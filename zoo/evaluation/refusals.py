@@ -1,15 +1,21 @@
-"""Which metrics can't be measured on two sides, found before anything is drawn or extracted for them."""
+"""Which metrics can't be measured on two sides, found before anything is drawn or extracted for them; and of which
+the images were too few for the number to mean much.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from zoo.evaluation.choice import ANY
+from zoo.evaluation.extractors.features import Features
 from zoo.evaluation.inputs.references import truth_of
 from zoo.evaluation.inputs.sources import Source
 from zoo.evaluation.metrics.pairs import LAYER as PAIRS
 from zoo.evaluation.selection import Absent, Job, Plan
 from zoo.schema.errors import UsageError
+
+FEW = 50  # images of a side, under which no value of sets means much
 
 
 def refused(job: Job, made: Plan, generated: Source, reference: Source | None, count: int) -> bool:
@@ -42,6 +48,31 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
     if why is not None:
         made.absent.append(Absent(metric=job.name, why=why))
     return why is not None
+
+
+def doubts(jobs: Sequence[Job], seen: Sequence[Sequence[Features]], counts: Sequence[int]) -> list[str]:
+    """A sentence for each metric of sets that was measured on too few images.
+
+    Args:
+        seen: of each side, its features by extractor. counts: images a side, of one value.
+    """
+    said: list[str] = []
+    for job in jobs:
+        if not job.metric.paired or getattr(job.metric, "of", ANY) == PAIRS or len(counts) < 2:
+            continue
+        n, layer = min(counts), job.metric.layers[0]
+        moments = seen[0][job.extractor].moments
+        width = len(moments[layer].mean) if getattr(job.metric, "statistics", False) and layer in moments else 0
+        if n <= width:
+            said.append(
+                f"'{job.name}' of {n} images says little: a covariance of {width} features needs more images than "
+                f"features, {10 * width:,} or so for a number to quote; kid is unbiased with fewer"
+            )
+        elif n < FEW:
+            said.append(
+                f"'{job.name}' of {n} images says little: other images may give another value; take {FEW} or more"
+            )
+    return said
 
 
 def _no_pairs(generated: Source, reference: Source | None) -> str | None:

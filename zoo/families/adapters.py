@@ -101,6 +101,11 @@ def _family(shapes: Shapes, keys: Mapping[str, spelling.Key], metadata: Mapping[
         return CONTEXTS[width]
     if any(key.part == "text_encoder_2" for key in keys.values()):
         return CONTEXTS[2048]
+    return named_family(metadata)
+
+
+def named_family(metadata: Mapping[str, str]) -> str | None:
+    """The family that a file's metadata says it is for (kohya's, or modelspec's); None where it says none."""
     said = (metadata.get("ss_base_model_version", "") or metadata.get("modelspec.architecture", "")).lower()
     return next((family for start, family in _METADATA.items() if said.startswith(start)), None)
 

@@ -103,7 +103,7 @@ def explain_header(header: Header) -> Report:
         facts = (("card", card[0]), ("component", card[1]))
         return _report(header, card[2], "zoo's own weights", card[0].split(" ")[0], facts=facts, notes=packed or [])
     parts = split(shapes)
-    reports = tuple(_part(p.name, p.match, [header.tensors[_whole(p.prefix, n, header)] for n in p.shapes])
+    reports = tuple(_part(p.name, p.match, [header.tensors[n] for n in p.names.values()])
                     for p in parts.parts)  # fmt: skip
     kind, family, variant = _whose(reports, parts)
     notes = [*(packed or []), *_differences(parts)]
@@ -125,7 +125,7 @@ def _explain_folder(folder: Folder) -> Report:
         tensors |= {f"{part.name}/{name}": t for name, t in own.items()}
         found = split({name: t.shape for name, t in own.items()})
         for piece in found.parts:
-            entries = [own[_whole(piece.prefix, n, part.header)] for n in piece.shapes]
+            entries = [own[n] for n in piece.names.values()]
             reports.append(_part(part.name or piece.name, piece.match, entries, said=part.kind))
         notes += [f"{part.name}: {note}" if part.name else note for note in (*part.header.notes, *_differences(found))]
         notes += [f"{part.name or 'it'} is there in other files too: {', '.join(part.others)}"] if part.others else []
@@ -150,11 +150,6 @@ def _report(header: Header, kind: str, family: str | None, variant: str | None, 
         len(header.tensors), header.parameters, _precision(header.tensors.values()), parts, average, questions, facts,
         (*header.notes, *dict.fromkeys(notes)), metadata,
     )  # fmt: skip
-
-
-def _whole(prefix: str, name: str, header: Header) -> str:
-    whole = prefix + name
-    return whole if whole in header.tensors else name
 
 
 def _part(name: str, match: Match | None, entries: list[TensorEntry], *, said: str = "") -> PartReport:

@@ -8,7 +8,7 @@ publishers use. No tensor's numbers are read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +63,7 @@ ADDED = {
     "pos_embed": "stores its positions, which are computed",
 }
 _CANDIDATES = 8  # lists that are read in full
+_WRAPPED = 0.9  # the share of a part's names from which a wrapper is one
 _SAME_SHAPES, _SAME_KINDS = 0.5, 0.7  # shares of a list from which a part is it, or of its family
 
 
@@ -118,11 +119,12 @@ def match(shapes: Shapes) -> Match | None:
 
 @dataclass(frozen=True)
 class Part:
-    """Some tensors of a file that are one part, by their names without `prefix` (so `names` has the whole ones)."""
+    """Some tensors of a file that are one part, by their names without `prefix`; `names`: those in the file."""
 
     name: str  # unet, vae, text_encoder, ...
     prefix: str
     shapes: Shapes
+    names: Mapping[str, str]
     match: Match | None
 
     @property
@@ -170,15 +172,20 @@ def _unread(name: str) -> bool:
 
 
 def _part(name: str, prefix: str, tensors: dict[str, tuple[int, ...]]) -> Part:
-    best, chosen = None, ("", tensors)
+    best: Match | None = None
+    chosen, inside = "", {n: n for n in tensors}  # a name within the part -> the name with its wrapper
     for wrapper in _WRAPPERS:
-        if wrapper and not all(n.startswith(wrapper) for n in tensors):
+        # Most names, not all: a stray tensor beside them is one that isn't used.
+        if sum(n.startswith(wrapper) for n in tensors) < _WRAPPED * len(tensors):
             continue
-        inner = {n.removeprefix(wrapper): s for n, s in tensors.items()}
-        found = match(inner)
+        inner = {n.removeprefix(wrapper): n for n in tensors}
+        found = match({n: tensors[w] for n, w in inner.items()}) if len(inner) == len(tensors) else None
         if found is not None and (best is None or (found.size, -found.differences) > (best.size, -best.differences)):
-            best, chosen = found, (wrapper, inner)
-    return Part(name or _named(best), prefix + chosen[0], chosen[1], best)
+            best, chosen, inside = found, wrapper, inner
+        if best is not None and best.exact:
+            break
+    shapes = {n: tensors[w] for n, w in inside.items()}
+    return Part(name or _named(best), prefix + chosen, shapes, {n: prefix + w for n, w in inside.items()}, best)
 
 
 def _named(found: Match | None) -> str:
@@ -189,7 +196,8 @@ def _named(found: Match | None) -> str:
     return "transformer" if kind == DENOISER and "transformer" in found.name else names.get(kind, kind)
 
 
-def context_width(shapes: Mapping[str, tuple[int, ...]] | Iterable[tuple[str, tuple[int, ...]]]) -> int | None:
+def context_width(shapes: Shapes) -> int | None:
     """The width of the token states that a U-Net's (or an adapter's) cross-attention reads; None without any."""
-    items = shapes.items() if isinstance(shapes, Mapping) else shapes
-    return next((s[-1] for n, s in items if re.search(r"attn2[._]to_k", n) and len(s) == 2 and "up" not in n), None)
+    return next(
+        (s[-1] for n, s in shapes.items() if re.search(r"attn2[._]to_k", n) and len(s) == 2 and "up" not in n), None
+    )

@@ -9,7 +9,10 @@ import math
 from typing import Literal, get_args
 
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
+LARGEST_SCALE = 1000.0  # beyond it float32 has no digits left for the sample
+LARGEST_SIDE = 2**14  # pixels
 Method = Literal["pigdm", "dps"]
 Space = Literal["x0", "eps", "v"]
 
@@ -20,10 +23,17 @@ def scaled(*, scale: float) -> None:
         raise ConfigError(
             f"a scale of guidance is a number, not {scale}; 1 is the condition alone", code="guidance-out-of-range"
         )
+    if abs(scale) > LARGEST_SCALE:
+        raise ConfigError(
+            f"a scale of guidance is from -{LARGEST_SCALE:g} to {LARGEST_SCALE:g}, not {scale:g}; 1 is the condition "
+            "alone",
+            code="guidance-out-of-range",
+        )
 
 
 def interval(*, low: float, high: float = math.inf) -> None:
     """Of `zoo.guidance.interval:LimitedInterval`."""
+    within(-math.inf, 1e6, {"low": low})
     if not 0.0 <= low < high:
         raise ConfigError(
             f"an interval of sigma / alpha needs 0 <= low < high, not {low} and {high}", code="interval-invalid"
@@ -32,6 +42,7 @@ def interval(*, low: float, high: float = math.inf) -> None:
 
 def static_threshold(*, low: float, high: float) -> None:
     """Of `zoo.guidance.threshold:StaticThreshold`."""
+    within(-1e6, 1e6, {"low": low, "high": high})
     if not low < high:
         raise ConfigError(f"a threshold needs low < high, not {low} and {high}", code="number-out-of-range")
 
@@ -68,11 +79,13 @@ def posterior(*, method: str, noise: float, scale: float, deviation: float) -> N
             "them",
             code="number-out-of-range",
         )
+    within(0.0, 1e3, {"noise": noise, "deviation": deviation})
     scaled(scale=scale)
 
 
 def downsampled(*, factor: int) -> None:
     """Of `zoo.guidance.measurement:Downsampled`."""
+    within(-math.inf, LARGEST_SIDE, {"factor": factor})
     if factor < 1:
         raise ConfigError(
             f"downsampling needs a factor from 1 up, not {factor}; usual is 4", code="number-out-of-range"
@@ -81,5 +94,6 @@ def downsampled(*, factor: int) -> None:
 
 def blurred(*, deviation: float) -> None:
     """Of `zoo.guidance.measurement:Blurred`."""
+    within(-math.inf, LARGEST_SIDE, {"deviation": deviation})
     if not 0.0 < deviation < math.inf:
         raise ConfigError(f"a blur needs a deviation above 0, not {deviation}; give pixels", code="number-out-of-range")

@@ -29,6 +29,7 @@ class Autoguidance:
     by its weights.
     """
 
+    papers = ("2406.02507 Guiding a Diffusion Model with a Bad Version of Itself",)
     fits = "zoo.guidance.arguments:scaled"
     compares = True
 

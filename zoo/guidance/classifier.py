@@ -30,6 +30,7 @@ class Classifier:
     no gradient.
     """
 
+    papers = ("2105.05233 Diffusion Models Beat GANs on Image Synthesis",)
     fits = "zoo.guidance.arguments:scaled"
     needs = ("labels",)
     neutral: ClassVar[Mapping[str, float]] = {"scale": 0.0}

@@ -26,6 +26,7 @@ from zoo.schema.errors import ConfigError, UsageError
 class ClassifierFree:
     """Guide with both conditions in one batch: a step costs one network call on 2 B rows, or B where scale is 1."""
 
+    papers = ("2207.12598 Classifier-Free Diffusion Guidance",)
     fits = "zoo.guidance.arguments:scaled"
     first = "which it would drop, as it asks the network itself"
     once = "the second would drop the first"

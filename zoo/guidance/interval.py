@@ -26,6 +26,10 @@ class LimitedInterval:
         guidance: the guidance to limit, for instance classifier-free guidance; this takes its place in the list.
     """
 
+    papers = (
+        "2404.07724 Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion "
+        "Models",
+    )
     fits = "zoo.guidance.arguments:interval"
 
     guidance: Guidance

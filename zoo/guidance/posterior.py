@@ -46,6 +46,7 @@ class Posterior:
         deviation: the data's standard deviation; the paper's is 1.
     """
 
+    papers = ("2209.14687 Diffusion Posterior Sampling for General Noisy Inverse Problems",)
     fits = "zoo.guidance.arguments:posterior"
     once = "there is one measured picture"
     needs = ("image",)

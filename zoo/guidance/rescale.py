@@ -36,6 +36,7 @@ class Rescale:
     scale of 1, outside a limited interval) it changes nothing. A strength of 0 is no rescaling, 1 full rescaling.
     """
 
+    papers = ("2305.08891 Common Diffusion Noise Schedules and Sample Steps are Flawed",)
     fits = "zoo.guidance.arguments:rescale"
     once = "the second would undo the first"
     after_compares = "has nothing to rescale"

@@ -23,6 +23,7 @@ from zoo.guidance import arguments
 class StaticThreshold:
     """Clamp x0 to [low, high]. For pixels; latents have no such range."""
 
+    papers = ("2205.11487 Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding",)
     fits = "zoo.guidance.arguments:static_threshold"
     bounds_x0 = True
 
@@ -48,6 +49,7 @@ class StaticThreshold:
 class DynamicThreshold:
     """Clamp x0 to its own percentile of |x0| and scale it back into [-1, 1]. For pixels; latents have no such range."""
 
+    papers = ("2205.11487 Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding",)
     fits = "zoo.guidance.arguments:dynamic_threshold"
     bounds_x0 = True
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAP = 4  # white pixels between the images of a sample grid
+
+
+class Drawn(Image.Image):
+    """A PIL image with its record, which `save` writes into a PNG, in files and buffers alike; copies are plain."""
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """As PIL's; `pnginfo` takes the record's place."""
+        if "pnginfo" not in params and RECORD_KEY in self.info:
+            params["pnginfo"] = PngInfo()
+            params["pnginfo"].add_itxt(RECORD_KEY, self.info[RECORD_KEY])
+        super().save(fp, format=format, **params)
+
+
+def with_record(image: Image.Image, record: Mapping[str, Any]) -> Image.Image:
+    """The image with its record, where PIL has that of a PNG which it opened."""
+    image.__class__ = Drawn
+    image.info[RECORD_KEY] = json.dumps(record)
+    return image
 
 
 def to_pil(tensor: Tensor) -> Image.Image:
@@ -51,10 +69,11 @@ def _sheet(count: int, size: tuple[int, int], columns: int | None, gap: int) -> 
 class Images:
     """Images (B, 3, H, W) of `size` pixels a side, or (height, width); a network sees [-1, 1], callers get [0, 1]."""
 
-    feeds: ClassVar[str] = "image"
-    word: ClassVar[str] = "images"
-    value: ClassVar[str] = "value of every pixel"
-    default_file: ClassVar[str] = "out.png"
+    feeds: ClassVar[str] = "image"  # what a stage alone, or the last one, feeds
+    word: ClassVar[str] = "images"  # what samples are called
+    value: ClassVar[str] = "value of every pixel"  # what a replay compares each of
+    default_file: ClassVar[str] = "out.png"  # where a command writes to by default
+    # How a command's size is written, and how many numbers it has at most.
     size_words: ClassVar[tuple[str, int | None]] = ("pixels a side, like 64, or HEIGHTxWIDTH, like 64x96", 2)
 
     size: int | tuple[int, int] = 64
@@ -165,19 +184,30 @@ class Images:
         pictures = [self.view(drawn)] if grid else [to_pil(image) for image in drawn]
         records = [dict(record)] if grid else [record_of(record, i) for i in range(len(files))]
         for file, picture, own in zip(files, pictures, records, strict=True):
-            information = PngInfo()
-            information.add_itxt(RECORD_KEY, json.dumps(own))
             kind = Image.registered_extensions()[file.suffix.lower()]
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with atomic(file) as place:
-                    picture.save(place, format=kind, pnginfo=information)
+                    with_record(picture, own).save(place, format=kind)
             except OSError as error:
                 raise ZooError(
                     f"'{file}' can't be written: {error.strerror or error}; choose another place",
                     code="output-unwritable",
                 ) from error
         return files
+
+    def write(self, drawn: Tensor, record: Mapping[str, Any], file: BinaryIO, *, grid: bool = False) -> None:
+        """Write one image, or with `grid` all in one, into an open binary file as a PNG with its record."""
+        if len(drawn) > 1 and not grid:
+            raise UsageError(
+                f"an open file holds one image, not {len(drawn)}; give grid=True, or a folder", code="counts-differ"
+            )
+        picture = self.view(drawn) if grid else to_pil(drawn[0])
+        with_record(picture, dict(record) if grid else record_of(record, 0)).save(file, format="PNG")
+
+    def pictures(self, drawn: Tensor, record: Mapping[str, Any]) -> list[Image.Image]:
+        """The images, each with its record, which PIL writes into a PNG."""
+        return [with_record(to_pil(image), record_of(record, i)) for i, image in enumerate(drawn)]
 
     def read(self, path: str | Path) -> np.ndarray:
         """(H, W, 3) uint8 of an image file."""

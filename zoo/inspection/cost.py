@@ -58,6 +58,8 @@ def cost_of(resolved: Resolved, components: Registry) -> Cost:
 
 def parameters_of(card: Card) -> int:
     """How many numbers a card's component has once it is loaded, by its weight file's header alone."""
+    if card.source is not None:
+        return card.source.parameters
     header = _header(card)
     found = 0
     for name, about in header.items():

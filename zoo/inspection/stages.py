@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from zoo.diffusion.types import StepTable
 
 # The denoiser's settings of its network's input, as the constructor names them.
-_DENOISER = {"time_input": "index", "time_rounding": "nearest", "initial_scale": "sigma_T", "variance": None}
+_DENOISER = {
+    "time_input": "index",
+    "time_rounding": "nearest",
+    "initial_scale": "sigma_T",
+    "variance": None,
+    "image_condition": None,
+}
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def unet(
     counts({"blocks": blocks, "patch": patch, **{f"depth {d}": d for d in depths}}, most=MOST_BLOCKS)
     counts({"dims": dims}, most=3)  # sound, images, volumes
     above_zero("norm_eps", norm_eps)
+    in_range("norm_eps", norm_eps, 0.0, 1.0)
     if len(depths) != len(mult):
         raise ConfigError(
             f"depth is {depths}; give one number, or one for each of {len(mult)} levels", code="network-levels-invalid"
@@ -207,6 +208,9 @@ def song_unet(
     counts({"noise_mult": noise_mult, "emb_mult": emb_mult, "blocks": blocks}, most=MOST_BLOCKS)
     above_zero("norm_eps", norm_eps)
     above_zero("skip_scale", skip_scale)
+    in_range("norm_eps", norm_eps, 0.0, 1.0)
+    in_range("skip_scale", skip_scale, 0.0, 1e3)
+    counts({"resolution": resolution}, most=WIDEST)
     choose("embedding", embedding, ("positional", "fourier"))
     choose("encoder", encoder, ("standard", "residual", "skip"))
     choose("decoder", decoder, ("standard", "skip"))

@@ -57,6 +57,7 @@ class NoiseAwareClassifier(nn.Module):
         pool: `attention`, or the `mean` over positions, which takes any size.
     """
 
+    papers = ("2105.05233 Diffusion Models Beat GANs on Image Synthesis",)
     fits = "zoo.networks.arguments:classifier"
     alone = "classification"
     reads = ()  # the class is its output

@@ -95,6 +95,7 @@ class EfficientUNet(nn.Module):
         scale_shift: time scales and shifts norms. groups: groups of every norm.
     """
 
+    papers = ("2205.11487 Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding",)
     fits = "zoo.networks.arguments:efficient_unet"
     dims = 2  # images only
 

@@ -187,6 +187,10 @@ class SongUNet(nn.Module):
             none, so these weights are kept and not used.
     """
 
+    papers = (
+        "2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",
+        "2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",
+    )
     fits = "zoo.networks.arguments:song_unet"
 
     def __init__(

@@ -84,6 +84,10 @@ class UNet(nn.Module):
             learned is the same, at 1 / patch ** 2 of the work (Hoogeboom et al. 2023, section 3.3).
     """
 
+    papers = (
+        "2105.05233 Diffusion Models Beat GANs on Image Synthesis",
+        "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
+    )
     fits = "zoo.networks.arguments:unet"
 
     def __init__(

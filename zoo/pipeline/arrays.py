@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -35,6 +35,7 @@ SHOWN = 16  # samples in an image
 SLICES = 8  # of a volume
 SIGNAL = (192, 96)  # width and height of a signal's cell
 SIDE = 96  # pixels that a field is enlarged to, at most, and a slice of a volume to half of that
+NO_IMAGES = "what this pipeline draws are arrays, not pictures; read .arrays or .numpy, or .view for a look"
 COLOURS = ("#2f6fb7", "#e2843b", "#2f9e77", "#a24fa8")
 
 
@@ -126,10 +127,7 @@ class Arrays:
 
     def images(self, drawn: Tensor) -> Tensor:
         """UsageError: arrays are not images."""
-        raise UsageError(
-            "what this pipeline draws are arrays, not pictures; read .arrays or .numpy, or .view for a look",
-            code="images-wanted",
-        )
+        raise UsageError(NO_IMAGES, code="images-wanted")
 
     def arrays(self, drawn: Tensor) -> Tensor:
         """The arrays, as they are."""
@@ -181,6 +179,17 @@ class Arrays:
         for file in files:
             _write(file, write[file.suffix.lower()])
         return files
+
+    def write(self, drawn: Tensor, record: Mapping[str, Any], file: BinaryIO, *, grid: bool = False) -> None:
+        """Write all arrays into an open binary file as an .npy, or with `grid` an image of them with the record."""
+        if grid:
+            file.write(_png(self.view(drawn), record))
+        else:
+            np.save(file, np.ascontiguousarray(drawn.numpy(), dtype=np.float32), allow_pickle=False)
+
+    def pictures(self, drawn: Tensor, record: Mapping[str, Any]) -> list[Image.Image]:
+        """UsageError: arrays are not images."""
+        raise UsageError(NO_IMAGES, code="images-wanted")
 
     def read(self, path: str | Path) -> np.ndarray:
         """(B, C, *spatial) of an .npy."""

@@ -33,7 +33,7 @@ from zoo.schema.errors import RequestNote, UsageError
 def read_call(
     stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, prompts: Any, negative: Any, labels: Any,
     n: int, seed: Any, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
-    strength: float | None, noise: Any, batch_size: Any,
+    strength: float | None, noise: Any, batch_size: Any, first: Any = 0,
 ) -> tuple[Request, Given]:  # fmt: skip
     """A call of the stages that run; UsageError, with the fix, for one that they can't draw."""
     asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
@@ -46,11 +46,16 @@ def read_call(
         raise UsageError(
             "no stage of this pipeline has classifier-free guidance to set; leave guidance out", code="guidance-missing"
         )
+    first = 0 if whole(first) and first == 0 else whole_number("first", first, "a sample's number, 0 or more")
+    if first and noise is not None:
+        raise UsageError(
+            "first counts the samples of a seed, and noise is given; leave one of them out", code="option-conflict"
+        )
     start = start_of(stages, conditioners, image=image, mask=mask, strength=strength)
     if isinstance(noise, (Tensor, np.ndarray, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     elif noise is None:
-        source = _seeded(seed, prompts=len(asked), n=n)
+        source = _seeded(seed, prompts=len(asked), n=n, first=first)
     elif not callable(noise):
         raise UsageError(
             f"noise is {type(noise).__name__}; give a noise source, a tensor, or tensors by address", code="noise-unfit"
@@ -128,20 +133,24 @@ def _address(source: NoiseSource, row: int) -> dict[str, Any]:
     return {"index": row}
 
 
-def _seeded(seed: Any, *, prompts: int, n: int) -> AddressedNoise | SeededSamples:
-    """The noise of one seed for a call, or of one a prompt, or one a sample."""
+def _seeded(seed: Any, *, prompts: int, n: int, first: int) -> AddressedNoise | SeededSamples:
+    """The noise of one seed for a call, or of one a prompt, or one a sample; numbers begin at `first`."""
     given: Any = plain(seed)
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-        return AddressedNoise(cast("int", given))
+        one = AddressedNoise(cast("int", given))
+        numbers = range(first, first + prompts * n)
+        return SeededSamples(seeds=(one.seed,) * len(numbers), numbers=tuple(numbers)) if first else one
     seeds = [plain(one) for one in given]
     if len(seeds) == prompts * n:
-        return SeededSamples(seeds=tuple(seeds), numbers=(0,) * len(seeds))
+        return SeededSamples(seeds=tuple(seeds), numbers=(first,) * len(seeds))
     if len(seeds) != prompts:
         raise UsageError(
             f"{len(seeds)} seeds for {prompts} prompts with {n} images each; give one, or one a prompt",
             code="counts-differ",
         )
-    return SeededSamples(seeds=tuple(s for s in seeds for _ in range(n)), numbers=tuple(range(n)) * prompts)
+    return SeededSamples(
+        seeds=tuple(s for s in seeds for _ in range(n)), numbers=tuple(range(first, first + n)) * prompts
+    )
 
 
 def _listed(given: Any) -> list[Any]:

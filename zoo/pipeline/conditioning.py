@@ -43,8 +43,11 @@ class Conditioning:
             conditioner = self.conditioners[name]
             source = source_of(conditioner)
             cond[name] = self._rows(conditioner, self._given(source, number, part))
-            if source == "request":  # its numbers are no prompt, and the same in both
+            if source == "request":  # its numbers are no prompt, and the same in both but for those that it says
                 null[name] = cond[name]
+                if getattr(conditioner, "nothing", None):
+                    given = [(*row, ("null", 1.0)) for row in self._given(source, number, part)]  # type: ignore[misc]
+                    null[name] = self._rows(conditioner, given)
             elif any(negative) and source == "prompts":
                 null[name] = self._negative(conditioner, negative)
             elif getattr(conditioner, "null_class", True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -58,8 +58,8 @@ class Generation:
 
     @cached_property
     def images(self) -> list[Image.Image]:
-        """The images as PIL; UsageError where arrays were drawn."""
-        return [to_pil(t) for t in self.tensor]
+        """The images as PIL, whose own `save` writes a PNG with the record; UsageError where arrays were drawn."""
+        return self.space.pictures(self.drawn, self.record)
 
     @cached_property
     def view(self) -> Image.Image:
@@ -88,12 +88,16 @@ class Generation:
         """The files `save` would write."""
         return self.space.targets(path, len(self), grid=grid, overwrite=overwrite)
 
-    def save(self, path: str | Path, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
+    def save(self, path: str | Path | BinaryIO, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
         """Write the samples with their record as their space does, and return the files; `grid` is all in one image.
 
         Images go to an image file each (NAME-0.png, ... for several), with the record inside a PNG; arrays into one
         .npy with the record in a .json beside it. A path without a suffix is a folder. Numbers go on after
-        those of existing files; with `overwrite` they begin again. Each file appears whole or not at all. Raises
-        UsageError for an unknown suffix and ZooError where the disk refuses.
+        those of existing files; with `overwrite` they begin again. Each file appears whole or not at all. An open
+        binary file (`io.BytesIO`) gets one image as a PNG, or the .npy, and no file is returned. Raises UsageError for
+        an unknown suffix and ZooError where the disk refuses.
         """
+        if not isinstance(path, (str, Path)):
+            self.space.write(self.drawn, self.record, path, grid=grid)
+            return []
         return self.space.save(self.drawn, self.record, path, grid=grid, overwrite=overwrite)

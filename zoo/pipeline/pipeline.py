@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.device import resolve
-from zoo.acceleration.fast import Fast, choose, compiled_decoder, lay_out_weights
+from zoo.acceleration.fast import Fast, choose, speed_up_decoder
 from zoo.diffusion.types import Conditioner, Guidance, NoiseSource, Sampler, StepReport
 from zoo.images.display import table_html
 from zoo.pipeline.call import Inputs, read_call, read_inputs
@@ -142,8 +142,7 @@ class Pipeline:
         self.fast = fast
         for stage in self.stages:
             speed_up(stage.denoiser, fast)
-            lay_out_weights(stage.autoencoder, fast)
-            compiled_decoder(stage.autoencoder, fast)
+            speed_up_decoder(stage.autoencoder, fast)
 
     @property
     def device(self) -> torch.device:
@@ -197,7 +196,7 @@ class Pipeline:
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
         image: Any = None, mask: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
-        batch_size: int | None = None, callback: Callable[[Progress], Any] | None = None,
+        batch_size: int | None = None, callback: Callable[[Progress], Any] | None = None, first: int = 0,
     ) -> Generation:  # fmt: skip
         """Draw.
 
@@ -215,6 +214,7 @@ class Pipeline:
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
             stages: run only the first `stages`. batch_size: samples a network call; None means all at once.
             callback: receives a `Progress` after each step. Without one, a terminal or a notebook shows a bar.
+            first: number of the first sample, so that n=4, first=4 draws what n=8 draws after its first four.
 
         Raises UsageError for a request that can't be drawn, before any network runs, and NumericError for NaN.
         """
@@ -224,11 +224,12 @@ class Pipeline:
                 return self(
                     prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
                     guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, stages=stages,
-                    batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total),
+                    batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total), first=first,
                 )  # fmt: skip
         checked = self._read(
             stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
             guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
+            first=first,
         )  # fmt: skip
         return self.draw(checked, callback=callback)
 

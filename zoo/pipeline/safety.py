@@ -11,6 +11,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from zoo.pipeline.safety_arguments import mean_brightness
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -35,8 +37,13 @@ class MeanBrightness:
         low, high: the mean of all pixels, in [0, 1], must lie between these.
     """
 
+    fits = "zoo.pipeline.safety_arguments:mean_brightness"
+
     low: float = 0.02
     high: float = 0.995
+
+    def __post_init__(self) -> None:
+        mean_brightness(low=self.low, high=self.high)
 
     def __call__(self, images: Tensor) -> list[Verdict]:
         """images (B, 3, H, W) in [0, 1] -> one verdict an image; the score is its mean brightness."""

@@ -58,6 +58,13 @@ class StageRun:
             picture = request.image[part].to(device)
             of_picture = (shape[0], shape[1], shape[2])
             guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
+        elif self.number == 0 and stage.denoiser.image_condition is not None:
+            assert request.image is not None and white is not None  # a request without them was refused  # noqa: PT018
+            images, free = request.image[part].to(device), white.to(device)
+            cond = cond.merge(self._masked(images, free))
+            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
+            # Where all is drawn anew nothing of the image may remain but what the network is shown.
+            x = scale * eps if request.start.strength == 1.0 else begin.alpha * known + begin.sigma * eps
         elif self.number == 0 and request.image is not None and not request.start.shown and not stage.enlarges:
             images = request.image[part].to(device)
             known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
@@ -84,6 +91,16 @@ class StageRun:
         steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
         after_step = mask.renoised(steps) if mask is not None and getattr(stage.sampler, "inpaints", False) else None
         return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
+
+    def _masked(self, images: Tensor, free: Tensor) -> Condition:
+        """What a network for inpainting is shown: the mask (1, 1, h, w), 1 where it draws, and the rest's latents.
+
+        images (B, 3, H, W) in [-1, 1]; free (1 or B, 1, H, W). The part to be drawn is grey in the image it is shown.
+        """
+        autoencoder = self.stage.autoencoder
+        rest = autoencoder.encode((images * (1.0 - free)).to(dtype_of(autoencoder))).float()
+        mask = latent_mask(free, autoencoder.factor).expand(len(rest), -1, -1, -1)
+        return Condition(concat=torch.cat([mask.to(rest), rest], dim=1))
 
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:
         """The smaller image as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""

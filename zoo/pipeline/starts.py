@@ -5,6 +5,7 @@
 | text to image | at t = 1, from noise | |
 | image to image | at t = strength, from the noised image (SDEdit: Meng et al. 2022) | |
 | inpainting | at t = strength (1 by default) | x0 is known outside the mask (`zoo.guidance.mask`) |
+| inpainting by a network for it | at t = strength (1 by default) | the network is shown the rest of the image |
 | a measured image | at t = 1, from noise | samples are held to it (`zoo.guidance.posterior`) |
 | an image for a conditioner | at t = 1, from noise | the network is conditioned on it |
 """
@@ -112,6 +113,11 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
                 code="image-is-no-start",
             )
         return 1.0
+    if first.denoiser.image_condition is not None and (image is None or mask is None):
+        lacking = "image and mask" if image is None and mask is None else "image" if image is None else "mask"
+        raise UsageError(
+            f"stage '{first.name}' draws the masked part of an image anew; give {lacking}", code="image-missing"
+        )
     if image is None and (mask is not None or strength is not None):
         raise UsageError(f"a {task} needs an image to start from; give one", code="image-missing")
     if mask is not None and any(s.enlarges or s.size != first.size for s in stages):

@@ -23,6 +23,8 @@ from zoo.schema.errors import ConfigError
 class DDIM(LinearSampler):
     """Deterministic at eta = 0 (the default), as noisy as DDPM at eta = 1."""
 
+    papers = ("2010.02502 Denoising Diffusion Implicit Models",)
+
     steps: int = 30
     eta: float = 0.0
 

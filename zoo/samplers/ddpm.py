@@ -35,6 +35,8 @@ _NEVER = -46.0
 class DDPM(LinearSampler):
     """Ancestral sampling; `variance` says which fixed one to take where the network has learned none."""
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     steps: int = 1000
     variance: Variance = "fixed_small"
 

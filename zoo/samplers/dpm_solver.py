@@ -22,6 +22,8 @@ from zoo.schema.errors import ConfigError
 class DPMSolver(LinearSampler):
     """Deterministic; `order` evaluations a step give that order of accuracy."""
 
+    papers = ("2206.00927 DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",)
+
     steps: int = 10
     order: int = 2
 

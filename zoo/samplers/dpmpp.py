@@ -24,6 +24,8 @@ from zoo.samplers.linear import NOTHING, LinearSampler, Rows, Walk, kept_noise
 class DPMpp2M(LinearSampler):
     """Deterministic; about as good with 20 steps as DDIM with 50."""
 
+    papers = ("2211.01095 DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",)
+
     steps: int = 20
 
     def write(self, table: Rows, walk: Walk) -> None:

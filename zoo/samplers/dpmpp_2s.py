@@ -23,6 +23,8 @@ from zoo.schema.errors import ConfigError
 class DPMpp2S(LinearSampler):
     """Deterministic at eta = 0 (the default) and ancestral at eta = 1; second order with two evaluations a step."""
 
+    papers = ("2211.01095 DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",)
+
     steps: int = 12
     eta: float = 0.0
 

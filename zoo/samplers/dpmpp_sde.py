@@ -23,6 +23,8 @@ from zoo.schema.errors import ConfigError
 class DPMpp2MSDE(LinearSampler):
     """Stochastic, second order in its drift, at one evaluation a step."""
 
+    papers = ("2211.01095 DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",)
+
     steps: int = 25
     eta: float = 1.0
     solver: Literal["midpoint", "heun"] = "midpoint"
@@ -58,6 +60,8 @@ class DPMpp2MSDE(LinearSampler):
 @dataclass(frozen=True, kw_only=True)
 class DPMppSDE(LinearSampler):
     """Stochastic, with a second evaluation half way through each step."""
+
+    papers = ("2211.01095 DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",)
 
     steps: int = 15
     eta: float = 1.0

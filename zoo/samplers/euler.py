@@ -22,6 +22,8 @@ from zoo.schema.errors import ConfigError
 class Euler(LinearSampler):
     """Deterministic and first order: the simplest solver, and the one for rectified flow."""
 
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
+
     steps: int = 50
 
     def write(self, table: Rows, walk: Walk) -> None:
@@ -33,6 +35,8 @@ class Euler(LinearSampler):
 @dataclass(frozen=True, kw_only=True)
 class EulerAncestral(LinearSampler):
     """Euler's method with fresh noise on every step: DDIM's eta counted as k-diffusion counts it."""
+
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
 
     steps: int = 50
     eta: float = 1.0

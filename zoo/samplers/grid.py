@@ -46,6 +46,8 @@ class Leading:
     multistep solvers do.
     """
 
+    papers = ("2305.08891 Common Diffusion Noise Schedules and Sample Steps are Flawed",)
+
     offset: int = 1
     skip_cleanest: bool = False
 
@@ -73,6 +75,8 @@ class Leading:
 class Trailing:
     """Even strides from t = 1 down (Lin et al. 2023): the first evaluation is where sampling does start."""
 
+    papers = ("2305.08891 Common Diffusion Noise Schedules and Sample Steps are Flawed",)
+
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         if schedule.T is None:
             return np.arange(steps, 0, -1) / steps
@@ -86,6 +90,8 @@ class Linspace:
 
     One step alone would be at the clean end, as in the original code: take `Trailing` for that.
     """
+
+    papers = ("2102.09672 Improved Denoising Diffusion Probabilistic Models",)
 
     skip_cleanest: bool = False
 
@@ -102,6 +108,8 @@ class Karras:
 
     The nodes lie between the schedule's points; the denoiser's `time_rounding` says what its network takes there.
     """
+
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
 
     rho: float = 7.0
     sigma_min: float | None = None
@@ -123,6 +131,8 @@ class Karras:
 @dataclass(frozen=True, kw_only=True)
 class LogSNR:
     """Evenly in ln(alpha / sigma), from sigma_max to sigma_min as in `Karras`; k-diffusion calls it exponential."""
+
+    papers = ("2206.00927 DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",)
 
     sigma_min: float | None = None
     sigma_max: float | None = None

@@ -27,6 +27,8 @@ TABLES = {
 class Sections:
     """OpenAI's spacing: counts as "10,8,6", cleanest first, or "ddim25" for one stride; steps are their sum."""
 
+    papers = ("2102.09672 Improved Denoising Diffusion Probabilistic Models",)
+
     sections: str
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
@@ -72,6 +74,8 @@ class Table:
 
     The first is clipped to the schedule's noisiest.
     """
+
+    papers = ("2404.14507 Align Your Steps: Optimizing Sampling Schedules in Diffusion Models",)
 
     table: Literal["ays-sd1", "ays-sdxl"] = "ays-sd1"
     sigmas: tuple[float, ...] | list[float] | None = None

@@ -22,6 +22,7 @@ from typing import Literal, get_args
 
 from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, along, finite, leaps, level_at, towards
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 Solver = Literal["heun", "euler"]
 
@@ -29,6 +30,8 @@ Solver = Literal["heun", "euler"]
 @dataclass(frozen=True, kw_only=True)
 class Heun(LinearSampler):
     """Deterministic and second order, at two evaluations a step."""
+
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
 
     steps: int = 18
 
@@ -46,6 +49,8 @@ class EDM(LinearSampler):
     `heun` evaluates the network twice a step, `euler` once.
     """
 
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
+
     steps: int = 18
     s_churn: float = 40.0
     s_min: float = 0.05
@@ -60,6 +65,7 @@ class EDM(LinearSampler):
                     f"churn's {name} is {getattr(self, name)}; give a number from 0 to {most:g}",
                     code="number-out-of-range",
                 )
+        within(0.0, 1e6, {"s_min": self.s_min, "s_max": self.s_max})
         if self.s_max is not None and self.s_max < self.s_min:
             raise ConfigError(
                 f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them", code="sigmas-invalid"

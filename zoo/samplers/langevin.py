@@ -37,6 +37,8 @@ Predictor = Literal["ancestral", "reverse-diffusion", "euler-maruyama"]
 class AnnealedLangevin(LinearSampler):
     """Many small noisy steps at each of a few noise levels: NCSN's sampler."""
 
+    papers = ("1907.05600 Generative Modeling by Estimating Gradients of the Data Distribution",)
+
     steps: int = 10
     repeats: int = 100
     rate: float = 0.2
@@ -73,6 +75,8 @@ class PredictorCorrector(LinearSampler):
     predictor: `ancestral` has the right spread however long the step; `reverse-diffusion` is the original's for
     exploding variance and `euler-maruyama` the one for any SDE, and these need short steps.
     """
+
+    papers = ("2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",)
 
     steps: int = 500
     corrections: int = 1

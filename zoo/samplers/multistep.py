@@ -53,6 +53,8 @@ class LMS(LinearSampler):
 class PLMS(LinearSampler):
     """Deterministic pseudo linear multistep, latent diffusion's and Stable Diffusion's first fast sampler."""
 
+    papers = ("2202.09778 Pseudo Numerical Methods for Diffusion Models on Manifolds",)
+
     steps: int = 50
 
     def write(self, table: Rows, walk: Walk) -> None:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 from zoo.diffusion.types import NoiseSchedule, Prediction, Step, StepNoise, StepTable
 from zoo.samplers.ddpm import DDPM
-from zoo.samplers.grid import check_length, rows
+from zoo.samplers.grid import LONGEST, check_length, rows
 from zoo.samplers.linear import LinearSampler, TableSampler
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,7 @@ class RePaint(TableSampler):
     is walked, 1 is the sampler alone.
     """
 
+    papers = ("2201.09865 RePaint: Inpainting using Denoising Diffusion Probabilistic Models",)
     inpaints = True
 
     steps: int = 250
@@ -48,6 +50,7 @@ class RePaint(TableSampler):
     resamples: int = 10
 
     def __post_init__(self) -> None:
+        within(1, LONGEST, {"jump": self.jump, "resamples": self.resamples})
         if self.jump < 1 or self.resamples < 1:
             raise ConfigError(
                 f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10",

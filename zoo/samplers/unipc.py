@@ -24,6 +24,8 @@ from zoo.schema.errors import ConfigError
 class UniPC(LinearSampler):
     """Deterministic; order 2 or 3 with a corrector that costs no evaluation, good in 5 to 10 steps."""
 
+    papers = ("2302.04867 UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models",)
+
     steps: int = 10
     order: int = 2
 

@@ -14,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # What a component of any kind may declare.
 EVERY: Mapping[str, str] = {
     "fits": '`"module:function"` without torch, given the arguments that it names; it refuses those that can\'t be',
+    "papers": '`"ID Title"` of each paper that it is from, by arXiv number or `doi:`, the first one first',
     "default": "it fills a slot of its kind where nothing is named",
 }
 

@@ -46,6 +46,9 @@ class Report:
     def update(self, done: int, total: int) -> None:
         """`done` of `total` steps are done; a total of 0 is unknown."""
 
+    def note(self, text: str) -> None:
+        """Say a sentence that stays, above what is shown."""
+
 
 @contextlib.contextmanager
 def shown(how: Mode) -> Iterator[Report]:
@@ -68,6 +71,9 @@ class _Counted(Report):
         self.say, self.every = say, every
         self.text, self.begun = "", time.monotonic()
         self.last = self.begun
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     def describe(self, text: str) -> None:
         if text.partition(" ")[0] != self.text.partition(" ")[0]:  # another thing, not another loss
@@ -136,6 +142,9 @@ def _bar() -> Iterator[Report]:
         task = progress.add_task("", total=None)
 
         class Bar(Report):
+            def note(self, text: str) -> None:
+                progress.console.print(text, markup=False, highlight=False)
+
             def describe(self, text: str) -> None:
                 progress.update(task, description=text)
 

@@ -29,7 +29,7 @@ from zoo.schema.unknown import unknown
 KINDS = (
     "schedule", "parameterization", "grid", "low_res", "network", "autoencoder", "conditioner", "measurement",
     "guidance", "sampler", "step_cache", "dataset", "extractor", "metric", "safety", "objective",
-    "logger",
+    "logger", "family",
 )  # fmt: skip
 PLUGIN_GROUP = "zoo.plugins"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")

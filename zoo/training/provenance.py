@@ -16,6 +16,7 @@ from torch import Tensor
 from zoo.config.cards import read_card
 from zoo.data import tar_index
 from zoo.data.web_dataset import shards_of
+from zoo.schema import strict_json
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.files import read_plain, sha256_of, write_atomically
 from zoo.schema.version import __version__
@@ -92,7 +93,7 @@ def write(
     before: list[Any] = []
     if step and path.exists():
         try:
-            before = json.loads(read_plain(path, LARGEST_NOTE)).get("sittings", [])
+            before = strict_json.parse(read_plain(path, LARGEST_NOTE)).get("sittings", [])
         except (OSError, ValueError, AttributeError, RecursionError):
             before = []  # only a note: checkpoints don't depend on it
     facts = {
@@ -112,7 +113,7 @@ def check_data(folder: Path, recipe: Recipe) -> None:
     """ConfigError where the run in a folder was trained on other data than the recipe's."""
     source = recipe.raw["data"].get("path")
     try:
-        before = json.loads(read_plain(folder / "run.json", LARGEST_NOTE))["data"]["sha256"]
+        before = strict_json.parse(read_plain(folder / "run.json", LARGEST_NOTE))["data"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # only a note: checkpoints don't depend on it
     data = hash_of_data(source)

@@ -209,6 +209,12 @@ def write_weights(
     for ending, (extra, about) in others.items():
         summary = f"Trained along with {name}."
         cards.append(
-            export.write(folder, f"{name}-{ending}", extra, {"summary": summary, **about, "metrics": metrics, **made})
+            export.write(
+                folder,
+                f"{name}-{ending}",
+                extra,
+                {"summary": summary, **about, "metrics": metrics, **made},
+                storage=storage,
+            )  # fmt: skip
         )
     return cards

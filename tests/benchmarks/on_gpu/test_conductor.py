@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from benchmarks.on_gpu import __main__ as on_gpu
-from benchmarks.on_gpu import conductor, joined, table
+from benchmarks.on_gpu import calls, conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
 from zoo.bench import record
 from zoo.bench.suite import read_suite
+from zoo.schema.errors import UsageError
 
 # What a phase's process is replaced by: it takes the suite's rows in turn and does with each what `plan` says.
 CHILD = """
@@ -22,7 +24,7 @@ import json, sys, time
 from pathlib import Path
 from benchmarks.peers import ROW_KINDS
 from benchmarks.on_gpu.phase import suite_of
-from zoo.bench import record
+from zoo.bench import record, run
 from zoo.bench.suite import read_suite
 name, folder, seconds, plan = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), json.loads(sys.argv[4])
 suite = read_suite(suite_of(name, device="cpu", tiny=True), kinds=ROW_KINDS)
@@ -42,7 +44,20 @@ for row, act in zip(suite.rows, plan):
         os.kill(os.getpid(), signal.SIGSEGV)
     if act == "raise":
         sys.exit("the device said no")
-    made["rows"].append(record.row_of(row, "measured") | {"quality": record.quality("a test")})
+    if act == "broken":  # as a device that is past use: its rows are recorded, and all that comes after fails
+        made["rows"].append(record.row_of(row, "failed", "an illegal memory access"))
+        record.write(made, folder)
+        sys.exit("an illegal memory access")
+    reason = run.NOT_YET if act == "judge" else "a test"
+    made["rows"].append(record.row_of(row, "measured") | {"quality": record.quality(reason)})
+    if act == "judge":
+        record.write(made, folder)
+        sys.exit("judging took too long")
+    if act == "silent":
+        made["rows"].pop()
+        made["run"]["doing"] = None
+        record.write(made, folder)
+        sys.exit("it never gets further")
 made["run"] |= {"doing": None, "complete": True}
 record.write(made, folder)
 """
@@ -82,6 +97,30 @@ def test_a_row_that_takes_its_process_along_is_blamed_and_the_next_go_on(act, re
     assert phase.reason is None  # the process after it ended well
     whole = joined.join([phase])
     assert table.failed(whole, [phase]).startswith("1 rows failed")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_after_its_rows_were_recorded_is_followed_by_another(tmp_path, capfd):
+    (phase,) = played(tmp_path, ("broken", "measure", "broken", "measure")).run()
+    assert [row["status"] for row in phase.record["rows"]] == ["failed", "measured", "failed", "measured"]
+    assert phase.reason is None
+
+
+@pytest.mark.slow
+def test_a_row_whose_judging_takes_its_process_along_keeps_its_speed_and_is_not_measured_again(tmp_path, capfd):
+    (phase,) = played(tmp_path, ("judge", "measure")).run()
+    assert [row["status"] for row in phase.record["rows"]] == ["measured", "measured"]
+    assert phase.record["rows"][0]["quality"]["reason"].endswith("exit code 1: judging took too long")
+    assert phase.reason is None
+
+
+@pytest.mark.slow
+def test_a_process_that_adds_nothing_is_the_last(tmp_path, capfd):
+    made = played(tmp_path, ("measure", "broken", "silent"))
+    (phase,) = made.run()
+    assert len(made.children) == 2  # the first ends after "broken", the second in "silent" without progress
+    assert [row["status"] for row in phase.record["rows"]] == ["measured", "failed"]
+    assert phase.reason.endswith("it never gets further")
 
 
 def test_nothing_that_was_started_is_left_when_it_is_interrupted(tmp_path, monkeypatch, capfd):
@@ -183,6 +222,36 @@ def test_training_is_prepared_beside_the_phase_before_and_told_when_it_ends(tmp_
     assert said.index("[train] prepared") < said.index("[train] for ")
 
 
+def waiting(name, folder, seconds):
+    return [sys.executable, "-c", WAITS, str(folder / "turn")]
+
+
+def test_what_is_timed_loads_beside_the_phase_before_and_nothing_loads_beside_it(tmp_path, monkeypatch, capfd):
+    made, order = played(tmp_path, ()), []
+    made.device, made.phases = "cuda", ("correct", "quality", "speed")
+    prepare, process = made._prepare, made._process
+    monkeypatch.setattr(made, "command", waiting)
+    monkeypatch.setattr(made, "_ahead", lambda seconds: made._started("ahead", [sys.executable, "-c", ""])[0])
+    monkeypatch.setattr(made, "_prepare", lambda name: (order.append(f"prepare {name}"), prepare(name)))
+
+    def run(name, folder, seconds):
+        order.append(name)
+        return process(name, folder, seconds) if name in conductor.TIMED else None
+
+    monkeypatch.setattr(made, "_process", run)
+    assert [phase.reason for phase in made.run()] == [None] * 3
+    assert order == ["prepare quality", "prepare speed", "correct", "quality", "speed"]
+
+
+def test_a_process_that_died_while_it_waited_is_replaced(tmp_path, monkeypatch, capfd):
+    made = played(tmp_path, ("measure",))
+    child = made._started("correct", [sys.executable, "-c", "import sys; sys.exit('too early')"])
+    child[0].wait()
+    made.prepared["correct"] = child
+    (phase,) = made.run()
+    assert (phase.reason, len(phase.record["rows"])) == (None, 1)
+
+
 def test_a_phase_without_time_says_so_and_the_rest_goes_on(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(conductor, "LEAST", 1e6)
     (phase,) = played(tmp_path, ("measure",)).run()
@@ -207,10 +276,14 @@ def test_every_sampler_part_and_extractor_is_checked():
     from zoo.schema.registry import registry
 
     rows = [row.asked for row in read_suite(suite_of("correct", device="cuda", tiny=False)).rows]
-    named = {row.sampler for row in rows}
+    named = {row.sampler if isinstance(row.sampler, str | None) else row.sampler["name"] for row in rows}
     assert named >= set(registry().names("sampler"))
     assert {row.model for row in rows if row.check == "features"} == set(known_extractors())
     assert {row.check for row in rows} == {"images", "img2img", "inpaint", "memory", "features", "training"}
+    references = [row for row in read_suite(suite_of("correct", device="cuda", tiny=False)).rows if row.config]
+    for row in references:  # the CPU draws each of them
+        stages = zoo.build(row.config).stages
+        assert sum(s.sampler.plan(s.denoiser.schedule, interval=s.interval).evaluations for s in stages) <= 40
     alone = [{part for part, on in row.fast.items() if on} for row in rows if row.fast]
     assert [{"precompute"}, {"channels_last"}, {"graphs"}] == alone[:3]
     assert {"precompute", "channels_last", "graphs", "compile"} in alone
@@ -262,3 +335,44 @@ def test_a_disagreement_is_told_and_fails(tmp_path):
     whole = joined.join([phase])
     assert "disagrees:" in table.table(whole, [phase])
     assert "1 checks disagree" in table.failed(whole, [phase])
+
+
+def call_of(started, statuses, card="A", **check):
+    """A call's record whose rows are the first ones of the suite of checks."""
+    phase = phase_of("correct", [(status, None if status == "measured" else "why") for status in statuses])
+    whole = joined.join([phase])
+    whole["run"] |= {"started": f"2026-01-0{started}T00:00:00+00:00", "wall_seconds": 10.0 * started}
+    whole["machine"]["accelerators"] = [{"name": card, "driver": "1"}]
+    for row in whole["rows"]:
+        row["check"] = {"what": "grey levels", "largest": 0.1 * started, "mean": 0.0, "tolerance": 2.0, **check}
+    return whole
+
+
+@pytest.mark.slow
+def test_calls_are_joined_by_what_each_measured(tmp_path):
+    first = call_of(1, ("measured", "failed", "not reached", "not reached"))
+    second = call_of(2, ("measured", "measured", "failed", "not reached"))
+    ids = [row["id"] for row in first["rows"]]
+    for number, made in enumerate((first, second)):
+        made["pairs"] = [{"ours": ids[0], "theirs": ids[1], "ratio": 1.0 + number, "ratios": []}]
+    whole = calls.together([second, first])
+    kept = {row["id"]: (row["status"], row["call"]) for row in whole["rows"]}
+    assert [kept[i] for i in ids] == [("measured", 1), ("measured", 2), ("failed", 2), ("not reached", 1)]
+    assert [pair["ratio"] for pair in whole["pairs"]] == [1.0]  # of the call whose row is kept
+    assert [(call["rows"], call["wall_seconds"]) for call in whole["calls"]] == [(2, 10.0), (2, 20.0)]
+    assert (whole["run"]["complete"], whole["run"]["wall_seconds"]) == (False, 30.0)
+    path = tmp_path / "on-gpu-joined.json"
+    path.write_text(calls.text(whole))
+    assert record.read(path) == json.loads(json.dumps(whole))
+    assert joined.earlier(tmp_path) == path
+    assert all(row["config"] is None and row["config_sha256"] for row in whole["rows"])
+    with pytest.raises(UsageError, match="ran on A and B"):
+        calls.together([first, call_of(2, ("measured",), card="B")])
+
+
+@pytest.mark.slow
+def test_the_page_says_how_far_the_device_is_and_which_lines_are_missed():
+    page = table.page(calls.together([call_of(1, ("measured", "not reached")), call_of(2, ("measured", "measured"))]))
+    assert "2 calls of 10 and 20 s" in page
+    assert "at most 0.2000 of 255 apart" in page
+    assert "not reached" not in page

@@ -41,17 +41,22 @@ def page(records: Sequence[Record], title: str = "zoo report") -> str:
     """The report of records, as HTML."""
     shown = groups(records)
     style, script = (Markup((_HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{_hash(script)}'; style-src 'sha256-{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     return environment().get_template("page.html").render(
-        title=title, style=style, script=script, policy=policy, told=_told(records, shown), records=records,
+        title=title, style=style, script=script, policy=policy_of(style, script), told=_told(records, shown),
+        records=records,
         answers=[answer(choice) for choice in islice((c for group in shown for c in choices(group)), ANSWERS)],
         boards=[Board(group) for group in shown], fronts=[(g, found) for g in shown if (found := _fronts(g))],
         samples=list(_samples(shown)), profiles=[(g, found) for g in shown if (found := list(_profiles(g)))],
         pairs=[(record, pair) for record in records for pair in record.pairs], compared=_compared(shown),
     )  # fmt: skip
+
+
+def policy_of(style: str, script: str) -> str:
+    """A content security policy that allows this style and this script, and images in the page."""
+    return (
+        f"default-src 'none'; script-src 'sha256-{_hash(script)}'; style-src 'sha256-{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def environment() -> Environment:

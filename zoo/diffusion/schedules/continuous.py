@@ -15,20 +15,33 @@ run's last step leads from there to the clean sample at t = 0. The same holds fo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 # The least t above 0 of a schedule that begins with some noise.
+LARGEST_BETA = 1e4
+LARGEST_SIGMA = 1e6  # beyond it float32 has no digits left for the sample
+LARGEST_RHO = 1e4
+LARGEST_LOG_SNR = 100.0
+LARGEST_SIDE = 2**14  # pixels
+MOST_POINTS = 1_000_000
 _LEAST_T = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowSchedule:
     """The straight path from data to noise: alpha = 1 - t, sigma = t. Continuous."""
+
+    papers = (
+        "2210.02747 Flow Matching for Generative Modeling",
+        "2209.03003 Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow",
+    )
 
     @property
     def T(self) -> int | None:
@@ -52,10 +65,13 @@ class VPSDESchedule:
     The limit of DDPM's linear schedule: its betas, times the number of points.
     """
 
+    papers = ("2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",)
+
     beta_min: float = 0.1
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
+        within(0.0, LARGEST_BETA, {"beta_min": self.beta_min, "beta_max": self.beta_max})
         if not 0.0 < self.beta_min <= self.beta_max:
             raise ConfigError(
                 f"a schedule needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}; "
@@ -94,6 +110,8 @@ class VPSDESchedule:
 class SubVPSchedule(VPSDESchedule):
     """The VP-SDE's alpha with less noise, sigma = 1 - alpha^2 (Song et al. 2021b, eq. 29)."""
 
+    papers = ("2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",)
+
     def _sigma(self, decay: np.ndarray) -> np.ndarray:
         return -np.expm1(-2.0 * decay)
 
@@ -110,12 +128,16 @@ class ShiftedCosineSchedule:
     and `low`. At size = base it is the plain cosine schedule.
     """
 
+    papers = ("2301.11093 simple diffusion: End-to-end diffusion for high resolution images",)
+
     size: int = 64
     base: int = 64
     low: float = -15.0
     high: float = 15.0
 
     def __post_init__(self) -> None:
+        within(1, LARGEST_SIDE, {"size": self.size, "base": self.base})
+        within(-LARGEST_LOG_SNR, LARGEST_LOG_SNR, {"low": self.low, "high": self.high})
         if self.size < 1 or self.base < 1 or not self.low < self.high:
             raise ConfigError(
                 "schedule 'shifted-cosine' needs size and base of 1 or more and low < high, not "
@@ -155,6 +177,8 @@ class VarianceExploding(ABC):
     steps: int | None
 
     def __post_init__(self) -> None:
+        within(0.0, LARGEST_SIGMA, {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max})
+        within(-math.inf, MOST_POINTS, {"steps": self.steps})
         if not 0.0 < self.sigma_min < self.sigma_max:
             raise ConfigError(
                 f"a schedule needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}; mend them",
@@ -201,6 +225,11 @@ class VESchedule(VarianceExploding):
         steps: noise levels, None for a continuous one. The first of NCSN's sigmas is the largest; here it is t = 1.
     """
 
+    papers = (
+        "1907.05600 Generative Modeling by Estimating Gradients of the Data Distribution",
+        "2011.13456 Score-Based Generative Modeling through Stochastic Differential Equations",
+    )
+
     sigma_min: float = 0.01
     sigma_max: float = 50.0
     steps: int | None = None
@@ -219,6 +248,8 @@ class EDMSchedule(VarianceExploding):
     Karras et al. 2022, eq. 5; with rho = 1 time is sigma itself.
     """
 
+    papers = ("2206.00364 Elucidating the Design Space of Diffusion-Based Generative Models",)
+
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
@@ -226,6 +257,7 @@ class EDMSchedule(VarianceExploding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        within(0.0, LARGEST_RHO, {"rho": self.rho})
         if not self.rho > 0.0:
             raise ConfigError(f"schedule 'edm' needs rho > 0, not {self.rho}; usual is 7", code="schedule-invalid")
 

@@ -19,6 +19,7 @@ ln(sigma / alpha) is infinite, and alpha goes linearly to 0 instead.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from functools import cached_property
 import numpy as np
 
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 # Points closer than this (in units of an index) to a point of the table are that point: (i + 1) / T * T is not
 # always i + 1 in floating point.
@@ -123,6 +125,8 @@ class LinearSchedule(DiscreteSchedule):
     The default betas are meant for 1000 points; with fewer, scale them by 1000 / steps to end as noisy.
     """
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
@@ -142,6 +146,8 @@ class ScaledLinearSchedule(DiscreteSchedule):
     It ends at alpha = 0.068, not at pure noise.
     """
 
+    papers = ("2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",)
+
     steps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
@@ -158,6 +164,8 @@ class ScaledLinearSchedule(DiscreteSchedule):
 class QuadraticSchedule(ScaledLinearSchedule):
     """Betas whose square roots lie on a straight line between DDPM's ends: `quad` in the code of Ho et al. 2020."""
 
+    papers = ("2006.11239 Denoising Diffusion Probabilistic Models",)
+
     beta_start: float = 1e-4
     beta_end: float = 0.02
 
@@ -170,6 +178,8 @@ class SigmoidSchedule(DiscreteSchedule):
         reach: the curve runs from the logistic function of -reach to that of reach.
     """
 
+    papers = ("2203.02923 GeoDiff: a Geometric Diffusion Model for Molecular Conformation Generation",)
+
     steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
@@ -178,6 +188,7 @@ class SigmoidSchedule(DiscreteSchedule):
     def __post_init__(self) -> None:
         _check_steps(self.steps)
         _check_betas(self.beta_start, self.beta_end)
+        within(0.0, 100.0, {"reach": self.reach})  # beyond it all betas are one of the two
         if not self.reach > 0.0:
             raise ConfigError(
                 f"schedule 'sigmoid' needs reach > 0, not {self.reach}; usual is 6", code="schedule-invalid"
@@ -192,6 +203,7 @@ class SigmoidSchedule(DiscreteSchedule):
 class CosineSchedule(DiscreteSchedule):
     """alpha_bar proportional to cos^2, its betas capped (Nichol & Dhariwal 2021, eq. 17)."""
 
+    papers = ("2102.09672 Improved Denoising Diffusion Probabilistic Models",)
     default = True
 
     steps: int = 1000
@@ -200,6 +212,7 @@ class CosineSchedule(DiscreteSchedule):
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
+        within(-math.inf, 1e3, {"offset": self.offset})
         if self.offset < 0.0:
             raise ConfigError(
                 f"a cosine schedule's offset can't be negative ({self.offset}); the paper's is 0.008",
@@ -254,6 +267,8 @@ class ZeroTerminalSNR(DiscreteSchedule):
 
     Its first point stays. An eps prediction doesn't determine x0 at the last one; train with v or x0.
     """
+
+    papers = ("2305.08891 Common Diffusion Noise Schedules and Sample Steps are Flawed",)
 
     schedule: DiscreteSchedule
 

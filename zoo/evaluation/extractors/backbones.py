@@ -83,6 +83,7 @@ class OpenClip(nn.Module):
         sha256: the hash the file must have.
     """
 
+    papers = ("2212.07143 Reproducible scaling laws for contrastive language-image learning",)
     serves = ("clip",)
 
     def __init__(

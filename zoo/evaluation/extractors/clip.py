@@ -21,6 +21,7 @@ class Clip(nn.Module):
     Arguments as `zoo.conditioners.clip.build_clip`; the token table is always compact.
     """
 
+    papers = ("2103.00020 Learning Transferable Visual Models From Natural Language Supervision",)
     serves = ("clip",)
     alone = "retrieval"
     fits = "zoo.conditioners.arguments:clip"

@@ -35,6 +35,8 @@ class DINOv2(nn.Module):
         sha256: the hash the file must have.
     """
 
+    papers = ("2304.07193 DINOv2: Learning Robust Visual Features without Supervision",)
+
     def __init__(
         self, *, weights: str | None = None, model: Literal["vits14", "vitb14", "vitl14"] = "vitl14",
         sha256: str | None = None,

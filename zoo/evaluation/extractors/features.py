@@ -33,6 +33,7 @@ from torch import Tensor
 from zoo.data.image_sets import Pictures
 from zoo.evaluation.extractors.extractor import MAIN, Comparing, Extractor, look
 from zoo.evaluation.extractors.moments import Moments
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 from zoo.schema.files import write_atomically
 
@@ -231,7 +232,9 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
     """A shard file's content; None where there is none or it is damaged (by a zip's checksums)."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["header"].tobytes())
+            header = strict_json.parse(file["header"].tobytes())
+            if not isinstance(header, dict):
+                return None
             arrays = {name.removeprefix("layer_"): file[name] for name in file.files if name != "header"}
     except FileNotFoundError:
         return None

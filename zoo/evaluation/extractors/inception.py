@@ -39,6 +39,7 @@ class Inception2015(nn.Module):
         seed: random weights of this seed instead, for tests and for speed; then no value is called FID.
     """
 
+    papers = ("1512.00567 Rethinking the Inception Architecture for Computer Vision",)
     fits = "zoo.evaluation.extractors.arguments:seeded"
     default = True
     serves = ("inception-2015",)

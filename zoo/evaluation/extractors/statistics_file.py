@@ -29,6 +29,7 @@ from zoo.evaluation.extractors.features import Features
 from zoo.evaluation.extractors.inception import NAME, WEIGHTS
 from zoo.evaluation.extractors.inception_network import LAYERS
 from zoo.evaluation.extractors.moments import Moments
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import write_atomically
 
@@ -115,7 +116,7 @@ def read_statistics(path: str | Path, *, protocol: str | None = None) -> Feature
 
 def _own(arrays: Mapping[str, np.ndarray], where: str, protocol: str | None) -> Features:
     try:
-        header: dict[str, Any] = json.loads(arrays["header"].tobytes())
+        header: dict[str, Any] = strict_json.parse(arrays["header"].tobytes())
         schema = header["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(

@@ -81,6 +81,8 @@ class FrechetDistance:
         infinity: also return the distance extrapolated to infinitely many images.
     """
 
+    papers = ("1706.08500 GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium",)
+
     floor: bool = True
     halves: bool = False
     infinity: bool = False
@@ -118,6 +120,8 @@ class FrechetDistance:
 class FID(FrechetDistance):
     """Fréchet Inception distance: under the 2015 Inception and nothing else."""
 
+    papers = ("1706.08500 GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium",)
+
     of: ClassVar[str] = "inception-2015"
     default: ClassVar[bool] = False
     names_extractor: ClassVar[bool] = False
@@ -146,6 +150,8 @@ class SpatialFID:
     comes after its norm and ReLU. No value of theirs was measured again.
     """
 
+    papers = ("2103.03841 Generating Images with Sparse Representations",)
+
     layers: ClassVar[tuple[str, ...]] = ("spatial",)
     paired: ClassVar[bool] = True
     of: ClassVar[str] = "inception-2015"
@@ -165,6 +171,8 @@ class SpatialFID:
 class KID:
     """Kernel distance: unbiased under a cubic kernel, the mean over seeded subsets."""
 
+    papers = ("1801.01401 Demystifying MMD GANs",)
+
     subsets: int = 100
     size: int = 1000
     seed: int = 2020
@@ -176,7 +184,7 @@ class KID:
     meaning: ClassVar[str] = "kernel distance of Inception's features to those of real pictures"
 
     def __post_init__(self) -> None:
-        arguments.kid(subsets=self.subsets, size=self.size)
+        arguments.kid(subsets=self.subsets, size=self.size, seed=self.seed)
 
     @property
     def fewest(self) -> int:
@@ -198,6 +206,8 @@ class KID:
 @dataclass(frozen=True, kw_only=True)
 class InceptionScore:
     """Inception score: clear single images of many classes; needs no reference."""
+
+    papers = ("1606.03498 Improved Techniques for Training GANs",)
 
     protocol: Literal["torch-fidelity", "adm"] = "torch-fidelity"
     layers: ClassVar[tuple[str, ...]] = ("logits",)
@@ -222,6 +232,11 @@ class InceptionScore:
 @dataclass(frozen=True, kw_only=True)
 class PRDC:
     """Precision, recall, density and coverage, by balls around the k nearest neighbours."""
+
+    papers = (
+        "1904.06991 Improved Precision and Recall Metric for Assessing Generative Models",
+        "2002.09797 Reliable Fidelity and Diversity Metrics for Generative Models",
+    )
 
     k: int = 3
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
@@ -252,6 +267,8 @@ class PRDC:
 @dataclass(frozen=True, kw_only=True)
 class CMMD:
     """CMMD: kernel distance of unit CLIP embeddings under a Gaussian kernel."""
+
+    papers = ("2401.09603 Rethinking FID: Towards a Better Evaluation Metric for Image Generation",)
 
     sigma: float = 10.0
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
@@ -285,6 +302,8 @@ class PSNR:
 @dataclass(frozen=True, kw_only=True)
 class SSIM:
     """SSIM: structural similarity of images and their references (Wang et al. 2004)."""
+
+    papers = ("doi:10.1109/TIP.2003.819861 Image Quality Assessment: From Error Visibility to Structural Similarity",)
 
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False
@@ -324,6 +343,8 @@ def _of_pairs(generated: Features, metric: str) -> list[float]:
 @dataclass(frozen=True, kw_only=True)
 class CLIPScore:
     """CLIPScore: similarity of images and their captions; needs an extractor with a text tower."""
+
+    papers = ("2104.08718 CLIPScore: A Reference-free Evaluation Metric for Image Captioning",)
 
     layers: ClassVar[tuple[str, ...]] = (MAIN,)
     paired: ClassVar[bool] = False

@@ -167,7 +167,7 @@ def clip_text_config(text: ClipText) -> dict[str, Any]:
         "max_position_embeddings": text.context_length,
         "hidden_act": "gelu" if text.activation == "gelu" else "quick_gelu",
         "layer_norm_eps": text.ln_final.eps,
-        "projection_dim": text.text_projection.shape[1],  # type: ignore[union-attr, index]
+        "projection_dim": text.embed_dim or text.width,
         "bos_token_id": vocabulary.START,
         "eos_token_id": vocabulary.END,
         "pad_token_id": 0 if text.pad == "zero" else vocabulary.END,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.conditioners.clip_text import ClipText
+from zoo.config.conditions import conditioners_of
 from zoo.families.diffusers import layout as diffusers_layout
 from zoo.families.diffusers.config import (
     WRITTEN_FOR,
@@ -31,10 +32,12 @@ from zoo.families.diffusers.config import (
     scheduler_config,
     unet_config,
 )
+from zoo.families.diffusers.folder import OWN, WORDS
 from zoo.guidance.interval import classifier_free_scale
 from zoo.networks.unet import UNet
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.schema.errors import ConfigError, UsageError, ZooError
+from zoo.schema.safe_yaml import to_yaml
 
 
 def check_target(folder: Path) -> None:
@@ -83,6 +86,7 @@ def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
             whole = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
             save_file(whole, unfinished / f"{name}.safetensors", metadata={"format": "pt"})
         _write_tokenizer(unfinished / "tokenizer", pads_with_zero=text.pad == "zero")
+        _write_own(unfinished, pipeline, text)
         (unfinished / "README.md").write_text(_read_me(pipeline, stage), encoding="utf-8")
         if target.exists():
             target.rmdir()
@@ -192,6 +196,19 @@ def _model_index() -> dict[str, Any]:
         "safety_checker": [None, None],
         "requires_safety_checker": False,
     }
+
+
+def _write_own(folder: Path, pipeline: Pipeline, text: ClipText) -> None:
+    """What the format can't say and zoo reads again: guidance and sampler as configured, and the words of the data."""
+    if text.words is not None:
+        (folder / "text_encoder" / WORDS).write_text(text.words.text(), encoding="utf-8")
+    config = pipeline.record.get("config")
+    if config is None:
+        return
+    stage = {**config["stages"][0], "denoiser": {"weights": "unet"}, "autoencoder": {"weights": "vae"}}
+    conditioners = {name: {"weights": "text_encoder"} for name in conditioners_of(stage["listens"])}
+    own = {**config, "conditioners": conditioners, "stages": [stage]}
+    (folder / OWN).write_text(to_yaml(json.loads(json.dumps(own))), encoding="utf-8")
 
 
 def _read_me(pipeline: Pipeline, stage: Stage) -> str:

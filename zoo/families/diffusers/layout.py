@@ -32,6 +32,9 @@ _UNET_PLACES = (
     (re.compile(r"output_blocks\.(\d+)\.1"), "up_blocks.{b}.attentions.{l}"),
     (re.compile(r"out\.0"), "conv_norm_out"),
     (re.compile(r"out\.2"), "conv_out"),
+    (re.compile(r"label_emb\.0\.0"), "add_embedding.linear_1"),  # of a vector (SDXL)
+    (re.compile(r"label_emb\.0\.2"), "add_embedding.linear_2"),
+    (re.compile(r"label_emb"), "class_embedding"),
 )
 _UNET_RES_BLOCK = {
     "in_layers.0": "norm1",
@@ -119,6 +122,21 @@ def unet_tensors(state: Mapping[str, Tensor], *, blocks: int) -> dict[str, Tenso
     return {theirs: state[ours] for ours, theirs in unet_keys(state, blocks=blocks).items()}
 
 
+def clip_text_keys(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Names of CLIP's text tower -> transformers', without `CLIP_PREFIX`: three where q, k and v are apart there."""
+    out: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if name in _CLIP_ENDS:
+            out[name] = (_CLIP_ENDS[name],)
+        elif found := _CLIP_IN_PROJ.fullmatch(name):
+            out[name] = tuple(f"encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}" for letter in "qkv")
+        elif found := _CLIP_RESBLOCK.fullmatch(name):
+            out[name] = (f"encoder.layers.{found[1]}.{_CLIP_BLOCK[found[2]]}.{found[3]}",)
+        elif name != "text_projection":
+            raise KeyError(name)
+    return out
+
+
 def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, Tensor]:
     """The tensors of CLIP's text tower by transformers' `CLIPTextModel` names.
 
@@ -126,18 +144,27 @@ def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, 
     projection of the pooled state isn't part of that class and is left out.
     """
     out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name in _CLIP_ENDS:
-            out[CLIP_PREFIX + _CLIP_ENDS[name]] = tensor
-        elif found := _CLIP_IN_PROJ.fullmatch(name):
-            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                out[f"{CLIP_PREFIX}encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}"] = part
-        elif found := _CLIP_RESBLOCK.fullmatch(name):
-            out[f"{CLIP_PREFIX}encoder.layers.{found[1]}.{_CLIP_BLOCK[found[2]]}.{found[3]}"] = tensor
-        elif name != "text_projection":
-            raise KeyError(name)
+    for ours, theirs in clip_text_keys(state).items():
+        for name, part in zip(theirs, state[ours].chunk(len(theirs)), strict=True):
+            out[CLIP_PREFIX + name] = part
     dropped = re.compile(re.escape(CLIP_PREFIX) + r"encoder\.layers\.(\d+)\.")
     return {n: t for n, t in out.items() if not ((found := dropped.match(n)) and int(found[1]) >= layers)}
+
+
+def clip_text_sources(name: str) -> tuple[str, ...]:
+    """The names, without `text_model.`, under which transformers' CLIP text models have a tensor of zoo's tower.
+
+    Queries, keys and values are three tensors there, and the projection is stored transposed.
+    """
+    if name in _CLIP_ENDS:
+        return (_CLIP_ENDS[name],)
+    if name == "text_projection":
+        return ("text_projection.weight",)
+    if found := _CLIP_IN_PROJ.fullmatch(name):
+        return tuple(f"encoder.layers.{found[1]}.self_attn.{letter}_proj.{found[2]}" for letter in "qkv")
+    if found := _CLIP_RESBLOCK.fullmatch(name):
+        return (f"encoder.layers.{found[1]}.{_CLIP_BLOCK[found[2]]}.{found[3]}",)
+    raise KeyError(name)
 
 
 def _inner(rest: str, table: Mapping[str, str]) -> str:

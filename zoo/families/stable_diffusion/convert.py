@@ -123,8 +123,8 @@ def _to_folder(
     parts["unet"] = _unet(tensors, copy, used, header.path)
     parts["vae"] = kl_to_diffusers(tensors, VAE, used)
     for part, prefix in line.text.items():
-        # Of SD 2's tower the second last layer is read, and the class has no more.
-        drop = 1 if line.key == "sd-2" else 0
+        # Of SD 2's tower the second last layer is read, and the class has no more; a folder's was without the last.
+        drop = 1 if line.key == "sd-2" and not stored else 0
         parts[part] = text_to_diffusers(tensors, prefix, used, drop=drop, projected=part == "text_encoder_2")
     files = stored or _json_files(line, parts, prediction or "eps", heads)
     kept = {name: Copied(t.dtype, t.shape, (t,)) for name, t in tensors.items() if name not in used}
@@ -267,6 +267,8 @@ def _to_file(folder: Folder, target: Path) -> Conversion:
     metadata[_FOLDER] = json.dumps(_folder_json(folder, left), separators=(",", ":"))
     write_safetensors(target, out, metadata)
     notes = [f"{part} has no place in a single file and was left out" for part in left]
+    if key == "sd-2" and not any("text_projection" in name for name in out):
+        notes.append("its text encoder lacks the last layer, which isn't read; loaders of the original need it there")
     return Conversion(target, (target,), len(out), tuple(notes))
 
 

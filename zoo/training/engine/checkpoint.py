@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from zoo.schema import strict_json
 from zoo.schema.errors import WeightsError
 from zoo.schema.files import flush as _flush
 from zoo.schema.files import read_plain, sha256_of
@@ -92,7 +93,7 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 def _manifest(path: Path) -> dict[str, Any]:
     text = read_plain(path, LARGEST_MANIFEST).decode("utf-8")
-    manifest = json.loads(text)
+    manifest = strict_json.parse(text)
     if manifest["schema"] == FIRST_SCHEMA and "sha256" not in manifest:
         return manifest
     if manifest["schema"] not in (SCHEMA, FIRST_SCHEMA):

@@ -9,10 +9,14 @@ import math
 from typing import Literal, get_args
 
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 Weighting = Literal["min-snr", "snr", "p2", "uniform", "edm", "simple"]
 Times = Literal["uniform", "logit-normal", "log-normal", "importance"]
 USUAL = {"logit-normal": (0.0, 1.0), "log-normal": (-1.2, 1.2)}  # mean and deviation
+LARGEST_SIDE = 2**14  # pixels
+LARGEST_GUIDANCE = 1000.0
+MOST_STEPS = 10_000  # of a sheet, which is drawn many times in a run
 LOSSES = ("simple", "hybrid", "vlb")
 
 
@@ -22,6 +26,7 @@ def weighting_of(*, weighting: str, min_snr: float | None, p2_k: float) -> None:
         raise ConfigError(
             f"unknown weighting '{weighting}'; choose one of {', '.join(get_args(Weighting))}", code="choice-unknown"
         )
+    within(0.0, 1e6, {"objective.min_snr": min_snr, "objective.p2_k": p2_k})
     for name, value in (("min_snr", min_snr), ("p2_k", p2_k)):
         if value is not None and not value > 0.0:
             raise ConfigError(
@@ -38,16 +43,31 @@ def times_of(*, times: str, mean: float | None, deviation: float | None) -> None
             f"objective.times '{times}' has no mean and deviation; take time_mean and time_deviation out",
             code="arguments-conflict",
         )
+    within(-100.0, 100.0, {"objective.time_mean": mean, "objective.time_deviation": deviation})
     if deviation is not None and not 0.0 < deviation < math.inf:
         raise ConfigError(f"objective.time_deviation is {deviation}; it must be above 0", code="number-out-of-range")
 
 
 def denoising(
     *, loss: str, vlb_weight: float, weighting: str, min_snr: float | None, p2_k: float, times: str,
-    time_mean: float | None, time_deviation: float | None, condition_dropout: float,
+    time_mean: float | None, time_deviation: float | None, condition_dropout: float, p2_gamma: float,
+    keep_caption: float, low_size: int | None, max_level: float, blur_probability: float,
+    blur_sigma: tuple[float, float], guidance: float, sheet_steps: int,
 ) -> None:  # fmt: skip
     """Check the arguments of `zoo.training.objectives.denoising:Denoising`."""
     weighting_of(weighting=weighting, min_snr=min_snr, p2_k=p2_k)
+    within(0.0, 1e6, {"objective.vlb_weight": vlb_weight})
+    within(-100.0, 100.0, {"objective.p2_gamma": p2_gamma})
+    shares = {"keep_caption": keep_caption, "max_level": max_level, "blur_probability": blur_probability}
+    within(0.0, 1.0, {f"objective.{name}": share for name, share in shares.items()})
+    within(1, LARGEST_SIDE, {"objective.low_size": low_size})
+    within(0.0, 100.0, {"objective.blur_sigma": blur_sigma})
+    within(-LARGEST_GUIDANCE, LARGEST_GUIDANCE, {"objective.guidance": guidance})
+    within(1, MOST_STEPS, {"objective.sheet_steps": sheet_steps})
+    if blur_sigma[0] > blur_sigma[1]:
+        raise ConfigError(
+            f"objective.blur_sigma is {list(blur_sigma)}; give the smaller one first", code="number-out-of-range"
+        )
     if not vlb_weight >= 0.0:
         raise ConfigError(f"objective.vlb_weight is {vlb_weight}; give a number from 0 up", code="number-out-of-range")
     if loss not in LOSSES:
@@ -59,14 +79,31 @@ def denoising(
     times_of(times=times, mean=time_mean, deviation=time_deviation)
 
 
-def reconstruction(*, pixel: str) -> None:
+def reconstruction(
+    *, pixel: str, gradient_weight: float, perceptual_weight: float, adversary_weight: float, adversary_start: int,
+    adversary_width: int, adversary_layers: int, kl_weight: float = 0.0, commitment_weight: float = 0.0,
+) -> None:  # fmt: skip
     """Check the arguments of both objectives of `zoo.training.objectives.autoencoder`."""
+    weights = {
+        "gradient_weight": gradient_weight, "perceptual_weight": perceptual_weight,
+        "adversary_weight": adversary_weight, "kl_weight": kl_weight, "commitment_weight": commitment_weight,
+    }  # fmt: skip
+    within(0.0, 1e6, {f"objective.{name}": weight for name, weight in weights.items()})
+    within(0, 10**9, {"objective.adversary_start": adversary_start})
+    within(1, 2**14, {"objective.adversary_width": adversary_width})
+    within(1, 16, {"objective.adversary_layers": adversary_layers})
     if pixel not in ("l1", "l2"):
         raise ConfigError(f"unknown pixel loss '{pixel}'; choose l1 or l2", code="choice-unknown")
 
 
-def contrastive(*, style_weight: float, against: str) -> None:
+def contrastive(
+    *, style_weight: float, against: str, word_dropout: float, jitter: float, concepts_at_once: int | None,
+    keep_caption: float,
+) -> None:  # fmt: skip
     """Check the arguments of `zoo.training.objectives.contrastive:ClipContrastive`."""
+    shares = {"word_dropout": word_dropout, "jitter": jitter, "keep_caption": keep_caption}
+    within(0.0, 1.0, {f"objective.{name}": share for name, share in shares.items()})
+    within(1, 2**24, {"objective.concepts_at_once": concepts_at_once})
     if not 0.0 <= style_weight < 100.0:
         raise ConfigError(
             f"objective.style_weight is {style_weight}; give a number from 0 to below 100", code="number-out-of-range"

@@ -9,6 +9,7 @@ optimizer on `adversary_loss`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from zoo.autoencoders.kl import AutoencoderKL
 from zoo.autoencoders.vq import AutoencoderVQ
 from zoo.data.dataset import Dataset
 from zoo.data.pixels import from_uint8, grid, to_uint8
+from zoo.schema.ranges import within
 from zoo.training.engine.objective import CPU, Batch
 from zoo.training.objectives import arguments
 from zoo.training.objectives.array_batches import refuse_arrays
@@ -26,32 +28,47 @@ from zoo.training.objectives.image_batches import Pictures, check_size
 from zoo.training.objectives.patch_gan import PatchDiscriminator, adaptive_weight, hinge
 
 
+@dataclass(kw_only=True, eq=False)
 class _Reconstruction:
     """What both objectives share: |x - x'| + gradient_weight * |grad x - grad x'| + the optional parts."""
 
-    def __init__(
-        self, network: nn.Module, train: Dataset, validation: Dataset, *, pixel: str, gradient_weight: float,
-        perceptual_weight: float, perceptual: Mapping[str, Any], adversary_weight: float, adversary_start: int,
-        adversary_width: int, adversary_layers: int, precision: torch.dtype, device: torch.device,
-    ) -> None:  # fmt: skip
-        self.device, self.network, self.precision = device, network, precision
-        refuse_arrays(train)
-        check_size(train.size, network)
-        self.pictures = Pictures(train, validation, device=device)
-        self.rows, self.validation_rows, self.size = len(train), len(validation), train.size
-        arguments.reconstruction(pixel=pixel)
-        self.distance = F.l1_loss if pixel == "l1" else F.mse_loss
-        self.pixel, self.gradient_weight = pixel, gradient_weight
-        self.perceptual_weight = perceptual_weight
+    network: Any
+    train: Dataset
+    validation: Dataset
+    pixel: Literal["l1", "l2"] = "l1"
+    gradient_weight: float = 1.0
+    perceptual_weight: float = 0.0
+    perceptual_model: str = "vgg16"
+    perceptual_weights: str | None = None
+    perceptual_pretrained: bool = True
+    adversary_weight: float = 0.0
+    adversary_start: int = 0
+    adversary_width: int = 64
+    adversary_layers: int = 3
+    precision: torch.dtype = torch.float32
+    device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        refuse_arrays(self.train)
+        check_size(self.train.size, self.network)
+        self.pictures = Pictures(self.train, self.validation, device=self.device)
+        self.rows, self.validation_rows, self.size = len(self.train), len(self.validation), self.train.size
+        arguments.reconstruction(
+            pixel=self.pixel, gradient_weight=self.gradient_weight, perceptual_weight=self.perceptual_weight,
+            adversary_weight=self.adversary_weight, adversary_start=self.adversary_start,
+            adversary_width=self.adversary_width, adversary_layers=self.adversary_layers,
+        )  # fmt: skip
+        self.distance = F.l1_loss if self.pixel == "l1" else F.mse_loss
         self.perceptual: nn.Module | None = None
-        if perceptual_weight > 0.0:
+        if self.perceptual_weight > 0.0:
             from zoo.training.objectives.perceptual import Perceptual  # timm is slow to import
 
-            self.perceptual = Perceptual(**perceptual).to(device)
-        self.adversary_weight, self.adversary_start = adversary_weight, adversary_start
+            self.perceptual = Perceptual(
+                model=self.perceptual_model, weights=self.perceptual_weights, pretrained=self.perceptual_pretrained
+            ).to(self.device)
         self.adversary: PatchDiscriminator | None = None
-        if adversary_weight > 0.0:
-            self.adversary = PatchDiscriminator(width=adversary_width, layers=adversary_layers)
+        if self.adversary_weight > 0.0:
+            self.adversary = PatchDiscriminator(width=self.adversary_width, layers=self.adversary_layers)
             self.whole_batch = True  # the adaptive weight is one for all samples of a batch
 
     def _run(self, network: Any, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -123,6 +140,7 @@ class _Reconstruction:
         return network.state_dict(), facts
 
 
+@dataclass(kw_only=True, eq=False)
 class AutoencoderKLObjective(_Reconstruction):
     """Trains a KL autoencoder to reconstruct images.
 
@@ -134,25 +152,17 @@ class AutoencoderKLObjective(_Reconstruction):
         adversary_weight: 0 leaves the discriminator out; adversary_start: the step at which it begins.
     """
 
+    papers = ("2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",)
     fits = "zoo.training.objectives.arguments:reconstruction"
     trains = "autoencoder"
     reads = ()
 
-    def __init__(
-        self, *, network: AutoencoderKL, train: Dataset, validation: Dataset, kl_weight: float = 1e-3,
-        pixel: Literal["l1", "l2"] = "l1", gradient_weight: float = 1.0, perceptual_weight: float = 0.0,
-        perceptual_model: str = "vgg16", perceptual_weights: str | None = None, perceptual_pretrained: bool = True,
-        adversary_weight: float = 0.0, adversary_start: int = 0, adversary_width: int = 64, adversary_layers: int = 3,
-        precision: torch.dtype = torch.float32, device: torch.device = CPU,
-    ) -> None:  # fmt: skip
-        backbone = {"model": perceptual_model, "weights": perceptual_weights, "pretrained": perceptual_pretrained}
-        super().__init__(
-            network, train, validation, pixel=pixel, gradient_weight=gradient_weight,
-            perceptual_weight=perceptual_weight, perceptual=backbone, adversary_weight=adversary_weight,
-            adversary_start=adversary_start, adversary_width=adversary_width, adversary_layers=adversary_layers,
-            precision=precision, device=device,
-        )  # fmt: skip
-        self.kl_weight = kl_weight
+    network: AutoencoderKL
+    kl_weight: float = 1e-3
+
+    def __post_init__(self) -> None:
+        within(0.0, 1e6, {"objective.kl_weight": self.kl_weight})
+        super().__post_init__()
 
     def _run(self, network: Any, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         assert isinstance(network, AutoencoderKL)
@@ -165,6 +175,7 @@ class AutoencoderKLObjective(_Reconstruction):
         return y, {"kl": kl}, self.kl_weight * kl
 
 
+@dataclass(kw_only=True, eq=False)
 class AutoencoderVQObjective(_Reconstruction):
     """Trains a VQ autoencoder to reconstruct images.
 
@@ -172,25 +183,21 @@ class AutoencoderVQObjective(_Reconstruction):
     gradient of the quantised vectors handed straight to the encoder. The other arguments are the KL objective's.
     """
 
+    papers = (
+        "1711.00937 Neural Discrete Representation Learning",
+        "2012.09841 Taming Transformers for High-Resolution Image Synthesis",
+        "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
+    )
     fits = "zoo.training.objectives.arguments:reconstruction"
     trains = "autoencoder"
     reads = ()
 
-    def __init__(
-        self, *, network: AutoencoderVQ, train: Dataset, validation: Dataset, commitment_weight: float = 0.25,
-        pixel: Literal["l1", "l2"] = "l1", gradient_weight: float = 1.0, perceptual_weight: float = 0.0,
-        perceptual_model: str = "vgg16", perceptual_weights: str | None = None, perceptual_pretrained: bool = True,
-        adversary_weight: float = 0.0, adversary_start: int = 0, adversary_width: int = 64, adversary_layers: int = 3,
-        precision: torch.dtype = torch.float32, device: torch.device = CPU,
-    ) -> None:  # fmt: skip
-        backbone = {"model": perceptual_model, "weights": perceptual_weights, "pretrained": perceptual_pretrained}
-        super().__init__(
-            network, train, validation, pixel=pixel, gradient_weight=gradient_weight,
-            perceptual_weight=perceptual_weight, perceptual=backbone, adversary_weight=adversary_weight,
-            adversary_start=adversary_start, adversary_width=adversary_width, adversary_layers=adversary_layers,
-            precision=precision, device=device,
-        )  # fmt: skip
-        self.commitment_weight = commitment_weight
+    network: AutoencoderVQ
+    commitment_weight: float = 0.25
+
+    def __post_init__(self) -> None:
+        within(0.0, 1e6, {"objective.commitment_weight": self.commitment_weight})
+        super().__post_init__()
 
     def _run(self, network: Any, x: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         assert isinstance(network, AutoencoderVQ)

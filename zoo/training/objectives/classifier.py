@@ -37,6 +37,7 @@ class Classifier:
         labels: column of the rows whose values, sorted, are the classes.
     """
 
+    papers = ("2105.05233 Diffusion Models Beat GANs on Image Synthesis",)
     trains = "network"
     reads = ("autoencoder", "conditioner", "schedule", "time_input", "time_rounding")
     needs = ("schedule",)

@@ -56,6 +56,7 @@ class ClipContrastive:
         ship: whether the card describes the text tower (`conditioner`) or both (`extractor`, for evaluation).
     """
 
+    papers = ("2103.00020 Learning Transferable Visual Models From Natural Language Supervision",)
     fits = "zoo.training.objectives.arguments:contrastive"
     trains = "network"
     reads = ("conditioner",)
@@ -76,7 +77,10 @@ class ClipContrastive:
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
         self.precision, self.other_styles, self.style_weight = precision, other_styles, style_weight
-        arguments.contrastive(style_weight=style_weight, against=against)
+        arguments.contrastive(
+            style_weight=style_weight, against=against, word_dropout=word_dropout, jitter=jitter,
+            concepts_at_once=concepts_at_once, keep_caption=keep_caption,
+        )  # fmt: skip
         self.context_length = int(network.context_length)  # type: ignore[arg-type]
         self.size = int(network.visual.image_size)  # type: ignore[arg-type, union-attr]
         self.distortion = None if distortion is None else Distortion.of(distortion)

@@ -59,6 +59,10 @@ class Denoising:
         guidance, sheet_steps, sheet_prompts: of the sample sheet only; without prompts it shows validation rows.
     """
 
+    papers = (
+        "2006.11239 Denoising Diffusion Probabilistic Models",
+        "2303.09556 Efficient Diffusion Training via Min-SNR Weighting Strategy",
+    )
     fits = "zoo.training.objectives.arguments:denoising"
     trains = "network"
     reads = ("autoencoder", "conditioner", "schedule", "parameterization", "time_input", "time_rounding", "low_res")
@@ -80,6 +84,8 @@ class Denoising:
         arguments.denoising(
             loss=loss, vlb_weight=vlb_weight, weighting=weighting, min_snr=min_snr, p2_k=p2_k, times=times,
             time_mean=time_mean, time_deviation=time_deviation, condition_dropout=condition_dropout,
+            p2_gamma=p2_gamma, keep_caption=keep_caption, low_size=low_size, max_level=max_level,
+            blur_probability=blur_probability, blur_sigma=blur_sigma, guidance=guidance, sheet_steps=sheet_steps,
         )  # fmt: skip
         self.device, self.network, self.precision = device, network, precision
         self.rows, self.validation_rows = len(train), len(validation)

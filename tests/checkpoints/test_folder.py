@@ -1,0 +1,121 @@
+"""What `zoo export` writes is a pipeline of zoo's again: as a folder, and its parts as weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from tests.checkpoints.test_export import PROMPTS, SYSTEMS, make, ours
+from zoo.cli.main import run
+from zoo.config.cards import read_card
+from zoo.families.diffusers import folder as folders
+from zoo.families.diffusers.export import export_diffusers
+from zoo.families.diffusers.tensors import own_tensors
+from zoo.schema.errors import ConfigError, WeightsError
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_folder_draws_what_was_exported(name, tmp_path):
+    """From the configurations alone: a pipeline made of parts has no config to write beside them."""
+    pipeline = make(**SYSTEMS[name])
+    folder = export_diffusers(pipeline, tmp_path / "exported")
+    assert not (folder / "zoo.yaml").exists()
+    again = zoo.build(folders.pipeline(folder), steps=10)
+    assert again.stages[0].denoiser.schedule.T == pipeline.stages[0].denoiser.schedule.T
+    # Another tower's padding, layer or activation, another grid or schedule, would each change the image.
+    expected, found = (ours(p, PROMPTS, steps=10, guidance=3.0) for p in (pipeline, again))
+    assert expected.std() > 20.0
+    assert np.abs(found - expected).max() <= 1.0
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "emoji"
+    assert run(["export", str(folder), "--set", "stages.0.guidance.0.scale=3.5"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_what_it_exported(exported, tmp_path, capsys):
+    for model, more in ((str(exported), []), ("latent-text2img", ["--guidance", "3.5"])):
+        file = tmp_path / f"{len(more)}.png"
+        command = ["generate", "red apple", "--steps", "2", "--model", model, "-o", str(file), *more]
+        assert run(command) == 0, capsys.readouterr().err
+    found, expected = (np.asarray(Image.open(tmp_path / f"{i}.png")) for i in (0, 2))
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_the_words_go_with_the_weights(exported, capsys):
+    assert run(["generate", "red appel", "--model", str(exported)]) == 2
+    assert "did you mean apple" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_parts_are_weights(exported):
+    config = {
+        "schema": "zoo.pipeline/1",
+        "conditioners": {"text": {"weights": "emoji-clip"}},
+        "stages": [
+            {"listens": ["text"], "size": 64, "sampler": "heun", "denoiser": {"weights": str(exported / "unet")},
+             "autoencoder": {"weights": str(exported / "vae")}}
+        ],
+    }  # fmt: skip
+    assert zoo.check(config)["stages"][0]["denoiser"] == {"weights": str(exported / "unet")}
+    mine, shipped = zoo.load(str(exported / "unet")).network, zoo.load("emoji-latent-64").network
+    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), shipped.parameters(), strict=True))
+
+
+def edited(folder, name, **changes):
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline folder"),
+        ("scheduler/scheduler_config.json", {"_class_name": "PNDMScheduler"}, "a PNDMScheduler"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type 'flow'"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "own", "trained_betas": None}, "beta_schedule 'own'"),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "linspace"}, "timestep_spacing 'linspace'"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr: True"),
+        ("unet/config.json", {"_class_name": "UNet2DModel"}, "a UNet2DModel"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type: 'timestep'"),
+        ("unet/config.json", {"down_block_types": ["SimpleCrossAttnDownBlock2D"]}, "a level 'Simple"),
+        ("unet/config.json", {"attention_head_dim": [3, 5]}, r"heads \[3, 5\]"),
+        ("unet/config.json", {"flip_sin_to_cos": False}, "flip_sin_to_cos False"),
+        ("vae/config.json", {"shift_factor": 0.1}, "shift_factor: 0.1"),
+        ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+    ],
+)
+def test_what_zoo_has_no_module_for_is_refused(name, changes, said, tmp_path):
+    folder = edited(export_diffusers(make(), tmp_path / "exported"), name, **changes)
+    with pytest.raises(ConfigError, match=said):
+        zoo.check(folders.pipeline(folder))
+
+
+def test_damage_is_named(tmp_path):
+    folder = export_diffusers(make(), tmp_path / "exported")
+    (folder / "vae" / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config\.json' is damaged"):
+        zoo.check(folders.pipeline(folder))
+    (folder / "vae" / "config.json").unlink()
+    with pytest.raises(ConfigError, match=r"config\.json' is missing"):
+        zoo.check(folders.pipeline(folder))
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"has no 'diffusion_pytorch_model\.safetensors'"):
+        read_card(str(folder / "unet"))
+    with pytest.raises(ConfigError, match="unknown pipeline"):
+        zoo.check(str(tmp_path))
+
+
+def test_a_tensor_too_many_is_refused():
+    unet = make().stages[0].denoiser.network
+    assert "stray" in own_tensors(unet, {"stray": torch.zeros(1)})
+    with pytest.raises(WeightsError, match="not of Linear"):
+        own_tensors(torch.nn.Linear(1, 1), {})

@@ -1,0 +1,84 @@
+"""Images written by hand keep their record, an open file is a place to save to, and a seed's samples can be split."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo.pipeline.arrays import Arrays
+from zoo.pipeline.generation import Generation
+from zoo.records.reading import RECORD_KEY, read_record
+from zoo.schema.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return zoo.build("pixel-ddpm-32", sampler="ddim", steps=2)
+
+
+def test_an_open_file_gets_a_png_with_its_record(pipe, tmp_path):
+    made, file = pipe(n=1, seed=3), io.BytesIO()
+    assert made.save(file) == []
+    (tmp_path / "buffer.png").write_bytes(file.getvalue())
+    assert read_record(tmp_path / "buffer.png")["seed"] == 3
+    assert np.array_equal(np.asarray(Image.open(file)), np.asarray(made.images[0]))
+
+
+def test_an_open_file_holds_one_image_or_a_sheet(pipe):
+    made, file = pipe(n=2, seed=3), io.BytesIO()
+    with pytest.raises(UsageError, match="holds one image, not 2"):
+        made.save(file)
+    made.save(file, grid=True)
+    assert len(zoo_record(file)["images"]) == 2
+
+
+def zoo_record(file):
+    return json.loads(Image.open(file).text[RECORD_KEY])
+
+
+def test_what_pil_writes_keeps_its_own_record(pipe, tmp_path):
+    made = pipe(n=2, seed=3)
+    for i, image in enumerate(made.images):
+        image.save(tmp_path / "by-pil.png")
+        record = read_record(tmp_path / "by-pil.png")
+        assert [entry["sample"] for entry in record["images"]] == [i]
+        image.save(tmp_path / "by-pil.jpg")  # has no place for it
+
+
+def test_arrays_go_into_an_open_file():
+    made = Generation(samples=torch.ones(2, 1, 16), drawn=torch.ones(2, 1, 16), record={}, space=Arrays((16,)))
+    file, picture = io.BytesIO(), io.BytesIO()
+    made.save(file)
+    made.save(picture, grid=True)
+    assert np.load(io.BytesIO(file.getvalue())).shape == (2, 1, 16)
+    assert Image.open(picture).format == "PNG"
+
+
+def test_first_continues_where_another_call_ended(pipe):
+    whole, half = pipe(n=4, seed=7), pipe(n=2, seed=7, first=2)
+    torch.testing.assert_close(half.tensor, whole.tensor[2:], atol=1e-5, rtol=0)
+    assert [entry["sample"] for entry in half.record["images"]] == [2, 3]
+    assert not torch.allclose(half.tensor, whole.tensor[:2], atol=0.01)
+    one = pipe(n=2, seed=[7, 7], first=3)
+    torch.testing.assert_close(one.tensor, whole.tensor[[3, 3]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("first", [-1, 1.5, "2", True])
+def test_first_is_a_number(pipe, first):
+    with pytest.raises(UsageError, match="first"):
+        pipe(n=1, first=first)
+
+
+def test_first_beside_given_noise_is_refused(pipe):
+    with pytest.raises(UsageError, match="noise is given"):
+        pipe(n=1, first=1, noise=torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("size", [[64], (32, 32, 32), ()])
+def test_a_size_of_other_than_two_lengths_says_what_to_give(pipe, size):
+    with pytest.raises(UsageError, match=r"give pixels a side, like 32, or \(height, width\)"):
+        pipe(n=1, size=size)

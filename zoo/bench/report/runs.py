@@ -1,0 +1,168 @@
+"""Training runs, read from their folders: settings, curves, seconds and sample sheets.
+
+A run's folder is what `zoo train` writes: run.json (the recipe, written out), scalars.csv, samples/step-N.png and
+checkpoints. A run that is still going, or was ended, is read as far as it came. Folders are untrusted: see `pictures`
+for images, `page` for text.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from zoo.records.benchmark_record import as_text, read_file
+from zoo.schema.errors import UsageError
+from zoo.schema.files import read_plain
+
+RUN = "zoo.run/1"
+LARGEST = 256 * 2**20  # bytes of a file of scalars
+SHEET = re.compile(r"step-(\d{1,12})\.png")
+SAVED = re.compile(r"step-\d{1,12}")
+_UNSAID = ("name", "summary", "card", "schema")  # of a recipe: what it is called, and not how it trains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run.
+
+    Args:
+        settings: every key of its recipe by its path (`train.batch_size`), and the data's hash, device and versions.
+        curves: by a scalar's name its values (step, value), in their order.
+        step, steps: how far it came, and is to come. seconds: of training, over all sittings; None before a checkpoint.
+        sheets: the sample sheets by step.
+    """
+
+    folder: Path
+    name: str
+    settings: Mapping[str, str]
+    curves: Mapping[str, Sequence[tuple[int, float]]]
+    step: int
+    steps: int | None
+    seconds: float | None
+    sheets: Mapping[int, str]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.steps is not None and self.step >= self.steps
+
+
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """The runs among some paths and right within them; UsageError where only some of the paths are runs."""
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        inner = sorted(p for p in path.iterdir() if _is_run(p)) if path.is_dir() else []
+        found[path] = [path] if _is_run(path) else inner
+    if not any(found.values()):
+        return []
+    other = next((path for path, runs in found.items() if not runs), None)
+    if other is not None:
+        raise UsageError(
+            f"'{other}' is no training run (it has no run.json), and others are; report on them apart",
+            code="benchmark-record-missing",
+        )
+    return list(dict.fromkeys(run for runs in found.values() for run in runs))
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file()
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs of some folders, in that order, each with a name of its own."""
+    names = [folder.absolute().name for folder in folders]
+    called = [str(f) if names.count(name) > 1 else name for f, name in zip(folders, names, strict=True)]
+    return [read_run(folder, name) for folder, name in zip(folders, called, strict=True)]
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """One run; a UsageError names the file that can't be read."""
+    record = read_file(folder / "run.json", (RUN,))
+    recipe = _mapping(record.get("recipe"))
+    sittings = record.get("sittings")
+    last = _mapping(sittings[-1]) if isinstance(sittings, list) and sittings else {}
+    # A later sitting may have other settings of the engine; the newest are what the run has now.
+    settings = _flat({k: v for k, v in recipe.items() if k not in _UNSAID} | {"train": last.get("train") or {}})
+    settings |= {
+        "data, SHA-256": as_text(_mapping(last.get("data") or record.get("data")).get("sha256") or "unknown")[:12],
+        "first weights, SHA-256": as_text(record.get("first_weights") or "unknown")[:12],
+        "device": as_text(last.get("device") or "unknown"),
+        **{f"version of {k}": as_text(v) for k, v in _mapping(last.get("versions")).items()},
+    }
+    curves = _curves(folder / "scalars.csv")
+    steps = _mapping(last.get("train")).get("steps")
+    saved_step, seconds = _saved(folder / "checkpoints")
+    logged = max((points[-1][0] for points in curves.values()), default=0)
+    return Run(
+        folder=folder, name=name, settings=settings, curves=curves, step=max(saved_step, logged),
+        steps=steps if isinstance(steps, int) else None, seconds=seconds, sheets=_sheets(folder / "samples"),
+    )  # fmt: skip
+
+
+def different(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """The settings that runs don't share, with each run's; one that it doesn't have is "–"."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    rows = [(key, [run.settings.get(key, "–") for run in runs]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, inner in value.items():
+        place = f"{path}.{key}" if path else str(key)
+        if isinstance(inner, Mapping) and inner:
+            found |= _flat(inner, place)
+        else:
+            found[place] = as_text(inner) if not isinstance(inner, (list, tuple)) else str(inner)
+    return found
+
+
+def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    if not path.is_file():
+        return {}
+    text = read_plain(path, LARGEST)
+    if len(text) > LARGEST:
+        raise UsageError(f"'{path}' is larger than {LARGEST >> 20} MiB; report on a shorter run", code="file-too-large")
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in csv.reader(StringIO(text.decode("utf-8", errors="replace"))):
+        if len(row) != 3 or not row[0].isdecimal():  # the heading, and a line that a kill cut off
+            continue
+        try:
+            value = float(row[2])
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            found.setdefault(row[1], []).append((int(row[0]), value))
+    return {name: sorted(points, key=lambda p: p[0]) for name, points in found.items()}
+
+
+def _saved(folder: Path) -> tuple[int, float | None]:
+    """Step and seconds of the newest checkpoint whose manifest can be read."""
+    kept = (
+        sorted((p for p in folder.glob("step-*") if SAVED.fullmatch(p.name)), reverse=True) if folder.is_dir() else []
+    )
+    for place in kept:
+        try:
+            manifest = read_file(place / "manifest.json", ("zoo.checkpoint/2",))
+        except UsageError:
+            continue
+        seconds = _mapping(manifest.get("state")).get("seconds")
+        step = manifest.get("step")
+        return step if isinstance(step, int) else 0, float(seconds) if isinstance(seconds, (int, float)) else None
+    return 0, None
+
+
+def _sheets(folder: Path) -> dict[int, str]:
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    found = {int(match[1]): f"samples/{name}" for name in names if (match := SHEET.fullmatch(name))}
+    return dict(sorted(found.items()))

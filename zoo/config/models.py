@@ -1,0 +1,147 @@
+"""Published models whose weights the user has: by the path of a file or a folder, or by name with the file's path.
+
+A family's folder lists its models in `models.yaml`: name -> a summary, the variant that a file must be, the files that
+were published and the answers that settle what their tensors don't tell. A name without `weights=PATH` is looked for in
+the folder that `ZOO_MODELS` names, `~/.cache/zoo/models` by default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zoo.config.cards import is_folder
+from zoo.config.overrides import SHORTCUTS
+from zoo.config.published import read_published
+from zoo.config.sources import SUFFIXES, is_source, open_source, source_config, split
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.unknown import unknown
+
+SCHEMA = "zoo.models/1"
+KEYS = ("summary", "variant", "files", "answers", "licence", "sources", "published")
+FOLDERS = Path(__file__).resolve().parent.parent / "families"
+PLACE = "ZOO_MODELS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A published model. `files` are the names of the published files, the one to take first."""
+
+    name: str
+    summary: str
+    variant: str
+    files: tuple[str, ...]
+    answers: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    source: Path
+
+
+@cache
+def _listed() -> Mapping[str, Model]:
+    found: dict[str, Model] = {}
+    for path in sorted(FOLDERS.glob("*/models.yaml")):
+        raw = read_mapping(path)
+        if raw.get("schema") != SCHEMA:
+            raise ConfigError(
+                f"'{path}' has schema {str(raw.get('schema'))[:40]!r} where '{SCHEMA}' is read", code="schema-unknown"
+            )
+        for name, said in raw["models"].items():
+            for key in said:
+                if key not in KEYS:
+                    raise ConfigError(f"'{path}', model '{name}': {unknown('key', key, KEYS)}", code="card-key-unknown")
+            read_published(said.get("published"), f"model '{name}'")
+            found[name] = Model(
+                name=name, summary=said["summary"], variant=said["variant"], files=tuple(said["files"]),
+                answers=said.get("answers") or {}, raw=said, source=path,
+            )  # fmt: skip
+    return found
+
+
+def model_names() -> list[str]:
+    """The names of published models, whose weights are the user's."""
+    return sorted(_listed())
+
+
+def read_model(name: str) -> Model:
+    """A published model by name."""
+    if name not in _listed():
+        raise ConfigError(unknown("model", name, model_names()), code="model-unknown")
+    return _listed()[name]
+
+
+def models_folder() -> Path:
+    """Where a model's file is looked for when no path is given."""
+    said = os.environ.get(PLACE)
+    return Path(said).expanduser() if said else Path.home() / ".cache" / "zoo" / "models"
+
+
+def find_model(model: Model) -> Path:
+    """The file or folder of a model, by its name or its published one; WeightsError says which to put where."""
+    folder = models_folder()
+    names = [model.name, *(f"{model.name}{suffix}" for suffix in SUFFIXES), *model.files]
+    found = next((folder / name for name in names if (folder / name).exists()), None)
+    if found is None:
+        raise WeightsError(
+            f"'{model.name}' needs its weights, which zoo doesn't ship: put {model.files[0]}, or its diffusers folder "
+            f"as '{model.name}', into {folder} (or the folder that {PLACE} names), or say weights='PATH'",
+            code="weights-missing",
+        )
+    return found
+
+
+def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """A model's file, folder or name -> the config of its pipeline, and the shortcuts that are left.
+
+    What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is.
+    """
+    named = config if isinstance(config, str) and config in model_names() else None
+    # What zoo exported says more than its configurations: see zoo.families.diffusers.folder.
+    exported = isinstance(config, (str, Path)) and is_folder(config)
+    if named is None and (exported or not is_source(config)):
+        wrong = next((key for key in ("weights", "autoencoder") if shortcuts.get(key) is not None), None)
+        if wrong is not None:
+            shown = f"'{config}'" if isinstance(config, (str, Path)) else "the config"
+            raise UsageError(
+                f"{wrong}= says which file a published model is read from, and {shown} is none; it goes with "
+                f"{', '.join(model_names())}",
+                code="arguments-conflict",
+            )
+        return config, {key: value for key, value in shortcuts.items() if key in SHORTCUTS or value is not None}
+    answers = {key: value for key, value in shortcuts.items() if key not in SHORTCUTS and value is not None}
+    weights = answers.pop("weights", None)
+    if named is None:
+        path, part, _ = split(str(config))
+        if part is not None:
+            raise UsageError(
+                f"'{config}' is a part of a model; give the file alone, '{path}'", code="model-part-unknown"
+            )
+        if weights is not None:
+            raise UsageError(
+                f"weights= goes with a model's name, and '{path}' is a file itself; leave it out",
+                code="arguments-conflict",
+            )
+    else:
+        model = read_model(named)
+        path = find_model(model) if weights is None else Path(weights).expanduser()
+        answers = {**model.answers, **answers}
+        _check_variant(model, path)
+    path = path.absolute()  # a record holds it
+    chosen = {"sampler": "given"} if shortcuts.get("sampler") is not None else {}
+    made = source_config(path, {**answers, **chosen})
+    return {**made, **({"name": named} if named else {})}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}
+
+
+def _check_variant(model: Model, path: Path) -> None:
+    """ConfigError where a file is another variant than a name's."""
+    found = getattr(open_source(path), "key", None)
+    if found != model.variant:
+        raise ConfigError(
+            f"'{path}' is {found or 'no whole model'} and '{model.name}' is {model.variant}; give the file of that, "
+            f"or call zoo.load('{path}') for what it is",
+            code="model-variant-wrong",
+        )

@@ -1,0 +1,40 @@
+"""The family's door: which of a user's files and folders it reads (registry.yaml, kind `family`)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from zoo.config.sources import INDEX, Source
+from zoo.families.stable_diffusion.checkpoint import UNET, VAE, AutoencoderFile, Checkpoint
+from zoo.families.stable_diffusion.containers import SUFFIXES, open_container, read_json
+from zoo.families.stable_diffusion.folder import CLASSES, CLASSES_XL, AutoencoderFolder, Folder
+from zoo.schema.errors import WeightsError
+
+_KL = "AutoencoderKL"
+
+
+def stable_diffusion(path: Path) -> Source | None:
+    """Stable Diffusion 1, 2 and XL, with its refiner: a diffusers folder, or a file in the original layout."""
+    about = path.stat()
+    return _opened(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)  # a pipeline opens its file once for each of its parts
+def _opened(path: Path, size: int, changed: int) -> Source | None:
+    if path.is_dir():
+        if (path / INDEX).is_file():
+            known = read_json(path / INDEX).get("_class_name") in (*CLASSES, *CLASSES_XL)
+            return Folder(path) if known else None
+        if (path / "config.json").is_file():
+            return AutoencoderFolder(path) if read_json(path / "config.json").get("_class_name") == _KL else None
+        raise WeightsError(
+            f"the folder '{path}' has no {INDEX}; give the folder that holds one, or a file", code="model-unread"
+        )
+    if path.suffix.lower() not in SUFFIXES:
+        return None
+    container = open_container(path)
+    if f"{UNET}time_embed.0.weight" in container.shapes:
+        return Checkpoint(path, container)
+    prefix = next((p for p in ("", VAE) if f"{p}decoder.conv_in.weight" in container.shapes), None)
+    return None if prefix is None else AutoencoderFile(path, container, prefix)

@@ -1,0 +1,118 @@
+"""A part's tensors by zoo's names: from the original layout by a prefix, from diffusers' and transformers' by a table.
+
+The tables are `zoo.families.diffusers.layout`'s, read backwards. A tensor of the part that no table names is passed on
+under its own name, so that the strict loader refuses it; only the buffers listed here are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from zoo.schema.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from zoo.families.stable_diffusion.containers import Container
+
+Layout = Literal["original", "ema", "diffusers", "transformers", "open-clip"]
+AVERAGE = "model_ema."
+AVERAGED = "model_ema.diffusion_model"  # and the name without its dots
+# Buffers, counters and a contrastive model's temperature: nothing that these networks read.
+BUFFERS = re.compile(
+    r"(.*\.)?(position_ids|attn_mask|logit_scale|logit_bias)|betas|alphas_cumprod(_prev)?|sqrt_.*|posterior_.*|"
+    r"log_one_minus_alphas_cumprod|logvar|lvlb_weights|model_ema\.(decay|num_updates)|scale_factor|"
+    r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr"
+)
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD = re.compile(r"\.attentions\.(\d+)\.(query|key|value|proj_attn)\.")
+
+
+def sources(module: nn.Module, kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
+    """Each tensor of a module -> the name, or of a fused projection the three names, under which a file has it."""
+    from zoo.families.diffusers import layout as diffusers
+    from zoo.families.diffusers.config import blocks_of
+
+    own = list(module.state_dict())
+    if layout in ("original", "open-clip"):
+        return {name: (name,) for name in own}
+    if layout == "ema":
+        return {name: (name.replace(".", ""),) for name in own}
+    if kind == "network":
+        blocks = blocks_of(module)  # type: ignore[arg-type]
+        return {ours: (theirs,) for ours, theirs in diffusers.unet_keys(own, blocks=blocks).items()}
+    if kind == "autoencoder":
+        levels = len(module.encoder.down)  # type: ignore[union-attr, arg-type]
+        return {ours: (theirs,) for ours, theirs in diffusers.kl_keys(own, levels=levels).items()}
+    return {name: diffusers.clip_text_sources(name) for name in own}
+
+
+def gather(module: nn.Module, kind: str, layout: Layout, container: Container, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a part, by zoo's names; those that no name of the module's stands for keep their own."""
+    import torch
+
+    there = {known(name.removeprefix(prefix), kind, layout): name for name in container.shapes if of(name, prefix)}
+    wanted = sources(module, kind, layout)
+    used = {name for names in wanted.values() for name in names}
+    read = container.tensors(list(there.values()))
+    found = {name: read[at] for name, at in there.items() if name not in used}  # refused by the loader
+    own = module.state_dict()
+    for ours, names in wanted.items():
+        if not all(name in there for name in names):
+            continue  # missing, which the loader reports
+        parts = [read[there[name]] for name in names]
+        tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+        found[ours] = _reshaped(tensor, own[ours], transposed=names == ("text_projection.weight",))
+    return found
+
+
+def of(name: str, prefix: str) -> bool:
+    """Whether a tensor belongs to the part with this prefix."""
+    return name.startswith(prefix) and not BUFFERS.fullmatch(name.removeprefix(prefix)) and not BUFFERS.fullmatch(name)
+
+
+def known(name: str, kind: str, layout: Layout) -> str:
+    """A name as today's versions of diffusers and transformers write it."""
+    if layout == "transformers":
+        return name.removeprefix("text_model.")
+    if layout == "diffusers" and kind == "autoencoder":
+        return _OLD.sub(lambda found: f".attentions.{found[1]}.{_OLD_ATTENTION[found[2]]}.", name)
+    if layout == "diffusers" and kind == "network":
+        return re.sub(r"^class_embedding\.linear_", "add_embedding.linear_", name)  # Stable unCLIP's vector
+    return name
+
+
+def ema_whole(names: Iterable[str], prefix: str) -> bool:
+    """Whether a file holds a moving average of the network under `prefix`; WeightsError where it isn't whole."""
+    listed = set(names)
+    held = [name for name in listed if name.startswith(AVERAGED)]
+    if not held:
+        return False
+    plain = [name.removeprefix(prefix) for name in listed if of(name, prefix)]
+    missing = next((name for name in sorted(plain) if AVERAGED + name.replace(".", "") not in listed), None)
+    if missing is not None:
+        raise WeightsError(
+            f"this checkpoint's averaged weights are not whole: '{missing}' is missing among them; get the file again, "
+            "or say copy='plain'",
+            code="average-unfit",
+        )
+    return True
+
+
+def _reshaped(tensor: Tensor, own: Tensor, *, transposed: bool) -> Tensor:
+    """The few tensors that layouts store in another form: 1x1 convolutions as matrices, a projection transposed."""
+    if transposed:
+        return tensor.T.contiguous()
+    if tensor.ndim + 2 == own.ndim and tuple(own.shape[tensor.ndim :]) == (1, 1):
+        return tensor[..., None, None]
+    if tensor.ndim == own.ndim + 2 and tuple(tensor.shape[2:]) == (1, 1):
+        return tensor[..., 0, 0]
+    return tensor
+
+
+def shapes_of(container: Container, prefix: str, kind: str, layout: Layout) -> Mapping[str, tuple[int, ...]]:
+    """A part's shapes, by its names without the prefix."""
+    found = {name.removeprefix(prefix): shape for name, shape in container.shapes.items() if of(name, prefix)}
+    return {known(name, kind, layout): shape for name, shape in found.items()}
