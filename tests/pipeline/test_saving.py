@@ -80,5 +80,5 @@ def test_first_beside_given_noise_is_refused(pipe):
 
 @pytest.mark.parametrize("size", [[64], (32, 32, 32), ()])
 def test_a_size_of_other_than_two_lengths_says_what_to_give(pipe, size):
-    with pytest.raises(UsageError, match=r"give pixels a side, like 32, or \(height, width\)"):
+    with pytest.raises(UsageError, match="give pixels a side, or height and width, like 32x32"):
         pipe(n=1, size=size)

@@ -239,7 +239,7 @@ class Pipeline:
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
         image: Any = None, mask: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
-        batch_size: int | None = None,
+        batch_size: int | None = None, first: int = 0,
     ) -> Checked:  # fmt: skip
         """What a call with these arguments would refuse, refused now; no network runs and no weights are needed.
 
@@ -248,6 +248,7 @@ class Pipeline:
         checked = self._read(
             stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
             guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
+            first=first,
         )  # fmt: skip
         for group in prepare(checked.stages, self.conditioners, checked.request, checked.given):
             self._walk(checked.stages, group, checked.request.batch_size)  # plans the steps
