@@ -81,6 +81,7 @@ TORCH_FREE = (
     "zoo.diffusion.types", "zoo.diffusion.schedules", "zoo.diffusion.parameterization", "zoo.samplers",
     "zoo.acceleration.step_cache",
     # What a file is, by its header.
+    "zoo.checkpoints.containers",
     "zoo.checkpoints.headers", "zoo.checkpoints.pickles", "zoo.checkpoints.torch_files", "zoo.checkpoints.folders",
     "zoo.checkpoints.writing", "zoo.families.adapters", "zoo.families.explain", "zoo.families.explain_text",
     "zoo.families.identify", "zoo.families.key_lists", "zoo.families.published_models", "zoo.families.lora.spelling",

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import lzma
 import io
 import json
+import lzma
 import subprocess
 import sys
 import tarfile

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tests.weight_files import raw, sparse
+from zoo.checkpoints.containers import read_header
 from zoo.checkpoints.folders import read_folder, read_index
-from zoo.checkpoints.headers import TENSOR_LIMIT, read_header
+from zoo.checkpoints.headers import TENSOR_LIMIT
 from zoo.checkpoints.pickles import PickleError, read_pickle
 from zoo.schema.errors import UsageError, WeightsError
 
@@ -381,7 +382,7 @@ def test_reading_a_header_needs_no_torch(tmp_path):
     import subprocess
 
     torch.save(TENSORS, tmp_path / "x.ckpt")
-    code = "import sys; from zoo.checkpoints.headers import read_header; from pathlib import Path\n"
+    code = "import sys; from zoo.checkpoints.containers import read_header; from pathlib import Path\n"
     code += f"assert len(read_header(Path({str(tmp_path / 'x.ckpt')!r})).tensors) == 5\n"
     code += "assert not {'torch', 'safetensors', 'numpy'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).returncode == 0

@@ -22,6 +22,7 @@ from zoo.networks.unet import UNet
 from zoo.schema.errors import WeightsError
 
 peft = pytest.importorskip("peft", reason="peft isn't installed; pip install peft")
+pytestmark = pytest.mark.peer
 
 LINEAR = ["to_q", "to_v", "to_out.0", "ff.net.0.proj", "proj_in"]
 CONVOLUTIONS = ["conv1", "conv_in", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv"]

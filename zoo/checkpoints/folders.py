@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoints.headers import Header, merged, read_header
+from zoo.checkpoints.containers import read_header
+from zoo.checkpoints.headers import Header, merged
 from zoo.schema import strict_json
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import read_plain
@@ -99,7 +100,8 @@ def read_index(path: Path) -> Header:
     if missing:
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise WeightsError(
-            f"the shard '{path.parent / missing[0]}'{more} of '{path.name}' is missing; download all {len(names)} again",
+            f"the shard '{path.parent / missing[0]}'{more} of '{path.name}' is missing; "
+            f"download all {len(names)} again",
             code="weights-missing",
         )
     whole = merged(path, (read_header(path.parent / name) for name in names))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.errors import WeightsError
 from zoo.schema.files import read_plain
 
 HEADER_LIMIT = 8 * 2**20  # bytes of a header, or of a pickle's instructions
@@ -30,22 +30,6 @@ BITS = {
     "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64,
     "U32": 32, "U16": 16, "U8": 8, "BOOL": 8, "C64": 64, "C128": 128,
 }  # fmt: skip
-# First bytes of files that are no weights, or weights of another container than those read here.
-_SIGNATURES = {
-    b"GGUF": "a GGUF file (llama.cpp's container of quantised weights)",
-    b"\x89HDF\r\n": "an HDF5 file (Keras weights, perhaps)",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x89PNG\r\n": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x1f\x8b": "a gzip file",
-    b"\xfd7zXZ\x00": "an xz file",
-    b"7z\xbc\xaf": "a 7-zip archive",
-    b"Rar!": "a RAR archive",
-    b"%PDF": "a PDF document",
-    b"version https://git-lfs": "a Git LFS pointer, not the weights: run `git lfs pull` where it came from",
-    b"<!DOCTYPE": "a web page, not the weights: the download failed",
-    b"<html": "a web page, not the weights: the download failed",
-}
 _PLAIN = re.compile(
     rb'\{"dtype":"([A-Z0-9_]{2,12})","shape":\[((?:\d{1,18}(?:,\d{1,18}){0,15})?)\],"data_offsets":\[(\d{1,18}),(\d{1,18})\]\}'
 )
@@ -89,38 +73,6 @@ class Header:
     def parameters(self) -> int:
         """How many numbers all tensors have."""
         return sum(t.numbers for t in self.tensors.values())
-
-
-def read_header(path: Path) -> Header:
-    """The header of a weight file, whatever its container (by its bytes, not its name).
-
-    Raises UsageError where there is no such file, WeightsError naming the file and the reason for any that isn't whole
-    or isn't weights; a pickle that would run something else than torch's own rebuilding is refused by what it names.
-    """
-    if not path.exists():
-        raise UsageError(
-            f"there is no file or folder '{path}'; give the path of a weight file or a model's folder",
-            code="file-missing",
-        )
-    try:
-        first = read_plain(path, 512)
-        # A header's length can begin with any bytes, a pickle's and a zip's first ones too; they then go on otherwise.
-        if first[8:9] == b"{" and int.from_bytes(first[:8], "little") <= HEADER_LIMIT:
-            return read_safetensors(path)
-        if first[:2] == b"PK" or first[:1] == b"\x80":
-            from zoo.checkpoints.torch_files import read_torch
-
-            return read_torch(path)
-        for signature, kind in _SIGNATURES.items():
-            if first.startswith(signature):
-                raise WeightsError(
-                    f"'{path}' is {kind}; give a safetensors file or one of torch's", code="weights-format-unread"
-                )
-        return read_safetensors(path)
-    except OSError as error:
-        raise WeightsError(
-            f"'{path}' can't be read: {error.strerror or error}; give a weight file", code="weights-unreadable"
-        ) from error
 
 
 def read_safetensors(path: Path) -> Header:

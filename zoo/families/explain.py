@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo.checkpoints.containers import read_header
 from zoo.checkpoints.folders import Folder, is_index, read_folder, read_index
-from zoo.checkpoints.headers import Header, TensorEntry, read_header
+from zoo.checkpoints.headers import Header, TensorEntry
 from zoo.families.adapters import adapter
 from zoo.families.identify import ADDED, Match, Parts, split
 from zoo.families.published_models import AUTOENCODER, DENOISER, PRIOR, QUESTIONS, TEXT

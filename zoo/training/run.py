@@ -215,6 +215,6 @@ def write_weights(
                 extra,
                 {"summary": summary, **about, "metrics": metrics, **made},
                 storage=storage,
-            )  # fmt: skip
+            )
         )
     return cards
