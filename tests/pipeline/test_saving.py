@@ -78,7 +78,7 @@ def test_first_beside_given_noise_is_refused(pipe):
         pipe(n=1, first=1, noise=torch.zeros(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("size", [[64], (32, 32, 32), ()])
+@pytest.mark.parametrize("size", [[64], (32, 32, 32)])
 def test_a_size_of_other_than_two_lengths_says_what_to_give(pipe, size):
     with pytest.raises(UsageError, match="give pixels a side, or height and width, like 32x32"):
         pipe(n=1, size=size)
