@@ -195,7 +195,9 @@ def test_python_examples_name_what_there_is(snippet):
             continue
         called = ast.unparse(node.func)
         named = {k.arg: literal(k.value) for k in node.keywords}
-        if called == "zoo.build" and isinstance(literal(node.args[0]), str) and named.get("sampler") != "my-sampler":
+        of_a_file = "weights" in named  # nobody has it here
+        known = isinstance(literal(node.args[0]), str) if node.args else False
+        if called == "zoo.build" and known and named.get("sampler") != "my-sampler" and not of_a_file:
             zoo.check(literal(node.args[0]), named.pop("overrides", None), **named)
         if called == "pipe":
             assert set(named) <= asked, ast.unparse(node)

@@ -1,9 +1,9 @@
 """All scores of a generator's images, on a toy judge; the colour requests; what makes a judge valid."""
 
 import csv
-import gzip
 import hashlib
 import json
+import lzma
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -130,7 +130,7 @@ def test_a_pipeline_is_scored_into_a_record(scorer, data, evaluator, tmp_path, m
 
 def test_the_colour_requests_are_a_hundred_that_no_name_says():
     requests = colour_requests.requests()
-    with gzip.open(ROWS, "rt", encoding="utf-8", newline="") as file:
+    with lzma.open(ROWS, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     names = {colour_requests.normalised(row["name"]) for row in rows}
     assert len({r["caption"] for r in requests}) == 100

@@ -96,5 +96,5 @@ def test_wrong_number_of_blocks_is_not_a_published_layout():
 
 
 def test_an_unknown_name_has_no_place_in_the_layout():
-    with pytest.raises(KeyError, match="label_emb"):
-        unet_keys(["label_emb.weight"], blocks=2)
+    with pytest.raises(KeyError, match="style_emb"):
+        unet_keys(["style_emb.weight"], blocks=2)

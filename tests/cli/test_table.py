@@ -36,7 +36,7 @@ def terminal(monkeypatch):
 def test_check_is_readable(columns, terminal):
     shown = terminal(columns, lambda: run(["check", "cascade-text2img"]))
     assert "…" not in shown
-    for cell in ("sr-128", "emoji-base-32", "classifier-free(scale=3.0), static-threshold", "4.58 M", "evaluations",
+    for cell in ("sr-128", "emoji-base-32", "classifier-free(scale=4.0), static-threshold", "6.27 M", "evaluations",
                  "ddim(steps=30, eta=0.0, grid=trailing)"):  # fmt: skip
         assert cell in shown
     assert max(map(len, shown.splitlines())) <= columns

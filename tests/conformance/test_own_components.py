@@ -102,7 +102,7 @@ def test_a_unet_of_classes_and_levels_keeps_them_too():
 
 def test_guidance_does_nothing_at_its_neutral_strength(monkeypatch):
     monkeypatch.setattr(ClassifierFree, "neutral", {"scale": 1.0}, raising=False)
-    monkeypatch.setattr(LimitedInterval, "neutral", {"low": 1e9}, raising=False)
+    monkeypatch.setattr(LimitedInterval, "neutral", {"low": 1e6}, raising=False)
     for guidance, arguments in ((ClassifierFree, {}), (LimitedInterval, {"guidance": ClassifierFree()})):
         outcome = examine("guidance", guidance, **arguments).outcomes[-1]
         assert (outcome.check, outcome.state) == ("neutral", "passed"), outcome

@@ -234,7 +234,7 @@ def _tensor(value: Any, path: Path, places: Mapping[str, tuple[int, int]]) -> Te
     arguments: list[Any] = [*value.arguments, None, None, None, None]
     storage, offset, shape, stride = (_storage(arguments[0]), *arguments[1:4])
     if not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        shape, stride, offset = (), (), None  # a damaged one, which the next lines refuse
+        shape, stride, offset = (), (), -1  # a damaged one, which the next lines refuse
     numbers = [offset, *shape, *stride]
     if storage is None or len(shape) != len(stride) or not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
         raise WeightsError(

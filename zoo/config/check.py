@@ -55,8 +55,8 @@ def resolve(
             return config
         config = config.config
     known = registry() if components is None else components
-    config, shortcuts = from_file(config, shortcuts or {})
-    written, source = read_preset(config)
+    given, shortcuts = from_file(config, shortcuts or {})
+    written, source = read_preset(given)
     plain = to_plain(written, source)
     cards = Cards()
     try:

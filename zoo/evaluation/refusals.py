@@ -50,7 +50,7 @@ def refused(job: Job, made: Plan, generated: Source, reference: Source | None, c
     return why is not None
 
 
-def doubts(jobs: Sequence[Job], seen: Sequence[Sequence[Features]], counts: Sequence[int]) -> list[str]:
+def doubts(jobs: Sequence[Job], seen: Sequence[Sequence[Features | None]], counts: Sequence[int]) -> list[str]:
     """A sentence for each metric of sets that was measured on too few images.
 
     Args:
@@ -61,7 +61,8 @@ def doubts(jobs: Sequence[Job], seen: Sequence[Sequence[Features]], counts: Sequ
         if not job.metric.paired or getattr(job.metric, "of", ANY) == PAIRS or len(counts) < 2:
             continue
         n, layer = min(counts), job.metric.layers[0]
-        moments = seen[0][job.extractor].moments
+        features = seen[0][job.extractor]
+        moments = {} if features is None else features.moments
         width = len(moments[layer].mean) if getattr(job.metric, "statistics", False) and layer in moments else 0
         if n <= width:
             said.append(

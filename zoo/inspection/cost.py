@@ -72,7 +72,7 @@ def parameters_of(card: Card) -> int:
                 f"'{card.file}' gives no shape of the tensor '{name[:60]}'; restore it beside its card",
                 code="weights-header-damaged",
             )
-        if name == "token_embedding.weight" and "token_ids" in header:
+        if name.removesuffix(".int8") == "token_embedding.weight" and "token_ids" in header:
             shape = [VOCABULARY, *shape[1:]]  # a compact table of tokens is restored on loading
         found += 0 if name == "token_ids" else math.prod(shape)
     return found

@@ -49,6 +49,7 @@ def _text(text: ClipText, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefix = layout.CLIP_PREFIX
     # transformers writes the prefix or leaves it out, by its version; position_ids is a count that old files hold.
     given = {n.removeprefix(prefix): t for n, t in tensors.items() if not n.endswith("position_ids")}
+    assert text.embed_dim is not None
     out: dict[str, Tensor] = {"text_projection": torch.eye(text.width, text.embed_dim)}
     for ours, theirs in layout.clip_text_keys(text.state_dict()).items():
         parts = [given.pop(name, None) for name in theirs]

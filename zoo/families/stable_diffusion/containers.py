@@ -94,7 +94,7 @@ class Pickle:
                 f"the weight file '{files[0]}' holds no tensors by name; give a checkpoint",
                 code="weights-no-state-dict",
             )
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._held.items()}
+        self.shapes: Mapping[str, Shape] = {name: tuple(tensor.shape) for name, tensor in self._held.items()}
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the file."""
@@ -230,7 +230,7 @@ def _unpickled(file: Path) -> Any:
         named = get_unsafe_globals_in_checkpoint(file)
     except Exception:  # an old file that isn't a zip: it is read, or refused, below
         named = []
-    inert = [(type(name.rpartition(".")[2], (), {}), name) for name in named if _INERT.fullmatch(name)]
+    inert: Any = [(type(name.rpartition(".")[2], (), {}), name) for name in named if _INERT.fullmatch(name)]
     try:
         with safe_globals(inert):
             try:

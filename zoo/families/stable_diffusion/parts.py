@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ class FilePart:
         shapes = shapes_of(self.container, self.prefix, self.kind, self.layout)
         return sum(prod(shape) for shape in shapes.values())
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Of the file, or of its shards' hashes in their order."""
         return hash_of_files(self.files)
