@@ -44,20 +44,22 @@ class Safetensors:
 
     def __init__(self, *files: Path) -> None:
         self.files = files
-        self.shapes: dict[str, Shape] = {}
-        self.metadata: dict[str, str] = {}
+        shapes: dict[str, Shape] = {}
+        metadata: dict[str, str] = {}
+        self.shapes: Mapping[str, Shape] = shapes
+        self.metadata: Mapping[str, str] = metadata
         self._where: dict[str, Path] = {}
         for file in files:
             for name, about in _header(file).items():
                 if name == "__metadata__":
-                    self.metadata |= {str(k): str(v) for k, v in about.items()} if isinstance(about, dict) else {}
+                    metadata |= {str(k): str(v) for k, v in about.items()} if isinstance(about, dict) else {}
                     continue
                 if name in self._where:
                     raise WeightsError(
                         f"'{file}' and '{self._where[name]}' both hold '{name[:80]}'; get them again",
                         code="tensors-unfit",
                     )
-                self.shapes[name], self._where[name] = _shape(name, about, file), file
+                shapes[name], self._where[name] = _shape(name, about, file), file
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the files."""
