@@ -57,6 +57,7 @@ SETS = {
     "third": (("cascade-text2img",), 148),
 }
 COUNT, SHOWN, A_SHEET = 50, 256, 10  # captions of a set, pixels a side, images a sheet
+ANSWERS, SECOND = "answers.csv", "answers-second.csv"  # of a set's reader, and of another one
 EXAMPLES, EXAMPLE = 14, 96  # training images of each style, pixels a side
 GENERIC = frozenset(
     "face person man woman people button sign symbol mark no old big small medium large black white".split()  # noqa: SIM905
@@ -84,12 +85,12 @@ def names_the_concept(answers: Sequence[str], row: Mapping[str, Any], rows: Sequ
     return False
 
 
-def read_answers(folder: Path) -> dict[int, list[str]]:
+def read_answers(folder: Path, file: str = ANSWERS) -> dict[int, list[str]]:
     """Number -> what the reader wrote, likeliest first."""
-    with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / file).open(encoding="utf-8", newline="") as opened:
         return {
             int(row["number"]): [a.strip() for a in row["names"].split(";") if a.strip()]
-            for row in csv.DictReader(file)
+            for row in csv.DictReader(opened)
         }
 
 
@@ -107,10 +108,10 @@ def listed(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {c: min(names[c], key=lambda n: ("person" not in n.split(), len(n), n)) for c in sorted(names)}
 
 
-def read_styles(folder: Path) -> dict[int, str] | None:
+def read_styles(folder: Path, file: str = ANSWERS) -> dict[int, str] | None:
     """Number -> the style that the reader saw, "flat style"; None for a set without styles."""
-    with (folder / "answers.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    with (folder / file).open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
     if "style" not in rows[0]:
         return None
     said = {int(row["number"]): (row["style"] or "").strip().removesuffix("style").strip() for row in rows}

@@ -137,12 +137,12 @@ def same(reader: Sequence[bool], judge: Sequence[bool]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def agreement(judge: Judge, folder: Path, scorer: Scorer) -> dict[str, Any]:
+def agreement(judge: Judge, folder: Path, scorer: Scorer, file: str = blind.ANSWERS) -> dict[str, Any]:
     """The judge's hits on the blind images against the reader's: of names and, where the set has one, of a style."""
-    key, answers = json.loads((folder / "key.json").read_text()), blind.read_answers(folder)
+    key, answers = json.loads((folder / "key.json").read_text()), blind.read_answers(folder, file)
     if missing := [n for n in range(1, len(key) + 1) if not answers.get(n)]:
         raise SystemExit(f"error: '{folder}/answers.csv' has no answer for {missing}; look at the sheets first")
-    styles = blind.read_styles(folder)
+    styles = blind.read_styles(folder, file)
     if styles is not None and (unknown := [n for n in range(1, len(key) + 1) if styles.get(n) not in judge.styles]):
         raise SystemExit(f"error: '{folder}/answers.csv' has none of the styles for {unknown}; use those of styles.png")
     rows = [scorer.split.rows[entry["row"]] for entry in key]
@@ -239,15 +239,25 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Scorer]:
     return values, scorer
 
 
+BOTH = ("reader_hit", "reader_names_it")  # what two readers are compared in
+
+
 def only_blind(options: argparse.Namespace) -> None:
     """The record `judge-FOLDER` of each folder that a blind reader has answered."""
     scorer = Scorer(options.data, split="val", count=10**6, evaluator=options.evaluator)
     card = scorer.card
     for folder in options.blind:
+        values = agreement(scorer.judge, folder, scorer)
+        if (folder / blind.SECOND).exists():
+            other = agreement(scorer.judge, folder, scorer, blind.SECOND)
+            values["second_reader"] = {key: value for key, value in other.items() if key != "images"}
+            read = [[[i[key] for i in each["images"]] for each in (values, other)] for key in BOTH]
+            found = {key: same(*both) for key, both in zip(BOTH, read, strict=True)}
+            values["readers"] = {k: {n: v for n, v in f.items() if "only" not in n} for k, f in found.items()}
         made = record.make(
             f"judge-{folder.name}",
             settings={"evaluator": f"{card.name}@{card.sha256[:8]}", "data": Path(options.data).name},
-            values=agreement(scorer.judge, folder, scorer), weights={card.name: card.sha256},
+            values=values, weights={card.name: card.sha256},
             threads=torch.get_num_threads(),
         )  # fmt: skip
         print(record.write(made))
