@@ -380,8 +380,10 @@ class OneCourse:
         }
         operations = _operations(loop)
         peak = self.sitting.peak()
-        if operations is None or rate is None:
+        if operations is None:
             work["reason"] = "the operations of this objective's step can't be counted"
+        elif rate is None:
+            work |= {"flops_per_image": operations, "reason": "too few steps to measure their rate"}
         else:
             work |= {"flops_per_image": operations, "tflops": round(operations * rate / 1e12, 4), "peak": peak}
             if peak is None:
