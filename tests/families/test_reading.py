@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 import zoo
+from tests.refusals import refused
+from zoo.checkpoints.folders import read_json
 from zoo.config.models import model_names, read_model
 from zoo.config.sources import is_source, reference, split
-from zoo.families.stable_diffusion.containers import Safetensors, find_weights, open_container, read_json
+from zoo.families.stable_diffusion.containers import Safetensors, find_weights, open_container
 from zoo.families.stable_diffusion.scheduler import read_scheduler
 from zoo.families.stable_diffusion.shapes import unet_from_config
 from zoo.families.stable_diffusion.variants import VARIANTS
@@ -34,14 +36,15 @@ def test_shards_are_one_container_and_their_index_names_plain_files(tmp_path):
     held = open_container(*found)
     assert held.shapes == {"a": (2, 3), "b": (4,)}
     assert torch.equal(held.tensors(["b", "a"])["a"], torch.ones(2, 3))
-    for name in ("../m.safetensors", "/etc/m.safetensors", "m\0.safetensors", "m.txt", 5):
+    outside = dict.fromkeys(("../m.safetensors", "/etc/m.safetensors", "m\0.safetensors"), "file-outside-folder")
+    for name, code in {**outside, "m.txt": "weights-missing", 5: "index-damaged"}.items():
         index.write_text(json.dumps({"weight_map": {"a": name}}))
-        with pytest.raises(WeightsError, match="no plain file name of its folder; refused"):
+        with refused(code, WeightsError):
             find_weights(tmp_path, "m")
     index.write_text(json.dumps({"weight_map": {"a": one.name, "c": "gone.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"gone\.safetensors' is missing"):
+    with pytest.raises(WeightsError, match=r"gone\.safetensors' of 'm\.safetensors\.index\.json' is missing"):
         open_container(*find_weights(tmp_path, "m"))
-    with pytest.raises(WeightsError, match="both hold 'a'"):
+    with pytest.raises(WeightsError, match="both hold the tensor 'a'"):
         Safetensors(one, one)
 
 
@@ -55,26 +58,29 @@ def test_whole_precision_comes_before_half_and_safetensors_before_pickles(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "code"),
     [
-        (b"", "no whole safetensors file"),
-        ((2**40).to_bytes(8, "little") + b"{}", "header says 1099511627776 bytes"),
-        ((4).to_bytes(8, "little") + b"{]]}", "no readable header"),
-        ((2).to_bytes(8, "little") + b"[]", "no readable header"),
-        ((8).to_bytes(8, "little") + b'{"a":{}}', "doesn't say where its tensor 'a' is"),
-        ((56).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(56), "cut off"),
+        (b"", "weights-format-unread"),
+        ((2**40).to_bytes(8, "little") + b"{}", "weights-header-damaged"),
+        ((4).to_bytes(8, "little") + b"{]]}", "weights-header-damaged"),
+        ((2).to_bytes(8, "little") + b"[]", "weights-format-unread"),
+        ((8).to_bytes(8, "little") + b'{"a":{}}', "weights-header-damaged"),
+        (
+            (56).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(56),
+            "weights-header-damaged",
+        ),
     ],
 )
-def test_a_header_that_is_no_header_is_refused(data, sentence, tmp_path):
+def test_a_header_that_is_no_header_is_refused(data, code, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(data)
-    with pytest.raises(WeightsError, match=sentence):
+    with refused(code, WeightsError, naming="x.safetensors"):
         Safetensors(tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match=sentence):
+    with refused(code, WeightsError, naming="x.safetensors"):
         zoo.load(tmp_path / "x.safetensors")
 
 
 def test_a_configuration_that_is_none_is_refused(tmp_path):
-    for text, sentence in (("[]", "is no configuration"), ("{", "is damaged"), ("[" * 9999, "is damaged")):
+    for text, sentence in (("[]", "is no JSON object"), ("{", "is no JSON that"), ("[" * 9999, "is no JSON that")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(WeightsError, match=sentence):
             read_json(tmp_path / "config.json")

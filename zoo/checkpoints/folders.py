@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"it is longer than {limit} bytes")
         if text.count(b",") + text.count(b"[") + text.count(b"{") > limit // 32:
             raise ValueError("it lists more than any model has")
-        found = strict_json.parse(text)
+        found = strict_json.parse(text, finite=False)  # diffusers writes -Infinity into its schedulers' settings
     except OSError as error:
         raise WeightsError(
             f"'{path}' can't be read: {error.strerror or error}; give the whole folder", code="weights-unreadable"

@@ -6,18 +6,15 @@ rest of a run's memory, and its time, depend on the machine; `zoo bench` measure
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from zoo.checkpoints.containers import read_header
 from zoo.config.cards import Card
 from zoo.config.check import Resolved
 from zoo.inspection.facts import full_evaluations
-from zoo.schema.errors import WeightsError
 from zoo.schema.registry import Registry
 
-HEADER_LIMIT = 8 * 2**20
 FLOAT32, FLOAT16 = 4, 2  # bytes
 VOCABULARY = 49_408  # CLIP's (zoo.conditioners.vocabulary)
 
@@ -60,41 +57,14 @@ def parameters_of(card: Card) -> int:
     """How many numbers a card's component has once it is loaded, by its weight file's header alone."""
     if card.source is not None:
         return card.source.parameters
-    header = _header(card)
+    tensors = read_header(card.file).tensors
     found = 0
-    for name, about in header.items():
-        packed = name.endswith(".scale") and f"{name.removesuffix('.scale')}.int8" in header
-        if name == "__metadata__" or packed or name.startswith(tuple(card.other)):
+    for name, tensor in tensors.items():
+        packed = name.endswith(".scale") and f"{name.removesuffix('.scale')}.int8" in tensors
+        if packed or name.startswith(tuple(card.other)):
             continue
-        shape = about.get("shape") if isinstance(about, dict) else None
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise WeightsError(
-                f"'{card.file}' gives no shape of the tensor '{name[:60]}'; restore it beside its card",
-                code="weights-header-damaged",
-            )
-        if name.removesuffix(".int8") == "token_embedding.weight" and "token_ids" in header:
-            shape = [VOCABULARY, *shape[1:]]  # a compact table of tokens is restored on loading
+        shape = tensor.shape
+        if name.removesuffix(".int8") == "token_embedding.weight" and "token_ids" in tensors:
+            shape = (VOCABULARY, *shape[1:])  # a compact table of tokens is restored on loading
         found += 0 if name == "token_ids" else math.prod(shape)
     return found
-
-
-def _header(card: Card) -> dict[str, Any]:
-    mend = "restore it beside its card"
-    try:
-        with card.file.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            text = file.read(size) if size <= HEADER_LIMIT else b""
-        header = json.loads(text)
-    except OSError as error:
-        raise WeightsError(
-            f"the weight file '{card.file}' can't be read ({error.strerror}); {mend}", code="weights-unreadable"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"the weight file '{card.file}' has no readable header; {mend}", code="weights-header-damaged"
-        ) from error
-    if not isinstance(header, dict):
-        raise WeightsError(
-            f"the weight file '{card.file}' has no readable header; {mend}", code="weights-header-damaged"
-        )
-    return header

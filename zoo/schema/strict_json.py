@@ -8,14 +8,14 @@ from typing import Any
 MOST_VALUES = 500_000
 
 
-def parse(text: str | bytes) -> Any:
-    """The value; ValueError says in a clause what is wrong with the text."""
+def parse(text: str | bytes, *, finite: bool = True) -> Any:
+    """The value; ValueError says in a clause what is wrong with the text. `finite`: NaN and infinities are wrong."""
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         # Each of these begins a value, which takes sixty bytes or more once parsed.
         if sum(text.count(mark) for mark in "[{,") > MOST_VALUES:
             raise ValueError(f"it holds over {MOST_VALUES} values")
-        return json.loads(text, parse_constant=_constant, object_pairs_hook=_once)
+        return json.loads(text, parse_constant=_constant if finite else float, object_pairs_hook=_once)
     except UnicodeDecodeError as error:
         raise ValueError("it is no UTF-8 text") from error
     except RecursionError as error:

@@ -7,24 +7,22 @@ become empty classes of the same name, and any other name in a pickle refuses th
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from zoo.checkpoints.folders import read_index
+from zoo.checkpoints.headers import merged, read_safetensors
 from zoo.schema.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, ...]
-HEADER_LIMIT = 8 * 2**20
-MOST_TENSORS = 65_536
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLES)
 _INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
-_BARE = re.compile(r"[^/\\\0]+\.(safetensors|bin)")
 
 
 class Container(Protocol):
@@ -44,22 +42,11 @@ class Safetensors:
 
     def __init__(self, *files: Path) -> None:
         self.files = files
-        shapes: dict[str, Shape] = {}
-        metadata: dict[str, str] = {}
-        self.shapes: Mapping[str, Shape] = shapes
-        self.metadata: Mapping[str, str] = metadata
-        self._where: dict[str, Path] = {}
-        for file in files:
-            for name, about in _header(file).items():
-                if name == "__metadata__":
-                    metadata |= {str(k): str(v) for k, v in about.items()} if isinstance(about, dict) else {}
-                    continue
-                if name in self._where:
-                    raise WeightsError(
-                        f"'{file}' and '{self._where[name]}' both hold '{name[:80]}'; get them again",
-                        code="tensors-unfit",
-                    )
-                shapes[name], self._where[name] = _shape(name, about, file), file
+        headers = [read_safetensors(file) for file in files]
+        header = headers[0] if len(headers) == 1 else merged(files[0].parent, headers)
+        self.shapes: Mapping[str, Shape] = {name: entry.shape for name, entry in header.tensors.items()}
+        self.metadata: Mapping[str, str] = header.metadata
+        self._where = {name: entry.file for name, entry in header.tensors.items()}
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the files."""
@@ -126,101 +113,11 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
                 return (whole,)
             for index in (f"{name}.{kind}.index{variant}.json", f"{name}{variant}.{kind}.index.json"):
                 if (folder / index).is_file():
-                    return _shards(folder / index)
+                    return tuple(sorted({entry.file for entry in read_index(folder / index).tensors.values()}))
     raise WeightsError(
         f"the folder '{folder}' has no '{stem}.safetensors'; put it there, or give another folder",
         code="weights-missing",
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a diffusers folder; WeightsError for anything else."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(HEADER_LIMIT)
-        read = json.loads(text)
-    except OSError as error:
-        raise WeightsError(
-            f"'{path}' can't be read ({error.strerror}); a diffusers folder has one", code="model-config-unreadable"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"'{path}' is damaged ({str(error)[:80]}); get it again", code="model-config-unreadable"
-        ) from error
-    if not isinstance(read, dict):
-        raise WeightsError(f"'{path}' is no configuration; get it again", code="model-config-unreadable")
-    return read
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
-        raise WeightsError(f"'{index}' lists no shards; get it again", code="model-config-unreadable")
-    distinct = sorted(set(names.values()), key=str)
-    wrong = next((name for name in distinct if not (isinstance(name, str) and _BARE.fullmatch(name))), None)
-    if wrong is not None:
-        raise WeightsError(
-            f"'{index}' names the shard {str(wrong)[:80]!r}, no plain file name of its folder; refused",
-            code="file-outside-folder",
-        )
-    return tuple(index.parent / name for name in distinct)
-
-
-def _header(file: Path) -> dict[str, Any]:
-    again = "get it from its publisher again"
-    try:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            text = opened.read(min(length, HEADER_LIMIT))
-            size = opened.seek(0, 2)
-    except OSError as error:
-        raise WeightsError(
-            f"the weight file '{file}' can't be read ({error.strerror}); {again}", code="weights-unreadable"
-        ) from error
-    if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-        raise WeightsError(
-            f"'{file}' is no whole safetensors file: its header says {length} bytes; {again}",
-            code="weights-header-damaged",
-        )
-    if text.count(b'"data_offsets"') > MOST_TENSORS:
-        raise WeightsError(
-            f"'{file}' lists more than the {MOST_TENSORS} tensors that are read; {again}", code="weights-header-damaged"
-        )
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"the weight file '{file}' has no readable header; {again}", code="weights-header-damaged"
-        ) from error
-    if not isinstance(header, dict):
-        raise WeightsError(f"the weight file '{file}' has no readable header; {again}", code="weights-header-damaged")
-    ends = [about["data_offsets"][1] for _, about in _entries(header, file)]
-    if max(ends, default=0) + 8 + length != size:
-        raise WeightsError(
-            f"the weight file '{file}' is cut off, or longer than its header says; {again}", code="weights-truncated"
-        )
-    return header
-
-
-def _entries(header: Mapping[str, Any], file: Path) -> Iterator[tuple[str, Any]]:
-    for name, about in header.items():
-        if name == "__metadata__":
-            continue
-        offsets = about.get("data_offsets") if isinstance(about, dict) else None
-        if not (isinstance(offsets, list) and len(offsets) == 2 and all(isinstance(n, int) for n in offsets)):
-            raise WeightsError(
-                f"'{file}' doesn't say where its tensor '{name[:80]}' is; get it again", code="weights-header-damaged"
-            )
-        yield name, about
-
-
-def _shape(name: str, about: Any, file: Path) -> Shape:
-    shape = about.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise WeightsError(
-            f"'{file}' gives no shape of its tensor '{name[:80]}'; get it again", code="weights-header-damaged"
-        )
-    return tuple(shape)
 
 
 def _unpickled(file: Path) -> Any:

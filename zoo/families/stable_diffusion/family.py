@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from zoo.checkpoints.folders import read_json
 from zoo.config.sources import INDEX, Source
 from zoo.families.stable_diffusion.checkpoint import UNET, VAE, AutoencoderFile, Checkpoint
-from zoo.families.stable_diffusion.containers import SUFFIXES, open_container, read_json
+from zoo.families.stable_diffusion.containers import SUFFIXES, open_container
 from zoo.families.stable_diffusion.folder import CLASSES, CLASSES_XL, AutoencoderFolder, Folder
 from zoo.schema.errors import WeightsError
 

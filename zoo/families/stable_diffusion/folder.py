@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.checkpoints.folders import read_json
 from zoo.config.cards import Card
-from zoo.families.stable_diffusion.containers import Container, find_weights, open_container, read_json
+from zoo.families.stable_diffusion.containers import Container, find_weights, open_container
 from zoo.families.stable_diffusion.names import Layout
 from zoo.families.stable_diffusion.parts import FilePart, card_of
 from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
