@@ -14,10 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from zoo.conditioners.clip_text import ClipText
+from zoo.families.diffusers.layout import open_clip_names, unet_names
 from zoo.families.key_lists import key_lists
 from zoo.families.lora.merge import merged, read_lora
 from zoo.families.lora.spelling import parse, spelling, text_targets, unet_targets
-from zoo.families.stable_diffusion.renaming import open_clip_names, unet_names
 from zoo.networks.unet import UNet
 from zoo.schema.errors import WeightsError
 
