@@ -94,7 +94,7 @@ def edited(folder, name, **changes):
         ),
         ("unet/config.json", {"attention_head_dim": [3, 5]}, "width-indivisible", "heads is 5"),
         ("unet/config.json", {"flip_sin_to_cos": False}, "model-switch-unfit", "flip_sin_to_cos False"),
-        ("unet/config.json", {"block_out_channels": ["wide", 32]}, "model-unread", "whole numbers"),
+        ("unet/config.json", {"block_out_channels": ["wide", 32]}, "model-switch-unfit", "whole numbers"),
         ("vae/config.json", {"mid_block_add_attention": False}, "model-switch-unfit", "no autoencoder"),
         ("text_encoder/config.json", {"hidden_act": "relu"}, "model-switch-unfit", "hidden_act 'relu'"),
     ],

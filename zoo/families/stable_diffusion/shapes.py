@@ -213,7 +213,9 @@ def _count(shapes: Shapes, pattern: str) -> int:
 def _multiples(channels: Sequence[Any], what: str) -> list[float]:
     """Channels of each level, in those of the first."""
     if any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in channels):
-        raise ConfigError(f"{what} has channels {list(channels)}; they are whole numbers over 0", code="model-unread")
+        raise ConfigError(
+            f"{what} has channels {list(channels)}; they are whole numbers over 0", code="model-switch-unfit"
+        )
     return [c // channels[0] if c % channels[0] == 0 else c / channels[0] for c in channels]
 
 
