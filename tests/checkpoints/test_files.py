@@ -13,7 +13,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from tests.refusals import refused
-from zoo.checkpoints.files import HEADER_LIMIT, TENSOR_LIMIT, load_strict, read_verified
+from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.headers import HEADER_LIMIT, TENSOR_LIMIT
 from zoo.schema.errors import WeightsError
 
 
