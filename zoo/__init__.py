@@ -77,9 +77,9 @@ def load(name: str | Path, *, device: Any = None, dtype: Any = None, **answers: 
     answers: as `build`'s shortcuts, of a file: `sampler`, `steps`, `guidance`, `autoencoder`, `size`, `copy` (ema or
     plain, where a file holds both) and `prediction` (eps or v, where nothing in the file tells).
     """
-    from zoo.config.sources import is_source
+    from zoo.config.sources import is_source, split
 
-    if is_source(name) and "#" not in str(name):
+    if is_source(name) and split(str(name))[1] is None:
         return build(name, device=device, dtype=dtype, **answers)
     if answers:
         from zoo.schema.errors import UsageError

@@ -22,7 +22,6 @@ from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.config.check import resolve as resolve_config
 from zoo.diffusion.denoiser import Denoiser
-from zoo.families.diffusers.tensors import own_tensors
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
@@ -58,20 +57,16 @@ def _unread(card: Card) -> Any:
 def _read(card: Card, made: Any) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = made.network if isinstance(made, Denoiser) else made
-    tensors = _named(module, card, _tensors(card)) if card.source is None else card.source.tensors(module)
-    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
+    load_strict(module, _tensors(card, module), what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
 
 
-def _tensors(card: Card) -> dict[str, Tensor]:
-    """What a card's file holds, verified, and unpacked where it is stored in eight bits."""
+def _tensors(card: Card, module: nn.Module) -> dict[str, Tensor]:
+    """What a card's file holds, by the module's names: verified, and unpacked where it is stored in eight bits."""
+    if card.source is not None:
+        return card.source.tensors(module)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
     return unpack(tensors, what=f"weights '{card.name}'")
-
-
-def _named(module: nn.Module, card: Card, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The tensors by the module's names, where the card says that the file has another library's."""
-    return tensors if card.layout is None else own_tensors(module, tensors)
 
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
@@ -252,7 +247,7 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     that a deeper network first computes what the weights did.
     """
     card = read_card(name)
-    tensors = dict(_named(module, card, _tensors(card)))
+    tensors = _tensors(card, module)
     wanted = module.state_dict()
     added: list[Any] = [
         block

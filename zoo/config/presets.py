@@ -1,7 +1,7 @@
 """Pipelines as written: finding them, reading them, and what their keys mean.
 
 A pipeline is named conditioners and a list of stages (docs/architecture). A preset is a YAML file in zoo/presets and
-its name the file's; a user's own is a path or a mapping of the same form, or a folder that `zoo export` wrote.
+its name the file's; a user's own is a path or a mapping of the same form.
 `check_preset` refuses unknown keys and writes every default and block out in full.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block
-from zoo.config.cards import Cards, check_denoiser, check_schema, folders, is_folder
+from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.conditions import check_listens
 from zoo.config.models import model_names
 from zoo.config.published import read_published
@@ -55,10 +55,7 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
     elif isinstance(config, (str, Path)):
         path = _find(config)
         source, name = str(path), path.stem
-        if path.is_dir() and is_folder(path):
-            written = folders().pipeline(path)
-        else:
-            written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
+        written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
     else:
         raise ConfigError(
             f"a config is a name, a Path or a mapping, not {type(config).__name__}", code="config-type-wrong"
@@ -99,8 +96,6 @@ def _find(config: str | Path) -> Path:
     if isinstance(config, Path) or config.lower().endswith((*SUFFIXES, *DRAWN)):
         return Path(config)
     names = preset_names()
-    if config not in names and is_folder(config):
-        return Path(config)
     if config not in names:
         raise ConfigError(
             unknown("pipeline", config, [*names, *model_names()])

@@ -133,7 +133,7 @@ def unet_targets(names: Iterable[str]) -> Mapping[str, Target]:
     Args:
         names: of its tensors, in the original layout (zoo's).
     """
-    from zoo.families.stable_diffusion.renaming import unet_names
+    from zoo.families.diffusers.layout import unet_names
 
     found: dict[str, Target] = {}
     for ours, theirs in unet_names(names).items():
@@ -145,7 +145,7 @@ def unet_targets(names: Iterable[str]) -> Mapping[str, Target]:
 
 def text_targets(names: Iterable[str]) -> Mapping[str, Target]:
     """The modules of a text tower by every spelling of their paths; `names` are open_clip's (zoo's)."""
-    from zoo.families.stable_diffusion.renaming import PROJECTION, tower_names
+    from zoo.families.diffusers.layout import PROJECTION, tower_names
 
     found: dict[str, Target] = {}
     for ours, theirs in tower_names(names).items():
