@@ -297,10 +297,10 @@ def test_anchors_lead_to_headings(page):
 
 
 def test_the_readme_is_one_screen():
-    """At 50 rows of 120 columns a screen and a bit; tables and measurements have their pages."""
+    """At 50 rows of 120 columns a screen and a bit; tables and measurements have their pages, but for what it costs."""
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 70
-    assert not any("<!-- table" in line for line in lines)
+    assert [line for line in lines if "<!-- table" in line] == ["<!-- table: first-picture-line -->"]
 
 
 def test_every_verb_has_its_page():
