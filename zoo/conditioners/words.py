@@ -212,10 +212,10 @@ def of_captions(rows: Iterable[Mapping[str, Any]], before: Words | None = None) 
             styles[match["style"].lower()] = None
         name = row.get("name") or (row["text"] if match is None else match["name"]).strip(" ,")
         if name:
-            known = names.get(name)
-            others = (*(known.keywords if known else ()), *(row.get("keywords") or ()), *(row.get("captions") or ()))
-            emoji, group = (str(row.get(key) or "") for key in ("emoji", "group"))
-            names[name] = Name(name, emoji, group, tuple(dict.fromkeys(map(str, others))))
+            known = names.get(name) or Name(name, "", "", ())
+            others = map(str, (*known.keywords, *(row.get("keywords") or ()), *(row.get("captions") or ())))
+            emoji, group = str(row.get("emoji") or known.emoji), str(row.get("group") or known.group)
+            names[name] = Name(name, emoji, group, tuple(dict.fromkeys(others)))
     return Words(tuple(names.values()), tuple(styles))
 
 
