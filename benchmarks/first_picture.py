@@ -63,6 +63,7 @@ def size_of(folder: Path) -> int:
 
 def measure() -> dict[str, Any]:
     """Seconds of every part, and bytes that travel and stay."""
+    load = os.getloadavg()[0]
     with TemporaryDirectory() as folder:
         clone, clean = Path(folder) / "zoo", environment(Path(folder) / "cache")
         source = record.ROOT.as_uri()
@@ -78,7 +79,7 @@ def measure() -> dict[str, Any]:
             print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
         return {
             "seconds": {name: round(seconds, 2) for name, seconds in took.items()},
-            "total_seconds": round(sum(took.values()), 1),
+            "total_seconds": round(sum(took.values()), 1), "load_before": round(load, 2),
             "bytes": {
                 "clone": size_of(clone / ".git" / "objects"), "downloaded": downloaded(said),
                 "environment": size_of(clone / ".venv"), "image": (clone / parts[-1].split()[-1]).stat().st_size,

@@ -47,7 +47,8 @@ def first_picture(results: Path) -> str:
         ("`zoo generate`", f"{seconds['generate']:.0f}", f"{size['image'] / 1e3:.0f} kB, the image"),
         ("all", f"{made['values']['total_seconds']:.0f}", ""),
     ]  # fmt: skip
-    said = f"With an empty cache of pip, by `python -m benchmarks.first_picture` on {machine_of(made)}."
+    busy = f", beside other work (load {load:.1f})" if (load := made["values"]["load_before"]) > 1.0 else ""
+    said = f"With an empty cache of pip{busy}, by `python -m benchmarks.first_picture` on {machine_of(made)}."
     return markdown(("part", "seconds", "bytes"), rows) + f"\n\n{said}"
 
 

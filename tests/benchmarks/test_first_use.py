@@ -63,7 +63,7 @@ def test_the_tables_of_a_first_image_say_what_the_record_says(tmp_path):
     assert tables.TABLES["first-picture-line"](tmp_path) == tables.MISSING
     seconds = {"clone": 1.0, "venv": 2.0, "activate": 0.0, "install": 300.0, "generate": 9.0}
     size = {"clone": 30e6, "downloaded": 2.6e9, "environment": 5.9e9, "image": 12_000}
-    made = {**MACHINE, "values": {"seconds": seconds, "total_seconds": 312.0, "bytes": size}}
+    made = {**MACHINE, "values": {"seconds": seconds, "total_seconds": 312.0, "load_before": 0.2, "bytes": size}}
     (tmp_path / "first-picture.json").write_text(json.dumps(made))
     shown = tables.TABLES["first-picture"](tmp_path)
     assert "| `pip install .` | 300 | 2.6 GB over the network, 5.9 GB on disk |" in shown
