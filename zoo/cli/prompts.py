@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Annotated, Any
@@ -34,6 +36,8 @@ def prompts(
                 code="words-unlisted",
             )
         labels = [label for label in labels if (word or "").lower() in label.lower()]
+        if not labels:
+            raise UsageError(f"'{model}' knows no class called '{word}'", code="label-unknown")
         typer.echo(json.dumps({"labels": labels}) if as_json else "\n".join(labels))
         return
     words, terminal = known[0], sys.stdout.isatty()
@@ -58,16 +62,21 @@ def prompts(
         for group, members in groupby(sorted(found, key=lambda n: n.group), key=lambda n: n.group):
             listed = [n.name for n in members]
             some = listed[:: max(1, len(listed) // 8)][:8]
-            typer.echo(f"{group} ({len(listed)}): {', '.join(some)}, ..." if group else "\n".join(some))
-        typer.echo(
-            f"\n{len(found)} names; `zoo prompts WORD{own}` shows those with a word, `zoo prompts{own} | less` all"
-        )
+            say(f"{group} ({len(listed)}): {', '.join(some)}, ..." if group else "\n".join(some))
+        say(f"\n{len(found)} names; `zoo prompts WORD{own}` shows those with a word, `zoo prompts{own} | less` all")
     if word or terminal:
         # With a word it is for people, wherever it goes; in a pipe the rows alone are on standard output.
         if words.styles:
-            typer.echo("styles: " + ", ".join(f"'{style} style'" for style in words.styles), err=not terminal)
+            say("styles: " + ", ".join(f"'{style} style'" for style in words.styles), err=not terminal)
         styled = f", {words.styles[0]} style" if words.styles else ""
         typer.echo(f'as in: zoo generate "{found[0].name}{styled}"{own}', err=not terminal)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line, broken between words where a terminal's line ends."""
+    width = shutil.get_terminal_size().columns
+    broken = (textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in text.split("\n"))
+    typer.echo(text if err else "\n".join(broken), err=err)
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:

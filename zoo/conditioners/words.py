@@ -108,12 +108,13 @@ class Words:
         return Reading(text, tuple(notes), unknown or None)
 
     def find(self, word: str = "") -> list[Name]:
-        """The names that have a word, or begin with it; those whose name has it first, then by keyword."""
+        """The names that have a word, then those of which a word begins with it, then those with it as a keyword."""
         asked = self.read(word).text.lower().strip()
-        by_name = [n for n in self.names if asked in n.name.lower()]
-        by_keyword = [n for n in self.names if n not in by_name and any(k.startswith(asked) for k in n.keywords)]
-        exact = [n for n in by_name if asked in _parts(n.name) or asked == n.name.lower()]
-        return [*exact, *(n for n in by_name if n not in exact), *by_keyword]
+        begins, whole = (re.compile(rf"(?<!\w){re.escape(asked)}{end}") for end in ("", r"(?!\w)"))
+        exact = [n for n in self.names if whole.search(n.name.lower())]
+        longer = [n for n in self.names if n not in exact and begins.search(n.name.lower())]
+        keyed = [n for n in self.names if any(whole.search(k) for k in n.keywords) and n not in (*exact, *longer)]
+        return [*exact, *longer, *keyed]
 
     def near(self, word: str) -> tuple[str, ...]:
         """Words of the data that look like `word`."""
