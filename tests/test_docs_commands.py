@@ -169,6 +169,35 @@ def test_torchrun_leaves_zoos_options_to_zoo(command, reader, heard):  # noqa: F
     assert [verb for verb, *_ in heard] == [found.training_script_args[0]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "named"), [("train", {"--run": "--folder"}), ("evaluate", {"--n": "-n"})])
+def test_an_option_that_torchrun_swallows_has_another_name(verb, named, capsys):
+    """It reads abbreviations of its own options wherever they stand: `--run` could be `--run-path`."""
+    from torch.distributed.run import get_args_parser
+
+    def swallowed(option: str) -> bool:
+        try:
+            found = get_args_parser().parse_args(["-m", "zoo", verb, "x", option, "y"])
+        except SystemExit:
+            return True
+        return found.training_script_args != [verb, "x", option, "y"]
+
+    assert {option for option in options_of(verb) if swallowed(option)} == set(named)
+    for option in named.values():
+        assert option in options_of(verb)
+        assert not swallowed(option)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert all(f"`{option}`" in page for option in named.values())
+
+
+def options_of(verb: str) -> set[str]:
+    """The options of a verb, by its signature."""
+    from typer.main import get_command
+
+    group: Any = get_command(command_line.make_app((verb,)))
+    return {option for p in group.commands[verb].params for option in p.opts}
+
+
 def test_all_other_commands_are_known():
     known = ("python -m ", "python recipes/", "torchrun ", "pip install", *PROGRAMS)
     assert [c for c in others() if not c.startswith(known)] == []
