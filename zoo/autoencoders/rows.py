@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HELD = 1.5  # times the finest level's features: what may be kept of features at any time
-CHUNK = 4 * 2**20  # bytes of the widest features that are computed at once
+HELD = 2.0  # times the finest level's features: what may be kept of features at any time
+CHUNK = 8 * 2**20  # bytes of the widest features that are computed at once
 LEAST = 4  # rows at once: two convolutions see two rows that the next rows' neighbours need
 
 Rows = Callable[[int, int], Tensor]  # (a, b) -> rows a to b - 1 of features: (1, C, b - a, W)
