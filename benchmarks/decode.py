@@ -1,7 +1,8 @@
 """Decoding latents whole, by rows and by tiles, in turns with diffusers' whole and tiled decode: seconds and memory.
 
 The autoencoder has the size of Stable Diffusion's and random weights, the same on both sides, channels-last. Memory is
-the highest that the process reached in a call over what it held before. Images are compared with the float32 decode.
+the highest that the process reached in a call over what it held before, the median over turns. Seconds are by the clock
+and, less disturbed by whatever else runs on the machine, of the processor. Images are compared with the float32 decode.
 
     python -m benchmarks.decode                       # the record
     python -m benchmarks.decode --sizes 128 --quick   # to see that it runs
@@ -13,6 +14,7 @@ import argparse
 import ctypes
 import statistics
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
 import torch
@@ -76,31 +78,35 @@ def measured(size: int, rounds: int, dtype: torch.dtype, only: list[str] | None 
     right = None if size > 1024 or only else ways(torch.float32)["zoo whole"](z)
     found: dict[str, Any] = {}
     each = {name: way for name, way in ways(dtype).items() if only is None or name in only}
+    for way in each.values():  # the libraries' code is in memory before it is measured
+        way(z[..., :8, :8].to(dtype))
     for number in range(rounds):
         for name in list(each)[:: 1 if number % 2 else -1]:
             made: list[Tensor] = []
             trim()
-            before = start_memory("cpu")
+            before, used = start_memory("cpu"), process_time()
             seconds = once(Timed(name, lambda _, n=name, m=made: m.append(each[n](z.to(dtype))), "cpu", 1), number)
-            peak = peak_memory("cpu", before)
-            row = found.setdefault(name, {"seconds": [], "bytes": []})
+            used, peak = process_time() - used, peak_memory("cpu", before)
+            row = found.setdefault(name, {"seconds": [], "cpu_seconds": [], "bytes": []})
             row["seconds"].append(round(seconds, 3))
+            row["cpu_seconds"].append(round(used, 3))
             row["bytes"].append(peak["host_peak_bytes"] - peak["host_before_bytes"])
             if right is not None and number == 0:
                 away = (made[0].float() - right).abs() / right.std()
                 row |= {"away_mean": float(away.mean()), "away_most": float(away.max())}
-            print(size, name, f"{seconds:.2f} s, {row['bytes'][-1] / 1e6:.0f} MB", flush=True)
+            print(size, name, f"{seconds:.2f} s, cpu {used:.2f} s, {row['bytes'][-1] / 1e6:.0f} MB", flush=True)
     return found
 
 
 def compared(found: dict[str, Any]) -> dict[str, Any]:
-    """Rows over diffusers' tiles: seconds by turn, and the largest memory."""
+    """Rows over diffusers' tiles: seconds by turn, and memory."""
     rows, tiled = found["zoo rows"], found[PEER]
-    turns = [a / b for a, b in zip(rows["seconds"], tiled["seconds"], strict=True)]
-    return {
-        "seconds": {"median": round(statistics.median(turns), 3), "runs": [round(t, 3) for t in turns]},
-        "memory": round(max(rows["bytes"]) / max(tiled["bytes"]), 3),
-    }
+
+    def turns(key: str) -> dict[str, Any]:
+        return record.median_of([a / b for a, b in zip(rows[key], tiled[key], strict=True)], 3)
+
+    memory = statistics.median(rows["bytes"]) / statistics.median(tiled["bytes"])
+    return {"seconds": turns("seconds"), "cpu_seconds": turns("cpu_seconds"), "memory": round(memory, 3)}
 
 
 def trim() -> None:

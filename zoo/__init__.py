@@ -43,9 +43,8 @@ def build(
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
     `guidance`, for every stage that has the slot; of a published model (`zoo list model`) or a model's own file also
     `weights`, its path, `autoencoder`, another one's, and what no tensor tells (`prediction`, ...). device: the CPU by
-    default, "auto" for the best available.
-    device and dtype may differ by part: "float16,autoencoder=float32". memory: how less of it is taken (docs/memory.md):
-    {"offload": True, "decode": "rows", "weights": "int8"}.
+    default, "auto" for the best available; dtype: float32. Both may differ by part: "float16,autoencoder=float32".
+    memory: how to take less of it (docs/memory.md), like {"offload": True, "decode": "rows", "weights": "int8"}.
     before_weights: gets the pipeline before any weight file is opened, to refuse what it can't draw while that costs
     nothing: `before_weights=lambda pipe: pipe.check("red apple", image="apple.png")`.
     """

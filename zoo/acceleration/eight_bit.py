@@ -45,6 +45,15 @@ class EightBitConv(_EightBit, nn.Conv2d):
     """A convolution with a weight of eight bits."""
 
 
+def wide_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The layers of a module that eight bits are for."""
+    return [
+        layer for layer in module.modules()
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and getattr(layer, "groups", 1) == 1
+        and min(layer.weight.shape[:2]) >= LEAST
+    ]  # fmt: skip
+
+
 @torch.no_grad()
 def in_eight_bits(module: nn.Module, kind: Kind) -> int:
     """Store the wide layers of a module in eight bits; returns how many weights they have. Done once, for good."""
@@ -53,9 +62,8 @@ def in_eight_bits(module: nn.Module, kind: Kind) -> int:
             f"unknown kind of eight bits '{kind}'; choose one of {', '.join(KINDS)}", code="choice-unknown"
         )
     found = 0
-    for layer in module.modules():
-        wide = isinstance(layer, (nn.Linear, nn.Conv2d)) and not isinstance(layer, _EightBit)
-        if not wide or getattr(layer, "groups", 1) != 1 or min(layer.weight.shape[:2]) < LEAST:
+    for layer in wide_layers(module):
+        if isinstance(layer, _EightBit):
             continue
         weight = layer._parameters.pop("weight")
         assert weight is not None

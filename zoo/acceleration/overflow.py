@@ -35,8 +35,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def finite(value: Any) -> bool:
-    """Whether no number in it is NaN or infinite."""
-    return all(bool(torch.isfinite(t).all()) for t in tensors_in(value))
+    """Whether no number in it is NaN or infinite; those of the meta device are none."""
+    return all(t.is_meta or bool(torch.isfinite(t).all()) for t in tensors_in(value))
 
 
 class Watch:

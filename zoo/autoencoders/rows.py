@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HELD = 2.0  # times the finest level's features: what may be kept of features at any time
-CHUNK = 8 * 2**20  # bytes of the widest features that are computed at once
+HELD = 1.5  # times the finest level's features: what may be kept of features at any time
+CHUNK = 4 * 2**20  # bytes of the widest features that are computed at once
 LEAST = 4  # rows at once: two convolutions see two rows that the next rows' neighbours need
 
 Rows = Callable[[int, int], Tensor]  # (a, b) -> rows a to b - 1 of features: (1, C, b - a, W)
@@ -73,6 +73,16 @@ class Moments:
         return made
 
 
+def peak_bytes(decoder: Any, latents: tuple[int, int], itemsize: int) -> int:
+    """About what `decode` takes besides weights, latents and images: the features that it keeps, and its chunks."""
+    return int(HELD * _finest(decoder, latents) * itemsize) + 4 * CHUNK
+
+
+def _finest(decoder: Any, latents: tuple[int, int]) -> int:
+    """How many numbers the finest level's features have."""
+    return decoder.norm_out.num_channels * latents[0] * latents[1] * 4 ** (len(decoder.up) - 1)
+
+
 def decode(decoder: Any, z: Tensor) -> Tensor:
     """Latents (B, z, h, w) -> images (B, C, h * f, w * f), one image after another."""
     with torch.no_grad():
@@ -81,9 +91,7 @@ def decode(decoder: Any, z: Tensor) -> Tensor:
 
 def _decoded(decoder: Any, z: Tensor) -> Tensor:
     first = decoder.middle(z).contiguous(memory_format=torch.channels_last)
-    factor = 2 ** (len(decoder.up) - 1)
-    finest = decoder.norm_out.num_channels * z.shape[2] * z.shape[3] * factor**2
-    limit = HELD * finest * first.element_size()
+    limit = HELD * _finest(decoder, (z.shape[2], z.shape[3])) * first.element_size()
     x = _held(first)
     del first
     for level in reversed(decoder.up):

@@ -315,14 +315,18 @@ class Pipeline:
             guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
             first=first,
         )  # fmt: skip
-        for group in prepare(checked.stages, self.conditioners, checked.request, checked.given):
-            self._walk(checked.stages, group, checked.request.batch_size)  # plans the steps
+        self.walks(checked)  # plans the steps
         return checked
+
+    def walks(self, checked: Checked) -> list[Walk]:
+        """The runs of a checked call, one walk for the samples of each plan."""
+        groups = prepare(checked.stages, self.conditioners, checked.request, checked.given)
+        return [self._walk(checked.stages, group, checked.request.batch_size) for group in groups]
 
     @torch.inference_mode()
     def draw(self, checked: Checked, *, callback: Callable[[Progress], Any] | None = None) -> Generation:
         """Draw a call that `check` returned; `callback` receives a `Progress` after each step."""
-        return self._draw(checked.stages, checked.request, checked.given, callback)
+        return self._draw(checked, callback)
 
     def _read(self, stages: int | None, **call: Any) -> Checked:
         run = self._first(stages)
@@ -349,7 +353,7 @@ class Pipeline:
         Raises UsageError for a request that can't be drawn, before any network runs, and NumericError for NaN.
         """
         given = Given(tensors=inputs or {}, source=noise)
-        return self._draw(self._first(request.stages), request, given, callback)
+        return self._draw(Checked(stages=self._first(request.stages), request=request, given=given), callback)
 
     def inputs(
         self, *, image: Any = None, mask: Any = None, size: int | tuple[int, ...] | None = None,
@@ -358,12 +362,9 @@ class Pipeline:
         """An image, or an image and a mask, as the samples of a request name them: `size` and `stages` are its own."""
         return read_inputs(self._first(stages), image=image, mask=mask, size=size)
 
-    def _draw(
-        self, stages: Sequence[Stage], request: Request, given: Given, callback: Callable[[Progress], Any] | None
-    ) -> Generation:
-        begun = time.perf_counter()
-        groups = prepare(stages, self.conditioners, request, given)
-        walks = [self._walk(stages, group, request.batch_size) for group in groups]
+    def _draw(self, checked: Checked, callback: Callable[[Progress], Any] | None) -> Generation:
+        begun, stages = time.perf_counter(), checked.stages
+        walks = self.walks(checked)
         whole, done = sum(walk.length for walk in walks), 0
         samples, pictures = [], []
         for walk in walks:
@@ -385,7 +386,7 @@ class Pipeline:
                 samples.append(x.cpu())
                 drawn.append(decoded(self.parts, stages[-1], x))
             pictures.append(with_known(torch.cat(drawn), walk.group))
-        order = torch.tensor([row for group in groups for row in group.rows]).argsort()
+        order = torch.tensor([row for walk in walks for row in walk.group.rows]).argsort()
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
             tensor, sampled = (in_order(parts, order) for parts in (pictures, samples))
         tensor, verdicts = self._checked(tensor)
