@@ -34,6 +34,7 @@ def build(
     overrides: Overrides = None,
     device: Any = None,
     dtype: Any = None,
+    memory: Mapping[str, Any] | None = None,
     before_weights: Callable[[Pipeline], object] | None = None,
     **shortcuts: Any,
 ) -> Pipeline:
@@ -42,7 +43,8 @@ def build(
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
     `guidance`, for every stage that has the slot; of a published model (`zoo list model`) or a model's own file also
     `weights`, its path, `autoencoder`, another one's, and what no tensor tells (`prediction`, ...). device: the CPU by
-    default, "auto" for the best available.
+    default, "auto" for the best available; dtype: float32. Both may differ by part: "float16,autoencoder=float32".
+    memory: how to take less of it (docs/memory.md), like {"offload": True, "decode": "rows", "weights": "int8"}.
     before_weights: gets the pipeline before any weight file is opened, to refuse what it can't draw while that costs
     nothing: `before_weights=lambda pipe: pipe.check("red apple", image="apple.png")`.
     """
@@ -54,7 +56,7 @@ def build(
     prepare()
     from zoo.assemble import assemble
 
-    return assemble(resolved, device=device, dtype=dtype, before_weights=before_weights)
+    return assemble(resolved, device=device, dtype=dtype, memory=memory, before_weights=before_weights)
 
 
 def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, **shortcuts: Any) -> dict[str, Any]:

@@ -116,7 +116,12 @@ def generate(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Images a network call.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; by part: float16,autoencoder=float32.")
+    ] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Have one part at a time in the device's memory.")] = False,
+    decode: Annotated[str | None, typer.Option(help="Decode whole, by rows (less memory) or by tiles.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="Weights in eight bits: int8 or fp8.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The fast path; images change by rounding.")] = False,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
@@ -169,9 +174,11 @@ def generate(
         bar.describe("loading")
         call = with_noise(call) | {"size": lengths, "batch_size": batch_size}
         checked: list[Checked] = []
+        saving = {"offload": offload or None, "decode": decode, "weights": quantize}
         pipe = zoo.build(
-            resolved, device=device, dtype=dtype, before_weights=lambda pipe: checked.append(pipe.check(**call))
-        )
+            resolved, device=device, dtype=dtype, memory={k: v for k, v in saving.items() if v is not None},
+            before_weights=lambda pipe: checked.append(pipe.check(**call)),
+        )  # fmt: skip
         if fast:
             pipe.compile()
         bar.describe("drawing")
