@@ -23,6 +23,7 @@ from zoo.config.check import Resolved
 from zoo.config.check import resolve as resolve_config
 from zoo.diffusion.denoiser import Denoiser
 from zoo.families.diffusers.tensors import own_tensors
+from zoo.families.lora.applied import Adapters, carriers
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
@@ -208,9 +209,13 @@ def assemble(
 
     def resampled(sampler: str | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The changes to the record, and each stage's sampler, where a request names another; checked as a config."""
-        other = resolve_config(resolved, None, {"sampler": sampler}).config
+        other = resolve_config(record["config"], None, {"sampler": sampler}).config
         made = {stage["name"]: component("sampler", stage["sampler"]) for stage in other["stages"]}
         return _said(other), made
+
+    def adapted(entries: list[dict[str, Any]]) -> None:
+        plain = {key: value for key, value in record["config"].items() if key != "adapters"}
+        record.update(_said({**plain, **({"adapters": entries} if entries else {})}))
 
     pipeline = Pipeline(
         conditioners=conditioners,
@@ -218,10 +223,15 @@ def assemble(
         safety=None if safety is None else component("safety", safety),
         record=record,
         resampled=resampled,
+        adapters=Adapters(
+            {s.name: carriers(s.denoiser.network, (conditioners[n] for n in s.conditioners)) for s in stages}, adapted
+        ),
     )
     if before_weights is not None:
         before_weights(pipeline)
     parts.read()
+    if config.get("adapters"):
+        pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     return pipeline.to(place, precision)
 
 

@@ -65,7 +65,8 @@ class Pipeline:
 
     `first` is the number of the first stage in the noise's address: a stage alone draws with the noise it has in the
     whole pipeline. `resampled` makes, of another sampler's name or block, the part of the record that changes and each
-    stage's sampler by the stage's name.
+    stage's sampler by the stage's name. `adapters` are its LoRAs (zoo.families.lora.applied), which can be set anew;
+    None where it was put together by hand.
     """
 
     conditioners: Mapping[str, Conditioner]
@@ -75,6 +76,7 @@ class Pipeline:
     first: int = 0
     fast: Fast = field(default_factory=Fast)
     resampled: Resampled | None = None
+    adapters: Any = None
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -186,8 +188,9 @@ class Pipeline:
             stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
         )
         return Pipeline(
-            self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled
-        )
+            self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled,
+            self.adapters,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def __call__(
