@@ -59,9 +59,13 @@ def _unread(card: Card) -> Any:
 def _read(card: Card, made: Any) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = made.network if isinstance(made, Denoiser) else made
-    tensors = _named(module, card, _tensors(card)) if card.source is None else card.source.tensors(module)
-    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
+    load_strict(module, _content(module, card), what=f"weights '{card.name}'", other=card.other)
     module.eval().requires_grad_(False)
+
+
+def _content(module: nn.Module, card: Card) -> Mapping[str, Tensor]:
+    """A card's tensors by the module's names."""
+    return _named(module, card, _tensors(card)) if card.source is None else card.source.tensors(module)
 
 
 def _tensors(card: Card) -> dict[str, Tensor]:
@@ -262,7 +266,7 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     that a deeper network first computes what the weights did.
     """
     card = read_card(name)
-    tensors = dict(_named(module, card, _tensors(card)))
+    tensors = dict(_content(module, card))
     wanted = module.state_dict()
     added: list[Any] = [
         block

@@ -55,6 +55,8 @@ def check(
             for s, c in zip(resolved.config["stages"], cost.stages, strict=True)
         ],
     )  # fmt: skip
+    for entry in resolved.config.get("adapters") or ():
+        typer.echo(f"LoRA: {entry['file']}, scale {entry['scale']:g}, of stage '{entry['stage']}'")
     if cost.parameters:
         typer.echo(
             f"weights: {_millions(cost.parameters)} parameters, {cost.bytes_in(FLOAT32) / 1e6:.0f} MB in float32, "
