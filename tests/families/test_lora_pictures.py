@@ -73,11 +73,8 @@ def in_kohya(models, kind, alpha=6):
     out = {}
     for part, model in models.items():
         prefix = "lora_te_" if part == "text_encoder" and kind == "sd" else KOHYA[part]
-        plain = part == "unet"
-        out |= kohya(
-            of_peft(model), alpha, lambda p, plain=plain: p if plain or p.startswith("text_model.") else f"text_model.{p}",
-            prefix,
-        )  # fmt: skip
+        before = "" if part == "unet" else "text_model."
+        out |= kohya(of_peft(model), alpha, lambda p, before=before: before + p.removeprefix(before), prefix)
     return {name: tensor.contiguous() for name, tensor in out.items()}
 
 

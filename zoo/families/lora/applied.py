@@ -118,11 +118,9 @@ def read_entry(entry: Mapping[str, Any], of: Carriers, *, meta: bool = False) ->
     """The LoRA of an entry by part; with `meta` from its header alone, with no numbers."""
     file, what = Path(entry["file"]), f"'{entry['file']}'"
     container, settings = open_container(file), settings_file(file)
+    tensors = container.tensors(list(container.shapes))
     if meta:
-        shapes = container.shapes
-        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    else:
-        tensors = container.tensors(list(container.shapes))
+        tensors = {name: tensor.to("meta") for name, tensor in tensors.items()}
     found = read_lora(
         tensors, {part: targets_of(module) for part, module in of.items()}, what=what, metadata=container.metadata,
         config=None if settings is None else read_json(settings),
