@@ -219,7 +219,7 @@ def _check_adapter(raw: Mapping[str, Any], facts: Mapping[str, Any], where: str,
     checked = check_arguments(
         block, read_signature(ADAPTER), what="an adapter", where=f"{where}, adapter", registry=registry
     )
-    rank, alpha = checked["rank"], checked["alpha"]
+    rank, alpha = checked.get("rank", 1), checked.get("alpha")
     if rank < 1 or not (alpha is None or 0.0 < alpha < math.inf):
         raise ConfigError(
             f"{where}: an adapter of rank {rank} and alpha {alpha} changes nothing; give a rank from 1, and an alpha "
