@@ -40,7 +40,7 @@ PAGES = sorted(
     for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("benchmarks/*.md"))
     if not p.name.startswith(".")
 )
-RUN_WHOLE = ("fid.md",)  # by tests/test_docs_blocks.py, with what their reader has
+RUN_WHOLE = ("fid.md", "loras.md")  # by tests/test_docs_blocks.py, with what their reader has
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 # Words in capitals are what a reader puts there: tests/test_docs_commands.py runs these.

@@ -26,6 +26,7 @@ from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.config.check import resolve as resolve_config
 from zoo.diffusion.denoiser import Denoiser
+from zoo.families.lora.applied import Adapters, carriers
 from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
@@ -231,9 +232,13 @@ def assemble(
 
     def resampled(sampler: str | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The changes to the record, and each stage's sampler, where a request names another; checked as a config."""
-        other = resolve_config(resolved, None, {"sampler": sampler}).config
+        other = resolve_config(record["config"], None, {"sampler": sampler}).config
         made = {stage["name"]: component("sampler", stage["sampler"]) for stage in other["stages"]}
         return _said(other), made
+
+    def adapted(entries: list[dict[str, Any]]) -> None:
+        plain = {key: value for key, value in record["config"].items() if key != "adapters"}
+        record.update(_said({**plain, **({"adapters": entries} if entries else {})}))
 
     pipeline = Pipeline(
         conditioners=conditioners,
@@ -241,12 +246,23 @@ def assemble(
         safety=None if safety is None else component("safety", safety),
         record=record,
         resampled=resampled,
+        adapters=Adapters(
+            {s.name: carriers(s.denoiser.network, (conditioners[n] for n in s.conditioners)) for s in stages}, adapted
+        ),
     )
     if before_weights is not None:
         before_weights(pipeline)
     for said in (place, precision):
         pipeline.parts.check(said)
     parts.read()
+    if config.get("adapters"):
+        if saving is not None and saving.offload and torch.device(place).type == "cpu":
+            raise UsageError(
+                "LoRAs are merged into weights, and parts that are offloaded on the CPU are read from their files "
+                "again; leave offload out",
+                code="option-conflict",
+            )
+        pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
     if saving.offload and isinstance(place, Mapping):

@@ -85,6 +85,9 @@ def generate(
     prediction: Annotated[
         str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="IMAGE", help="Draw an image of zoo's again, but for what is given.")
     ] = None,
@@ -144,7 +147,7 @@ def generate(
     }
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction}
+    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "adapters": lora or None}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     config: Any = model or DEFAULT_MODEL
     if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):

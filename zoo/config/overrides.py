@@ -10,6 +10,7 @@ Nothing here changes its arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zoo.schema.errors import ConfigError, UsageError
@@ -23,7 +24,7 @@ from zoo.schema.unknown import unknown
 _KEEPING = ("sampler", "grid", "guidance")
 # Of samplers, what means the same in all of them: DDIM's eta of 0 would turn off an ancestral sampler's noise.
 _ANY_SAMPLERS = frozenset({"steps", "grid", "final"})
-SHORTCUTS = ("sampler", "steps", "guidance")
+SHORTCUTS = ("sampler", "steps", "guidance", "adapters")
 Overrides = Mapping[str, Any] | Sequence[str] | None
 
 
@@ -155,7 +156,8 @@ def _takes(kind: str, name: Any, known: Registry) -> set[str]:
 def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], known: Registry) -> dict[str, Any]:
     """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None means not given.
 
-    Super-resolution stages of a cascade keep their own steps: they take few, and more make no better images.
+    `adapters` replaces the pipeline's own. Super-resolution stages of a cascade keep their own steps: they take few,
+    and more make no better images.
     """
     changed = dict(config)
     for name in shortcuts:
@@ -163,7 +165,9 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
             raise UsageError(
                 unknown("shortcut", name, SHORTCUTS) + "; use overrides for anything else", code="shortcut-unknown"
             )
-    given = {name: to_plain(value, name) for name, value in shortcuts.items() if value is not None}
+    given = {name: to_plain(value, name) for name, value in listed(shortcuts).items() if value is not None}
+    if "adapters" in given:
+        changed["adapters"] = given["adapters"]
     stages = range(len(changed["stages"]))
     if "sampler" in given:
         for i in stages:
@@ -192,6 +196,15 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
                 code="guidance-missing",
             )
     return changed
+
+
+def listed(shortcuts: Mapping[str, Any]) -> dict[str, Any]:
+    """Shortcuts whose `adapters` are a list, of texts where paths were given; also where one stands alone."""
+    adapters = shortcuts.get("adapters")
+    if adapters is None:
+        return dict(shortcuts)
+    each = list(adapters) if isinstance(adapters, Sequence) and not isinstance(adapters, str) else [adapters]
+    return {**shortcuts, "adapters": [str(one) if isinstance(one, Path) else one for one in each]}
 
 
 def _path_text(path: Any) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.config.adapters import check_adapters
 from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block
 from zoo.config.cards import Cards, check_denoiser, check_schema
@@ -27,7 +28,7 @@ from zoo.schema.unknown import unknown
 
 PIPELINE_SCHEMA = "zoo.pipeline/1"
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
-KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety", "published")
+KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety", "adapters", "published")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
     "augmentation", "step_cache", "values",
@@ -140,6 +141,8 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     if twice is not None:
         raise ConfigError(f"two stages are called '{twice}'; rename one", code="entries-repeated")
     checked["safety"] = safety and check_block(safety, kind="safety", where="safety", registry=registry)
+    if config.get("adapters"):
+        checked["adapters"] = check_adapters(config["adapters"], names)
     return checked
 
 

@@ -67,7 +67,8 @@ class Pipeline:
 
     `first` is the number of the first stage in the noise's address: a stage alone draws with the noise it has in the
     whole pipeline. `resampled` makes, of another sampler's name or block, the part of the record that changes and each
-    stage's sampler by the stage's name.
+    stage's sampler by the stage's name. `adapters` are its LoRAs (zoo.families.lora.applied), which can be set anew;
+    None where it was put together by hand.
     """
 
     conditioners: Mapping[str, Conditioner]
@@ -79,6 +80,7 @@ class Pipeline:
     resampled: Resampled | None = None
     saving: Saving = field(default_factory=Saving)
     parts: Parts = None  # type: ignore[assignment] - how they are called; made of the others
+    adapters: Any = None
 
     def __post_init__(self) -> None:
         if self.parts is None:
@@ -251,7 +253,7 @@ class Pipeline:
         )
         return Pipeline(
             self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled,
-            saving=self.saving, parts=self.parts,
+            self.adapters, saving=self.saving, parts=self.parts,
         )  # fmt: skip
 
     @torch.inference_mode()
