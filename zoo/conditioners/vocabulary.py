@@ -49,17 +49,28 @@ def tokenize(prompts: Sequence[str], *, context_length: int, pad: int) -> Tensor
     out = torch.full((len(prompts), context_length), pad, dtype=torch.int64)
     for row, prompt in zip(out, prompts, strict=True):
         ids = encode(prompt)
-        if len(ids) > context_length - 2:
-            raise UsageError(
-                f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; "
-                f"this model reads {context_length - 2}: shorten it",
-                code="prompt-too-long",
-            )
+        refuse_long(prompt, len(ids), context_length - 2)
         row[: len(ids) + 2] = torch.tensor([START, *ids, END])
     return out
 
 
-def _shorten(text: str, length: int = 60) -> str:
+def refuse_long(prompt: str, count: int, room: int) -> None:
+    """Raise UsageError for a prompt of more tokens than there is room for."""
+    if count > room:
+        raise UsageError(
+            f"the prompt '{shorten(prompt)}' has {count} tokens; this model reads {room}: shorten it, or say "
+            "long_prompts='chunks'",
+            code="prompt-too-long",
+        )
+
+
+def text_of(token: int) -> str:
+    """What a token stands for, with a space behind it where a word ends."""
+    return _tokenizer().decode([token])
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """The beginning of a long text."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

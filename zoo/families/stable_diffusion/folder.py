@@ -11,7 +11,7 @@ from zoo.config.cards import Card
 from zoo.families.stable_diffusion.containers import Container, find_weights, open_container
 from zoo.families.stable_diffusion.names import Layout
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
+from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
 from zoo.families.stable_diffusion.shapes import kl_from_config, text_from_config, unet_from_config
 from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant
@@ -83,9 +83,9 @@ class Folder:
                 f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}",
                 code="model-part-unknown",
             )
-        return self._text(part, name)
+        return self._text(part, answers, name)
 
-    def _text(self, part: str, name: str) -> Card:
+    def _text(self, part: str, answers: Mapping[str, str], name: str) -> Card:
         second = part == "clip-g"
         where = "text_encoder_2" if second else "text_encoder"
         layout: Layout = "transformers"
@@ -99,7 +99,8 @@ class Folder:
             reading |= {"nothing": "zeros"} if self.index.get("force_zeros_for_empty_prompt", True) else {}
         return card_of(
             FilePart(kind="conditioner", layout=layout, container=container), name=name, component="clip-text",
-            arguments={**sizes, **reading}, summary=f"{self.variant.title}: text encoder.",
+            arguments={**sizes, **read_by(reading, answers, layers=sizes["layers"])},
+            summary=f"{self.variant.title}: text encoder.",
         )  # fmt: skip
 
     def _pad(self, tokenizer: str, name: str) -> str:
