@@ -22,7 +22,6 @@ from zoo.schema import files
 from zoo.schema.errors import WeightsError
 
 
-
 class Unavailable(WeightsError):
     """A requested component needs a weight file that isn't there."""
 
