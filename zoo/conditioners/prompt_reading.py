@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 from zoo.conditioners import emphasis, vocabulary
@@ -61,8 +62,8 @@ class Reading:
     def lost(self, prompt: str, room: int) -> str:
         """The words of a prompt that are cut off."""
         ids = [i for token in self._tokens(prompt) for i in token.ids][room:] if self.long == "cut" else []
-        own = {i: f" {token} " for token, places in self.learned.items() for i in places[:1]}
-        return "".join(own.get(i) or vocabulary.text_of(i) for i in ids).strip()
+        own = {i: token for token, places in self.learned.items() for i in places}
+        return " ".join(token or vocabulary.text_of(run) for token, run in groupby(ids, own.get))
 
     def _tokens(self, prompt: str) -> list[Token]:
         parts = emphasis.parse(prompt) if self.weighting else [(prompt, 1.0)]

@@ -64,9 +64,9 @@ def refuse_long(prompt: str, count: int, room: int) -> None:
         )
 
 
-def text_of(token: int) -> str:
-    """What a token stands for, with a space behind it where a word ends."""
-    return _tokenizer().decode([token])
+def text_of(ids: Iterable[int]) -> str:
+    """The words of some token ids."""
+    return _tokenizer().decode(list(ids)).strip()
 
 
 def shorten(text: str, length: int = 60) -> str:
