@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import budget, judge_table, models
+from benchmarks import budget, judge_table, models, stable_diffusion_table
 from benchmarks.judge_table import share
 from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
@@ -320,6 +320,7 @@ def _machine(record: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
+    "stable-diffusion": stable_diffusion_table.table,
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "against": against, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
     "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
