@@ -42,7 +42,7 @@ TEXT: dict[str, Any] = {
 TINY: dict[str, dict[str, Any]] = {
     "unet": {"block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 32, "sample_size": 8},
     "vae": {"block_out_channels": (32, 32, 64, 64), "layers_per_block": 1},
-    "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1},
+    "text_encoder": {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 1},
 }
 SCHEDULER = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "timestep_spacing": "leading"}
 INDEX = {"_class_name": "StableDiffusionPipeline", "text_encoder": ["transformers", "CLIPTextModel"]}
