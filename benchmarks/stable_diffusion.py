@@ -53,7 +53,8 @@ FILE = Path("unet") / "diffusion_pytorch_model.safetensors"
 def write(folder: Path, *, tiny: bool) -> None:
     """The folder, by diffusers and transformers."""
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
@@ -86,7 +87,8 @@ def loader(library: str, folder: Path) -> Callable[[str], Any]:
             return weights(card)
 
         return load
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     kinds: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
     return lambda part: kinds[part].from_pretrained(folder / part)

@@ -19,7 +19,7 @@ def table(results: Path) -> str:
     values, machine = record["values"], record["machine"]
     load, faster = values["load"], values["times_faster"]
     rows = [
-        _row(what, *(load[library][f"{key}_seconds"] for library in ("zoo", "diffusers")), faster[key])
+        _row(what, load["zoo"][f"{key}_seconds"], load["diffusers"][f"{key}_seconds"], faster[key])
         for key, what in (("load", "load the U-Net, its file's hash known"), ("ready", "the same, and read it once"))
     ]
     for dtype, ways in values["evaluation"].items():
