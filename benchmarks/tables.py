@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import budget, first_use_table, judge_table, models
+from benchmarks import budget, first_use_table, judge_table, models, stable_diffusion_table
 from benchmarks.judge_table import share
 from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
@@ -301,6 +301,7 @@ def gpu(results: Path) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
+    "stable-diffusion": stable_diffusion_table.table,
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "against": against, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
     "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,

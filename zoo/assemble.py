@@ -199,6 +199,10 @@ def assemble(
     saving = _saving(memory)
     config, parts = resolved.config, _Parts(resolved.cards)
     conditioners = {name: parts.get("conditioner", block) for name, block in (config.get("conditioners") or {}).items()}
+    if (prompts := config.get("prompts")) is not None:
+        for made in conditioners.values():
+            if hasattr(made, "read_prompts"):
+                made.read_prompts(**prompts)
     stages = []
     for number, block in enumerate(config["stages"]):
         interval = block.get("interval") or (1.0, 0.0)

@@ -92,8 +92,8 @@ class Adapters:
         weight = dict(module.named_parameters()).get(name)
         if weight is None or weight.is_meta:
             raise UsageError(
-                f"'{name}' of {type(module).__name__} is in eight bits or offloaded, and a LoRA changes weights in place; "
-                "give LoRAs while the pipeline is built, or leave weights and offload out",
+                f"'{name}' of {type(module).__name__} is in eight bits or offloaded, and a LoRA changes weights "
+                "in place; give LoRAs while the pipeline is built, or leave weights and offload out",
                 code="option-conflict",
             )
         if place not in self._before:
