@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -362,6 +362,24 @@ def test_the_first_pages_run_as_written(name, tmp_path, monkeypatch, capsys):
 def test_the_site_has_every_page():
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
     assert {page.name for page in (ROOT / "docs").glob("*.md")} == set(re.findall(r"[\w-]+\.md", nav))
+
+
+def test_the_site_has_what_its_pages_link():
+    """Links to files that aren't in it become text (docs/site_links.py)."""
+    excluded = parse_yaml((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), source="mkdocs.yml")[
+        "exclude_docs"
+    ].split()
+    spec = importlib.util.spec_from_file_location("site_links", ROOT / "docs" / "site_links.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    for page in (ROOT / "docs").glob("*.md"):
+        left = hook.on_page_markdown(_FENCED.sub("", page.read_text(encoding="utf-8")))
+        for target, _ in _LINK.findall(left):
+            if not target.startswith(("http:", "https:")):
+                assert not target.startswith(("..", *excluded)), f"{page.name}: {target}"
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_texts_of_the_licences_are_whole():
