@@ -93,7 +93,7 @@ class Builder:
             torch.manual_seed(self.settings.seed)
         first = self._first.get(key)
         # Built on the host, which costs no memory of the device, and moved unless an earlier row was.
-        pipe = zoo.build(row.config)
+        pipe = zoo.build(row.resolved or row.config)
         if first is not None:
             pipe.stages = [
                 dataclasses.replace(own, denoiser=shared.denoiser, autoencoder=shared.autoencoder)

@@ -26,7 +26,7 @@ from typing import Any
 from zoo.bench.row_kinds import PIPELINES, ROW_KINDS, RowKind
 from zoo.config.blocks import check_block
 from zoo.config.cards import check_schema
-from zoo.config.check import resolve
+from zoo.config.check import Resolved, resolve
 from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.presets import SUFFIXES, preset_names
 from zoo.schema.errors import ConfigError, UsageError, WeightsError, ZooError
@@ -134,6 +134,7 @@ class Row:
     reason: str | None = None
     kind: str = "pipelines"
     measured: RowKind = PIPELINES
+    resolved: Resolved | None = field(default=None, repr=False, compare=False)  # of the config, which is read once
     seconds: float | None = None  # the row's deadline, from when it begins
 
     @property
@@ -180,14 +181,16 @@ def comparison_files() -> list[Path]:
 
 def read_suite(
     suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu",
-    kinds: Mapping[str, RowKind] = ROW_KINDS,
+    kinds: Mapping[str, RowKind] = ROW_KINDS, known: dict[str, Resolved] | None = None,
 ) -> Suite:  # fmt: skip
     """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
 
     Args:
         device: of rows that name none; one that equals another row is then left out.
         kinds: the kinds of rows there are.
+        known: the configs of an earlier reading by what decides them, which aren't resolved again.
     """
+    known = {} if known is None else known
     if isinstance(suite, Mapping):
         written, source, name = suite, "the suite", str(suite.get("name") or "suite")
     else:
@@ -196,7 +199,7 @@ def read_suite(
     check_schema(written, SUITE_SCHEMA, source)
     try:
         plain = apply_overrides(to_plain(written, source), overrides)
-        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds)
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds, known)
     except ZooError as error:
         raise type(error)(f"{source}: {error}", code=error.code) from error
 
@@ -215,8 +218,9 @@ def _find(suite: str | Path) -> Path:
 
 
 def _check(
-    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind]
-) -> Suite:
+    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind],
+    known: dict[str, Resolved],
+) -> Suite:  # fmt: skip
     _known(plain, KEYS, "a suite")
     kind = plain.get("kind", "pipelines")
     _known_kind(kind, kinds, "kind")
@@ -228,7 +232,7 @@ def _check(
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name", code="suite-name-taken")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    rows = [_row(given, kind, configs, kinds) for given in _rows(plain, device)]
+    rows = [_row(given, kind, configs, kinds, known) for given in _rows(plain, device)]
     if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include", code="suite-empty")
     seen: set[str] = set()
@@ -304,7 +308,10 @@ def _known_kind(kind: Any, kinds: Mapping[str, RowKind], where: str) -> None:
         raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}", code="suite-word-unknown")
 
 
-def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind]) -> Row:
+def _row(
+    given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind],
+    known: dict[str, Resolved],
+) -> Row:  # fmt: skip
     """One row, checked; `otherwise` is the kind where the row says none."""
     where = f"the row {show(dict(given))}"
     kind, seconds = given.get("kind", otherwise), given.get("seconds")
@@ -329,7 +336,7 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
         models += [file] if isinstance(file, str) and file.endswith(SUFFIXES) and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
-    row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)
+    row = _resolved(asked, configs, known) if whole else Row(asked=asked, config=None)
     return replace(row, kind=kind, measured=kinds[kind], seconds=seconds)
 
 
@@ -352,20 +359,23 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     return replace(asked, guidance=None if asked.guidance is None else float(asked.guidance))
 
 
-def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
+def _resolved(asked: Asked, configs: Mapping[str, Any], known: dict[str, Resolved]) -> Row:
     """The row with its pipeline written out."""
     given = configs.get(asked.model, asked.model)
     shortcuts = {"sampler": asked.sampler, "steps": asked.steps, "guidance": asked.guidance}
+    key = json.dumps([given, shortcuts, asked.step_cache], sort_keys=True)
     try:
-        config = resolve(given, None, shortcuts).config
-        if asked.step_cache is not None:
-            cached = {f"stages.{i}.step_cache": asked.step_cache for i in range(len(config["stages"]))}
-            config = resolve(given, cached, shortcuts).config
+        if key not in known:
+            found = resolve(given, None, shortcuts)
+            if asked.step_cache is not None:
+                stages = range(len(found.config["stages"]))
+                found = resolve(found, {f"stages.{i}.step_cache": asked.step_cache for i in stages})
+            known[key] = found
     except WeightsError as error:
         return Row(asked=asked, config=None, reason=str(error))
     except ZooError as error:
         raise ConfigError(f"the row '{asked.name}': {error}", code=error.code) from error
-    return Row(asked=asked, config=config)
+    return Row(asked=asked, config=known[key].config, resolved=known[key])
 
 
 def random_weights(config: Mapping[str, Any]) -> bool:
