@@ -11,7 +11,8 @@ import torch
 
 import zoo
 from zoo.bench.pipelines import Builder
-from zoo.bench.suite import Settings, read_suite
+from zoo.bench.rows import Settings
+from zoo.bench.suite import read_suite
 from zoo.cli.main import run
 from zoo.config import check
 from zoo.config.cards import FOLDER, read_card

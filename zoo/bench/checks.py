@@ -29,7 +29,7 @@ import zoo
 from zoo.acceleration.device import indexed
 from zoo.bench import pipelines, record
 from zoo.bench.pipelines import Builder, flags
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.diffusion.draws import stream
 from zoo.schema.errors import ZooError
 

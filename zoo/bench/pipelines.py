@@ -15,7 +15,8 @@ from zoo.acceleration.accelerated import step_cache_of
 from zoo.acceleration.device import out_of_memory
 from zoo.bench.measure import Operations, Timed, warm_up
 from zoo.bench.profile import Profile, in_measured_calls
-from zoo.bench.suite import Asked, Row, Settings, random_weights
+from zoo.bench.rows import Asked, Row, Settings
+from zoo.bench.suite import random_weights
 from zoo.diffusion.types import source_of
 from zoo.pipeline.pipeline import Pipeline
 from zoo.pipeline.stage import lay_out, small_sizes
