@@ -194,13 +194,14 @@ def test_the_older_names_of_diffusers_are_read(unet):
 
 @pytest.mark.peer
 @pytest.mark.slow
-def test_a_text_encoders_q_k_and_v_are_thirds_of_one_matrix():
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_text_encoders_q_k_and_v_are_thirds_of_one_matrix(dora):
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
     tower = CLIPTextModel(CLIPTextConfig(hidden_size=32, intermediate_size=128, num_attention_heads=4, vocab_size=99,
                                          num_hidden_layers=2, bos_token_id=0, eos_token_id=2))  # fmt: skip
-    model = adapted(tower, target_modules=["q_proj", "v_proj", "out_proj", "fc1"])
+    model = adapted(tower, target_modules=["q_proj", "v_proj", "out_proj", "fc1"], use_dora=dora)
     tensors, wanted = of_peft(model), reference(model)
     names = open_clip_names(tower.state_dict())
     weights: dict[str, torch.Tensor] = {}

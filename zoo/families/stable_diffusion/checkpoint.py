@@ -11,7 +11,7 @@ from zoo.config.cards import Card
 from zoo.families.stable_diffusion.containers import Container
 from zoo.families.stable_diffusion.names import AVERAGED, Layout, ema_whole, shapes_of
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
+from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
 from zoo.families.stable_diffusion.shapes import kl_from_shapes, text_from_shapes, unet_from_shapes
 from zoo.families.stable_diffusion.variants import SCHEDULE, Variant, predicted, told_by
 from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
@@ -89,7 +89,8 @@ class Checkpoint:
         layout: Layout = "transformers" if text.layout == "transformers" else "open-clip"
         held = FilePart(kind="conditioner", layout=layout, container=self.container, prefix=text.prefix)
         shapes = shapes_of(self.container, text.prefix, "conditioner", layout)
-        arguments = {**text_from_shapes(shapes, what=f"'{name}'"), **text.reading}
+        sizes = text_from_shapes(shapes, what=f"'{name}'")
+        arguments = {**sizes, **read_by(text.reading, answers, layers=sizes["layers"])}
         return card_of(
             held, name=name, component="clip-text", arguments=arguments, summary=f"{self.variant.title}: text encoder."
         )

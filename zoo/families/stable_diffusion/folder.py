@@ -17,7 +17,7 @@ from zoo.config.overrides import apply_overrides
 from zoo.families.stable_diffusion.containers import Container, find_weights, open_container
 from zoo.families.stable_diffusion.names import Layout
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
+from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
 from zoo.families.stable_diffusion.shapes import kl_from_config, text_from_config, unet_from_config
 from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant
@@ -116,9 +116,9 @@ class Folder:
                 f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}",
                 code="model-part-unknown",
             )
-        return self._text(part, name)
+        return self._text(part, answers, name)
 
-    def _text(self, part: str, name: str) -> Card:
+    def _text(self, part: str, answers: Mapping[str, str], name: str) -> Card:
         where = self.variant.texts[part].folder
         layout: Layout = "transformers"
         container = self._weights(where, "model")
@@ -131,7 +131,8 @@ class Folder:
             reading |= {"nothing": "zeros"} if self.index.get("force_zeros_for_empty_prompt", True) else {}
         card = card_of(
             FilePart(kind="conditioner", layout=layout, container=container), name=name, component="clip-text",
-            arguments={**sizes, **reading}, summary=f"{self.variant.title}: text encoder.",
+            arguments={**sizes, **read_by(reading, answers, layers=sizes["layers"])},
+            summary=f"{self.variant.title}: text encoder.",
         )  # fmt: skip
         return replace(card, raw={**card.raw, "words": WORDS}) if (self.path / where / WORDS).is_file() else card
 

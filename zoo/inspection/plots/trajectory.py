@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from zoo.inspection.plots.style import MARGIN, SOFT, cell, cell_side, note, page, plain, styled
+from zoo.pipeline.parts import dtype_of
 from zoo.pipeline.pipeline import Pipeline, Progress
 from zoo.pipeline.stage import Stage
-from zoo.pipeline.stage_run import dtype_of
 from zoo.schema.errors import UsageError
 
 _BETWEEN = 0.0625
