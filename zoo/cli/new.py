@@ -75,7 +75,7 @@ def new(
         typer.echo(str(place))
     for line in said:
         typer.echo(line, err=True)
-    typer.echo(f"then: zoo train {recipe.as_posix()}", err=True)
+    typer.echo(f"then: zoo train {recipe.as_posix()}    # or, less well, in ten minutes: --seconds 600", err=True)
     typer.echo(f'      zoo generate "{values["prompt"]}" {with_it}', err=True)
 
 

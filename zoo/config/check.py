@@ -16,7 +16,7 @@ from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
 from zoo.config.models import from_file
 from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
-from zoo.config.presets import check_form, check_preset, read_preset
+from zoo.config.presets import check_form, check_preset, preset_names, read_preset
 from zoo.schema.errors import ZooError
 from zoo.schema.plain import to_plain
 from zoo.schema.registry import Registry, registry
@@ -56,7 +56,7 @@ def resolve(
             return config
         config = config.config
     known = registry() if components is None else components
-    given, shortcuts = from_file(config, shortcuts or {})
+    given, shortcuts = from_file(config, shortcuts or {}, preset_names())
     written, source = read_preset(given)
     plain = to_plain(written, source)
     cards = Cards()

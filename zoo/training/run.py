@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from zoo.conditioners.words import read_words
 from zoo.config.adapters import CARD_SCHEMA as LORA_CARD
+from zoo.config.cards import read_card
 from zoo.data.arrays import ArrayDataset
 from zoo.data.variants import Variants
 from zoo.diffusion.parameterization import X0
@@ -212,6 +214,9 @@ def write_weights(
         card["contract"] = {**card["contract"], **recipe.reading}
     storage = raw.get("storage", "float16")
     cards = [export.write(folder, name, tensors, card, storage=storage)]
+    start = (raw.get("conditioner") or {}).get("weights")  # of a text tower, which keeps the words that it knows
+    known = read_card(start).words if start is not None else None
+    before = read_words(known) if known is not None else None
     others = getattr(loop.objective, "export_others", lambda network: {})(average.network)
     for ending, (extra, about) in others.items():
         summary = f"Trained along with {name}."
@@ -222,6 +227,7 @@ def write_weights(
                 extra,
                 {"summary": summary, **about, "metrics": metrics, **made},
                 storage=storage,
+                before=before,
             )
         )
     return cards

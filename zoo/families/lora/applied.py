@@ -22,7 +22,7 @@ from zoo.config.overrides import listed
 from zoo.families.lora.merge import Adapted, merged, read_lora
 from zoo.families.lora.spelling import targets_of
 from zoo.families.stable_diffusion.containers import open_container
-from zoo.schema.errors import NumericError
+from zoo.schema.errors import NumericError, UsageError
 from zoo.schema.plain import to_plain
 from zoo.schema.registry import Registry
 
@@ -89,7 +89,13 @@ class Adapters:
     @torch.no_grad()
     def _merge(self, place: tuple[nn.Module, str], loras: Sequence[tuple[Sequence[Adapted], float]]) -> None:
         module, name = place
-        weight = module.get_parameter(name)
+        weight = dict(module.named_parameters()).get(name)
+        if weight is None or weight.is_meta:
+            raise UsageError(
+                f"'{name}' of {type(module).__name__} is in eight bits or offloaded, and a LoRA changes weights "
+                "in place; give LoRAs while the pipeline is built, or leave weights and offload out",
+                code="option-conflict",
+            )
         if place not in self._before:
             self._before[place] = weight.detach().to("cpu", copy=True)
         before = self._before[place].to(weight.device)

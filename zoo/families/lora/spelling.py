@@ -140,7 +140,7 @@ def unet_targets(names: Iterable[str]) -> Mapping[str, Target]:
     Args:
         names: of its tensors, in the original layout (zoo's). Of a U-Net that diffusers has no names for, its own.
     """
-    from zoo.families.stable_diffusion.renaming import unet_names
+    from zoo.families.diffusers.layout import unet_names
 
     names = list(names)
     found = dict(own_targets(names))
@@ -174,7 +174,7 @@ def targets_of(component: Any) -> Mapping[str, Target]:
 
 def text_targets(names: Iterable[str]) -> Mapping[str, Target]:
     """The modules of a text tower by every spelling of their paths; `names` are open_clip's (zoo's)."""
-    from zoo.families.stable_diffusion.renaming import PROJECTION, tower_names
+    from zoo.families.diffusers.layout import PROJECTION, tower_names
 
     found: dict[str, Target] = {}
     names = list(names)
