@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from zoo.families.stable_diffusion.renaming import unet_names
+from zoo.families.diffusers.layout import unet_names
 
 import zoo
 from tests.families.test_lora import CONVOLUTIONS, LINEAR, adapted, kohya, of_peft
