@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from zoo.families.diffusers.layout import unet_names
 
 import zoo
 from tests.families.test_lora import CONVOLUTIONS, LINEAR, adapted, kohya, of_peft
 from tests.families.test_lora_pictures import KOHYA, NEGATIVE, NOISE, PROMPT, SCALE, STEPS, TEXT, by_zoo, loras, saved
 from tests.families.written import SAME, grey_levels, stable_diffusion
+from zoo.families.diffusers.layout import unet_names
 from zoo.networks.unet import UNet
 from zoo.schema.errors import WeightsError
 
