@@ -116,7 +116,7 @@ BAD = {
     ),
     "weaker without weights": (pixels(guidance=[{**AUTO, "denoiser": "unet"}]), r"write denoiser: \{weights: NAME\}"),
     "weaker unknown": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latnet-64"}}]), "did you mean"),
-    "weaker denoises nothing": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-clip"}}]), "denoises nothing"),
+    "weaker denoises nothing": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-base-32-text"}}]), "denoises nothing"),
     "weaker of latents": (
         pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latent-64"}}]),
         "'emoji-latent-64' of guidance 'autoguidance' takes 4 channels and network 'unet'.* 3; take",

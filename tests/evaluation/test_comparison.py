@@ -154,7 +154,7 @@ def test_wrong_requests_are_one_sentence():
         ({"metrics": ["fdi"]}, "did you mean 'fd'"),
         ({"metrics": [{"name": "kid", "sizes": 3}]}, "did you mean 'size'"),
         ({"extractors": ["emoji-evaluato"]}, "did you mean 'emoji-evaluator'"),
-        ({"extractors": ["emoji-clip"]}, "of kind 'conditioner' where an extractor"),
+        ({"extractors": ["emoji-base-32-text"]}, "of kind 'conditioner' where an extractor"),
         ({"ranges": 0}, "0 ranges"),
         ({"ranges": 31, "extractors": [TOY]}, "can't be split into 31 ranges"),
         ({"extractors": [TOY, OTHER], "save_statistics": "x.npz"}, "statistics are of one extractor"),
