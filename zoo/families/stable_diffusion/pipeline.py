@@ -13,7 +13,7 @@ from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.unknown import unknown
 
 # What a caller may say of a file; the rest of a pipeline is changed as of any config.
-ANSWERS = ("prediction", "zero_snr", "copy", "size", "autoencoder", "refiner", "switch", "sampler")
+ANSWERS = ("prediction", "zero_snr", "copy", "size", "autoencoder", "refiner", "switch", "sampler", "clip_skip")
 _INPUTS = {1: "depth", 3: "a smaller image (the x4 upscaler)", 4: "an image to edit (InstructPix2Pix)"}
 COPIES = ("ema", "plain")
 
@@ -32,6 +32,7 @@ def check_answers(answers: Mapping[str, str]) -> None:
         )
     if not answers.get("size", "1").isdecimal():
         raise UsageError(f"size is {answers['size']!r}; give pixels a side", code="size-invalid")
+    read_by({}, answers, layers=2**16)
 
 
 def pipeline_config(
@@ -40,7 +41,8 @@ def pipeline_config(
 ) -> dict[str, Any]:  # fmt: skip
     """The pipeline of a file or folder. prediction and copy are None where the file itself says them."""
     texts, vector = list(variant.texts), list(variant.vector)
-    conditioners: dict[str, Any] = {name: {"weights": reference(path, name, {})} for name in texts}
+    skip = {"clip_skip": answers.get("clip_skip")}
+    conditioners: dict[str, Any] = {name: {"weights": reference(path, name, skip)} for name in texts}
     if vector:
         conditioners["sizes"] = {"name": "numbers", "width": number_width, **variant.numbers}
     tokens: Any = texts[0] if len(texts) == 1 else {"join": "width", "of": texts}
@@ -53,6 +55,7 @@ def pipeline_config(
         "name": path.stem if path.is_file() else path.name,
         "summary": f"{variant.title}, from {path.name}.",
         "conditioners": conditioners,
+        "prompts": {"long": "cut"},  # as the originals do, and said
         "stages": [
             {
                 "name": "base",
@@ -90,6 +93,18 @@ def denoiser_block(
         "initial_scale": initial_scale,
         **({"image_condition": "masked"} if inside == 2 * outside + 1 else {}),
     }
+
+
+def read_by(reading: Mapping[str, Any], answers: Mapping[str, str], *, layers: int) -> dict[str, Any]:
+    """How a text encoder is read, `clip_skip` layers before those that its family reads."""
+    said = answers.get("clip_skip", "0")
+    layer = reading.get("layer", 1) + (int(said) if said.isdecimal() and len(said) < 6 else layers)
+    if layer > layers:
+        raise UsageError(
+            f"clip_skip is {said!r}; give how many of the text encoder's layers to leave out at its end",
+            code="number-out-of-range",
+        )
+    return {**reading, **({"layer": layer} if "clip_skip" in answers else {})}
 
 
 def settle(what: str, variant: Variant, answers: Mapping[str, str], told: str | None) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.config.sources import open_source
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 SWITCH = 0.2  # the t at which the refiner takes over: diffusers' denoising_end of 0.8
 PREFIX = "refiner-"  # of its conditioners' names
@@ -28,10 +29,7 @@ def refined(base: Mapping[str, Any], path: Path, switch: str | None) -> dict[str
         at = SWITCH if switch is None else float(switch)
     except ValueError as error:
         raise UsageError(f"switch is {switch!r}; give a number between 0 and 1", code="number-out-of-range") from error
-    if not 0.0 < at < 1.0:
-        raise UsageError(
-            f"switch is {at:g}; give the t at which the refiner takes over, between 0 and 1", code="number-out-of-range"
-        )
+    within(0.0, 1.0, {"switch": at}, "()")  # the t at which the refiner takes over
     second = source.config({})
     first, last = dict(base["stages"][0]), dict(second["stages"][0])
     last["listens"] = {field: _renamed(names) for field, names in last["listens"].items()}

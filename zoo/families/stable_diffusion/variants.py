@@ -13,7 +13,7 @@ scheduler configurations of the folders that were published with them. None of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,17 +25,24 @@ PREDICTIONS = ("eps", "v", "x0")
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A text encoder: where an original file has it, and how it is read."""
+    """A text encoder: where an original file and a diffusers folder have it, and how it is read."""
 
     prefix: str
+    folder: str
     layout: str  # of its names: transformers or open-clip
     reading: Mapping[str, Any]  # ClipText's arguments that no shape shows
+
+    @property
+    def projected(self) -> bool:
+        """Whether diffusers' class has the projection of its pooled state."""
+        return self.folder == "text_encoder_2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A published line. `heads` are those of the U-Net; `sizes` are pixels a side by prediction."""
 
+    key: str
     title: str
     heads: Mapping[str, int]
     scale: float  # of latents
@@ -43,6 +50,7 @@ class Variant:
     prediction: str | None  # None: both were published, and tensors don't tell
     texts: Mapping[str, Text]
     sampler: Mapping[str, Any]
+    scheduler: str  # diffusers' class of it
     guidance: float
     vector: tuple[str, ...] = ()  # what the U-Net's vector joins: a conditioner's pooled state, and numbers
     numbers: Mapping[str, Any] = field(default_factory=dict)  # arguments of the conditioner `sizes`
@@ -55,36 +63,69 @@ _BIG_G = {**_OPEN, "final_norm": False}
 _AESTHETIC = ("original_height", "original_width", "crop_top", "crop_left", "aesthetic_score")
 _FIRST_POINT = {"grid": LEADING, "final": "first"}
 
-VARIANTS: Mapping[str, Variant] = {
-    "sd-1": Variant(
-        title="Stable Diffusion 1", heads={"heads": 8}, scale=0.18215, sizes={"eps": 512, "v": 512, "x0": 512},
-        prediction="eps", guidance=7.5, sampler={"name": "plms", "steps": 50, **_FIRST_POINT},
-        texts={"text": Text(prefix="cond_stage_model.transformer.", layout="transformers", reading=_OPENAI)},
+_VARIANTS = (
+    Variant(
+        key="sd-1", title="Stable Diffusion 1", heads={"heads": 8}, scale=0.18215,
+        sizes={"eps": 512, "v": 512, "x0": 512}, prediction="eps", guidance=7.5,
+        sampler={"name": "plms", "steps": 50, **_FIRST_POINT}, scheduler="PNDMScheduler",
+        texts={"text": Text(
+            prefix="cond_stage_model.transformer.", folder="text_encoder", layout="transformers", reading=_OPENAI,
+        )},
     ),
-    "sd-2": Variant(
+    Variant(
+        key="sd-2",
         title="Stable Diffusion 2", heads={"head_width": 64}, scale=0.18215, sizes={"eps": 512, "v": 768, "x0": 512},
-        prediction=None, guidance=7.5, sampler={"name": "ddim", "steps": 50, **_FIRST_POINT},
-        texts={"text": Text(prefix="cond_stage_model.model.", layout="open-clip", reading=_OPEN)},
+        prediction=None, guidance=7.5, sampler={"name": "ddim", "steps": 50, **_FIRST_POINT}, scheduler="DDIMScheduler",
+        texts={"text": Text(
+            prefix="cond_stage_model.model.", folder="text_encoder", layout="open-clip", reading=_OPEN,
+        )},
     ),
-    "sdxl-base": Variant(
+    Variant(
+        key="sdxl-base",
         title="Stable Diffusion XL, base", heads={"head_width": 64}, scale=0.13025,
         sizes={"eps": 1024, "v": 1024, "x0": 1024}, prediction="eps", guidance=5.0,
-        sampler={"name": "euler", "steps": 50, "grid": LEADING},
+        sampler={"name": "euler", "steps": 50, "grid": LEADING}, scheduler="EulerDiscreteScheduler",
         texts={
             "clip-l": Text(
-                prefix="conditioner.embedders.0.transformer.", layout="transformers",
+                prefix="conditioner.embedders.0.transformer.", folder="text_encoder", layout="transformers",
                 reading={**_OPENAI, **_XL, "layer": 2},
             ),
-            "clip-g": Text(prefix="conditioner.embedders.1.model.", layout="open-clip", reading={**_BIG_G, **_XL}),
+            "clip-g": Text(
+                prefix="conditioner.embedders.1.model.", folder="text_encoder_2", layout="open-clip",
+                reading={**_BIG_G, **_XL},
+            ),
         },
         vector=("clip-g", "sizes"),
     ),
-    "sdxl-refiner": Variant(
+    Variant(
+        key="sdxl-refiner",
         title="Stable Diffusion XL, refiner", heads={"head_width": 64}, scale=0.13025,
         sizes={"eps": 1024, "v": 1024, "x0": 1024}, prediction="eps", guidance=5.0,
-        sampler={"name": "euler", "steps": 50, "grid": LEADING},
-        texts={"clip-g": Text(prefix="conditioner.embedders.0.model.", layout="open-clip", reading=_BIG_G)},
+        sampler={"name": "euler", "steps": 50, "grid": LEADING}, scheduler="EulerDiscreteScheduler",
+        texts={"clip-g": Text(
+            prefix="conditioner.embedders.0.model.", folder="text_encoder_2", layout="open-clip", reading=_BIG_G,
+        )},
         vector=("clip-g", "sizes"), numbers={"names": list(_AESTHETIC), "fixed": {"aesthetic_score": 6.0},
                  "nothing": {"aesthetic_score": 2.5}},
     ),
-}  # fmt: skip
+)  # fmt: skip
+VARIANTS: Mapping[str, Variant] = {variant.key: variant for variant in _VARIANTS}
+
+
+def told_by(names: Iterable[str]) -> Variant | None:
+    """The variant of a single file, by its text encoders: the one that has most of them; None without any."""
+    listed = list(names)
+
+    def has(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in listed)
+
+    found = [v for v in _VARIANTS if all(has(text.prefix) for text in v.texts.values())]
+    return max(found, key=lambda variant: len(variant.texts), default=None)
+
+
+def predicted(names: Iterable[str], metadata: Mapping[str, str]) -> str | None:
+    """What a single file's network predicts, where the file says it: by ComfyUI's marks, or its metadata."""
+    if any(name.endswith("v_pred") for name in names):
+        return "v"
+    said = {"epsilon": "eps", "v": "v", "v_prediction": "v", "sample": "x0"}
+    return said.get(metadata.get("modelspec.prediction_type", ""))
