@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,9 @@ from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown
-from zoo.training.recipe import read_recipe
-from zoo.training.run import Parts, TrainedRun
-from zoo.training.run import train as run_recipe
+
+if TYPE_CHECKING:
+    from zoo.training.run import TrainedRun
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -135,7 +135,6 @@ class _Parts:
         if name not in self.made:
             card = _card_of(kind, block, self.cards.__getitem__)
             self.made[name] = made = _unread(card)
-            self.hashes[name] = card.sha256
             if card.words is not None and hasattr(made, "words"):
                 made.words = read_words(card.words)
         return self.made[name]
@@ -143,6 +142,7 @@ class _Parts:
     def read(self) -> None:
         """Read the weight files of all that was made."""
         for name, made in self.made.items():
+            self.hashes[name] = self.cards[name].sha256  # of a published file it takes seconds
             _read(self.cards[name], made)
 
     def homes(self, eight_bits: Any) -> dict[nn.Module, Home]:
@@ -361,6 +361,11 @@ def train(
     callback: Callable[[Any], Any] | None,
 ) -> TrainedRun:
     """Check a recipe and run it."""
+    # Its imports bring torch's compiler, which takes a second that drawing doesn't need.
+    from zoo.training.recipe import read_recipe
+    from zoo.training.run import Parts
+    from zoo.training.run import train as run_recipe
+
     checked = read_recipe(recipe, registry(), overrides)
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name
