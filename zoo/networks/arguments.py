@@ -123,7 +123,8 @@ def unet(
     attention_levels: Sequence[int], attention: str, heads: int | None, head_width: int | None, heads_up: int | None,
     qkv_order: str, depth: int | Sequence[int], context_width: int | None, cross_only_levels: Sequence[int],
     projection: str, groups: int, middle_attention: bool, norm_eps: float, downsample_padding: str, time_features: str,
-    classes: int | None, null_class: bool, vector_width: int | None, patch: int, dims: int, dropout: float,
+    classes: int | None, null_class: bool, vector_width: int | None, guidance_width: int | None, patch: int, dims: int,
+    dropout: float,
 ) -> None:  # fmt: skip
     """Of `zoo.networks.unet:UNet`."""
     depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
@@ -135,10 +136,14 @@ def unet(
     _stem(stem_width, groups)
     counts({
         "in_channels": in_channels, "out_channels": out_channels, "context_width": context_width,
-        "vector_width": vector_width,
+        "vector_width": vector_width, "guidance_width": guidance_width,
     })  # fmt: skip
     counts({"blocks": blocks, "patch": patch, **{f"depth {d}": d for d in depths}}, most=MOST_BLOCKS)
     counts({"dims": dims}, most=3)  # sound, images, volumes
+    if guidance_width is not None and (guidance_width < 4 or guidance_width % 2):
+        raise ConfigError(
+            f"guidance_width is {guidance_width}; give an even number from 4 up (LCM: 256)", code="number-out-of-range"
+        )
     above_zero("norm_eps", norm_eps)
     in_range("norm_eps", norm_eps, 0.0, 1.0)
     if len(depths) != len(mult):
@@ -293,3 +298,30 @@ def residual_tower(*, widths: Sequence[int], layers: Sequence[int], embed_dim: i
             "as layers, the first width even",
             code="network-shape-invalid",
         )
+
+
+def clip_vision(
+    *, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str
+) -> None:
+    """Of `zoo.networks.clip_vision:ClipVision`."""
+    counts({"width": width, "heads": heads, "embed_dim": embed_dim, "image_size": image_size, "patch": patch})
+    counts({"layers": layers}, most=MOST_BLOCKS)
+    choose("activation", activation, ("gelu", "quick-gelu"))
+    if width % heads:
+        raise ConfigError(f"width {width} isn't divided by heads {heads}; choose a divisor", code="width-indivisible")
+    if image_size < patch:
+        raise ConfigError(
+            f"image_size {image_size} holds no patch of {patch}; give {patch} or more", code="size-indivisible"
+        )
+
+
+def clip_safety(
+    *, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str, concepts: int,
+    special: int,
+) -> None:  # fmt: skip
+    """Of `zoo.pipeline.clip_safety:ClipSafety`."""
+    clip_vision(
+        width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
+        activation=activation,
+    )  # fmt: skip
+    counts({"concepts": concepts, "special": special})

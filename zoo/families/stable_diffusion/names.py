@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from zoo.families.stable_diffusion.containers import Container
 
-Layout = Literal["original", "ema", "diffusers", "transformers", "open-clip"]
+Layout = Literal["original", "ema", "diffusers", "transformers", "open-clip", "taesd"]
 AVERAGE = "model_ema."
 AVERAGED = "model_ema.diffusion_model"  # and the name without its dots
 # Buffers, counters and a contrastive model's temperature: nothing that these networks read.
@@ -26,6 +26,7 @@ BUFFERS = re.compile(
     r"log_one_minus_alphas_cumprod|logvar|lvlb_weights|model_ema\.(decay|num_updates)|scale_factor|"
     r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr"
 )
+PROJECTIONS = (("text_projection.weight",), ("visual_projection.weight",))  # matrices in CLIP's own layout
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(r"\.attentions\.(\d+)\.(query|key|value|proj_attn)\.")
 
@@ -36,7 +37,13 @@ def sources(module: nn.Module, kind: str, layout: Layout) -> dict[str, tuple[str
     from zoo.families.diffusers.config import blocks_of
 
     own = list(module.state_dict())
-    if layout in ("original", "open-clip"):
+    if kind == "image" and layout == "open-clip":  # beside the tower, what whitens embeddings, which stays as it is
+        return {name: (name.removeprefix("visual."),) for name in own}
+    if kind == "image":
+        return {name: diffusers.clip_vision_sources(name) for name in own}
+    if kind == "tiny" and layout == "diffusers":
+        return {name: (diffusers.taesd_key(name),) for name in own}
+    if layout in ("original", "open-clip", "taesd"):
         return {name: (name,) for name in own}
     if layout == "ema":
         return {name: (name.replace(".", ""),) for name in own}
@@ -61,10 +68,12 @@ def gather(module: nn.Module, kind: str, layout: Layout, container: Container, p
     own = module.state_dict()
     for ours, names in wanted.items():
         if not all(name in there for name in names):
+            if kind == "image" and ours in ("mean", "std"):  # of embeddings that need no whitening
+                found[ours] = torch.full_like(own[ours], float(ours == "std"), device="cpu")
             continue  # missing, which the loader reports
         parts = [read[there[name]] for name in names]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        found[ours] = _reshaped(tensor, own[ours], transposed=names == ("text_projection.weight",))
+        found[ours] = _reshaped(tensor, own[ours], transposed=names in PROJECTIONS)
     return found
 
 
@@ -76,7 +85,9 @@ def of(name: str, prefix: str) -> bool:
 def known(name: str, kind: str, layout: Layout) -> str:
     """A name as today's versions of diffusers and transformers write it."""
     if layout == "transformers":
-        return name.removeprefix("text_model.")
+        while name.startswith(("text_model.", "vision_model.")):  # twice, in a safety checker
+            name = name.partition(".")[2]
+        return name
     if layout == "diffusers" and kind == "autoencoder":
         return _OLD.sub(lambda found: f".attentions.{found[1]}.{_OLD_ATTENTION[found[2]]}.", name)
     if layout == "diffusers" and kind == "network":

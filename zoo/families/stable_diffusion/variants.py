@@ -9,13 +9,19 @@ scheduler configurations of the folders that were published with them. None of i
 | `sd-2` | an open_clip tower under `cond_stage_model.model.` | eps (base, 512) or v (768): has to be said |
 | `sdxl-base` | two text encoders under `conditioner.embedders.` | eps, unless said otherwise |
 | `sdxl-refiner` | one open_clip tower under `conditioner.embedders.0.` | eps, unless said otherwise |
+| `sd-1-inpainting`, `sd-2-inpainting`, `sdxl-base-inpainting` | 9 input channels | eps |
+| `sd-2-depth` | 5 input channels | eps |
+| `sd-2-x4` | 7 input channels, a table of 1000 levels of noise | v |
+| `sd-2-unclip` | a vector beside the tokens, of an image's embedding | v |
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from zoo.schema.errors import ConfigError
 
 SCHEDULE = {"name": "scaled-linear", "steps": 1000, "beta_start": 0.00085, "beta_end": 0.012}
 LEADING = {"name": "leading", "offset": 1}
@@ -33,6 +39,14 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image encoder: where an original file has it, and what no shape shows."""
+
+    prefix: str
+    reading: Mapping[str, Any]  # ClipImage's arguments
+
+
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A published line. `heads` are those of the U-Net; `sizes` are pixels a side by prediction."""
 
@@ -46,6 +60,11 @@ class Variant:
     guidance: float
     vector: tuple[str, ...] = ()  # what the U-Net's vector joins: a conditioner's pooled state, and numbers
     numbers: Mapping[str, Any] = field(default_factory=dict)  # arguments of the conditioner `sizes`
+    schedule: Mapping[str, Any] = field(default_factory=lambda: SCHEDULE)
+    image_condition: str | None = None  # what the U-Net is shown beside x_t
+    low_res: Mapping[str, Any] | None = None  # how it is shown a smaller image
+    level: float | None = None  # to which the smaller image is noised
+    image: Image | None = None  # the tower that reads a call's image
 
 
 _OPENAI = {"activation": "quick-gelu", "pad": "end"}
@@ -54,8 +73,11 @@ _XL = {"nothing": "zeros", "final_norm": False}
 _BIG_G = {**_OPEN, "final_norm": False}
 _AESTHETIC = ("original_height", "original_width", "crop_top", "crop_left", "aesthetic_score")
 _FIRST_POINT = {"grid": LEADING, "final": "first"}
+# Of networks that take their guidance scale as an input, and no other.
+LCM_SAMPLER = {"name": "lcm", "steps": 4, "grid": {"name": "lcm"}}
+LCM_GUIDANCE = 8.5
 
-VARIANTS: Mapping[str, Variant] = {
+_LINES: Mapping[str, Variant] = {
     "sd-1": Variant(
         title="Stable Diffusion 1", heads={"heads": 8}, scale=0.18215, sizes={"eps": 512, "v": 512, "x0": 512},
         prediction="eps", guidance=7.5, sampler={"name": "plms", "steps": 50, **_FIRST_POINT},
@@ -88,3 +110,52 @@ VARIANTS: Mapping[str, Variant] = {
                  "nothing": {"aesthetic_score": 2.5}},
     ),
 }  # fmt: skip
+_SD1, _SD2, _XL_BASE = _LINES["sd-1"], _LINES["sd-2"], _LINES["sdxl-base"]
+_UPSCALED = {**SCHEDULE, "beta_start": 0.0001, "beta_end": 0.02}
+ENLARGES = 4  # times a side, of the x4 upscaler
+
+
+def _inpainting(line: Variant) -> Variant:
+    prediction = line.prediction or "eps"
+    return replace(line, title=f"{line.title}, inpainting", prediction=prediction, image_condition="masked")
+
+
+VARIANTS: Mapping[str, Variant] = {
+    **_LINES,
+    "sd-1-inpainting": _inpainting(_SD1), "sd-2-inpainting": _inpainting(_SD2),
+    "sdxl-base-inpainting": _inpainting(_XL_BASE),
+    "sd-2-depth": replace(
+        _SD2, title="Stable Diffusion 2, depth", prediction="eps", guidance=9.0, image_condition="depth"
+    ),
+    "sd-2-unclip": replace(
+        _SD2, title="Stable Diffusion 2.1 unCLIP", prediction="v", guidance=10.0, vector=("image",),
+        sampler={"name": "ddim", "steps": 20, **_FIRST_POINT},
+        image=Image(
+            prefix="embedder.model.visual.", reading={"activation": "gelu", "schedule": {"name": "cosine"}, "heads": 16}
+        ),
+    ),
+    "sd-2-x4": replace(
+        _SD2, title="Stable Diffusion x4 upscaler", heads={"heads": 8}, scale=0.08333, prediction="v", guidance=9.0,
+        sizes={"eps": 512, "v": 512, "x0": 512}, sampler={"name": "ddim", "steps": 75, **_FIRST_POINT},
+        schedule=_UPSCALED, level=0.021,  # noise_level 20 of 1000
+        low_res={"name": "gaussian", "schedule": _UPSCALED, "tells": "label"},
+    ),
+}  # fmt: skip
+_SHOWN = {1: "-depth", 3: "-x4", 5: "-inpainting"}  # further input channels, with latents of 4
+_UNREAD = {4: "an image to edit (InstructPix2Pix)"}
+
+
+def key_of(line: str, network: Mapping[str, Any], *, what: str) -> str:
+    """The variant of a line by its U-Net's arguments; ConfigError for one that is shown what zoo doesn't make."""
+    more = network["in_channels"] - network["out_channels"]
+    key = line + _SHOWN.get(more, "" if more == 0 else f" with {more} more channels")
+    if line == "sd-2" and more == 0 and "vector_width" in network:
+        key = "sd-2-unclip"
+    if key not in VARIANTS or (key == "sd-2-x4") != ("classes" in network):
+        shown = _UNREAD.get(more, f"{more} more channels than it draws, and not as a published one is")
+        raise ConfigError(
+            f"'{what}' is a model of {VARIANTS[line].title} that is shown {shown}, which zoo doesn't draw with yet; "
+            "give another",
+            code="model-switch-unfit",
+        )
+    return key
