@@ -66,8 +66,8 @@ class Checkpoint:
                 code="model-part-missing",
             )
         return pipeline_config(
-            self.path, self.variant, answers, network=self._network, sampler=None,
-            size=self.variant.sizes[prediction], prediction=said, copy=self.copy(answers) if self.averaged else None,
+            self.path, self.variant, answers, sampler=self.variant.sampler, size=self.variant.sizes[prediction],
+            prediction=said, copy=self.copy(answers) if self.averaged else None,
         )  # fmt: skip
 
     @property

@@ -67,7 +67,7 @@ class Folder:
             )
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
         return pipeline_config(
-            self.path, self.variant, answers, network=self._network, sampler=read.sampler, prediction=None, copy=None,
+            self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,
             size=(side if isinstance(side, int) else side[0]) * self._factor, number_width=self._number_width,
             safety=self._has("safety_checker"),
         )  # fmt: skip
@@ -88,7 +88,7 @@ class Folder:
                 small=answers.get("small"),
             )  # fmt: skip
         if part == "vae":
-            return autoencoder_card(self.path / "vae", self._config("vae"), answers, name)
+            return autoencoder_card(self._weights("vae", _MODEL), self._config("vae"), answers, name)
         if part == "image" and self.variant.image is not None:
             return self._image(name)
         if part == "safety" and self._has("safety_checker"):
@@ -229,16 +229,15 @@ class AutoencoderFolder:
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:
         """Of the part `vae`; an answer's scale, that of the model it is used in, counts before its own."""
-        return autoencoder_card(self.path, self._config, answers, name)
+        return autoencoder_card(open_container(*find_weights(self.path, _MODEL)), self._config, answers, name)
 
 
-def autoencoder_card(folder: Path, config: Mapping[str, Any], answers: Mapping[str, str], name: str) -> Card:
-    """The card of an autoencoder's folder; an answer's scale is of KL autoencoders alone."""
-    container = open_container(*find_weights(folder, _MODEL))
+def autoencoder_card(container: Container, config: Mapping[str, Any], answers: Mapping[str, str], name: str) -> Card:
+    """The card of an autoencoder in a folder; an answer's scale is of KL autoencoders alone."""
     if config.get("_class_name") == TINY_CLASS:
-        arguments = tiny_from_config(config, what=f"'{folder}'")
+        arguments = tiny_from_config(config, what=f"'{name}'")
         return tiny_card(container, name, layout="diffusers", scale=arguments["scale"])
-    arguments = kl_from_config(config, what=f"'{folder}'")
+    arguments = kl_from_config(config, what=f"'{name}'")
     scale = {"scale": float(answers["scale"])} if "scale" in answers else {}
     held = FilePart(kind="autoencoder", layout="diffusers", container=container)
     return card_of(held, name=name, component="kl", arguments={**arguments, **scale}, summary="KL autoencoder.")

@@ -8,14 +8,7 @@ from typing import Any
 
 from zoo.config.sources import reference
 from zoo.families.stable_diffusion.second import SECONDS, followed
-from zoo.families.stable_diffusion.variants import (
-    ENLARGES,
-    LCM_GUIDANCE,
-    LCM_SAMPLER,
-    NUMBER_WIDTH,
-    PREDICTIONS,
-    Variant,
-)
+from zoo.families.stable_diffusion.variants import ENLARGES, NUMBER_WIDTH, PREDICTIONS, Variant
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.unknown import unknown
 
@@ -44,24 +37,20 @@ def check_answers(answers: Mapping[str, str]) -> None:
 
 
 def pipeline_config(
-    path: Path, variant: Variant, answers: Mapping[str, str], *, network: Mapping[str, Any],
-    sampler: Mapping[str, Any] | None, size: int, prediction: str | None, copy: str | None,
-    number_width: int = NUMBER_WIDTH, safety: bool = False,
+    path: Path, variant: Variant, answers: Mapping[str, str], *, sampler: Mapping[str, Any], size: int,
+    prediction: str | None, copy: str | None, number_width: int = NUMBER_WIDTH, safety: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """The pipeline of a file or folder.
+    """The pipeline of a file or folder. prediction and copy are None where the file itself says them.
 
-    Args:
-        network: the U-Net's arguments. sampler: a folder's own; None for the published one.
-        prediction, copy: None where the file itself says them. safety: whether a folder has a safety checker.
+    safety: whether a folder has a safety checker.
     """
     texts, vector = list(variant.texts), list(variant.vector)
-    distilled = network.get("guidance_width") is not None
     conditioners: dict[str, Any] = {name: {"weights": reference(path, name, {})} for name in texts}
     if variant.image is not None:
         conditioners["image"] = {"weights": reference(path, "image", {})}
     if "sizes" in vector:
         conditioners["sizes"] = {"name": "numbers", "width": number_width, **variant.numbers}
-    if distilled:
+    if variant.distilled:
         conditioners["scale"] = {"name": "numbers", "names": ["guidance"], "width": None}
     other = answers.get("autoencoder")
     scale = {"scale": variant.scale}
@@ -80,16 +69,15 @@ def pipeline_config(
                 "name": "base",
                 "listens": {
                     "tokens": texts[0] if len(texts) == 1 else {"join": "width", "of": texts},
-                    **({"vector": vector} if vector else {}), **({"scalars": ["scale"]} if distilled else {}),
+                    **({"vector": vector} if vector else {}), **({"scalars": ["scale"]} if variant.distilled else {}),
                 },
                 "size": side,
                 "denoiser": {"weights": reference(path, "unet", said)},
                 "autoencoder": {"weights": autoencoder},
                 "guidance": [
-                    {"name": "embedded", "scale": LCM_GUIDANCE} if distilled
-                    else {"name": "classifier-free", "scale": variant.guidance}
+                    {"name": "embedded" if variant.distilled else "classifier-free", "scale": variant.guidance}
                 ],
-                "sampler": dict(sampler or (LCM_SAMPLER if distilled else variant.sampler)),
+                "sampler": dict(sampler),
                 **({"augmentation": variant.level} if variant.level is not None else {}),
             }
         ],

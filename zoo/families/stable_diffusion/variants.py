@@ -13,6 +13,7 @@ scheduler configurations of the folders that were published with them. None of i
 | `sd-2-depth` | 5 input channels | eps |
 | `sd-2-x4` | 7 input channels, a table of 1000 levels of noise | v |
 | `sd-2-unclip` | a vector beside the tokens, of an image's embedding | v |
+| `sd-1-lcm`, `sdxl-base-lcm` | a layer for the guidance scale: a latent consistency model | eps |
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Variant:
     low_res: Mapping[str, Any] | None = None  # how it is shown a smaller image
     level: float | None = None  # to which the smaller image is noised
     image: Image | None = None  # the tower that reads a call's image
+    distilled: bool = False  # the U-Net takes its guidance scale as an input
 
 
 _OPENAI = {"activation": "quick-gelu", "pad": "end"}
@@ -73,9 +75,6 @@ _XL = {"nothing": "zeros", "final_norm": False}
 _BIG_G = {**_OPEN, "final_norm": False}
 _AESTHETIC = ("original_height", "original_width", "crop_top", "crop_left", "aesthetic_score")
 _FIRST_POINT = {"grid": LEADING, "final": "first"}
-# Of networks that take their guidance scale as an input, and no other.
-LCM_SAMPLER = {"name": "lcm", "steps": 4, "grid": {"name": "lcm"}}
-LCM_GUIDANCE = 8.5
 
 _LINES: Mapping[str, Variant] = {
     "sd-1": Variant(
@@ -120,8 +119,13 @@ def _inpainting(line: Variant) -> Variant:
     return replace(line, title=f"{line.title}, inpainting", prediction=prediction, image_condition="masked")
 
 
+def _lcm(line: Variant) -> Variant:
+    sampler = {"name": "lcm", "steps": 4, "grid": {"name": "lcm"}}
+    return replace(line, title=f"{line.title}, latent consistency", sampler=sampler, guidance=8.5, distilled=True)
+
+
 VARIANTS: Mapping[str, Variant] = {
-    **_LINES,
+    **_LINES, "sd-1-lcm": _lcm(_SD1), "sdxl-base-lcm": _lcm(_XL_BASE),
     "sd-1-inpainting": _inpainting(_SD1), "sd-2-inpainting": _inpainting(_SD2),
     "sdxl-base-inpainting": _inpainting(_XL_BASE),
     "sd-2-depth": replace(
@@ -142,7 +146,7 @@ VARIANTS: Mapping[str, Variant] = {
     ),
 }  # fmt: skip
 _SHOWN = {1: "-depth", 3: "-x4", 5: "-inpainting"}  # further input channels, with latents of 4
-_UNREAD = {4: "an image to edit (InstructPix2Pix)"}
+_UNREAD = {1: "depth", 3: "a smaller image", 4: "an image to edit (InstructPix2Pix)"}
 
 
 def key_of(line: str, network: Mapping[str, Any], *, what: str) -> str:
@@ -151,8 +155,9 @@ def key_of(line: str, network: Mapping[str, Any], *, what: str) -> str:
     key = line + _SHOWN.get(more, "" if more == 0 else f" with {more} more channels")
     if line == "sd-2" and more == 0 and "vector_width" in network:
         key = "sd-2-unclip"
+    key += "-lcm" if "guidance_width" in network else ""
     if key not in VARIANTS or (key == "sd-2-x4") != ("classes" in network):
-        shown = _UNREAD.get(more, f"{more} more channels than it draws, and not as a published one is")
+        shown = _UNREAD.get(more, f"{more} more channels than it draws, or has other inputs than a published one")
         raise ConfigError(
             f"'{what}' is a model of {VARIANTS[line].title} that is shown {shown}, which zoo doesn't draw with yet; "
             "give another",
