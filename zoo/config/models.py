@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.cards import is_folder
+from zoo.config.hub import PREFIX, is_hub, on_disk
 from zoo.config.overrides import SHORTCUTS, apply_shortcuts
 from zoo.config.published import read_published
 from zoo.config.sources import SUFFIXES, is_source, open_source, source_config, split
@@ -105,6 +106,11 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
 
     What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is.
     """
+    called: dict[str, str] = {}
+    if is_hub(config):
+        called["name"] = str(config).removeprefix(PREFIX).partition("@")[0].split("/")[1]
+        config = on_disk(config)
+    shortcuts = {key: on_disk(value) if is_hub(value) else value for key, value in shortcuts.items()}
     named = config if isinstance(config, str) and config in model_names() else None
     # What zoo exported says more than its configurations: see zoo.families.diffusers.folder.
     exported = isinstance(config, (str, Path)) and is_folder(config)
@@ -140,7 +146,8 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
     path = path.absolute()  # a record holds it
     chosen = {"sampler": "given"} if shortcuts.get("sampler") is not None or "sampler" in sampled else {}
     made = apply_shortcuts(source_config(path, {**answers, **chosen}), sampled, registry())
-    return {**made, **({"name": named} if named else {})}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}
+    called |= {"name": named} if named else {}
+    return {**made, **called}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}
 
 
 def _check_variant(model: Model, path: Path) -> None:
