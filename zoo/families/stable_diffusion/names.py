@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 Layout = Literal["original", "ema", "diffusers", "transformers", "open-clip", "taesd"]
 AVERAGE = "model_ema."
 AVERAGED = "model_ema.diffusion_model"  # and the name without its dots
-# Buffers, counters and a contrastive model's temperature: nothing that these networks read.
+# Buffers, counters, a contrastive model's temperature, an autoencoder's loss: nothing that these networks read.
 BUFFERS = re.compile(
     r"(.*\.)?(position_ids|attn_mask|logit_scale|logit_bias)|betas|alphas_cumprod(_prev)?|sqrt_.*|posterior_.*|"
     r"log_one_minus_alphas_cumprod|logvar|lvlb_weights|model_ema\.(decay|num_updates)|scale_factor|"
-    r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr"
+    r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr|loss\..*"
 )
 PROJECTIONS = (("text_projection.weight",), ("visual_projection.weight",))  # matrices in CLIP's own layout
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
