@@ -15,7 +15,7 @@ from zoo.data.image_folder import FolderSource
 from zoo.schema.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LEAST = 150.0  # seconds under which a further recipe isn't begun
+LEAST = 120.0  # seconds under which a further recipe isn't begun: compiling takes a minute of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +37,20 @@ COURSES = (
     Course(
         recipe="recipes/emoji/latent-64-next.yaml",
         pipeline="latent-text2img",
-        worth=4.0,
+        worth=3.0,
         tower="emoji-clip",
-        overrides=LARGE,
+        overrides={**LARGE, "variants.count": 6, "train.weight_decay": 0.05},
     ),
+    Course(recipe="recipes/emoji/class-32-next.yaml", pipeline="class2img", worth=2.0),
+    Course(recipe="recipes/emoji/ddpm-32-next.yaml", pipeline="pixel-ddpm-32", worth=2.0),
+    # Last: 7,782 further steps lowered its loss from 0.0116 to 0.0053 and its score on `val` from 0.475 to 0.445.
     Course(
         recipe="recipes/emoji/base-32-next.yaml",
         pipeline="cascade-text2img",
-        worth=4.0,
+        worth=2.0,
         # The recipe goes on without an end; this run has one.
         overrides={**LARGE, "train.decay_steps": 30_000},
     ),
-    Course(recipe="recipes/emoji/class-32-more.yaml", pipeline="class2img", worth=1.0),
-    Course(recipe="recipes/emoji/ddpm-32-more.yaml", pipeline="pixel-ddpm-32", worth=1.0),
 )
 TINY_RECIPE: dict[str, Any] = {
     "schema": "zoo.recipe/1", "name": "tiny", "summary": "A U-Net of some thousand parameters.",

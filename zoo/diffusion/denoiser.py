@@ -166,7 +166,7 @@ class Denoiser(nn.Module):
         float32, or float64 where x_t is. `evaluate` replaces the network. UsageError for a condition that
         lacks what the network reads, and for a network that gives a wrong number of channels.
         """
-        at = t if isinstance(t, At) else self.at(t, like=x_t)
+        at = t if isinstance(t, At) else self.at(t, dimensions=x_t.ndim)
         dtype = _precision(self.network, x_t)
         arguments = network_arguments(self.network, cond, device=x_t.device, dtype=dtype)
         x = (x_t if isinstance(at.c_in, float) and at.c_in == 1.0 else x_t * at.c_in).to(dtype)
@@ -205,14 +205,14 @@ class Denoiser(nn.Module):
     def _evaluate(self, x: Tensor, time: float | Tensor, arguments: Mapping[str, Any]) -> Tensor:
         return self.network(x, times(time, x), **arguments)
 
-    def at(self, t: float | Sequence[float] | np.ndarray | Step, *, like: Tensor) -> At:
-        """What depends on t alone, on the host; t as in `forward`, `like` has the samples' number of dimensions."""
+    def at(self, t: float | Sequence[float] | np.ndarray | Step, *, dimensions: int) -> At:
+        """What depends on t alone, on the host; t as in `forward`, `dimensions` those of x_t."""
         if isinstance(t, Step):
             return At(self.time_input(t.t), t.alpha, t.sigma, *self.parameterization(t.alpha, t.sigma))
         if isinstance(t, (int, float)):
             alpha, sigma = (float(a) for a in self.schedule(t))
             return At(self.time_input(t), alpha, sigma, *self.parameterization(alpha, sigma))
-        ones = (1,) * (like.ndim - 1)
+        ones = (1,) * (dimensions - 1)
         alpha, sigma = (torch.from_numpy(a).float().view(-1, *ones) for a in self.schedule(np.asarray(t)))
         time = torch.tensor([self.time_input(float(value)) for value in t])
         return At(time, alpha, sigma, *self.parameterization(alpha, sigma))

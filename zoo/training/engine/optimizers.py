@@ -70,8 +70,11 @@ class Muon(torch.optim.Optimizer):
                 changes = [update.view(p.shape) for p, update in zip(of_one, updates, strict=True)]
                 self._take(of_one, changes, decay=group["lr"] * group["weight_decay"], rate=group["lr"] * size)
 
-    def _take(self, params: list[Tensor], changes: list[Tensor], *, decay: float, rate: float) -> None:
-        """p <- (1 - decay) p - rate * change, or p."""
+    def _take(self, params: list[Tensor], changes: list[Tensor], *, decay: Any, rate: Any) -> None:
+        """p <- (1 - decay) p - rate * change, or p. Both are numbers, or on the device where a step is recorded."""
+        if isinstance(rate, Tensor):
+            on_lists._foreach_mul_(changes, rate)
+            rate = 1.0
         if self.found_inf is None:
             on_lists._foreach_mul_(params, 1.0 - decay)
             on_lists._foreach_add_(params, changes, alpha=-rate)

@@ -32,6 +32,10 @@ KEPT_TEXTS = 100_000  # whose token ids are kept
 class Told(Protocol):
     """The condition by captions or labels, for a batch and for the sample sheet."""
 
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        """What the host decides about a batch's condition, on the device (`Objective.given`)."""
+        ...
+
     def __call__(self, batch: Batch) -> Condition:
         """The condition of a batch, some of a training batch's replaced by the null one."""
         ...
@@ -96,15 +100,20 @@ class Captions:
         return torch.stack([self._known_ids[text] for text in texts])
 
     def _condition(self, texts: Sequence[str]) -> Condition:
+        return self._encoded(put(self._ids(texts), self.conditioner.positional_embedding.device))
+
+    def _encoded(self, ids: Tensor) -> Condition:
         low = not self.frozen and self.precision != torch.float32
         device = self.conditioner.positional_embedding.device.type
         with nullcontext() if not self.frozen else torch.no_grad(), torch.autocast(device, self.precision, enabled=low):
-            place = self.conditioner.positional_embedding.device
-            tokens, vector = self.conditioner.states(put(self._ids(texts), place))
+            tokens, vector = self.conditioner.states(ids)
         return Condition(tokens=tokens, vector=vector if self.vector else None)
 
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"ids": put(self._ids(self.texts(batch)), self.conditioner.positional_embedding.device)}
+
     def __call__(self, batch: Batch) -> Condition:
-        return self._condition(self.texts(batch))
+        return self._encoded((self.given(batch) if batch.given is None else batch.given)["ids"])
 
     def shown(self, rows: Rows) -> Condition:
         return self._condition([row["text"] for row in rows])
@@ -133,12 +142,15 @@ class Labels:
         self.train, self.validation = (label_numbers(rows, column, self.conditioner) for rows in (train, validation))
         self.column = column
 
-    def __call__(self, batch: Batch) -> Condition:
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
         labels = batch.take(self.train if batch.training else self.validation)
         if batch.training and self.dropout > 0.0:
             dropped = put(batch.uniform("condition-dropout") < self.dropout, labels.device)
             labels = labels.masked_fill(dropped, len(self.conditioner.names))
-        return Condition(label=labels)
+        return {"label": labels}
+
+    def __call__(self, batch: Batch) -> Condition:
+        return Condition(label=(self.given(batch) if batch.given is None else batch.given)["label"])
 
     def shown(self, rows: Rows) -> Condition:
         return Condition(label=label_numbers(rows, self.column, self.conditioner))
@@ -152,6 +164,9 @@ class Labels:
 
 class Nothing:
     """Unconditional."""
+
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
 
     def __call__(self, batch: Batch) -> Condition:
         return Condition()
@@ -238,8 +253,12 @@ class SmallPictures:
         if shape is None or not batch.training:
             level = None if shape is None else torch.zeros(len(small), device=small.device)
             return self.low_res(small, size=size, level=level)
-        level = put(batch.uniform("level") * self.max_level, small.device)
+        level = (self.given(batch) if batch.given is None else batch.given)["level"]
         return self.low_res(small, size=size, level=level, eps=batch.noise(shape, "level-noise"))
+
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The noise level of each sample, where the smaller image is noised."""
+        return {"level": put(batch.uniform("level") * self.max_level, batch.device)} if self.noised else {}
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:
