@@ -121,6 +121,12 @@ def some_of(data: str, folder: Path, *, count: int = 24) -> Path:
     return folder
 
 
+def files_of(card: Path) -> list[Path]:
+    """The files that training wrote for weights: tensors, card, and the words of a text tower."""
+    files = (card.with_suffix(".safetensors"), card, card.with_name(f"{card.stem}-words.json"))
+    return [file for file in files if file.is_file()]
+
+
 def cards_in(start: str | Path | None, folder: Path) -> dict[str, Path]:
     """Name -> card of the weights that an earlier call trained; archives among them are unpacked into `folder`."""
     if start is None:
@@ -134,7 +140,7 @@ def cards_in(start: str | Path | None, folder: Path) -> dict[str, Path]:
     for archive in sorted(place.glob("*.zip")):
         with zipfile.ZipFile(archive) as packed:
             for name in packed.namelist():
-                if Path(name).name == name and Path(name).suffix in (".yaml", ".safetensors"):
+                if Path(name).name == name and Path(name).suffix in (".yaml", ".safetensors", ".json"):
                     folder.mkdir(parents=True, exist_ok=True)
                     packed.extract(name, folder)
     found = {}

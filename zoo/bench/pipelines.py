@@ -99,7 +99,7 @@ class Builder:
                 dataclasses.replace(own, denoiser=shared.denoiser, autoencoder=shared.autoencoder)
                 for own, shared in zip(pipe.stages, first.stages, strict=True)
             ]
-            pipe.conditioners = first.conditioners
+            pipe.conditioners, pipe.parts = first.conditioners, first.parts
         pipe.to(asked.device, getattr(torch, asked.precision))
         if first is not None:
             pipe.fast = first.fast

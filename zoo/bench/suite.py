@@ -31,9 +31,12 @@ from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.presets import SUFFIXES, preset_names
 from zoo.schema.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.schema.plain import show, to_plain
+from zoo.schema.ranges import seeded, within
 from zoo.schema.registry import registry
 from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.signature import read_signature
 from zoo.schema.unknown import unknown
+from zoo.schema.values import fits, wanted
 
 SUITE_SCHEMA = "zoo.suite/1"
 CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks
@@ -240,40 +243,21 @@ def _check(
 
 
 def _settings(block: Any) -> Settings:
-    given = _block(block, Settings, "settings")
-    quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
-    prompts = given.pop("prompts", list(PROMPTS))
-    if isinstance(given.get("sheets", True), bool) is False:
-        raise ConfigError(
-            f"settings.sheets is {show(given['sheets'])}; write true or false", code="suite-value-invalid"
-        )
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
-        raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts", code="suite-value-invalid")
-    for name, least, most in (
-        ("warm_up", 0, 1000), ("repeats", 1, 10_000), ("seed", 0, 2**64 - 1), ("count", 2, 10**6),
-    ):  # fmt: skip
-        _whole(given.get(name, least), least, f"settings.{name}", most)
-    for name, most in (("samples", 10**6), ("ranges", 1000), ("least", 10**6), ("hit_samples", 10**6)):
-        if getattr(quality, name) is not None:
-            _whole(getattr(quality, name), 1, f"settings.quality.{name}", most)
-    for name in ("reference", "hit_split", "extractor"):
-        value = getattr(quality, name)
-        if not isinstance(value, str) and not (value is None and name != "extractor"):
-            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name", code="suite-value-invalid")
-    if not isinstance(quality.hit, bool):
-        raise ConfigError(
-            f"settings.quality.hit is {show(quality.hit)}; write true or false", code="suite-value-invalid"
-        )
-    if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
-        raise ConfigError(
-            f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks",
-            code="suite-value-invalid",
-        )
-    checked = [
+    given = _fields(block, Settings, "settings")
+    quality = Quality(**_fields(given.pop("quality", {}), Quality, "settings.quality"))
+    prompts = tuple(given.pop("prompts", PROMPTS))
+    if not prompts:
+        raise ConfigError("settings.prompts is empty; write a list of texts", code="suite-value-invalid")
+    within(0, 1000, {"settings.warm_up": given.get("warm_up")})
+    within(1, 10_000, {"settings.repeats": given.get("repeats")})
+    within(2, 10**6, {"settings.count": given.get("count")})
+    seeded(given.get("seed"), "settings.seed")
+    within(1, 1000, {"settings.quality.ranges": quality.ranges})
+    within(1, 10**6, {f"settings.quality.{n}": getattr(quality, n) for n in ("samples", "least", "hit_samples")})
+    metrics = tuple(
         check_block(m, kind="metric", where="settings.quality.metrics", registry=registry()) for m in quality.metrics
-    ]
-    quality = replace(quality, metrics=tuple(checked))
-    return Settings(quality=quality, prompts=tuple(prompts), **given)
+    )
+    return Settings(quality=replace(quality, metrics=metrics), prompts=prompts, **given)
 
 
 def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
@@ -282,7 +266,7 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, block in enumerate(blocks):
         where = f"matrix.{number}"
-        _known(_mapping(block, where), columns, where)
+        _known(block, columns, where)
         lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}
         lists["model"] = [
             m for asked in lists.get("model", []) for m in (preset_names() if asked == EVERY else [asked])
@@ -295,10 +279,10 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
             )
         rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
     for number, row in enumerate(_list(plain, "include")):
-        _known(_mapping(row, f"include.{number}"), columns, f"include.{number}")
+        _known(row, columns, f"include.{number}")
         rows.append(dict(row))
     for number, row in enumerate(_list(plain, "exclude")):
-        _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
+        _known(row, columns, f"exclude.{number}")
         if not row:
             raise ConfigError(
                 f"exclude.{number} says nothing and would leave no row; name what is left out", code="suite-empty"
@@ -325,12 +309,7 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
     where = f"the row {show(dict(given))}"
     kind, seconds = given.get("kind", otherwise), given.get("seconds")
     _known_kind(kind, kinds, where)
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and 0 < seconds <= 1e6):
-        raise ConfigError(
-            f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million",
-            code="suite-value-invalid",
-        )
+    within(0, 1e6, {f"{where}: seconds": _fields({"seconds": seconds}, Row, where)["seconds"]}, "(]")
     columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
     check = columns.get("check")
     if (kind == "checks") != (check is not None):
@@ -358,34 +337,19 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     where = f"the row {show(dict(row))}"
     if row.get("model") not in models:
         raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}", code="suite-word-unknown")
-    for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
-        value = row.get(key, known[0])
-        numbered = _NUMBERED.fullmatch(value) if key == "device" and isinstance(value, str) else None
-        if (numbered[1] if numbered else value) not in known:
+    asked = Asked(**_fields(row, Asked, where))
+    numbered = _NUMBERED.fullmatch(asked.device)
+    for key, value, known in (
+        ("precision", asked.precision, PRECISIONS), ("device", numbered[1] if numbered else asked.device, DEVICES),
+    ):  # fmt: skip
+        if value not in known:
             raise ConfigError(f"{where}: {unknown(key, value, known)}", code="suite-word-unknown")
     for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
-        if row.get(key) is not None:
-            _whole(row[key], 1, f"{where}: {key}", most)
-    guidance = row.get("guidance")
-    number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
-    if guidance is not None and not (number and abs(guidance) <= 1000.0):
-        raise ConfigError(
-            f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000", code="suite-value-invalid"
-        )
-    fast = row.get("fast", False)
-    if isinstance(fast, Mapping):
-        _known(fast, PARTS, f"{where}: fast")
-        odd = next((name for name, on in fast.items() if not isinstance(on, bool)), None)
-        if odd is not None:
-            raise ConfigError(
-                f"{where}: fast.{odd} is {show(fast[odd])}; write true or false", code="suite-value-invalid"
-            )
-    elif not isinstance(fast, bool):
-        raise ConfigError(
-            f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}",
-            code="suite-value-invalid",
-        )
-    return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})
+        within(1, most, {f"{where}: {key}": getattr(asked, key)})
+    within(-1000.0, 1000.0, {f"{where}: guidance": asked.guidance})
+    if isinstance(asked.fast, Mapping):
+        _known(asked.fast, PARTS, f"{where}: fast")
+    return replace(asked, guidance=None if asked.guidance is None else float(asked.guidance))
 
 
 def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
@@ -415,7 +379,10 @@ def random_weights(config: Mapping[str, Any]) -> bool:
     )
 
 
-def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+def _known(block: Any, keys: Sequence[str], where: str) -> None:
+    """ConfigError unless it is a mapping of these keys."""
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}", code="suite-value-invalid")
     for key in block:
         if key not in keys:
             raise ConfigError(f"{where}: {unknown('key', key, keys)}", code="suite-key-unknown")
@@ -428,28 +395,16 @@ def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
     return found
 
 
-def _mapping(block: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(block, Mapping):
-        raise ConfigError(
-            f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}",
-            code="suite-value-invalid",
-        )
-    return block
-
-
-def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
-    keys = [f.name for f in fields(kind)]
-    if not isinstance(block, Mapping):
-        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}", code="suite-value-invalid")
-    _known(block, keys, where)
+def _fields(block: Any, kind: type, where: str) -> dict[str, Any]:
+    """A mapping of values, each one that a field of `kind` takes."""
+    known = {p.name: p for p in read_signature(f"{__name__}:{kind.__name__}").parameters}
+    _known(block, tuple(known), where)
+    for key, value in block.items():
+        if not fits(value, known[key]):
+            raise ConfigError(
+                f"{where}: {key} takes {wanted(known[key])}, not {show(value)}", code="suite-value-invalid"
+            )
     return dict(block)
-
-
-def _whole(value: Any, least: int, where: str, most: int = 10**9) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(
-            f"{where} is {show(value)}; write a whole number from {least} to {most}", code="suite-value-invalid"
-        )
 
 
 def known_extractors() -> list[str]:

@@ -54,17 +54,28 @@ def tokenize(prompts: Sequence[str], *, context_length: int, pad: int) -> Tensor
     out = np.full((len(prompts), context_length), pad, dtype=np.int64)
     for row, prompt in zip(out, prompts, strict=True):
         ids = encode(prompt)
-        if len(ids) > context_length - 2:
-            raise UsageError(
-                f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; "
-                f"this model reads {context_length - 2}: shorten it",
-                code="prompt-too-long",
-            )
+        refuse_long(prompt, len(ids), context_length - 2)
         row[: len(ids) + 2] = START, *ids, END
     return torch.from_numpy(out)
 
 
-def _shorten(text: str, length: int = 60) -> str:
+def refuse_long(prompt: str, count: int, room: int) -> None:
+    """Raise UsageError for a prompt of more tokens than there is room for."""
+    if count > room:
+        raise UsageError(
+            f"the prompt '{shorten(prompt)}' has {count} tokens; this model reads {room}: shorten it, or say "
+            "long_prompts='chunks'",
+            code="prompt-too-long",
+        )
+
+
+def text_of(ids: Iterable[int]) -> str:
+    """The words of some token ids."""
+    return _tokenizer().decode(list(ids)).strip()
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """The beginning of a long text."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -20,6 +20,7 @@ from zoo.config.classes import check_classes
 from zoo.config.conditions import check_conditions, conditioners_of
 from zoo.config.guidance import check_guidance
 from zoo.config.parts import Part, StageParts, whole
+from zoo.config.prompts import check_prompts_fit
 from zoo.config.sampling import check_sampling
 from zoo.schema.errors import ConfigError
 from zoo.schema.registry import Registry
@@ -42,6 +43,7 @@ def check_contract(config: Mapping[str, Any], registry: Registry, cards: Cards) 
         name: _part(block, "conditioner", f"conditioner '{name}'", registry, cards)
         for name, block in config["conditioners"].items()
     }
+    check_prompts_fit(config, conditioners)
     stages = [_gather(stage, conditioners, registry, cards) for stage in config["stages"]]
     check_arrays(stages, config.get("safety"))
     check_cascade(stages, registry)

@@ -8,13 +8,12 @@ name without `weights=PATH` is looked for in the folder that `ZOO_MODELS` names,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.config.cards import is_folder
 from zoo.config.hub import PREFIX, is_hub, on_disk
 from zoo.config.overrides import SHORTCUTS, apply_shortcuts
 from zoo.config.published import read_published
@@ -101,10 +100,13 @@ def find_model(model: Model) -> Path:
     return found
 
 
-def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+def from_file(
+    config: Any, shortcuts: Mapping[str, Any], presets: Collection[str]
+) -> tuple[Any, Mapping[str, Any]]:  # fmt: skip
     """A model's file, folder or name -> the config of its pipeline, and the shortcuts that are left.
 
-    What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is.
+    What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is, and so
+    is the name of one of `presets`, whatever folder is called the same.
     """
     called: dict[str, str] = {}
     if is_hub(config):
@@ -112,9 +114,7 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
         config = on_disk(config)
     shortcuts = {key: on_disk(value) if is_hub(value) else value for key, value in shortcuts.items()}
     named = config if isinstance(config, str) and config in model_names() else None
-    # What zoo exported says more than its configurations: see zoo.families.diffusers.folder.
-    exported = isinstance(config, (str, Path)) and is_folder(config)
-    if named is None and (exported or not is_source(config)):
+    if named is None and (not is_source(config) or config in presets):
         wrong = next((key for key in ("weights", "autoencoder") if shortcuts.get(key) is not None), None)
         if wrong is not None:
             shown = f"'{config}'" if isinstance(config, (str, Path)) else "the config"

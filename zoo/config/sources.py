@@ -50,10 +50,12 @@ def is_source(name: Any) -> bool:
 
 
 def split(reference: str) -> tuple[Path, str | None, dict[str, str]]:
-    """`PATH#PART?KEY=VALUE&...` -> its three parts; a path without a part has None."""
+    """`PATH#PART?KEY=VALUE&...`, or `FOLDER/PART`, -> its three parts; a whole model has None for the second."""
     path, mark, rest = reference.rpartition("#")
     if not mark:
-        return Path(reference).expanduser(), None, {}
+        whole = Path(reference).expanduser()
+        inside = (whole / "config.json").is_file() and (whole.parent / INDEX).is_file()
+        return (whole.parent, whole.name, {}) if inside else (whole, None, {})
     part, _, query = rest.partition("?")
     return Path(path).expanduser(), part, dict(parse_qsl(query))
 

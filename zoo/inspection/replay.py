@@ -124,12 +124,20 @@ def replay(
     try:
         drawn = []
         for one in _alike(known, source):
-            pipe = _part(build(one["config"], device=place, dtype=known.get("dtype")), one, source)
+            pipe = _part(build(one["config"], device=place, **_as_drawn(known)), one, source)
             drawn.append(_draw(pipe, one, one["images"], image, mask, depth, callback))
         made = _joined(drawn)
     except ZooError as error:
         raise UsageError(f"'{source}' can't be drawn again: {error}", code=error.code) from error
     return _compare(space, before, made, tolerance, tuple(reasons))
+
+
+def _as_drawn(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How an image's pipeline is built again: its precision, by part where that differs, and how it saved memory."""
+    parts = {name: one.get("dtype") for name, one in record.get("parts", {}).items() if isinstance(one, Mapping)}
+    dtype = record.get("dtype")
+    made = {"dtype": {**parts, "rest": dtype} if parts else dtype}
+    return made | ({"memory": record["memory"]} if record.get("memory") else {})
 
 
 def _alike(record: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:

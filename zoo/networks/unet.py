@@ -91,6 +91,7 @@ class UNet(nn.Module):
         "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
     )
     fits = "zoo.networks.arguments:unet"
+    adapter_names = "zoo.families.lora.spelling:unet_targets"
 
     def __init__(
         self, *, in_channels: int = 4, out_channels: int = 4, width: int = 320, mult: Sequence[float] = (1, 2, 4, 4),

@@ -18,6 +18,7 @@ from zoo.guidance.interval import classifier_free_scale
 from zoo.schema.errors import UsageError
 
 if TYPE_CHECKING:
+    from zoo.pipeline.parts import Parts
     from zoo.pipeline.prepared import Prepared
     from zoo.pipeline.stage import Stage
 
@@ -28,9 +29,11 @@ class Conditioning:
     """The conditions of one call, by stage and part. Encodings are kept until the call ends."""
 
     def __init__(
-        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Prepared, device: torch.device
+        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Prepared,
+        device: torch.device, parts: Parts,
     ) -> None:  # fmt: skip
         self.conditioners, self.stages, self.request, self.device = conditioners, stages, request, device
+        self.parts = parts
         self._encoded: dict[tuple[int, Hashable], Condition] = {}  # by the conditioner's id and its input
 
     def __call__(self, number: int, part: slice) -> tuple[Condition, Condition | None]:
@@ -96,8 +99,8 @@ class Conditioning:
         new = [value for value in wanted if (key, value) not in self._encoded]
         for start in range(0, len(new), AT_ONCE):
             batch = new[start : start + AT_ONCE]
-            said = conditioner([self._value(source, value) for value in batch], *self._noise(conditioner, batch))
-            said = said.to(self.device)
+            given = [[self._value(source, value) for value in batch], *self._noise(conditioner, batch)]
+            said = self.parts.condition(conditioner, lambda given=given: conditioner(*given)).to(self.device)
             for i, value in enumerate(batch):
                 self._encoded[key, value] = said.rows(slice(i, i + 1))
 
@@ -133,7 +136,7 @@ class Conditioning:
             return self._rows(conditioner, [empty] * count)
         key = (id(conditioner), ("null",))
         if key not in self._encoded:
-            self._encoded[key] = conditioner.null(1).to(self.device)
+            self._encoded[key] = self.parts.condition(conditioner, lambda: conditioner.null(1)).to(self.device)
         return self._encoded[key].rows(torch.zeros(count, dtype=torch.int64, device=self.device))
 
 

@@ -14,6 +14,7 @@ from benchmarks.on_gpu import calls, conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
+from tests.refusals import refused
 from zoo.bench import record
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
@@ -366,7 +367,7 @@ def test_calls_are_joined_by_what_each_measured(tmp_path):
     assert record.read(path) == json.loads(json.dumps(whole))
     assert joined.earlier(tmp_path) == path
     assert all(row["config"] is None and row["config_sha256"] for row in whole["rows"])
-    with pytest.raises(UsageError, match="ran on A and B"):
+    with refused("benchmark-record-invalid", UsageError):
         calls.together([first, call_of(2, ("measured",), card="B")])
 
 

@@ -11,7 +11,7 @@ from zoo.config.cards import Card
 from zoo.families.stable_diffusion.containers import Container
 from zoo.families.stable_diffusion.names import AVERAGED, Layout, ema_whole, shapes_of
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
+from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
 from zoo.families.stable_diffusion.shapes import (
     kl_from_shapes,
     text_from_shapes,
@@ -19,19 +19,13 @@ from zoo.families.stable_diffusion.shapes import (
     unet_from_shapes,
     vision_from_shapes,
 )
-from zoo.families.stable_diffusion.variants import VARIANTS, Variant, key_of
+from zoo.families.stable_diffusion.variants import Variant, predicted, told_by, variant_of
 from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 TINY = ("encoder.0.weight", "encoder.layers.0.weight")  # of a tiny autoencoder, in its author's layout and diffusers'
-# In this order: a base has what the refiner has, too.
-_TOLD_BY = (
-    ("sdxl-base", "conditioner.embedders.1.model."), ("sdxl-refiner", "conditioner.embedders.0.model."),
-    ("sd-2", "cond_stage_model.model."), ("sd-1", "cond_stage_model.transformer."),
-)  # fmt: skip
 WHITENED = 1024  # width of the image embeddings (OpenCLIP ViT-H/14's) whose noise needs no statistics
-_PREDICTIONS = {"epsilon": "eps", "v": "v", "v_prediction": "v", "sample": "x0"}
 
 
 class Checkpoint:
@@ -39,8 +33,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, container: Container) -> None:
         self.path, self.container = path, container
-        names = container.shapes
-        found = next((key for key, prefix in _TOLD_BY if any(name.startswith(prefix) for name in names)), None)
+        found = told_by(container.shapes)
         if found is None:
             raise WeightsError(
                 f"'{path}' holds a U-Net and no text encoder that zoo knows, and can't draw alone; give a file with "
@@ -48,8 +41,8 @@ class Checkpoint:
                 code="model-switch-unfit",
             )
         self._network = unet_from_shapes(shapes_of(container, UNET, "network", "original"), what=f"'{path}'")
-        self.key: str = key_of(found, self._network, what=str(path))
-        self.variant: Variant = VARIANTS[self.key]
+        self.variant: Variant = variant_of(found, self._network, what=str(path))
+        self.key = self.variant.key
 
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """See `zoo.config.sources.Source`."""
@@ -77,10 +70,8 @@ class Checkpoint:
 
     @property
     def told(self) -> str | None:
-        """What its network predicts, where the file says it: by its metadata, or ComfyUI's marks."""
-        if "v_pred" in self.container.shapes:
-            return "v"
-        return _PREDICTIONS.get(self.container.metadata.get("modelspec.prediction_type", ""))
+        """What its network predicts, where the file says it."""
+        return predicted(self.container.shapes, self.container.metadata)
 
     def copy(self, answers: Mapping[str, str]) -> str:
         """Which copy of the U-Net is drawn with: the average, unless the plain one is wanted or the only one."""
@@ -109,7 +100,8 @@ class Checkpoint:
         layout: Layout = "transformers" if text.layout == "transformers" else "open-clip"
         held = FilePart(kind="conditioner", layout=layout, container=self.container, prefix=text.prefix)
         shapes = shapes_of(self.container, text.prefix, "conditioner", layout)
-        arguments = {**text_from_shapes(shapes, what=f"'{name}'"), **text.reading}
+        sizes = text_from_shapes(shapes, what=f"'{name}'")
+        arguments = {**sizes, **read_by(text.reading, answers, layers=sizes["layers"])}
         return card_of(
             held, name=name, component="clip-text", arguments=arguments, summary=f"{self.variant.title}: text encoder."
         )

@@ -18,7 +18,7 @@ _HALVES = ("encoder", "decoder")  # of a tiny autoencoder in its author's two fi
 
 def stable_diffusion(path: Path) -> Source | None:
     """Stable Diffusion 1, 2 and XL, with its refiner: a diffusers folder, or a file in the original layout."""
-    about = path.stat()
+    about = (path / INDEX if (path / INDEX).is_file() else path).stat()
     return _opened(path, about.st_size, about.st_mtime_ns)
 
 

@@ -1,19 +1,26 @@
-"""A diffusers folder: `model_index.json`, a configuration and weights for each part, and a scheduler."""
+"""A diffusers folder: `model_index.json`, a configuration and weights for each part, and a scheduler.
+
+What those can't say of a pipeline that `zoo export` wrote (guidance, steps, the words of the data) lies beside them in
+`zoo.yaml` and `text_encoder/words.json`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zoo.checkpoints.folders import read_json
 from zoo.config.cards import Card
+from zoo.config.overrides import apply_overrides
 from zoo.families.stable_diffusion.checkpoint import tiny_card
 from zoo.families.stable_diffusion.containers import Container, Several, find_weights, open_container
 from zoo.families.stable_diffusion.names import Layout
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, settle
+from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
+from zoo.families.stable_diffusion.second import SECONDS
 from zoo.families.stable_diffusion.shapes import (
     kl_from_config,
     text_from_config,
@@ -21,8 +28,9 @@ from zoo.families.stable_diffusion.shapes import (
     unet_from_config,
     vision_from_config,
 )
-from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant, key_of
+from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant, variant_of
 from zoo.schema.errors import ConfigError
+from zoo.schema.safe_yaml import read_mapping
 
 # These set their scheduler's steps_offset to 1 whatever it says; the others obey.
 _OFFSET_1 = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
@@ -33,6 +41,9 @@ CLASSES = (
 )  # fmt: skip
 CLASSES_XL = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
 TINY_CLASS = "AutoencoderTiny"
+OWN, WORDS = "zoo.yaml", "words.json"
+UNIT = "unet?initial_scale=unit"  # in zoo.yaml; a bare `unet` starts from sigma_T, as zoo's own do
+PAD = "<|pad|>"  # the second name that an exported tokenizer has for token 0, which is "!" inside a word
 _MODEL = "diffusion_pytorch_model"
 _END = "<|endoftext|>"
 
@@ -47,8 +58,9 @@ class Folder:
             line = "sdxl-base" if self._has("text_encoder") else "sdxl-refiner"
         else:
             line = "sd-2" if self._config("unet").get("use_linear_projection") else "sd-1"
-        self.key: str = key_of(line, self._network, what=str(path))
-        self.variant: Variant = VARIANTS[self.key]
+        self.variant: Variant = variant_of(VARIANTS[line], self._network, what=str(path))
+        self.key = self.variant.key
+        self.folders = {text.folder: name for name, text in self.variant.texts.items()}
 
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """See `zoo.config.sources.Source`."""
@@ -66,21 +78,44 @@ class Folder:
                 code="sampler-unmatched",
             )
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
-        return pipeline_config(
+        made = pipeline_config(
             self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,
             size=(side if isinstance(side, int) else side[0]) * self._factor, number_width=self._number_width,
             safety=self._has("safety_checker"),
         )  # fmt: skip
+        alone = not SECONDS.keys() & answers.keys()
+        return self._exported(made, answers) if (self.path / OWN).is_file() and alone else made
+
+    def _exported(self, made: Mapping[str, Any], answers: Mapping[str, str]) -> dict[str, Any]:
+        """The pipeline as `zoo.yaml` has it, with this folder's parts where that names them."""
+        (base,) = made["stages"]
+        unet = base["denoiser"]["weights"]
+        unet += "&" if "?" in unet else "?"
+        scaled = {
+            name: {"weights": f"{unet}initial_scale={scale}"} for name, scale in (("unet", "sigma_T"), (UNIT, "unit"))
+        }
+        parts = {**scaled, "vae": base["autoencoder"]}
+        parts |= {folder: made["conditioners"][name] for folder, name in self.folders.items()}
+
+        def placed(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                named = value.get("weights")
+                part = parts.get(named) if isinstance(named, str) else None
+                return part or {key: placed(inner) for key, inner in value.items()}
+            return [placed(v) for v in value] if isinstance(value, list) else value
+
+        own = {"name": made["name"], **placed(read_mapping(self.path / OWN))}
+        return apply_overrides(own, {"stages.0.size": base["size"]} if "size" in answers else None)
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:
         """See `zoo.config.sources.Source`."""
-        title = self.variant.title
+        title, part = self.variant.title, self.folders.get(part, part)
         if part == "unet":
             read = self._scheduler()
             prediction, _ = settle(str(self.path), self.variant, answers, read.prediction)
             block = denoiser_block(
                 self.variant, prediction, answers, schedule=read.schedule, low_res=self._low_res(),
-                initial_scale=read.initial_scale,
+                initial_scale=answers.get("initial_scale", read.initial_scale),
             )  # fmt: skip
             return card_of(
                 FilePart(kind="network", layout="diffusers", container=self._weights("unet", _MODEL)), name=name,
@@ -98,24 +133,25 @@ class Folder:
                 f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}",
                 code="model-part-unknown",
             )
-        return self._text(part, name)
+        return self._text(part, answers, name)
 
-    def _text(self, part: str, name: str) -> Card:
-        second = part == "clip-g"
-        where = "text_encoder_2" if second else "text_encoder"
+    def _text(self, part: str, answers: Mapping[str, str], name: str) -> Card:
+        where = self.variant.texts[part].folder
         layout: Layout = "transformers"
         container = self._weights(where, "model")
         projected = any(n.startswith("text_projection") for n in container.shapes)
         sizes = text_from_config(self._config(where), projected=projected, what=f"'{self.path}/{where}'")
-        reading: dict[str, Any] = {"pad": self._pad("tokenizer_2" if second else "tokenizer", name)}
+        reading: dict[str, Any] = {"pad": self._pad(where.replace("text_encoder", "tokenizer"), name)}
         if self.large:
             # The states before the last layer, without the norm that follows it; zeros for no negative prompt.
             reading |= {"layer": 2, "final_norm": False}
             reading |= {"nothing": "zeros"} if self.index.get("force_zeros_for_empty_prompt", True) else {}
-        return card_of(
+        card = card_of(
             FilePart(kind="conditioner", layout=layout, container=container), name=name, component="clip-text",
-            arguments={**sizes, **reading}, summary=f"{self.variant.title}: text encoder.",
+            arguments={**sizes, **read_by(reading, answers, layers=sizes["layers"])},
+            summary=f"{self.variant.title}: text encoder.",
         )  # fmt: skip
+        return replace(card, raw={**card.raw, "words": WORDS}) if (self.path / where / WORDS).is_file() else card
 
     def _image(self, name: str) -> Card:
         """Of Stable unCLIP: the tower, and by what its embedding is whitened before it is noised."""
@@ -173,11 +209,8 @@ class Folder:
         token = token.get("content") if isinstance(token, dict) else token
         if token in (None, _END):
             return "end"
-        if token == "!":
+        if token in ("!", PAD):
             return "zero"  # token 0
-        listed = self.path / tokenizer / "vocab.json"
-        if listed.is_file() and read_json(listed).get(token) == 0:
-            return "zero"
         raise ConfigError(
             f"'{name}': its tokenizer pads with {str(token)[:40]!r}; zoo pads with token 0 or {_END!r}",
             code="model-switch-unfit",

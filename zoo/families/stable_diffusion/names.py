@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from zoo.families.diffusers.layout import clip_vision_sources, kl_names, taesd_key, tower_sources, unet_names
+from zoo.families.stable_diffusion.original_names import today
 from zoo.schema.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -27,33 +29,26 @@ BUFFERS = re.compile(
     r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr|loss\..*"
 )
 PROJECTIONS = (("text_projection.weight",), ("visual_projection.weight",))  # matrices in CLIP's own layout
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_OLD = re.compile(r"\.attentions\.(\d+)\.(query|key|value|proj_attn)\.")
 
 
 def sources(module: nn.Module, kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
     """Each tensor of a module -> the name, or of a fused projection the three names, under which a file has it."""
-    from zoo.families.diffusers import layout as diffusers
-    from zoo.families.diffusers.config import blocks_of
-
     own = list(module.state_dict())
     if kind == "image" and layout == "open-clip":  # beside the tower, what whitens embeddings, which stays as it is
         return {name: (name.removeprefix("visual."),) for name in own}
     if kind == "image":
-        return {name: diffusers.clip_vision_sources(name) for name in own}
+        return {name: clip_vision_sources(name) for name in own}
     if kind == "tiny" and layout == "diffusers":
-        return {name: (diffusers.taesd_key(name),) for name in own}
+        return {name: (taesd_key(name),) for name in own}
     if layout in ("original", "open-clip", "taesd"):
         return {name: (name,) for name in own}
     if layout == "ema":
         return {name: (name.replace(".", ""),) for name in own}
     if kind == "network":
-        blocks = blocks_of(module)  # type: ignore[arg-type]
-        return {ours: (theirs,) for ours, theirs in diffusers.unet_keys(own, blocks=blocks).items()}
+        return {ours: (known(theirs, kind, layout),) for ours, theirs in unet_names(own).items()}
     if kind == "autoencoder":
-        levels = len(module.encoder.down)  # type: ignore[union-attr, arg-type]
-        return {ours: (theirs,) for ours, theirs in diffusers.kl_keys(own, levels=levels).items()}
-    return {name: diffusers.clip_text_sources(name) for name in own}
+        return {ours: (theirs,) for ours, theirs in kl_names(own).items()}
+    return {name: tower_sources(name) for name in own}
 
 
 def gather(module: nn.Module, kind: str, layout: Layout, container: Container, prefix: str) -> dict[str, Tensor]:
@@ -89,7 +84,7 @@ def known(name: str, kind: str, layout: Layout) -> str:
             name = name.partition(".")[2]
         return name
     if layout == "diffusers" and kind == "autoencoder":
-        return _OLD.sub(lambda found: f".attentions.{found[1]}.{_OLD_ATTENTION[found[2]]}.", name)
+        return today(name)
     if layout == "diffusers" and kind == "network":
         return re.sub(r"^class_embedding\.linear_", "add_embedding.linear_", name)  # Stable unCLIP's vector
     return name

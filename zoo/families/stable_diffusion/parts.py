@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.checkpoints.hashes import known_sha256
 from zoo.config.cards import Card
 from zoo.families.stable_diffusion.containers import Container
 from zoo.families.stable_diffusion.names import Layout, gather, shapes_of
@@ -47,19 +48,17 @@ class FilePart:
         return hash_of_files(self.files)
 
 
-_HASHES: dict[tuple[str, int, int, int], str] = {}
+_HASHES: dict[tuple[str, int, int, int], str] = {}  # a pipeline takes the hash of its file once for each part
 
 
 def hash_of_files(files: tuple[Path, ...]) -> str:
     """SHA-256 of a file, or of the hashes of several; kept while size, time and place stay."""
-    from zoo.schema.files import sha256_of
-
     found = []
     for file in files:
         about = file.stat()
         key = (str(file.absolute()), about.st_size, about.st_mtime_ns, about.st_ino)
         if key not in _HASHES:
-            _HASHES[key] = sha256_of(file)
+            _HASHES[key] = known_sha256(file)
         found.append(_HASHES[key])
     return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 

@@ -14,7 +14,7 @@ from zoo.schema.unknown import unknown
 
 # What a caller may say of a file; the rest of a pipeline is changed as of any config.
 ANSWERS = (
-    "prediction", "zero_snr", "copy", "size", "autoencoder", *SECONDS, "switch", "safety", "sampler",
+    "prediction", "zero_snr", "copy", "size", "autoencoder", *SECONDS, "switch", "safety", "sampler", "clip_skip",
 )  # fmt: skip
 COPIES = ("ema", "plain")
 
@@ -34,6 +34,7 @@ def check_answers(answers: Mapping[str, str]) -> None:
         )
     if not answers.get("size", "1").isdecimal():
         raise UsageError(f"size is {answers['size']!r}; give pixels a side", code="size-invalid")
+    read_by({}, answers, layers=2**16)
 
 
 def pipeline_config(
@@ -45,7 +46,8 @@ def pipeline_config(
     safety: whether a folder has a safety checker.
     """
     texts, vector = list(variant.texts), list(variant.vector)
-    conditioners: dict[str, Any] = {name: {"weights": reference(path, name, {})} for name in texts}
+    skip = {"clip_skip": answers.get("clip_skip")}
+    conditioners: dict[str, Any] = {name: {"weights": reference(path, name, skip)} for name in texts}
     if variant.image is not None:
         conditioners["image"] = {"weights": reference(path, "image", {})}
     if "sizes" in vector:
@@ -64,6 +66,7 @@ def pipeline_config(
         "name": path.stem if path.is_file() else path.name,
         "summary": f"{variant.title}, from {path.name}{', without its safety checker' if left_out else ''}.",
         "conditioners": conditioners,
+        "prompts": {"long": "cut"},  # as the originals do, and said
         "stages": [
             {
                 "name": "base",
@@ -104,6 +107,18 @@ def denoiser_block(
         **({"image_condition": variant.image_condition} if variant.image_condition else {}),
         **({"low_res": dict(low_res or variant.low_res)} if variant.low_res else {}),
     }
+
+
+def read_by(reading: Mapping[str, Any], answers: Mapping[str, str], *, layers: int) -> dict[str, Any]:
+    """How a text encoder is read, `clip_skip` layers before those that its family reads."""
+    said = answers.get("clip_skip", "0")
+    layer = reading.get("layer", 1) + (int(said) if said.isdecimal() and len(said) < 6 else layers)
+    if layer > layers:
+        raise UsageError(
+            f"clip_skip is {said!r}; give how many of the text encoder's layers to leave out at its end",
+            code="number-out-of-range",
+        )
+    return {**reading, **({"layer": layer} if "clip_skip" in answers else {})}
 
 
 def settle(what: str, variant: Variant, answers: Mapping[str, str], told: str | None) -> tuple[str, str | None]:

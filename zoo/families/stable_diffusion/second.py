@@ -13,6 +13,7 @@ from typing import Any
 from zoo.config.sources import open_source
 from zoo.families.stable_diffusion.variants import ENLARGES
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 SWITCH = 0.2  # the t at which the refiner takes over: diffusers' denoising_end of 0.8
 # The answer that names a second model -> its variant, and what it is called.
@@ -55,10 +56,7 @@ def _read_switch(switch: str | None) -> float:
         at = SWITCH if switch is None else float(switch)
     except ValueError as error:
         raise UsageError(f"switch is {switch!r}; give a number between 0 and 1", code="number-out-of-range") from error
-    if not 0.0 < at < 1.0:
-        raise UsageError(
-            f"switch is {at:g}; give the t at which the refiner takes over, between 0 and 1", code="number-out-of-range"
-        )
+    within(0.0, 1.0, {"switch": at}, "()")  # the t at which the refiner takes over
     return at
 
 

@@ -21,10 +21,10 @@ _UNET_SWITCHES: Mapping[str, Any] = {
     "act_fn": "silu", "resnet_time_scale_shift": "default", "center_input_sample": False, "dual_cross_attention": False,
     "time_embedding_type": "positional", "conv_in_kernel": 3, "conv_out_kernel": 3,
     "encoder_hid_dim": None, "encoder_hid_dim_type": None, "cross_attention_norm": None, "resnet_skip_time_act": False,
-    "resnet_out_scale_factor": 1.0, "mid_block_scale_factor": 1, "flip_sin_to_cos": True, "freq_shift": 0,
+    "resnet_out_scale_factor": 1.0, "mid_block_scale_factor": 1,
     "class_embeddings_concat": False, "mid_block_only_cross_attention": None, "attention_type": "default",
     "reverse_transformer_layers_per_block": None, "time_embedding_act_fn": None, "timestep_post_act": None,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "mid_block_type": "UNetMidBlock2DCrossAttn", "_class_name": "UNet2DConditionModel",
 }  # fmt: skip
 _TINY_SWITCHES: Mapping[str, Any] = {
     "act_fn": "relu", "upsample_fn": "nearest", "in_channels": 3, "out_channels": 3, "upsampling_scaling_factor": 2,
@@ -118,14 +118,17 @@ def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     distilled = config.get("time_cond_proj_dim")
     classes = config.get("num_class_embeds")
     blocks = _each(config.get("layers_per_block", 2), len(channels))
-    if len(set(blocks)) > 1 or any(c % channels[0] for c in channels):
+    if len(set(blocks)) > 1:
+        raise ConfigError(f"{what} has {blocks} blocks; zoo's levels are alike", code="model-switch-unfit")
+    cosines = bool(config.get("flip_sin_to_cos", True))
+    if cosines != (config.get("freq_shift", 0) == 0):
         raise ConfigError(
-            f"{what} has {blocks} blocks on {channels} channels; zoo's levels are alike and multiples",
+            f"{what} says flip_sin_to_cos {cosines} beside another freq_shift, and zoo's U-Net has the two together",
             code="model-switch-unfit",
         )
     return {
         "in_channels": config.get("in_channels", 4), "out_channels": config.get("out_channels", 4),
-        "width": channels[0], "mult": [c // channels[0] for c in channels], "blocks": blocks[0],
+        "width": channels[0], "mult": _multiples(channels, what), "blocks": blocks[0],
         "attention_levels": [i for i, a in enumerate(attended) if a], **_depth(depths),
         **({"heads": heads[-1]} if len(counted) == 1 else {"head_width": wide.pop()}),
         "context_width": config.get("cross_attention_dim", 1280),
@@ -134,6 +137,7 @@ def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
         **({"groups": config["norm_num_groups"]} if config.get("norm_num_groups", 32) != 32 else {}),
         **({"norm_eps": config["norm_eps"]} if config.get("norm_eps", 1e-5) != 1e-5 else {}),
         **({"downsample_padding": "end"} if config.get("downsample_padding", 1) == 0 else {}),
+        **({} if cosines else {"time_features": "sines-first"}),
         **({"vector_width": vector} if vector else {}), **({"classes": classes} if classes else {}),
         **({"guidance_width": distilled} if distilled else {}),
     }  # fmt: skip
@@ -163,7 +167,8 @@ def kl_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     channels, downs = list(config.get("block_out_channels") or ()), list(config.get("down_block_types") or ())
     kinds = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
     other = next((kind for kind in downs if kind not in kinds), None)
-    plain = config.get("use_quant_conv", True) and config.get("use_post_quant_conv", True)
+    switches = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
+    plain = all(config.get(name, True) for name in switches)
     if other is not None or not channels or not plain or config.get("latents_mean") or config.get("latents_std"):
         raise ConfigError(
             f"{what} is no autoencoder of this family ({other or 'another layout'}); give another",
@@ -172,7 +177,7 @@ def kl_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     attended = [i for i, kind in enumerate(downs) if kinds[kind]]
     return {
         "channels": config.get("latent_channels", 4), "z_channels": config.get("latent_channels", 4),
-        "width": channels[0], "mult": [c // channels[0] for c in channels], "blocks": config.get("layers_per_block", 1),
+        "width": channels[0], "mult": _multiples(channels, what), "blocks": config.get("layers_per_block", 1),
         "image_channels": config.get("in_channels", 3), "scale": float(config.get("scaling_factor") or 0.18215),
         **({"shift": float(config["shift_factor"])} if config.get("shift_factor") else {}),
         **({"groups": config["norm_num_groups"]} if config.get("norm_num_groups", 32) != 32 else {}),
@@ -283,6 +288,15 @@ def _count(shapes: Shapes, pattern: str) -> int:
     """One more than the largest number that a name has in this place; 0 where none has any."""
     compiled = re.compile(pattern)
     return max((int(found[1]) for name in shapes if (found := compiled.match(name))), default=-1) + 1
+
+
+def _multiples(channels: Sequence[Any], what: str) -> list[float]:
+    """Channels of each level, in those of the first."""
+    if any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in channels):
+        raise ConfigError(
+            f"{what} has channels {list(channels)}; they are whole numbers over 0", code="model-switch-unfit"
+        )
+    return [c // channels[0] if c % channels[0] == 0 else c / channels[0] for c in channels]
 
 
 def _depth(depths: Sequence[int]) -> dict[str, Any]:
