@@ -247,7 +247,7 @@ def assemble(
     pipeline = Pipeline(
         conditioners=conditioners,
         stages=stages,
-        safety=None if safety is None else component("safety", safety),
+        safety=None if safety is None else parts.get("safety", safety),
         record=record,
         resampled=resampled,
         adapters=Adapters(

@@ -78,6 +78,25 @@ class Pickle:
         return {name: self._held[name] for name in names}
 
 
+class Several:
+    """Containers as one: those without a name as they are, a named one's tensors behind its name."""
+
+    def __init__(self, *plain: Container, **named: Container) -> None:
+        held = [("", one) for one in plain] + [(f"{name}.", one) for name, one in named.items()]
+        self.files = tuple(file for _, one in held for file in one.files)
+        self._where = {prefix + name: (one, name) for prefix, one in held for name in one.shapes}
+        self.shapes: Mapping[str, Shape] = {name: one.shapes[own] for name, (one, own) in self._where.items()}
+        self.metadata: Mapping[str, str] = {}
+
+    def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Each from the one that has it."""
+        found: dict[str, Tensor] = {}
+        for one in dict.fromkeys(self._where[name][0] for name in names):
+            own = {self._where[name][1]: name for name in names if self._where[name][0] is one}
+            found |= {own[name]: tensor for name, tensor in one.tensors(list(own)).items()}
+        return found
+
+
 def open_container(*files: Path) -> Container:
     """A weight file, or the shards of one; WeightsError for those that can't be read."""
     missing = next((file for file in files if not file.is_file()), None)
