@@ -78,6 +78,7 @@ def status(field: str) -> int:
 def loader(library: str, folder: Path) -> Callable[[str], Any]:
     """A function that loads a part of the folder: `unet` or `vae`."""
     if library == "zoo":
+        import zoo.networks.unet  # as the other library's class is imported below
         from zoo.assemble import weights
         from zoo.config.cards import read_card
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
-from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.files import Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -48,7 +48,7 @@ def weights(card: Card) -> Any:
 
 def _unread(card: Card) -> Any:
     """The component of a card without memory for its weights, which `_read` puts in place."""
-    with torch.device("meta"):
+    with Unfilled():
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     module.eval().requires_grad_(False)
@@ -60,7 +60,6 @@ def _read(card: Card, made: Any) -> None:
     module = made.network if isinstance(made, Denoiser) else made
     tensors = _named(module, card, _tensors(card)) if card.source is None else card.source.tensors(module)
     load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
-    module.eval().requires_grad_(False)
 
 
 def _tensors(card: Card) -> dict[str, Tensor]:

@@ -30,12 +30,11 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 _OLD = re.compile(r"\.attentions\.(\d+)\.(query|key|value|proj_attn)\.")
 
 
-def sources(module: nn.Module, kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
-    """Each tensor of a module -> the name, or of a fused projection the three names, under which a file has it."""
+def sources(module: nn.Module, own: Iterable[str], kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
+    """Each of a module's own tensors -> the name under which a file has it, of a fused projection the three names."""
     from zoo.families.diffusers import layout as diffusers
     from zoo.families.diffusers.config import blocks_of
 
-    own = list(module.state_dict())
     if layout in ("original", "open-clip"):
         return {name: (name,) for name in own}
     if layout == "ema":
@@ -54,11 +53,11 @@ def gather(module: nn.Module, kind: str, layout: Layout, container: Container, p
     import torch
 
     there = {known(name.removeprefix(prefix), kind, layout): name for name in container.shapes if of(name, prefix)}
-    wanted = sources(module, kind, layout)
+    own = module.state_dict()
+    wanted = sources(module, own, kind, layout)
     used = {name for names in wanted.values() for name in names}
     read = container.tensors(list(there.values()))
     found = {name: read[at] for name, at in there.items() if name not in used}  # refused by the loader
-    own = module.state_dict()
     for ours, names in wanted.items():
         if not all(name in there for name in names):
             continue  # missing, which the loader reports

@@ -37,9 +37,7 @@ class Average:
         return min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
-    def update(
-        self, network: nn.Module, step: int = 0, *, decay: Any = None, stopped: Tensor | None = None
-    ) -> None:
+    def update(self, network: nn.Module, step: int = 0, *, decay: Any = None, stopped: Tensor | None = None) -> None:
         """Take the network's parameters after `step` optimizer steps; nothing where `stopped`, on the device, is 1.
 
         `decay`, a number or on the device, takes the place of `decay_at(step)`.
