@@ -17,7 +17,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
 from zoo.acceleration.eight_bit import in_eight_bits
 from zoo.acceleration.offload import Home, content
-from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.files import Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -59,7 +59,7 @@ def _bare(made: Any) -> Any:
 
 def _unread(card: Card) -> Any:
     """The component of a card without memory for its weights, which `_read` puts in place."""
-    with torch.device("meta"):
+    with Unfilled():
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     module.eval().requires_grad_(False)
@@ -70,7 +70,6 @@ def _read(card: Card, made: Any, dtype: torch.dtype = torch.float32) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = _bare(made)
     load_strict(module, _tensors(card, module), what=f"weights '{card.name}'", other=card.other, dtype=dtype)
-    module.eval().requires_grad_(False)
 
 
 def _tensors(card: Card, module: nn.Module) -> dict[str, Tensor]:
