@@ -28,7 +28,7 @@ def overrides(export: Path, name: str) -> dict[str, object]:
     return {
         "stages.base.denoiser.weights": str(export / f"{name}.yaml"),
         "conditioners.text.weights": str(export / f"{name}-text.yaml"),
-        "conditioners.enlarging.weights": "emoji-clip",
+        "conditioners.enlarging.weights": "emoji-base-32-text",
         "stages.sr-64.listens": ["enlarging"],
     }
 

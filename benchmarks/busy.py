@@ -38,12 +38,13 @@ BUSY = "x = 1.0\nwhile True:\n    x = x * 1.0000001 % 7.0"
 WARM = """
 import json, sys, time
 threads, model, prompt, count = json.loads(sys.argv[1])
-if threads != "spinning":
+if threads == "spinning":
+    import torch  # first: too late for zoo.acceleration.threads
+else:
     from zoo.acceleration.threads import prepare
     prepare(threads)
-from zoo.assemble import assemble
 import zoo
-pipe = assemble(zoo.check(model))
+pipe = zoo.build(model)
 pipe(prompt)
 took = []
 for _ in range(count):
@@ -52,7 +53,7 @@ for _ in range(count):
     took.append(time.perf_counter() - begun)
 print(json.dumps(took))
 """
-COLD = "import torch; from zoo.cli.main import main; main()"  # torch first: too late for zoo.acceleration.threads
+COLD = "import torch; from zoo.cli.main import main; main()"
 
 
 def environment() -> dict[str, str]:

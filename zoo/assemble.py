@@ -17,7 +17,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
 from zoo.acceleration.eight_bit import in_eight_bits
 from zoo.acceleration.offload import Home, content
-from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.files import Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -26,7 +26,7 @@ from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.config.check import resolve as resolve_config
 from zoo.diffusion.denoiser import Denoiser
-from zoo.families.diffusers.tensors import own_tensors
+from zoo.families.lora.applied import Adapters, carriers
 from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
@@ -59,7 +59,7 @@ def _bare(made: Any) -> Any:
 
 def _unread(card: Card) -> Any:
     """The component of a card without memory for its weights, which `_read` puts in place."""
-    with torch.device("meta"):
+    with Unfilled():
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     module.eval().requires_grad_(False)
@@ -69,20 +69,15 @@ def _unread(card: Card) -> Any:
 def _read(card: Card, made: Any, dtype: torch.dtype = torch.float32) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = _bare(made)
-    tensors = _named(module, card, _tensors(card)) if card.source is None else card.source.tensors(module)
-    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other, dtype=dtype)
-    module.eval().requires_grad_(False)
+    load_strict(module, _tensors(card, module), what=f"weights '{card.name}'", other=card.other, dtype=dtype)
 
 
-def _tensors(card: Card) -> dict[str, Tensor]:
-    """What a card's file holds, verified, and unpacked where it is stored in eight bits."""
+def _tensors(card: Card, module: nn.Module) -> dict[str, Tensor]:
+    """What a card's file holds, by the module's names: verified, and unpacked where it is stored in eight bits."""
+    if card.source is not None:
+        return card.source.tensors(module)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
     return unpack(tensors, what=f"weights '{card.name}'")
-
-
-def _named(module: nn.Module, card: Card, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The tensors by the module's names, where the card says that the file has another library's."""
-    return tensors if card.layout is None else own_tensors(module, tensors)
 
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
@@ -203,6 +198,10 @@ def assemble(
     saving = _saving(memory)
     config, parts = resolved.config, _Parts(resolved.cards)
     conditioners = {name: parts.get("conditioner", block) for name, block in (config.get("conditioners") or {}).items()}
+    if (prompts := config.get("prompts")) is not None:
+        for made in conditioners.values():
+            if hasattr(made, "read_prompts"):
+                made.read_prompts(**prompts)
     stages = []
     for number, block in enumerate(config["stages"]):
         interval = block.get("interval") or (1.0, 0.0)
@@ -236,22 +235,37 @@ def assemble(
 
     def resampled(sampler: str | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The changes to the record, and each stage's sampler, where a request names another; checked as a config."""
-        other = resolve_config(resolved, None, {"sampler": sampler}).config
+        other = resolve_config(record["config"], None, {"sampler": sampler}).config
         made = {stage["name"]: component("sampler", stage["sampler"]) for stage in other["stages"]}
         return _said(other), made
+
+    def adapted(entries: list[dict[str, Any]]) -> None:
+        plain = {key: value for key, value in record["config"].items() if key != "adapters"}
+        record.update(_said({**plain, **({"adapters": entries} if entries else {})}))
 
     pipeline = Pipeline(
         conditioners=conditioners,
         stages=stages,
-        safety=None if safety is None else component("safety", safety),
+        safety=None if safety is None else parts.get("safety", safety),
         record=record,
         resampled=resampled,
+        adapters=Adapters(
+            {s.name: carriers(s.denoiser.network, (conditioners[n] for n in s.conditioners)) for s in stages}, adapted
+        ),
     )
     if before_weights is not None:
         before_weights(pipeline)
     for said in (place, precision):
         pipeline.parts.check(said)
     parts.read()
+    if config.get("adapters"):
+        if saving is not None and saving.offload and torch.device(place).type == "cpu":
+            raise UsageError(
+                "LoRAs are merged into weights, and parts that are offloaded on the CPU are read from their files "
+                "again; leave offload out",
+                code="option-conflict",
+            )
+        pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
     if saving.offload and isinstance(place, Mapping):
@@ -311,7 +325,7 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     that a deeper network first computes what the weights did.
     """
     card = read_card(name)
-    tensors = dict(_named(module, card, _tensors(card)))
+    tensors = _tensors(card, module)
     wanted = module.state_dict()
     added: list[Any] = [
         block

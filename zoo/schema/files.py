@@ -26,6 +26,7 @@ except ImportError:  # Windows, where an open file can't be removed either
     fcntl = None
 
 LOCK = ".lock"
+CACHE = "ZOO_CACHE"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
 _tidied: set[str] = set()  # folders already tidied
@@ -84,6 +85,12 @@ def read_plain(path: str | Path, limit: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return file.read(limit + 1)
+
+
+def cache_folder() -> Path:
+    """Where zoo keeps what it can make or get again: the folder that ZOO_CACHE names, or ~/.cache/zoo."""
+    home = os.environ.get(CACHE)
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "zoo"
 
 
 def flush(path: Path) -> None:
