@@ -23,6 +23,7 @@ from zoo.bench.suite import read_suite
 from zoo.cli import main as command_line
 from zoo.config.cards import KEYS as CARD_KEYS
 from zoo.config.cards import read_card
+from zoo.config.presets import KEYS as PIPELINE_KEYS
 from zoo.diffusion.schedules import CosineSchedule
 from zoo.diffusion.types import Prediction
 from zoo.pipeline.generation import Generation
@@ -205,12 +206,13 @@ def test_python_examples_name_what_there_is(snippet):
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_yaml_examples_have_known_keys(text):
     value = parse_yaml(text, source="the example")
-    if value["schema"] == "zoo.pipeline/1":
+    schema = value.get("schema")
+    if schema == "zoo.pipeline/1":
         zoo.check(value)
-    elif value["schema"] == "zoo.suite/1":
+    elif schema == "zoo.suite/1":
         assert read_suite(value).rows
-    else:
-        known = {"zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[value["schema"]]
+    else:  # without a schema it is a part of a pipeline
+        known = {None: PIPELINE_KEYS, "zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[schema]
         assert set(value) <= set(known)
 
 
