@@ -59,13 +59,15 @@ def first_picture_line(results: Path) -> str:
         return MISSING
     seconds, size = made["values"]["total_seconds"], made["values"]["bytes"]
     return (
-        f"From a fresh clone this took {seconds / 60:.1f} minutes on {made['machine']['cores']} cores{_beside(made)}, downloaded "
-        f"{size['downloaded'] / 1e9:.1f} GB and filled {size['environment'] / 1e9:.1f} GB: on Linux pip brings PyTorch "
-        "with CUDA."
+        f"From a fresh clone this took {seconds / 60:.1f} minutes on {made['machine']['cores']} cores{_beside(made)}, "
+        f"downloaded {size['downloaded'] / 1e9:.1f} GB and filled {size['environment'] / 1e9:.1f} GB: on Linux pip "
+        "brings PyTorch with CUDA."
     )
 
 
 def _beside(made: dict[str, Any]) -> str:
     """What else the machine did."""
-    load = made["values"]["load_before"]
+    load = made["values"].get("load_before")
+    if load is None:  # a record from before it was kept, of a machine that was busy
+        return ", beside other work"
     return f", beside other work (load {load:.1f})" if load > 1.0 else ""
