@@ -1,4 +1,4 @@
-"""A plan is what the real networks have and do, found by headers alone; and the settings that it names fit and build."""
+"""A plan is what the real networks have and do, found by headers alone; the settings that it names fit and build."""
 
 from __future__ import annotations
 
