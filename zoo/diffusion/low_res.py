@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.diffusion.types import Condition, NoiseSchedule
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import UsageError
+from zoo.schema.ranges import one_of
 
 Resize = Literal["bilinear", "bicubic"]
 Noised = Literal["before", "after"]
@@ -50,8 +51,8 @@ class GaussianAugmentation:
     noised: Noised = "before"
 
     def __post_init__(self) -> None:
-        _check(self.resize, get_args(Resize), "resize")
-        _check(self.noised, get_args(Noised), "noised")
+        one_of("resize", self.resize, get_args(Resize))
+        one_of("noised", self.noised, get_args(Noised))
 
     def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int]:
         """(3, height, width) of the noise that a call needs."""
@@ -91,7 +92,7 @@ class Plain:
     resize: Resize = "bilinear"
 
     def __post_init__(self) -> None:
-        _check(self.resize, get_args(Resize), "resize")
+        one_of("resize", self.resize, get_args(Resize))
 
     def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> None:
         """No noise is needed."""
@@ -112,10 +113,3 @@ def enlarge(small: Tensor, size: tuple[int, int], resize: Resize) -> Tensor:
     if tuple(small.shape[2:]) == tuple(size):
         return small
     return F.interpolate(small, size, mode=resize, align_corners=False)
-
-
-def _check(value: str, choices: tuple[str, ...], what: str) -> None:
-    if value not in choices:
-        raise ConfigError(
-            f"unknown {what} '{value}' of a small picture; choose {' or '.join(choices)}", code="choice-unknown"
-        )
