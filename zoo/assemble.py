@@ -17,7 +17,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
 from zoo.acceleration.eight_bit import in_eight_bits
 from zoo.acceleration.offload import Home, content
-from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.files import Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -60,7 +60,7 @@ def _bare(made: Any) -> Any:
 
 def _unread(card: Card) -> Any:
     """The component of a card without memory for its weights, which `_read` puts in place."""
-    with torch.device("meta"):
+    with Unfilled():
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     module.eval().requires_grad_(False)
@@ -71,7 +71,6 @@ def _read(card: Card, made: Any, dtype: torch.dtype = torch.float32) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = _bare(made)
     load_strict(module, _tensors(card, module), what=f"weights '{card.name}'", other=card.other, dtype=dtype)
-    module.eval().requires_grad_(False)
 
 
 def _tensors(card: Card, module: nn.Module) -> dict[str, Tensor]:
@@ -248,7 +247,7 @@ def assemble(
     pipeline = Pipeline(
         conditioners=conditioners,
         stages=stages,
-        safety=None if safety is None else component("safety", safety),
+        safety=None if safety is None else parts.get("safety", safety),
         record=record,
         resampled=resampled,
         adapters=Adapters(
@@ -259,6 +258,10 @@ def assemble(
         before_weights(pipeline)
     for said in (place, precision):
         pipeline.parts.check(said)
+    if saving is not None and saving.offload and isinstance(place, Mapping):
+        raise UsageError(
+            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
+        )
     parts.read()
     if config.get("adapters"):
         if saving is not None and saving.offload and torch.device(place).type == "cpu":
@@ -270,10 +273,6 @@ def assemble(
         pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
-    if saving.offload and isinstance(place, Mapping):
-        raise UsageError(
-            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
-        )
     pipeline.to(dtype=precision)
     pipeline.parts.homes = parts.homes(saving.weights)
     pipeline.save_memory(**saving.record(), device=place if saving.offload else None)  # type: ignore[arg-type]
@@ -290,7 +289,7 @@ def _saving(memory: Mapping[str, Any] | None) -> Saving | None:
     known = [field.name for field in fields(Saving)]
     for key in memory or ():
         if key not in known:
-            raise UsageError(unknown("way to save memory", str(key), known), code="option-unknown")
+            raise UsageError(unknown("way to save memory", str(key), known), code="choice-unknown")
     return Saving(**memory) if memory else None
 
 

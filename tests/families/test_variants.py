@@ -160,7 +160,7 @@ def test_a_network_for_inpainting_is_shown_what_diffusers_shows_it(scheduler, st
 
 
 def test_networks_that_are_shown_something_else_are_refused_by_what_it_is(tmp_path):
-    for channels, what in ((5, "depth"), (8, "an image to edit"), (7, "a smaller image")):
+    for channels, what in ((5, "depth"), (8, "an image to edit"), (7, "a smaller image"), (6, "2 more channels")):
         place = tmp_path / str(channels)
         stable_diffusion(unet={"in_channels": channels}).save_pretrained(place)
         with refused("model-switch-unfit", ConfigError, naming=what):

@@ -39,6 +39,14 @@ def vq(
     )  # fmt: skip
 
 
+def taesd(*, channels: int, width: int, scale: float) -> None:
+    """Of `zoo.autoencoders.taesd:TAESD`."""
+    within(1, MOST, {"channels": channels, "width": width})
+    within(-1e6, 1e6, {"scale": scale})
+    if scale == 0.0:
+        raise ConfigError("scale is 0, by which latents are divided; give another number", code="number-out-of-range")
+
+
 def identity(*, channels: int) -> None:
     """Of `zoo.autoencoders.identity:Identity`."""
     within(1, MOST, {"channels": channels})

@@ -117,6 +117,7 @@ def generate(
         str | None, typer.Option(help="A picture to start from, to enlarge, or that was measured.")
     ] = None,
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
+    depth: Annotated[str | None, typer.Option(help="A depth map to draw by, white nearest.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
@@ -157,7 +158,7 @@ def generate(
         "negative": negative,
         "strength": strength,
     }
-    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
+    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask, "depth": depth}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
     chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "clip_skip": clip_skip}
     chosen |= {"long_prompts": long_prompts, "prompt_weighting": prompt_weighting, "embeddings": embeddings or None}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zoo.networks.arguments import MOST, MOST_BLOCKS, WIDEST, residual_tower
+from zoo.networks.arguments import MOST, MOST_BLOCKS, WIDEST, clip_vision, residual_tower
 from zoo.schema.errors import ConfigError
 from zoo.schema.ranges import one_of, within
 
@@ -105,3 +105,15 @@ def numbers(
         unused = next((name for name in given or () if name not in names), None)
         if unused is not None:
             raise ConfigError(f"{what} has '{unused}' and names doesn't; add it to names", code="arguments-conflict")
+
+
+def clip_image(
+    *, level: int, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str
+) -> None:
+    """Of `zoo.conditioners.clip_image:ClipImage`."""
+    clip_vision(
+        width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
+        activation=activation,
+    )  # fmt: skip
+    if level < 0:
+        raise ConfigError(f"level is {level}, the index of a noise; give 0 or more", code="number-out-of-range")

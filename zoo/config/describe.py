@@ -150,7 +150,11 @@ def _describe_pipeline(name: str) -> Description:
 def _describe_model(name: str) -> Description:
     """A published model whose weights are the user's."""
     model = read_model(name)
-    shown = {key: model.raw[key] for key in ("variant", "files", "answers", "licence", "sources") if key in model.raw}
+    shown = {
+        key: model.raw[key]
+        for key in ("variant", "files", "answers", "sampled", "licence", "sources")
+        if key in model.raw
+    }
     facts = {**shown, "looked for in": str(models_folder()), "or": f"zoo.build('{name}', weights=PATH)"}
     published = read_published(model.raw.get("published"), str(model.source))
     if published:

@@ -142,7 +142,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two stages are called '{twice}'; rename one", code="entries-repeated")
-    checked["safety"] = safety and check_block(safety, kind="safety", where="safety", registry=registry)
+    checked["safety"] = safety and check_slot(safety, kind="safety", where="safety", registry=registry, cards=cards)
     if config.get("adapters"):
         checked["adapters"] = check_adapters(config["adapters"], names)
     return checked

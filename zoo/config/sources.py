@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote
 
+from zoo.config.hub import is_hub
 from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.registry import registry
 
@@ -40,6 +41,8 @@ def is_source(name: Any) -> bool:
     """Whether a name is the path of a model file or folder, perhaps with a part: no preset, card or config file."""
     if not isinstance(name, (str, Path)):
         return False
+    if is_hub(name):
+        return True
     path, part, _ = split(str(name))
     if path.suffix.lower() in SUFFIXES:
         return True

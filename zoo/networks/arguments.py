@@ -99,7 +99,8 @@ def unet(
     attention_levels: Sequence[int], attention: str, heads: int | None, head_width: int | None, heads_up: int | None,
     qkv_order: str, depth: int | Sequence[int], context_width: int | None, cross_only_levels: Sequence[int],
     projection: str, groups: int, middle_attention: bool, norm_eps: float, downsample_padding: str, time_features: str,
-    classes: int | None, null_class: bool, vector_width: int | None, patch: int, dims: int, dropout: float,
+    classes: int | None, null_class: bool, vector_width: int | None, guidance_width: int | None, patch: int, dims: int,
+    dropout: float,
 ) -> None:  # fmt: skip
     """Of `zoo.networks.unet:UNet`."""
     depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
@@ -111,11 +112,15 @@ def unet(
     _stem(stem_width, groups)
     within(1, MOST, {
         "in_channels": in_channels, "out_channels": out_channels, "context_width": context_width,
-        "vector_width": vector_width,
+        "vector_width": vector_width, "guidance_width": guidance_width,
     })  # fmt: skip
     within(1, MOST_BLOCKS, {"blocks": blocks, "patch": patch, **{f"depth {d}": d for d in depths}})
     within(1, 3, {"dims": dims})  # sound, images, volumes
     within(0.0, 1.0, {"norm_eps": norm_eps}, "(]")
+    if guidance_width is not None and (guidance_width < 4 or guidance_width % 2):
+        raise ConfigError(
+            f"guidance_width is {guidance_width}; give an even number from 4 up (LCM: 256)", code="number-out-of-range"
+        )
     if len(depths) != len(mult):
         raise ConfigError(
             f"depth is {depths}; give one number, or one for each of {len(mult)} levels", code="network-levels-invalid"
@@ -266,3 +271,30 @@ def residual_tower(*, widths: Sequence[int], layers: Sequence[int], embed_dim: i
             "as layers, the first width even",
             code="network-shape-invalid",
         )
+
+
+def clip_vision(
+    *, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str
+) -> None:
+    """Of `zoo.networks.clip_vision:ClipVision`."""
+    within(1, MOST, {"width": width, "heads": heads, "embed_dim": embed_dim, "image_size": image_size, "patch": patch})
+    within(1, MOST_BLOCKS, {"layers": layers})
+    one_of("activation", activation, ("gelu", "quick-gelu"))
+    if width % heads:
+        raise ConfigError(f"width {width} isn't divided by heads {heads}; choose a divisor", code="width-indivisible")
+    if image_size < patch:
+        raise ConfigError(
+            f"image_size {image_size} holds no patch of {patch}; give {patch} or more", code="size-indivisible"
+        )
+
+
+def clip_safety(
+    *, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str, concepts: int,
+    special: int,
+) -> None:  # fmt: skip
+    """Of `zoo.pipeline.clip_safety:ClipSafety`."""
+    clip_vision(
+        width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
+        activation=activation,
+    )  # fmt: skip
+    within(1, MOST, {"concepts": concepts, "special": special})

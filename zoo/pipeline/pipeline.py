@@ -36,7 +36,7 @@ from zoo.schema.progress import mode, shown
 
 __all__ = ["Pipeline", "Progress", "Stage"]
 Resampled = Callable[[str | Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Sampler]]]
-BLANK = 0.5  # the grey that replaces an image that a safety check refused
+BLANK = 0.5  # the grey that replaces an image that a safety check refused, unless the check has its own (`blank`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class Pipeline:
 
     def modules(self) -> list[nn.Module]:
         """Every network of the pipeline, once."""
-        parts: list[Any] = list(self.conditioners.values())
+        parts: list[Any] = [*self.conditioners.values(), self.safety]
         for stage in self.stages:
             parts += [stage.denoiser, stage.autoencoder, *networks_in(stage.guidance)]
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
@@ -261,7 +261,7 @@ class Pipeline:
         self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
         labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int | Sequence[int] = 0,
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
-        image: Any = None, mask: Any = None, strength: float | None = None,
+        image: Any = None, mask: Any = None, depth: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
         batch_size: int | None = None, callback: Callable[[Progress], Any] | None = None, first: int = 0,
     ) -> Generation:  # fmt: skip
@@ -277,6 +277,7 @@ class Pipeline:
             steps: instead of the config's, in every stage. guidance: likewise.
             image: a path, PIL image or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
                 or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
+                depth: a depth map, where the first stage draws by one: an image, white nearest, or a tensor (H, W).
             strength: how far back the image is noised, in (0, 1]; 0.6 by default, 1 with a mask.
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
             stages: run only the first `stages`. batch_size: samples a network call; None means all at once.
@@ -290,13 +291,13 @@ class Pipeline:
                 bar.describe("drawing")
                 return self(
                     prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
-                    guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, stages=stages,
-                    batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total), first=first,
+                    guidance=guidance, image=image, mask=mask, depth=depth, strength=strength, noise=noise,
+                    stages=stages, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total), first=first,
                 )  # fmt: skip
         checked = self._read(
             stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
-            guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
-            first=first,
+            guidance=guidance, image=image, mask=mask, depth=depth, strength=strength, noise=noise,
+            batch_size=batch_size, first=first,
         )  # fmt: skip
         return self.draw(checked, callback=callback)
 
@@ -304,7 +305,7 @@ class Pipeline:
         self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
         labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int | Sequence[int] = 0,
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
-        image: Any = None, mask: Any = None, strength: float | None = None,
+        image: Any = None, mask: Any = None, depth: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
         batch_size: int | None = None, first: int = 0,
     ) -> Checked:  # fmt: skip
@@ -314,8 +315,8 @@ class Pipeline:
         """
         checked = self._read(
             stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
-            guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
-            first=first,
+            guidance=guidance, image=image, mask=mask, depth=depth, strength=strength, noise=noise,
+            batch_size=batch_size, first=first,
         )  # fmt: skip
         self.walks(checked)  # plans the steps
         return checked
@@ -358,11 +359,11 @@ class Pipeline:
         return self._draw(Checked(stages=self._first(request.stages), request=request, given=given), callback)
 
     def inputs(
-        self, *, image: Any = None, mask: Any = None, size: int | tuple[int, ...] | None = None,
+        self, *, image: Any = None, mask: Any = None, depth: Any = None, size: int | tuple[int, ...] | None = None,
         stages: int | None = None,
     ) -> Inputs:  # fmt: skip
-        """An image, or an image and a mask, as the samples of a request name them: `size` and `stages` are its own."""
-        return read_inputs(self._first(stages), image=image, mask=mask, size=size)
+        """An image, a mask and a depth map, as the samples of a request name them: `size`, `stages` are its own."""
+        return read_inputs(self._first(stages), image=image, mask=mask, depth=depth, size=size)
 
     def _draw(self, checked: Checked, callback: Callable[[Progress], Any] | None) -> Generation:
         begun, stages = time.perf_counter(), checked.stages
@@ -444,4 +445,5 @@ class Pipeline:
             return tensor, None
         verdicts = self.safety(tensor)
         refused = torch.tensor([not v.allowed for v in verdicts]).view(-1, 1, 1, 1)
-        return torch.where(refused, torch.full_like(tensor, BLANK), tensor), [dataclasses.asdict(v) for v in verdicts]
+        blank = torch.full_like(tensor, getattr(self.safety, "blank", BLANK))
+        return torch.where(refused, blank, tensor), [dataclasses.asdict(v) for v in verdicts]

@@ -14,7 +14,7 @@ from zoo.diffusion.types import Condition, StepReport, StepTable
 from zoo.guidance.interval import at_scales
 from zoo.guidance.mask import Mask
 from zoo.guidance.posterior import with_picture
-from zoo.images.inputs import latent_mask
+from zoo.images.inputs import latent_mask, standardised
 from zoo.pipeline.conditioning import Conditioning
 from zoo.pipeline.parts import Parts
 from zoo.pipeline.prepared import Prepared
@@ -46,6 +46,10 @@ class StageRun:
         cond, null = self.conditioning(self.number, part)
         if stage.enlarges:
             cond = cond.merge(self._low_res(part, given))
+        deep = request.depth_of(part)
+        if self.number == 0 and deep is not None:
+            small = F.interpolate(deep.to(device), shape[1:], mode="bicubic", align_corners=False)
+            cond = cond.merge(Condition(concat=standardised(small).expand(len(samples), -1, -1, -1)))
 
         begin = table.start
         scale = stage.denoiser.start_scale(begin)  # of noise alone
@@ -59,7 +63,7 @@ class StageRun:
             picture = request.image[part].to(device)
             of_picture = (shape[0], shape[1], shape[2])
             guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
-        elif self.number == 0 and stage.denoiser.image_condition is not None:
+        elif self.number == 0 and stage.denoiser.image_condition == "masked":
             assert request.image is not None and white is not None  # a request without them was refused  # noqa: PT018
             images, free = request.image[part].to(device), white.to(device)
             cond = cond.merge(self._masked(images, free))
@@ -109,7 +113,9 @@ class StageRun:
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:
         """The smaller image as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
         stage, request = self.stage, self.request
-        size, small = pixels(request.sizes[self.number]), request.smalls[self.number]
+        height, width = pixels(request.sizes[self.number])
+        factor, small = stage.autoencoder.factor, request.smalls[self.number]
+        size = (height // factor, width // factor)  # of the samples, which it is shown beside
         low_res, samples = stage.denoiser.low_res, request.samples[part]
         assert low_res is not None
         assert small is not None

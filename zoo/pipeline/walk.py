@@ -112,7 +112,7 @@ def record_of_run(
 def _of_sample(walk: Walk, i: int, *, whole: bool) -> dict[str, Any]:
     """What a record says of a sample's run. whole: inputs are those of all samples, as given to their walk."""
     group = walk.group
-    inputs = {"image": group.image, "mask": group.mask}
+    inputs = {"image": group.image, "mask": group.mask, "depth": group.depth}
     return {
         **walk.changed,
         "asked": {

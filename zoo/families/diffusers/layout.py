@@ -35,6 +35,7 @@ _UNET_PLACES = (
     (re.compile(r"label_emb\.0\.0"), "add_embedding.linear_1"),  # of a vector (SDXL)
     (re.compile(r"label_emb\.0\.2"), "add_embedding.linear_2"),
     (re.compile(r"label_emb(?=\.weight$)"), "class_embedding"),  # a table of classes or noise levels
+    (re.compile(r"cond_proj"), "time_embedding.cond_proj"),  # of a distilled guidance scale (LCM)
 )
 _UNET_DOWN = re.compile(r"input_blocks\.(\d+)\.0\.op\.weight")
 _UNET_RES_BLOCK = {
@@ -71,6 +72,16 @@ _CLIP_ENDS = {
     "positional_embedding": "embeddings.position_embedding.weight",
     "ln_final.weight": "final_layer_norm.weight",
     "ln_final.bias": "final_layer_norm.bias",
+}
+_CLIP_VISION_ENDS = {
+    "class_embedding": "embeddings.class_embedding",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "proj": "visual_projection.weight",
+    "ln_pre.weight": "pre_layrnorm.weight",
+    "ln_pre.bias": "pre_layrnorm.bias",
+    "ln_post.weight": "post_layernorm.weight",
+    "ln_post.bias": "post_layernorm.bias",
 }
 _CLIP_BLOCK = {
     "ln_1": "layer_norm1",
@@ -190,6 +201,23 @@ def clip_text_tensors(state: Mapping[str, Tensor], *, layers: int) -> dict[str, 
             if not ((found := _CLIP_LAYER.match(name)) and int(found[1]) >= layers):
                 out[CLIP_PREFIX + name] = part
     return out
+
+
+def clip_vision_sources(name: str) -> tuple[str, ...]:
+    """The names, without `vision_model.`, under which transformers have a tensor of a module with CLIP's image tower.
+
+    What stands beside the tower keeps its name.
+    """
+    bare = name.removeprefix("visual.")
+    if bare in _CLIP_VISION_ENDS:
+        return (_CLIP_VISION_ENDS[bare],)
+    return tower_sources(bare) if bare.startswith("transformer.") else (bare,)
+
+
+def taesd_key(name: str) -> str:
+    """diffusers' name of a tensor of TAESD: its decoder has no place for the clamp in front."""
+    side, number, rest = name.split(".", 2)
+    return f"{side}.layers.{int(number) - (side == 'decoder')}.{rest}"
 
 
 def _inner(rest: str, table: Mapping[str, str]) -> str:

@@ -43,23 +43,13 @@ class Safetensors:
         header = headers[0] if len(headers) == 1 else merged(files[0].parent, headers)
         self.shapes: Mapping[str, Shape] = {name: entry.shape for name, entry in header.tensors.items()}
         self.metadata: Mapping[str, str] = header.metadata
-        self._where = {name: entry.file for name, entry in header.tensors.items()}
+        self._entries = header.tensors
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the files."""
-        from safetensors import SafetensorError, safe_open
+        from zoo.checkpoints.files import mapped
 
-        found: dict[str, Tensor] = {}
-        for file in self.files:
-            here = [name for name in names if self._where[name] == file]
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    found |= {name: opened.get_tensor(name) for name in here}
-            except (OSError, SafetensorError) as error:
-                raise WeightsError(
-                    f"the weight file '{file}' can't be read ({error}); get it again", code="weights-unreadable"
-                ) from error
-        return found
+        return mapped({name: self._entries[name] for name in names})
 
 
 class Pickle:
@@ -76,6 +66,25 @@ class Pickle:
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the file."""
         return {name: self._held[name] for name in names}
+
+
+class Several:
+    """Containers as one: those without a name as they are, a named one's tensors behind its name."""
+
+    def __init__(self, *plain: Container, **named: Container) -> None:
+        held = [("", one) for one in plain] + [(f"{name}.", one) for name, one in named.items()]
+        self.files = tuple(file for _, one in held for file in one.files)
+        self._where = {prefix + name: (one, name) for prefix, one in held for name in one.shapes}
+        self.shapes: Mapping[str, Shape] = {name: one.shapes[own] for name, (one, own) in self._where.items()}
+        self.metadata: Mapping[str, str] = {}
+
+    def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Each from the one that has it."""
+        found: dict[str, Tensor] = {}
+        for one in dict.fromkeys(self._where[name][0] for name in names):
+            own = {self._where[name][1]: name for name in names if self._where[name][0] is one}
+            found |= {own[name]: tensor for name, tensor in one.tensors(list(own)).items()}
+        return found
 
 
 def open_container(*files: Path) -> Container:

@@ -14,18 +14,33 @@ from typing import Any
 from zoo.checkpoints.folders import read_json
 from zoo.config.cards import Card
 from zoo.config.overrides import apply_overrides
-from zoo.families.stable_diffusion.containers import Container, find_weights, open_container
+from zoo.families.stable_diffusion.checkpoint import tiny_card
+from zoo.families.stable_diffusion.containers import Container, Several, find_weights, open_container
 from zoo.families.stable_diffusion.names import Layout
 from zoo.families.stable_diffusion.parts import FilePart, card_of
 from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
-from zoo.families.stable_diffusion.shapes import kl_from_config, text_from_config, unet_from_config
-from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant
+from zoo.families.stable_diffusion.second import SECONDS
+from zoo.families.stable_diffusion.shapes import (
+    kl_from_config,
+    text_from_config,
+    tiny_from_config,
+    unet_from_config,
+    vision_from_config,
+)
+from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant, variant_of
 from zoo.schema.errors import ConfigError
 from zoo.schema.safe_yaml import read_mapping
 
-CLASSES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
+# These set their scheduler's steps_offset to 1 whatever it says; the others obey.
+_OFFSET_1 = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline")
+CLASSES = (
+    *_OFFSET_1,
+    "StableDiffusionDepth2ImgPipeline", "StableDiffusionUpscalePipeline", "StableUnCLIPImg2ImgPipeline",
+    "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
+)  # fmt: skip
 CLASSES_XL = ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline")
+TINY_CLASS = "AutoencoderTiny"
 OWN, WORDS = "zoo.yaml", "words.json"
 UNIT = "unet?initial_scale=unit"  # in zoo.yaml; a bare `unet` starts from sigma_T, as zoo's own do
 PAD = "<|pad|>"  # the second name that an exported tokenizer has for token 0, which is "!" inside a word
@@ -40,10 +55,11 @@ class Folder:
         self.path, self.index = path, read_json(path / "model_index.json")
         self.large = self.index.get("_class_name") in CLASSES_XL
         if self.large:
-            self.key = "sdxl-base" if self._has("text_encoder") else "sdxl-refiner"
+            line = "sdxl-base" if self._has("text_encoder") else "sdxl-refiner"
         else:
-            self.key = "sd-2" if self._config("unet").get("use_linear_projection") else "sd-1"
-        self.variant: Variant = VARIANTS[self.key]
+            line = "sd-2" if self._config("unet").get("use_linear_projection") else "sd-1"
+        self.variant: Variant = variant_of(VARIANTS[line], self._network, what=str(path))
+        self.key = self.variant.key
         self.folders = {text.folder: name for name, text in self.variant.texts.items()}
 
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
@@ -65,8 +81,10 @@ class Folder:
         made = pipeline_config(
             self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,
             size=(side if isinstance(side, int) else side[0]) * self._factor, number_width=self._number_width,
+            safety=self._has("safety_checker"),
         )  # fmt: skip
-        return self._exported(made, answers) if (self.path / OWN).is_file() and "refiner" not in answers else made
+        alone = not SECONDS.keys() & answers.keys()
+        return self._exported(made, answers) if (self.path / OWN).is_file() and alone else made
 
     def _exported(self, made: Mapping[str, Any], answers: Mapping[str, str]) -> dict[str, Any]:
         """The pipeline as `zoo.yaml` has it, with this folder's parts where that names them."""
@@ -95,22 +113,21 @@ class Folder:
         if part == "unet":
             read = self._scheduler()
             prediction, _ = settle(str(self.path), self.variant, answers, read.prediction)
-            network = unet_from_config(self._config("unet"), what=f"'{self.path}/unet'")
             block = denoiser_block(
-                read.schedule, prediction, answers, network=network, what=str(self.path),
+                self.variant, prediction, answers, schedule=read.schedule, low_res=self._low_res(),
                 initial_scale=answers.get("initial_scale", read.initial_scale),
             )  # fmt: skip
             return card_of(
                 FilePart(kind="network", layout="diffusers", container=self._weights("unet", _MODEL)), name=name,
-                component="unet", summary=f"{title}: U-Net.", arguments=network, denoiser=block,
+                component="unet", summary=f"{title}: U-Net.", arguments=self._network, denoiser=block,
+                small=answers.get("small"),
             )  # fmt: skip
         if part == "vae":
-            arguments = kl_from_config(self._config("vae"), what=f"'{self.path}/vae'")
-            scale = {"scale": float(answers["scale"])} if "scale" in answers else {}
-            return card_of(
-                FilePart(kind="autoencoder", layout="diffusers", container=self._weights("vae", _MODEL)), name=name,
-                component="kl", arguments={**arguments, **scale}, summary=f"{title}: KL autoencoder.",
-            )  # fmt: skip
+            return autoencoder_card(self._weights("vae", _MODEL), self._config("vae"), answers, name)
+        if part == "image" and self.variant.image is not None:
+            return self._image(name)
+        if part == "safety" and self._has("safety_checker"):
+            return self._safety(name)
         if part not in self.variant.texts:
             raise ConfigError(
                 f"'{self.path}' has no part '{part}'; it has unet, vae, {', '.join(self.variant.texts)}",
@@ -136,6 +153,53 @@ class Folder:
         )  # fmt: skip
         return replace(card, raw={**card.raw, "words": WORDS}) if (self.path / where / WORDS).is_file() else card
 
+    def _image(self, name: str) -> Card:
+        """Of Stable unCLIP: the tower, and by what its embedding is whitened before it is noised."""
+        arguments = vision_from_config(self._config("image_encoder"), what=f"'{self.path}/image_encoder'")
+        noising = self._read_noising("image_noising_scheduler")
+        tower, whitening = self._weights("image_encoder", "model"), self._weights("image_normalizer", _MODEL)
+        self._check_images(arguments["image_size"])
+        return card_of(
+            FilePart(kind="image", layout="transformers", container=Several(tower, whitening)), name=name,
+            component="clip-image", kind="conditioner", arguments={**arguments, "schedule": noising},
+            summary=f"{self.variant.title}: image encoder.",
+        )  # fmt: skip
+
+    def _safety(self, name: str) -> Card:
+        """Of Stable Diffusion 1's safety checker: CLIP's image tower, and embeddings of what is refused."""
+        config, container = self._config("safety_checker"), self._weights("safety_checker", "model")
+        vision = {**(config.get("vision_config") or {}), "projection_dim": config.get("projection_dim", 512)}
+        arguments = vision_from_config(vision, what=f"'{self.path}/safety_checker'")
+        counts = {"concepts": "concept_embeds", "special": "special_care_embeds"}
+        arguments |= {name: container.shapes[of][0] for name, of in counts.items() if of in container.shapes}
+        self._check_images(arguments["image_size"])
+        return card_of(
+            FilePart(kind="image", layout="transformers", container=container), name=name, kind="safety",
+            component="stable-diffusion", arguments=arguments, summary=f"{self.variant.title}: safety checker.",
+        )  # fmt: skip
+
+    def _check_images(self, size: int) -> None:
+        """ConfigError where images are prepared otherwise than CLIP's own."""
+        place = self.path / "feature_extractor" / "preprocessor_config.json"
+        said = read_json(place) if place.is_file() else {}
+        crop = said.get("crop_size", size)
+        if (crop.get("height") if isinstance(crop, dict) else crop) != size or said.get("resample", 3) != 3:
+            raise ConfigError(
+                f"'{place}' crops images to {crop} with resampling {said.get('resample', 3)}, where the encoder reads "
+                f"{size} and CLIP's are bicubic (3); get the folder again",
+                code="model-switch-unfit",
+            )
+
+    def _low_res(self) -> dict[str, Any] | None:
+        """How the x4 upscaler noises the smaller image."""
+        if self.variant.low_res is None:
+            return None
+        return {**self.variant.low_res, "schedule": self._read_noising("low_res_scheduler")}
+
+    def _read_noising(self, part: str) -> dict[str, Any]:
+        path = self.path / part / "scheduler_config.json"
+        return read_scheduler(read_json(path), what=f"'{path}'", offset=None).schedule
+
     def _pad(self, tokenizer: str, name: str) -> str:
         """What follows the end of a prompt, by the tokenizer's own words."""
         token: Any = None
@@ -154,8 +218,13 @@ class Folder:
 
     def _scheduler(self) -> Read:
         path = self.path / "scheduler" / "scheduler_config.json"
-        # StableDiffusionPipeline sets steps_offset to 1 whatever it finds; StableDiffusionXLPipeline obeys.
-        return read_scheduler(read_json(path), what=f"'{path}'", offset=None if self.large else 1)
+        offset = 1 if self.index.get("_class_name") in _OFFSET_1 else None
+        return read_scheduler(read_json(path), what=f"'{path}'", offset=offset)
+
+    @property
+    def _network(self) -> dict[str, Any]:
+        """The U-Net's arguments."""
+        return unet_from_config(self._config("unet"), what=f"'{self.path}/unet'")
 
     @property
     def _factor(self) -> int:
@@ -178,7 +247,7 @@ class Folder:
 
 
 class AutoencoderFolder:
-    """A folder of diffusers' with an AutoencoderKL alone."""
+    """A folder of diffusers' with an AutoencoderKL or an AutoencoderTiny alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -192,10 +261,16 @@ class AutoencoderFolder:
         )
 
     def card(self, part: str, answers: Mapping[str, str], name: str) -> Card:
-        """Of the part `vae`; an answer's scale, that of the model it stands in, counts before its own."""
-        arguments = kl_from_config(self._config, what=f"'{self.path}'")
-        scale = {"scale": float(answers["scale"])} if "scale" in answers else {}
-        held = FilePart(
-            kind="autoencoder", layout="diffusers", container=open_container(*find_weights(self.path, _MODEL))
-        )
-        return card_of(held, name=name, component="kl", arguments={**arguments, **scale}, summary="KL autoencoder.")
+        """Of the part `vae`; an answer's scale, that of the model it is used in, counts before its own."""
+        return autoencoder_card(open_container(*find_weights(self.path, _MODEL)), self._config, answers, name)
+
+
+def autoencoder_card(container: Container, config: Mapping[str, Any], answers: Mapping[str, str], name: str) -> Card:
+    """The card of an autoencoder in a folder; an answer's scale is of KL autoencoders alone."""
+    if config.get("_class_name") == TINY_CLASS:
+        arguments = tiny_from_config(config, what=f"'{name}'")
+        return tiny_card(container, name, layout="diffusers", scale=arguments["scale"])
+    arguments = kl_from_config(config, what=f"'{name}'")
+    scale = {"scale": float(answers["scale"])} if "scale" in answers else {}
+    held = FilePart(kind="autoencoder", layout="diffusers", container=container)
+    return card_of(held, name=name, component="kl", arguments={**arguments, **scale}, summary="KL autoencoder.")
