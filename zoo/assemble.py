@@ -31,6 +31,7 @@ from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import one_of
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown
 
@@ -307,8 +308,7 @@ def _each(said: Any, read: Callable[[Any], Any]) -> Any:
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
+    one_of("dtype", dtype, (None, *DTYPES))
     return DTYPES[dtype or "float32"]
 
 
