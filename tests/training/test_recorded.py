@@ -31,7 +31,7 @@ def words():
     network = Denoiser(network=inner, schedule=schedule, parameterization=parameterization, time_input=time_input)
     return Denoising(
         network=network, train=Pictures(), validation=Pictures(count=6, seed=9), cache=None,  # type: ignore[arg-type]
-        conditioner=zoo.load("emoji-clip"), train_conditioner=True, condition_dropout=0.5, sheet_steps=2,
+        conditioner=zoo.load("emoji-base-32-text"), train_conditioner=True, condition_dropout=0.5, sheet_steps=2,
     )  # fmt: skip
 
 
@@ -39,7 +39,9 @@ MADE = {
     "v": lambda: objective("v"),
     "edm": lambda: objective("edm"),
     "labels": lambda: objective("v", net=Net(classes=3), labels="group", condition_dropout=0.5),
-    "levels": lambda: objective("v", net=Net(channels=6), low_res=GaussianAugmentation(schedule=CosineSchedule()), low_size=4),
+    "levels": lambda: objective(
+        "v", net=Net(channels=6), low_res=GaussianAugmentation(schedule=CosineSchedule()), low_size=4
+    ),
     "captions": words,
 }
 
@@ -68,9 +70,7 @@ def loop_of(folder, made, monkeypatch=None, *, graphs=False, watched=None, **cha
         return result, again
 
     named = {"steps": 8, "batch_size": 4, "validate_every": 8, "save_every": 8, "sheet_every": 8, **changes}
-    return Loop(
-        made, settings(**named, graphs=graphs), folder, identity="x", lag=3, record=record if graphs else None
-    )
+    return Loop(made, settings(**named, graphs=graphs), folder, identity="x", lag=3, record=record if graphs else None)
 
 
 @pytest.mark.parametrize("what", MADE)
@@ -115,7 +115,13 @@ def test_a_bad_step_is_found_and_changes_nothing(tmp_path, monkeypatch):
 
 
 def test_what_decides_on_the_host_is_refused(tmp_path, monkeypatch):
-    blurred = objective("v", net=Net(channels=6), low_res=GaussianAugmentation(schedule=CosineSchedule()), low_size=4, blur_probability=0.5)
+    blurred = objective(
+        "v",
+        net=Net(channels=6),
+        low_res=GaussianAugmentation(schedule=CosineSchedule()),
+        low_size=4,
+        blur_probability=0.5,
+    )
     for made in (Line(), objective("v", times="importance"), blurred):
         with refused("graphs-unfit", ConfigError):
             loop_of(tmp_path, made, monkeypatch, graphs=True, watched=[])

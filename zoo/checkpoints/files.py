@@ -7,6 +7,7 @@ header renames tensors. So every file is checked against the size and SHA-256 of
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,16 +15,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from torch.utils._device import DeviceContext
 
-from zoo.checkpoints.headers import BITS, TensorEntry
+from zoo.checkpoints.headers import BITS, TensorEntry, read_safetensors
 from zoo.schema.errors import WeightsError
 
-HEADER_LIMIT = 8 * 2**20
-TENSOR_LIMIT = 65_536
-# A tensor's entry, `"a":{"dtype":"F16","shape":[1,1,1,1],"data_offsets":[0,2]},`, has 10 quotes and a few commas more
-# than axes; a header with much more of either holds something else, and is not worth parsing to find out what.
-_STRUCTURE_LIMIT = 16 * TENSOR_LIMIT
+_INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
@@ -73,7 +71,7 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
                     f"the weight file '{path}' is {kind}: {size} bytes where its card says {bytes}; {mend}",
                     code="weights-size-wrong",
                 )
-            check_header(path)
+            read_safetensors(path)
             file.seek(0)
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256.lower():
@@ -82,11 +80,7 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
                 f"(SHA-256 {found[:12]}… where {sha256[:12]}… is meant); {mend}",
                 code="weights-hash-wrong",
             )
-        with safe_open(path, framework="pt") as tensors:
-            names = list(tensors.keys())
-            if len(names) > TENSOR_LIMIT:
-                raise WeightsError(_too_many(path), code="weights-header-damaged")
-            return {name: tensors.get_tensor(name) for name in names}
+        return _mapped(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"the weight file '{path}' can't be read ({error}); {mend}", code="weights-unreadable"
@@ -123,39 +117,60 @@ def _mapped_file(file: Path) -> torch.UntypedStorage:
         ) from error
 
 
-def check_header(path: Path) -> None:
-    """Refuse a safetensors file (WeightsError) by its header's length and number of entries: parsing would allocate."""
-    with path.open("rb") as file:
-        length, header = file.read(8), file.read(HEADER_LIMIT + 1)
-        size = file.seek(0, 2)
-    if len(length) < 8:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that no card describes: safetensors, or torch's own, of which nothing is executed.
+
+    Of a checkpoint they are those of its `state_dict`; plain values beside them are left out. WeightsError for a file
+    that is no weights.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            read_safetensors(path)  # refused by its header: parsing would allocate
+            return _mapped(path)
+        read = _unpickled(path)
+    except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"the weight file '{path}' is no safetensors file: it has no header; restore the right one",
-            code="weights-header-damaged",
-        )
-    told = int.from_bytes(length, "little")
-    if told > HEADER_LIMIT:
+            f"the weight file '{path}' can't be read ({error}); get it again", code="weights-unreadable"
+        ) from error
+    held = read.get("state_dict", read) if isinstance(read, Mapping) else {}
+    found = {n: t for n, t in held.items() if isinstance(n, str) and isinstance(t, Tensor)}
+    if not found:
         raise WeightsError(
-            f"the weight file '{path}' has a header of {told} bytes, over the limit of {HEADER_LIMIT}; "
-            "it is no weight file, or not a sound one: get it from its publisher again",
-            code="weights-header-damaged",
+            f"the weight file '{path}' holds no state dict; give one that maps names to tensors",
+            code="weights-no-state-dict",
         )
-    if told > size - 8:
-        raise WeightsError(
-            f"the weight file '{path}' ends within its header; get it from its publisher again",
-            code="weights-truncated",
-        )
-    header = header[:told]
-    marks = max(header.count(b'"'), header.count(b","))
-    if marks > _STRUCTURE_LIMIT or header.count(b'"data_offsets"') > TENSOR_LIMIT:
-        raise WeightsError(_too_many(path), code="weights-header-damaged")
+    return found
 
 
-def _too_many(path: Path) -> str:
-    return (
-        f"the weight file '{path}' lists more than the {TENSOR_LIMIT} tensors that are read; "
-        "it is no weight file, or not a sound one: get it from its publisher again"
-    )
+def _mapped(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as tensors:
+        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+
+
+def _unpickled(file: Path) -> Any:
+    """A torch file's content, tensors and plain values alone.
+
+    Lightning's checkpoints name the classes of their callbacks, which are no tensors; those become empty classes of the
+    same name, and any other name refuses the file.
+    """
+    try:
+        named = get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # an old file that isn't a zip: it is read, or refused, below
+        named = []
+    inert: Any = [(type(name.rpartition(".")[2], (), {}), name) for name in named if _INERT.fullmatch(name)]
+    try:
+        with safe_globals(inert):
+            try:
+                return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # no zip, which can't be mapped
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile or truncated file may raise anything
+        other = [name for name in named if not _INERT.fullmatch(name)]
+        told = f"it asks for {other[0][:80]}" if other else str(error).splitlines()[0][:160]
+        raise WeightsError(
+            f"the weight file '{file}' isn't tensors alone and nothing of it was run ({told}); get a safetensors file",
+            code="weights-not-tensors",
+        ) from error
 
 
 def load_strict(

@@ -85,6 +85,9 @@ def generate(
     prediction: Annotated[
         str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
+    ] = None,
     clip_skip: Annotated[
         int | None, typer.Option(min=0, help="Last layers of such a model's text encoder to leave out; 0.")
     ] = None,
@@ -114,6 +117,7 @@ def generate(
         str | None, typer.Option(help="A picture to start from, to enlarge, or that was measured.")
     ] = None,
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
+    depth: Annotated[str | None, typer.Option(help="A depth map to draw by, white nearest.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
@@ -128,7 +132,12 @@ def generate(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Images a network call.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; by part: float16,autoencoder=float32.")
+    ] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Have one part at a time in the device's memory.")] = False,
+    decode: Annotated[str | None, typer.Option(help="Decode whole, by rows (less memory) or by tiles.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="Weights in eight bits: int8 or fp8.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The fast path; images change by rounding.")] = False,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
@@ -149,10 +158,11 @@ def generate(
         "negative": negative,
         "strength": strength,
     }
-    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
+    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask, "depth": depth}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
     chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "clip_skip": clip_skip}
     chosen |= {"long_prompts": long_prompts, "prompt_weighting": prompt_weighting, "embeddings": embeddings or None}
+    chosen |= {"adapters": lora or None}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     config: Any = model or DEFAULT_MODEL
     if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
@@ -183,9 +193,11 @@ def generate(
         bar.describe("loading")
         call = with_noise(call) | {"size": lengths, "batch_size": batch_size}
         checked: list[Checked] = []
+        saving = {"offload": offload or None, "decode": decode, "weights": quantize}
         pipe = zoo.build(
-            resolved, device=device, dtype=dtype, before_weights=lambda pipe: checked.append(pipe.check(**call))
-        )
+            resolved, device=device, dtype=dtype, memory={k: v for k, v in saving.items() if v is not None},
+            before_weights=lambda pipe: checked.append(pipe.check(**call)),
+        )  # fmt: skip
         if fast:
             pipe.compile()
         bar.describe("drawing")

@@ -35,6 +35,7 @@ VERBS = {
     "replay": "zoo.cli.replay:replay",
     "plot": "zoo.cli.plot:plot",
     "explain": "zoo.cli.explain:explain",
+    "plan": "zoo.cli.plan:plan",
     "new": "zoo.cli.new:new",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",

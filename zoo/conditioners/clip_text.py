@@ -46,6 +46,7 @@ class ClipText(nn.Module):
         "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
     )
     fits = "zoo.conditioners.arguments:clip_text"
+    adapter_names = "zoo.families.lora.spelling:text_targets"
     fills: ClassVar[Mapping[str, str]] = {"tokens": "width", "vector": "embed_dim"}
     reads_prompts = True  # by a pipeline's `prompts`: `read_prompts`
     null_prompt: str | None = ""

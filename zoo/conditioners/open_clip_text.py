@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from zoo.conditioners.clip_text import ClipText
@@ -53,7 +52,7 @@ class OpenClipText(ClipText):
 
 def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
     """The tensors of a weight file of this hash, a text tower's own names without the `text.` that some have before."""
-    from zoo.checkpoints.files import read_verified
+    from zoo.checkpoints.files import read_tensors
 
     found = sha256_of(path)
     if sha256 is not None and found != sha256.lower():
@@ -62,19 +61,4 @@ def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
             "right one",
             code="weights-hash-wrong",
         )
-    if path.suffix == ".safetensors":
-        tensors = read_verified(path, bytes=path.stat().st_size, sha256=found)
-    else:
-        try:
-            read = torch.load(path, "cpu", weights_only=True)
-        except Exception as error:  # a hostile or truncated file may raise anything
-            raise WeightsError(
-                f"the weight file '{path}' can't be read as tensors alone: {error}", code="weights-unreadable"
-            ) from error
-        tensors = read.get("state_dict", read) if isinstance(read, dict) else {}
-        if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-            raise WeightsError(
-                f"the weight file '{path}' holds no state dict; give one that maps names to tensors",
-                code="weights-no-state-dict",
-            )
-    return {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
+    return {name.removeprefix("text."): tensor for name, tensor in read_tensors(path).items()}

@@ -39,6 +39,7 @@ They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffu
 | name | channels after x_t's | elsewhere |
 |---|---|---|
 | `masked` | the mask, 1 where drawn anew, and the latents of the image with that part grey | SD's inpainting models |
+| `depth` | a depth map, from -1 to 1 | SD 2's depth model |
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
 INITIAL_SCALES = ("sigma_T", "unit")
 VARIANCES = ("learned_range", "learned")
-IMAGE_CONDITIONS = ("masked",)
+IMAGE_CONDITIONS = ("masked", "depth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Denoiser(nn.Module):
         low_res: LowRes | None = None,
         initial_scale: Literal["sigma_T", "unit"] = "sigma_T",
         variance: Literal["learned_range", "learned"] | None = None,
-        image_condition: Literal["masked"] | None = None,
+        image_condition: Literal["masked", "depth"] | None = None,
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
@@ -136,7 +137,8 @@ class Denoiser(nn.Module):
             )
         if image_condition is not None and image_condition not in IMAGE_CONDITIONS:
             raise ConfigError(
-                f"unknown image_condition '{image_condition}'; choose masked, or leave it out", code="choice-unknown"
+                f"unknown image_condition '{image_condition}'; choose {' or '.join(IMAGE_CONDITIONS)}, or leave it out",
+                code="choice-unknown",
             )
         if schedule.T is None and time_input in ("index", "index1000"):
             raise ConfigError(
@@ -151,7 +153,7 @@ class Denoiser(nn.Module):
         self.low_res = low_res
         self.initial_scale: Literal["sigma_T", "unit"] = initial_scale
         self.variance: Literal["learned_range", "learned"] | None = variance
-        self.image_condition: Literal["masked"] | None = image_condition
+        self.image_condition: Literal["masked", "depth"] | None = image_condition
         self.acceleration: Acceleration | None = None
 
     def forward(

@@ -65,19 +65,23 @@ def hash_of_files(files: tuple[Path, ...]) -> str:
 
 def card_of(
     part: FilePart, *, name: str, component: str, arguments: Mapping[str, Any], summary: str,
-    denoiser: Mapping[str, Any] | None = None,
+    denoiser: Mapping[str, Any] | None = None, kind: str | None = None, small: str | None = None,
 ) -> Card:  # fmt: skip
-    """The card of a part: its component with its arguments, and the facts that a pipeline is checked by."""
-    contract: dict[str, Any] = {}
+    """The card of a part: its component with its arguments, and the facts that a pipeline is checked by.
+
+    kind: of the component, where its tensors are another kind of part. small: pixels a side of the image it enlarges.
+    """
+    contract: dict[str, Any] = {"low_res": int(small)} if small is not None else {}
     if part.kind in ("network", "autoencoder"):
         deep = 2 ** (len(arguments["mult"]) - 1)
-        contract = {"size_multiple": deep} if part.kind == "network" else {"factor": deep}
+        contract |= {"size_multiple": deep} if part.kind == "network" else {"factor": deep}
+    kind = kind or part.kind
     file = part.files[0]
     raw = {
-        "kind": part.kind, "component": component, "summary": summary, "config": dict(arguments),
+        "kind": kind, "component": component, "summary": summary, "config": dict(arguments),
         "denoiser": denoiser, "file": {"name": file.name, "bytes": file.stat().st_size},
     }  # fmt: skip
     return Card(
-        name=name, path=file, kind=part.kind, component=component, summary=summary, config=dict(arguments),
+        name=name, path=file, kind=kind, component=component, summary=summary, config=dict(arguments),
         denoiser=denoiser, contract=contract, raw=raw, source=part,
     )  # fmt: skip

@@ -100,11 +100,12 @@ class Objective(Protocol):
 
     What an objective may have besides, and the loop looks for: `whole_batch = True` where a sample's loss depends on
     the others of its batch, which then is never split; `given(network, batch)`, what the host decides about a batch
-    (tensors on the device, and numbers that are the same for every batch), where the loss of a batch that holds it does
-    nothing but compute on the device, so that it can be recorded (zoo/training/engine/recorded.py); `state()` and `load_state(tensors)`, what it remembers of the
-    run, saved in checkpoints: every process calls it, and it must be the same in each; `adversary` and
-    `adversary_loss(network, batch)`, a second network trained against the first (zoo/training/engine/adversary.py);
-    `export_others(network)`, as `export`, by the ending of the name: further weights that the run made.
+    (tensors on the device, and numbers that are the same for every batch), and `records`, whether the loss of a batch
+    that holds it does nothing but compute on the device, so that it can be recorded (zoo/training/engine/recorded.py);
+    `state()` and `load_state(tensors)`, what it remembers of the run, saved in checkpoints: every process calls it, and
+    it must be the same in each; `adversary` and `adversary_loss(network, batch)`, a second network trained against the
+    first (zoo/training/engine/adversary.py); `export_others(network)`, as `export`, by the ending of the name: further
+    weights that the run made.
     """
 
     network: nn.Module

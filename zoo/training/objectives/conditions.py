@@ -8,6 +8,7 @@ that it doesn't.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from zoo.data.captions import caption
 from zoo.diffusion.draws import stream
 from zoo.diffusion.types import Condition, LowRes
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 from zoo.training.engine.objective import Batch, put
 
 Rows = Sequence[Mapping[str, Any]]
@@ -226,17 +228,8 @@ class SmallPictures:
     def __init__(
         self, low_res: LowRes, *, size: int, max_level: float, blur_probability: float, blur_sigma: tuple[float, float]
     ) -> None:
-        if not 0.0 <= max_level <= 1.0:
-            raise ConfigError(
-                f"objective.max_level is {max_level}; give the largest noise level, from 0 to 1",
-                code="number-out-of-range",
-            )
-        if not 0.0 <= blur_probability <= 1.0 or not 0.0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ConfigError(
-                f"objective.blur_probability {blur_probability} with blur_sigma {list(blur_sigma)}: give a share "
-                "from 0 to 1 and a range of deviations above 0",
-                code="number-out-of-range",
-            )
+        within(0.0, 1.0, {"objective.max_level": max_level, "objective.blur_probability": blur_probability})
+        within(0.0, math.inf, {"objective.blur_sigma": blur_sigma}, "()")
         self.low_res, self.size, self.max_level = low_res, size, max_level
         self.blur_probability, self.blur_sigma = blur_probability, blur_sigma
         self.noised = low_res.noise_shape((size, size), (size, size)) is not None

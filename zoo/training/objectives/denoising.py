@@ -386,5 +386,8 @@ class Denoising:
 
     def export_others(self, network: nn.Module) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
         """Further trained weights, by the ending of their name: `text`, the tower."""
-        tower: Any = network.conditioner if self.tuned else None
-        return {} if tower is None else {"text": export_tower(tower)}
+        if not self.tuned:
+            return {}
+        assert isinstance(self.told, Captions)
+        tower: Any = network.conditioner
+        return {"text": export_tower(tower, self.told.train)}
