@@ -4,9 +4,10 @@ diffusers writes the parts with random weights, and both libraries read that fol
 the libraries in turn; the file is in the system's memory, as it is after any load. zoo's includes the file's hash, as a
 pipeline's does: in its first load it is computed, afterwards kept (zoo.checkpoints.hashes). `load` ends when the module
 is there, `ready` when each page of its weights was read once, which a mapped file leaves to its first use. An
-evaluation is one call of the network on a guided sample of 512x512 (2 latents of 64x64), in turn in one process.
+evaluation is one call of the network on one sample, in turn in one process. Seconds are those of the processor, with
+one thread, so that other load on the machine counts for little.
 
-    python -m benchmarks.stable_diffusion               # 3.9 GB below --folder, removed afterwards; the record
+    python -m benchmarks.stable_diffusion               # 3.9 GB in a temporary folder; the record
     python -m benchmarks.stable_diffusion --tiny        # the same with tiny parts, two rounds and no record
 """
 
@@ -15,15 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks import record
+from zoo.checkpoints.hashes import FRESH, NAME
 
 UNET: dict[str, Any] = {
     "sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "cross_attention_dim": 768,
@@ -80,6 +84,9 @@ def loader(library: str, folder: Path) -> Callable[[str], Any]:
     if library == "zoo":
         from zoo.assemble import weights
         from zoo.config.cards import read_card
+        from zoo.networks.unet import UNet
+
+        assert UNet  # imported before any load, as the other library's class is
 
         def load(part: str) -> Any:
             card = read_card(f"{folder}#{part}")
@@ -95,21 +102,25 @@ def loader(library: str, folder: Path) -> Callable[[str], Any]:
 
 
 def load_once(library: str, folder: Path) -> dict[str, float]:
-    """Seconds of a load and until all of it was read, and the bytes that the process holds more at the most."""
+    """Seconds of a load and until all of it was read, and the bytes that the process holds more at the most.
+
+    `wall` is the load's time by the clock.
+    """
     load = loader(library, folder)
     load("vae")  # imports, which no load should pay for
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the most begins anew
-    began = perf_counter()
+    clock, began = perf_counter(), process_time()
     made = load("unet")
-    loaded = perf_counter()
+    loaded, wall = process_time() - began, perf_counter() - clock
     for parameter in made.parameters():
         parameter.flatten()[:: 4096 // parameter.element_size()].sum()
-    return {"load": loaded - began, "ready": perf_counter() - began, "peak": status("VmHWM") - before}
+    ready = process_time() - began
+    return {"load": loaded, "ready": ready, "wall": wall, "peak": status("VmHWM") - before}
 
 
-def evaluate(folder: Path, dtype: str, rounds: int) -> dict[str, Any]:
-    """Seconds of the U-Net by each library in turn, and how far their outputs are apart."""
+def evaluate(folder: Path, dtype: str, rounds: int, side: int) -> dict[str, Any]:
+    """Seconds of the U-Net by each library in turn, and how far their outputs are apart; a latent of `side` a side."""
     import torch
 
     from zoo.acceleration.fast import choose, lay_out_weights
@@ -118,25 +129,25 @@ def evaluate(folder: Path, dtype: str, rounds: int) -> dict[str, Any]:
     ours, theirs = loader("zoo", folder)("unet").network.to(precision), loader("diffusers", folder)("unet")
     theirs = theirs.to(precision)
     draw = torch.Generator().manual_seed(1)
-    side, width = int(theirs.config.sample_size), int(theirs.config.cross_attention_dim)
-    x = torch.randn(2, 4, side, side, generator=draw).to(precision)
-    context = torch.randn(2, 77, width, generator=draw).to(precision)
-    time = torch.full((2,), 501.0)
+    width = int(theirs.config.cross_attention_dim)
+    x = torch.randn(1, 4, side, side, generator=draw).to(precision)
+    context = torch.randn(1, 77, width, generator=draw).to(precision)
+    at = torch.full((1,), 501.0)
     fast = choose(torch.device("cpu"), precompute=None, channels_last=None, compile=None, graphs=None)
 
     def plain() -> Any:
-        return ours(x, time, context=context)
+        return ours(x, at, context=context)
 
     def quick() -> Any:
         return ours.evaluate(x, emb, keys)[0]
 
-    ways = {"zoo": plain, "diffusers": lambda: theirs(x, time, encoder_hidden_states=context, return_dict=False)[0]}
+    ways = {"zoo": plain, "diffusers": lambda: theirs(x, at, encoder_hidden_states=context, return_dict=False)[0]}
     with torch.inference_mode():
         outputs = {name: way() for name, way in ways.items()}
         found: dict[str, list[float]] = {name: [] for name in ways}
         _turns(ways, found, rounds)
         # As Pipeline.compile does: embeddings and the text's keys and values once a run, channels last.
-        emb, keys = ours.embed(time, dtype=precision), ours.keys_values(context)
+        emb, keys = ours.embed(at, dtype=precision), ours.keys_values(context)
         lay_out_weights(ours, fast)
         outputs["zoo fast"] = quick()
         again = {"zoo fast": quick, "diffusers": ways["diffusers"]}
@@ -149,9 +160,9 @@ def evaluate(folder: Path, dtype: str, rounds: int) -> dict[str, Any]:
 def _turns(ways: dict[str, Callable[[], Any]], found: dict[str, list[float]], rounds: int) -> None:
     for _ in range(rounds):
         for name, way in ways.items():
-            began = perf_counter()
+            began = process_time()
             way()
-            found[name].append(perf_counter() - began)
+            found[name].append(process_time() - began)
 
 
 def _apart(one: Any, other: Any) -> float:
@@ -168,7 +179,7 @@ def agree(folder: Path) -> dict[str, float]:
         tower: Any = loader("zoo", folder)("text")
         theirs = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
         states = theirs(tower.tokenize([PROMPT])).last_hidden_state
-        latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+        latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
         image = loader("zoo", folder)("vae").decode(latents)
         other = loader("diffusers", folder)("vae").decode(latents / VAE["scaling_factor"]).sample
         return {"text_encoder": _apart(tower([PROMPT]).tokens, states), "vae": _apart(image, other)}
@@ -177,16 +188,18 @@ def agree(folder: Path) -> dict[str, float]:
 def child(folder: Path, cache: Path, *what: str) -> Any:
     """What a process of its own returns for one of the functions above."""
     command = [sys.executable, "-m", "benchmarks.stable_diffusion", "--folder", str(folder), "--child", *what]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, cwd=record.ROOT, env={**os.environ, "ZOO_CACHE": str(cache)}
-    )
+    variables = {**os.environ, "ZOO_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=record.ROOT, env=variables)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(folder: Path, *, tiny: bool, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, *, tiny: bool, rounds: int, side: int, dtypes: Sequence[str]) -> dict[str, Any]:
     """Every quantity with all its runs; ratios are diffusers' seconds over zoo's, round by round."""
     cache = folder / "cache"
-    child(folder, cache, "write", str(int(tiny)))
+    if not (folder / FILE).is_file():
+        child(folder, cache, "write", str(int(tiny)))
+    (cache / NAME).unlink(missing_ok=True)
+    time.sleep(FRESH)  # a file's hash isn't kept sooner
     size = (folder / FILE).stat().st_size
     first = child(folder, cache, "load", "zoo")
     loads: dict[str, list[dict[str, float]]] = {"zoo": [], "diffusers": []}
@@ -197,15 +210,15 @@ def measure(folder: Path, *, tiny: bool, rounds: int) -> dict[str, Any]:
                 runs.append(found)
     explained = []
     for _ in range(rounds):
-        began = perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "zoo", "explain", str(folder / FILE), "--json"], check=True, capture_output=True
-        )
-        explained.append(perf_counter() - began)
+        command = [sys.executable, "-m", "zoo", "explain", str(folder / FILE), "--json"]
+        began = _of_children()
+        subprocess.run(command, check=True, capture_output=True)
+        explained.append(_of_children() - began)
     said = {
         library: {
             "load_seconds": record.median_of([run["load"] for run in runs]),
             "ready_seconds": record.median_of([run["ready"] for run in runs]),
+            "load_wall_seconds": record.median_of([run["wall"] for run in runs]),
             "peak_of_file": record.median_of([run["peak"] / size for run in runs]),
         }
         for library, runs in loads.items()
@@ -220,10 +233,16 @@ def measure(folder: Path, *, tiny: bool, rounds: int) -> dict[str, Any]:
         },
         "explain_seconds": record.median_of(explained),
         "evaluation": {
-            dtype: _evaluated(child(folder, cache, "evaluate", dtype, str(rounds))) for dtype in ("float32", "bfloat16")
+            dtype: _evaluated(child(folder, cache, "evaluate", dtype, str(rounds), str(side))) for dtype in dtypes
         },
         "apart": child(folder, cache, "agree"),
     }
+
+
+def _of_children() -> float:
+    """Processor seconds of the processes that this one started and that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _evaluated(found: dict[str, Any]) -> dict[str, Any]:
@@ -241,8 +260,12 @@ def _evaluated(found: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write the record; or what a child does."""
     parser = argparse.ArgumentParser(description="Stable Diffusion 1.5's parts beside diffusers.")
-    parser.add_argument("--folder", type=Path, help="where the parts are written; a temporary folder")
+    parser.add_argument("--folder", type=Path, help="a folder with the parts, or for them; a temporary one")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each library")
+    parser.add_argument("--side", type=int, default=64, help="of the latent that is evaluated: 64 is 512 pixels")
+    parser.add_argument(
+        "--evaluate", nargs="*", default=["float32", "bfloat16"], metavar="DTYPE", help="precisions of the evaluations"
+    )
     parser.add_argument("--tiny", action="store_true", help="tiny parts, two rounds and no record")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -254,17 +277,19 @@ def main() -> None:
         elif what == "load":
             found = load_once(rest[0], folder)
         else:
-            found = agree(folder) if what == "agree" else evaluate(folder, rest[0], int(rest[1]))
+            found = agree(folder) if what == "agree" else evaluate(folder, rest[0], int(rest[1]), int(rest[2]))
         print(json.dumps(found))
         return
-    rounds = 2 if options.tiny else options.rounds
-    with TemporaryDirectory(dir=options.folder) as place:
-        values = measure(Path(place), tiny=options.tiny, rounds=rounds)
+    rounds, side = (2, 8) if options.tiny else (options.rounds, options.side)
+    with TemporaryDirectory() as place:
+        values = measure(
+            options.folder or Path(place), tiny=options.tiny, rounds=rounds, side=side, dtypes=options.evaluate
+        )
     print(json.dumps(values, indent=1))
     if not options.tiny:
         made = record.make(
-            "stable-diffusion", settings={"rounds": rounds, "statistic": "median", "latents": [2, 4, 64, 64]},
-            values=values, threads=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            "stable-diffusion", values=values, threads=1,
+            settings={"rounds": rounds, "statistic": "median", "side": side, "seconds": "processor"},
             packages=("torch", "diffusers", "transformers", "safetensors"),
         )  # fmt: skip
         print(record.write(made))

@@ -234,7 +234,7 @@ def test_only_the_registry_file_names_import_targets():
     [
         "import zoo; zoo.names(); zoo.describe('sampler/ddim'); zoo.check('latent-text2img')",
         "from zoo.cli.main import run; assert run(['list']) == 0",
-        "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-clip']) == 0",
+        "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-base-32-text']) == 0",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
         "import zoo; [zoo.check(name) for name in zoo.names('pipeline')]",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--sampler', 'repaint']) == 0",

@@ -107,7 +107,7 @@ def test_the_file_is_what_the_data_says():
 
 
 def test_the_weights_know_every_word_of_the_file(words):
-    known = zoo.load("emoji-clip").known
+    known = zoo.load("emoji-base-32-text").known
     assert [word for word in words.known if not known.issuperset(encode(word))] == []
 
 
@@ -128,7 +128,7 @@ def test_python_callers_are_told_too():
 
 def test_words_that_training_adds_are_not_refused():
     """Only a pipeline reads prompts by the words; a conditioner that is trained on has the captions as they are."""
-    assert zoo.load("emoji-clip").words is None
+    assert zoo.load("emoji-base-32-text").words is None
     assert [len(w.names) for w in words_of(resolve("latent-text2img"))] == [1544]
     assert words_of(resolve("class2img")) == []
 

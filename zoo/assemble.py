@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
 from zoo.acceleration.eight_bit import in_eight_bits
 from zoo.acceleration.offload import Home, content
-from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.files import Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -33,9 +33,9 @@ from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown
-from zoo.training.recipe import read_recipe
-from zoo.training.run import Parts, TrainedRun
-from zoo.training.run import train as run_recipe
+
+if TYPE_CHECKING:
+    from zoo.training.run import TrainedRun
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -59,7 +59,7 @@ def _bare(made: Any) -> Any:
 
 def _unread(card: Card) -> Any:
     """The component of a card without memory for its weights, which `_read` puts in place."""
-    with torch.device("meta"):
+    with Unfilled():
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     module.eval().requires_grad_(False)
@@ -70,7 +70,6 @@ def _read(card: Card, made: Any, dtype: torch.dtype = torch.float32) -> None:
     """Verify a card's file against it, and put its tensors in place."""
     module = _bare(made)
     load_strict(module, _tensors(card, module), what=f"weights '{card.name}'", other=card.other, dtype=dtype)
-    module.eval().requires_grad_(False)
 
 
 def _tensors(card: Card, module: nn.Module) -> dict[str, Tensor]:
@@ -135,7 +134,6 @@ class _Parts:
         if name not in self.made:
             card = _card_of(kind, block, self.cards.__getitem__)
             self.made[name] = made = _unread(card)
-            self.hashes[name] = card.sha256
             if card.words is not None and hasattr(made, "words"):
                 made.words = read_words(card.words)
         return self.made[name]
@@ -143,6 +141,7 @@ class _Parts:
     def read(self) -> None:
         """Read the weight files of all that was made."""
         for name, made in self.made.items():
+            self.hashes[name] = self.cards[name].sha256  # of a published file it takes seconds
             _read(self.cards[name], made)
 
     def homes(self, eight_bits: Any) -> dict[nn.Module, Home]:
@@ -258,6 +257,10 @@ def assemble(
         before_weights(pipeline)
     for said in (place, precision):
         pipeline.parts.check(said)
+    if saving is not None and saving.offload and isinstance(place, Mapping):
+        raise UsageError(
+            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
+        )
     parts.read()
     if config.get("adapters"):
         if saving is not None and saving.offload and torch.device(place).type == "cpu":
@@ -269,10 +272,6 @@ def assemble(
         pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
-    if saving.offload and isinstance(place, Mapping):
-        raise UsageError(
-            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
-        )
     pipeline.to(dtype=precision)
     pipeline.parts.homes = parts.homes(saving.weights)
     pipeline.save_memory(**saving.record(), device=place if saving.offload else None)  # type: ignore[arg-type]
@@ -289,7 +288,7 @@ def _saving(memory: Mapping[str, Any] | None) -> Saving | None:
     known = [field.name for field in fields(Saving)]
     for key in memory or ():
         if key not in known:
-            raise UsageError(unknown("way to save memory", str(key), known), code="option-unknown")
+            raise UsageError(unknown("way to save memory", str(key), known), code="choice-unknown")
     return Saving(**memory) if memory else None
 
 
@@ -361,6 +360,11 @@ def train(
     callback: Callable[[Any], Any] | None,
 ) -> TrainedRun:
     """Check a recipe and run it."""
+    # Its imports bring torch's compiler, which takes a second that drawing doesn't need.
+    from zoo.training.recipe import read_recipe
+    from zoo.training.run import Parts
+    from zoo.training.run import train as run_recipe
+
     checked = read_recipe(recipe, registry(), overrides)
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name

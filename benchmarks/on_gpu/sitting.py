@@ -329,9 +329,7 @@ class OneCourse:
         made = {recipe.name: cards[recipe.name]} if recipe.name in cards else {}
         if str(made.get(recipe.name)) in (*card_names(), "None"):  # what ships, with the tower that ships
             return made
-        own = self.course.tower or read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get(
-            "weights"
-        )
+        own = read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get("weights")
         tower = cards.get(f"{recipe.name}-text") or recipe.raw.get("conditioner", {}).get("weights")
         return {**made, **({own: tower} if own is not None and tower != own else {})}
 

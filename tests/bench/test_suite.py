@@ -193,7 +193,7 @@ def test_an_unknown_suite_is_told_with_the_nearest():
 
 def test_a_row_whose_weights_are_missing_is_kept_with_the_reason(monkeypatch):
     def gone(*_, **__):
-        raise WeightsError("weights 'emoji-clip': the file is missing", code="weights-missing")
+        raise WeightsError("weights 'emoji-base-32-text': the file is missing", code="weights-missing")
 
     monkeypatch.setattr("zoo.bench.suite.resolve", gone)
     row = read_suite(suite()).rows[0]

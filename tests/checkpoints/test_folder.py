@@ -59,7 +59,7 @@ def test_the_words_go_with_the_weights(exported, capsys):
 def test_the_parts_are_weights(exported):
     config = {
         "schema": "zoo.pipeline/1",
-        "conditioners": {"text": {"weights": "emoji-clip"}},
+        "conditioners": {"text": {"weights": "emoji-base-32-text"}},
         "stages": [
             {"listens": ["text"], "size": 64, "sampler": "heun", "denoiser": {"weights": str(exported / "unet")},
              "autoencoder": {"weights": str(exported / "vae")}}

@@ -120,7 +120,7 @@ BAD = {
     ),
     "weaker without weights": (pixels(guidance=[{**AUTO, "denoiser": "unet"}]), "guide-missing"),
     "weaker unknown": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latnet-64"}}]), "weights-unknown"),
-    "weaker denoises nothing": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-clip"}}]),
+    "weaker denoises nothing": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-base-32-text"}}]),
      "weights-kind-wrong"),
     "weaker of latents": (
         pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latent-64"}}]),

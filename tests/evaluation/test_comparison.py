@@ -154,7 +154,7 @@ def test_wrong_requests_are_one_sentence():
         ({"metrics": ["fdi"]}, "component-unknown: fd"),
         ({"metrics": [{"name": "kid", "sizes": 3}]}, "argument-unknown: size"),
         ({"extractors": ["emoji-evaluato"]}, "component-unknown: emoji-evaluator"),
-        ({"extractors": ["emoji-clip"]}, "weights-kind-wrong: conditioner"),
+        ({"extractors": ["emoji-base-32-text"]}, "weights-kind-wrong: conditioner"),
         ({"ranges": 0}, "count-out-of-range"),
         ({"ranges": 31, "extractors": [TOY]}, "images-too-few: 31"),
         ({"extractors": [TOY, OTHER], "save_statistics": "x.npz"}, "extractor-ambiguous"),

@@ -138,7 +138,10 @@ def kohya(tensors, alpha, rename=lambda path: path, prefix="lora_unet_"):
         path, _, matrix = name.removesuffix(".weight").rpartition(".")
         module = prefix + rename(path).replace(".", "_")
         role = {"lora_A": "lora_down", "lora_B": "lora_up"}.get(matrix, "dora_scale")
-        out[f"{module}.dora_scale" if role == "dora_scale" else f"{module}.{role}.weight"] = tensor
+        if role == "dora_scale":  # of a row each, where peft's of a convolution is (1, out, 1, 1)
+            out[f"{module}.{role}"] = tensor.reshape(-1, 1)
+        else:
+            out[f"{module}.{role}.weight"] = tensor
         out[f"{module}.alpha"] = torch.tensor(float(alpha))
     return out
 

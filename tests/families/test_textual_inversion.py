@@ -194,7 +194,7 @@ def test_two_embeddings_of_one_name_and_a_pipeline_of_few_words_are_refused(plac
     save_file({"<Cat-toy>": vectors(1)}, tmp_path / "b.safetensors")
     with refused("entries-repeated", naming="<cat-toy>"):
         zoo.check(place, embeddings=[tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
-    with refused("prompt-option-unread", naming="emoji-clip"):
+    with refused("prompt-option-unread", naming="emoji-base-32-text"):
         zoo.check("latent-text2img", embeddings=[tmp_path / "a.safetensors"])
     with refused("prompts-unread"):
         zoo.check("class2img", long_prompts="chunks")

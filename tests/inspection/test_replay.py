@@ -20,7 +20,7 @@ from zoo.inspection.replay import replay
 from zoo.pipeline.generation import Generation, read_record
 from zoo.schema.errors import UsageError
 
-NAMES = ("emoji-clip", "emoji-kl-f4", "emoji-latent-64")
+NAMES = ("emoji-base-32-text", "emoji-kl-f4", "emoji-latent-64")
 
 
 def tiny(**arguments: Any):

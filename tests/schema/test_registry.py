@@ -72,15 +72,11 @@ def test_a_plugin_is_imported_when_used_and_not_before(install):
 
 
 BROKEN = {
-    "missing-module": ("", "plugin_absent:X", "component-broken: plugin_absent"),
-    "missing-attribute": ("", "plugin_x:Absent", "component-broken: Absent"),
-    "syntax-error": ("def (:", "plugin_x:X", "component-broken"),
-    "needs-a-package": (
-        "import a_package_nobody_has\nclass X: ...",
-        "plugin_x:X",
-        "component-broken: a_package_nobody_has",
-    ),
-    "no-target": ("class X: ...", "plugin_x", "component-broken: module:attr"),
+    "missing-module": ("", "plugin_absent:X", "no module 'plugin_absent'"),
+    "missing-attribute": ("", "plugin_x:Absent", "defines no 'Absent'"),
+    "syntax-error": ("def (:", "plugin_x:X", "not Python"),
+    "needs-a-package": ("import a_package_nobody_has\nclass X: ...", "plugin_x:X", "needs 'a_package_nobody_has'"),
+    "no-target": ("class X: ...", "plugin_x", "no 'module:attr'"),
 }
 BROKEN_ON_USE = {
     "import-error": ("from zoo.schema.errors import Absent\nclass X: ...", "ImportError"),
@@ -100,7 +96,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_harms_nobody(install, nam
     assert name not in known.names("sampler")
     assert {"good", "ddim"} <= set(known.names("sampler"))
     assert known.load("sampler", "good").__name__ == "Good"
-    with refused(reason, ConfigError):
+    with refused("component-broken", ConfigError, naming=reason):
         known.load("sampler", name)
     listed = {d.name: d.broken for d in listing("sampler", components=known)}
     assert reason in listed[name]

@@ -204,7 +204,7 @@ def test_a_fresh_adapter_changes_nothing_and_its_rank_fits(tmp_path):
     plain = network(x, time, context=context)
     adapt(network, AdapterSettings(rank=4))
     assert torch.equal(network(x, time, context=context), plain)
-    for targets, told in ((["to_x"], "init-fresh-unmatched: 'to_x'"), (["norm1"], "init-fresh-unmatched: 'norm1'")):
+    for targets, told in ((["to_x"], "adapter-target-unknown: 'to_x'"), (["norm1"], "adapter-target-unknown: 'norm1'")):
         with refused(told, ConfigError):
             adapt(component("network", NETWORKS["unet"]), AdapterSettings(targets=targets))
     with refused("number-out-of-range: 'out.2'", ConfigError):

@@ -31,7 +31,7 @@ def words():
     network = Denoiser(network=inner, schedule=schedule, parameterization=parameterization, time_input=time_input)
     return Denoising(
         network=network, train=Pictures(), validation=Pictures(count=6, seed=9), cache=None,  # type: ignore[arg-type]
-        conditioner=zoo.load("emoji-clip"), train_conditioner=True, condition_dropout=0.5, sheet_steps=2,
+        conditioner=zoo.load("emoji-base-32-text"), train_conditioner=True, condition_dropout=0.5, sheet_steps=2,
     )  # fmt: skip
 
 

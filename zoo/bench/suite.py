@@ -13,20 +13,20 @@ exclude: [{sampler: ddim, steps: 10}]   # rows that match all of an entry are le
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.bench.row_kinds import PIPELINES, ROW_KINDS, RowKind
+from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.bench.rows import PROMPTS, Asked, Quality, Row, Settings, Suite
 from zoo.config.blocks import check_block
 from zoo.config.cards import check_schema
-from zoo.config.check import resolve
+from zoo.config.check import Resolved, resolve
 from zoo.config.models import model_names
 from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.presets import SUFFIXES, preset_names
@@ -55,112 +55,6 @@ MOST_ROWS = 10_000  # of a suite
 PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
 _NUMBERED = re.compile(r"([a-z]+):[0-9]{1,3}")  # one of several devices
 EVERY = "shipped"  # as a model: each preset
-PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One row: what is measured. None keeps the pipeline's own value."""
-
-    model: str
-    sampler: str | Mapping[str, Any] | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    precision: str = "float32"
-    batch: int = 1
-    device: str = "cpu"
-    fast: bool | Mapping[str, bool] = False
-    step_cache: str | Mapping[str, Any] | None = None
-    size: int | None = None
-    check: str | None = None  # of rows of kind checks: one of CHECKS
-
-    @property
-    def group(self) -> str:
-        """Rows of one group are interleaved."""
-        return f"{self.model}/{self.device}"
-
-    @property
-    def name(self) -> str:
-        """The row as readable text."""
-        sampler = self.sampler.get("name") if isinstance(self.sampler, Mapping) else self.sampler
-        cache = "cached" if self.step_cache else ""
-        if isinstance(self.step_cache, Mapping):
-            cache += f" {self.step_cache.get('every', '')}"
-        fast = "fast" if self.fast is True else ""
-        if isinstance(self.fast, Mapping):
-            fast = "fast(" + ",".join(sorted(k for k, v in self.fast.items() if v)) + ")"
-        steps = self.sampler.get("steps") if self.steps is None and isinstance(self.sampler, Mapping) else self.steps
-        guidance = None if self.guidance is None else f"g={self.guidance:g}"
-        parts = (
-            self.model, self.check, sampler, steps, guidance, self.precision,
-            f"b{self.batch}", None if self.size is None else f"{self.size}px", self.device, fast, cache.strip(),
-        )  # fmt: skip
-        return " ".join(str(p) for p in parts if p not in (None, ""))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """How rows are joined with quality, where a run is given data."""
-
-    samples: int = 64
-    least: int | None = None  # samples that are enough where the time runs out; None: all of them
-    ranges: int = 1  # disjoint ranges of samples that each value is taken over
-    # Names, or blocks with settings.
-    metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
-    reference: str | None = None  # the split compared with; None: the split whose captions are drawn
-    hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
-    hit_samples: int = 200  # captions of that split
-    extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
-    hit: bool = True  # the hit score, where the pipeline takes prompts and the data has concepts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How rows are measured."""
-
-    warm_up: int = 1
-    repeats: int = 5
-    seed: int = 0
-    prompts: tuple[str, ...] = PROMPTS
-    quality: Quality = field(default_factory=Quality)
-    count: int = 64  # images of a comparison of metrics
-    sheets: bool = True  # whether each row's first images are written beside the record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A row with its pipeline written out; `reason` says why it can't be measured here, as far as the files show."""
-
-    asked: Asked
-    config: Mapping[str, Any] | None  # None where the model is no pipeline
-    reason: str | None = None
-    kind: str = "pipelines"
-    measured: RowKind = PIPELINES
-    seconds: float | None = None  # the row's deadline, from when it begins
-
-    @property
-    def id(self) -> str:
-        """Twelve digits of a hash of what was requested, with the whole config."""
-        said = json.dumps([self.kind, asdict(self.asked), self.config], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suite:
-    """A suite as it will run."""
-
-    name: str
-    kind: str
-    summary: str
-    settings: Settings
-    rows: tuple[Row, ...]
-    overrides: tuple[str, ...] = ()
-
-    @property
-    def sha256(self) -> str:
-        """A hash of everything that is requested."""
-        said = [self.name, self.kind, asdict(self.settings), [row.id for row in self.rows]]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def folders() -> list[Path]:
@@ -182,14 +76,16 @@ def comparison_files() -> list[Path]:
 
 def read_suite(
     suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu",
-    kinds: Mapping[str, RowKind] = ROW_KINDS,
+    kinds: Mapping[str, RowKind] = ROW_KINDS, known: dict[str, Resolved] | None = None,
 ) -> Suite:  # fmt: skip
     """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
 
     Args:
         device: of rows that name none; one that equals another row is then left out.
         kinds: the kinds of rows there are.
+        known: the configs of an earlier reading by what decides them, which aren't resolved again.
     """
+    known = {} if known is None else known
     if isinstance(suite, Mapping):
         written, source, name = suite, "the suite", str(suite.get("name") or "suite")
     else:
@@ -198,7 +94,7 @@ def read_suite(
     check_schema(written, SUITE_SCHEMA, source)
     try:
         plain = apply_overrides(to_plain(written, source), overrides)
-        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds)
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds, known)
     except ZooError as error:
         raise type(error)(f"{source}: {error}", code=error.code) from error
 
@@ -217,8 +113,9 @@ def _find(suite: str | Path) -> Path:
 
 
 def _check(
-    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind]
-) -> Suite:
+    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind],
+    known: dict[str, Resolved],
+) -> Suite:  # fmt: skip
     _known(plain, KEYS, "a suite")
     kind = plain.get("kind", "pipelines")
     _known_kind(kind, kinds, "kind")
@@ -230,7 +127,7 @@ def _check(
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name", code="suite-name-taken")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    rows = [_row(given, kind, configs, kinds) for given in _rows(plain, device)]
+    rows = [_row(given, kind, configs, kinds, known) for given in _rows(plain, device)]
     if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include", code="suite-empty")
     seen: set[str] = set()
@@ -306,7 +203,10 @@ def _known_kind(kind: Any, kinds: Mapping[str, RowKind], where: str) -> None:
         raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}", code="suite-word-unknown")
 
 
-def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind]) -> Row:
+def _row(
+    given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind],
+    known: dict[str, Resolved],
+) -> Row:  # fmt: skip
     """One row, checked; `otherwise` is the kind where the row says none."""
     where = f"the row {show(dict(given))}"
     kind, seconds = given.get("kind", otherwise), given.get("seconds")
@@ -332,7 +232,7 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
         models += [file] if own_file and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
-    row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)
+    row = _resolved(asked, configs, known) if whole else Row(asked=asked, config=None)
     return replace(row, kind=kind, measured=kinds[kind], seconds=seconds)
 
 
@@ -355,20 +255,23 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     return replace(asked, guidance=None if asked.guidance is None else float(asked.guidance))
 
 
-def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
+def _resolved(asked: Asked, configs: Mapping[str, Any], known: dict[str, Resolved]) -> Row:
     """The row with its pipeline written out."""
     given = configs.get(asked.model, asked.model)
     shortcuts = {"sampler": asked.sampler, "steps": asked.steps, "guidance": asked.guidance}
+    key = json.dumps([given, shortcuts, asked.step_cache], sort_keys=True)
     try:
-        config = resolve(given, None, shortcuts).config
-        if asked.step_cache is not None:
-            cached = {f"stages.{i}.step_cache": asked.step_cache for i in range(len(config["stages"]))}
-            config = resolve(given, cached, shortcuts).config
+        if key not in known:
+            found = resolve(given, None, shortcuts)
+            if asked.step_cache is not None:
+                stages = range(len(found.config["stages"]))
+                found = resolve(found, {f"stages.{i}.step_cache": asked.step_cache for i in stages})
+            known[key] = found
     except WeightsError as error:
         return Row(asked=asked, config=None, reason=str(error))
     except ZooError as error:
         raise ConfigError(f"the row '{asked.name}': {error}", code=error.code) from error
-    return Row(asked=asked, config=config)
+    return Row(asked=asked, config=known[key].config, resolved=known[key])
 
 
 def random_weights(config: Mapping[str, Any]) -> bool:
@@ -400,7 +303,7 @@ def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 def _fields(block: Any, kind: type, where: str) -> dict[str, Any]:
     """A mapping of values, each one that a field of `kind` takes."""
-    known = {p.name: p for p in read_signature(f"{__name__}:{kind.__name__}").parameters}
+    known = {p.name: p for p in read_signature(f"{kind.__module__}:{kind.__name__}").parameters}
     _known(block, tuple(known), where)
     for key, value in block.items():
         if not fits(value, known[key]):

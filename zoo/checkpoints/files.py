@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,12 +16,33 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.utils._device import DeviceContext
 
-from zoo.checkpoints.headers import read_safetensors
+from zoo.checkpoints.headers import BITS, TensorEntry, read_safetensors
 from zoo.schema.errors import WeightsError
 
 _INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
+    "BOOL": "bool", "C64": "complex64",
+}  # fmt: skip
 _NAMED = 3  # how many tensors a sentence names
+
+
+_DRAWS = frozenset(value for name, value in vars(nn.init).items() if name.endswith("_") and callable(value))
+
+
+class Unfilled(DeviceContext):
+    """The meta device, on which `torch.nn.init` draws nothing: for a module whose values a file is about to give."""
+
+    def __init__(self) -> None:
+        super().__init__("meta")
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 @runtime_checkable
@@ -63,6 +84,36 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"the weight file '{path}' can't be read ({error}); {mend}", code="weights-unreadable"
+        ) from error
+
+
+def mapped(entries: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
+    """Tensors of safetensors files by their headers' entries, mapped from the files: read when they are used.
+
+    Raises WeightsError for a file that can't be read, or that changed its size since its header was read.
+    """
+    files: dict[Path, torch.UntypedStorage] = {}
+    found: dict[str, Tensor] = {}
+    for name, entry in entries.items():
+        if entry.file not in files:
+            files[entry.file] = _mapped_file(entry.file)
+        whole = files[entry.file]
+        if entry.end > whole.nbytes():
+            raise WeightsError(f"'{entry.file}' became shorter while it was read; try again", code="weights-truncated")
+        # A storage of its own: one that all share would be copied and saved whole with any of them.
+        made = torch.empty(0, dtype=getattr(torch, _DTYPES[entry.dtype]))
+        own = whole[entry.start : entry.end]
+        aligned = entry.start % (BITS[entry.dtype] // 8) == 0
+        found[name] = made.set_(own if aligned else own.clone()).view(entry.shape)
+    return found
+
+
+def _mapped_file(file: Path) -> torch.UntypedStorage:
+    try:
+        return torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"the weight file '{file}' can't be read ({error}); get it again", code="weights-unreadable"
         ) from error
 
 
@@ -141,11 +192,37 @@ def load_strict(
     _refuse_differences(unpack(packed), own, what=what)
     device = next((t.device for t in own.values() if not t.is_meta), None)
     cast = {n: t.to(device=device, dtype=dtype if t.is_floating_point() else None) for n, t in packed.items()}
-    module.load_state_dict(cast, strict=True, assign=True)
-    left = [n for n, t in [*module.named_parameters(), *module.named_buffers()] if t.is_meta]
+    places = list(module.named_modules())
+    if _loads_plainly(module, places):
+        _assign(places, cast)
+    else:
+        module.load_state_dict(cast, strict=True, assign=True)
+    held = [(f"{n}.{leaf}", t) for n, p in places for leaf, t in (*p._parameters.items(), *p._buffers.items())]
+    left = [n for n, t in held if t is not None and t.is_meta]
     assert not left, (
         f"a buffer is computed when {type(module).__name__} is built, and was lost on the meta device: {left}"
     )
+
+
+def _loads_plainly(module: nn.Module, places: Iterable[tuple[str, nn.Module]]) -> bool:
+    """Whether nothing in a module has a way of its own to take its tensors."""
+    plain = type(module).load_state_dict is nn.Module.load_state_dict
+    return plain and not any(
+        type(place)._load_from_state_dict is not nn.Module._load_from_state_dict or place._load_state_dict_pre_hooks
+        for _, place in places
+    )
+
+
+def _assign(places: Iterable[tuple[str, nn.Module]], tensors: Mapping[str, Tensor]) -> None:
+    """What `load_state_dict(tensors, assign=True)` does for tensors that fit, in a third of its time."""
+    for name, place in places:
+        prefix = f"{name}." if name else ""
+        for leaf, own in place._parameters.items():
+            if own is not None:
+                place._parameters[leaf] = nn.Parameter(tensors[prefix + leaf], requires_grad=own.requires_grad)
+        for leaf, held in place._buffers.items():
+            if held is not None and leaf not in place._non_persistent_buffers_set:
+                place._buffers[leaf] = tensors[prefix + leaf]
 
 
 def _refuse_differences(given: Mapping[str, Tensor], own: Mapping[str, Tensor], *, what: str) -> None:

@@ -1,6 +1,6 @@
 """Weight cards: zoo/weights/NAME.yaml beside NAME.safetensors says what the weights are and what they fit.
 
-A card is named (`emoji-clip`) or, for weights of one's own, given by the path of its YAML file. It names registry
+A card is named (`emoji-kl-f4`) or, for weights of one's own, given by the path of its YAML file. It names registry
 keys and plain facts only; the weight file lies in the card's folder. A part of a model's own file or folder
 (`PATH#unet`, `FOLDER/unet`) is weights too, whose card its family reads there (`zoo.config.sources`).
 """

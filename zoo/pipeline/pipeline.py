@@ -253,7 +253,7 @@ class Pipeline:
         )
         return Pipeline(
             self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled,
-            self.adapters, saving=self.saving, parts=self.parts,
+            saving=self.saving, parts=self.parts, adapters=self.adapters,
         )  # fmt: skip
 
     @torch.inference_mode()

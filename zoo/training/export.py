@@ -30,7 +30,7 @@ def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write(
     folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], *, storage: str = "float16",
-    schema: str = "zoo.card/1", metadata: Mapping[str, str] | None = None, before: Words | None = None,
+    schema: str = "zoo.card/1", metadata: dict[str, str] | None = None, before: Words | None = None,
 ) -> Path:  # fmt: skip
     """Write NAME.safetensors and NAME.yaml into `folder`; returns the card's path.
 

@@ -7,7 +7,7 @@ data: {name: image-folder, path: data/emoji-core-128.zip, size: 64}
 objective: {name: denoising, min_snr: 5.0}
 network: {name: unet, ...}       # what is trained; `autoencoder:` where the objective trains one
 autoencoder: {weights: emoji-kl-f4}      # what stays as it is
-conditioner: {weights: emoji-clip}
+conditioner: {weights: emoji-base-32-text}
 train: {steps: 4000, batch_size: 128, ...}
 ```
 

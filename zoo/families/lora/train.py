@@ -113,7 +113,7 @@ def _chosen(network: nn.Module, wanted: Sequence[str]) -> list[Target]:
         raise ConfigError(
             f"adapter.targets names '{unknown[:80]}', which ends the path of no linear layer and no convolution of "
             f"{type(network).__name__}; its layers' names end in {shown}",
-            code="init-fresh-unmatched",
+            code="adapter-target-unknown",
         )
     if wanted:
         return [t for t in able.values() if any(is_one(t, name) for name in wanted)]

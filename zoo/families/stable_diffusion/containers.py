@@ -43,23 +43,13 @@ class Safetensors:
         header = headers[0] if len(headers) == 1 else merged(files[0].parent, headers)
         self.shapes: Mapping[str, Shape] = {name: entry.shape for name, entry in header.tensors.items()}
         self.metadata: Mapping[str, str] = header.metadata
-        self._where = {name: entry.file for name, entry in header.tensors.items()}
+        self._entries = header.tensors
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the files."""
-        from safetensors import SafetensorError, safe_open
+        from zoo.checkpoints.files import mapped
 
-        found: dict[str, Tensor] = {}
-        for file in self.files:
-            here = [name for name in names if self._where[name] == file]
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    found |= {name: opened.get_tensor(name) for name in here}
-            except (OSError, SafetensorError) as error:
-                raise WeightsError(
-                    f"the weight file '{file}' can't be read ({error}); get it again", code="weights-unreadable"
-                ) from error
-        return found
+        return mapped({name: self._entries[name] for name in names})
 
 
 class Pickle:

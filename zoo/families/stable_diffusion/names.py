@@ -31,9 +31,9 @@ BUFFERS = re.compile(
 PROJECTIONS = (("text_projection.weight",), ("visual_projection.weight",))  # matrices in CLIP's own layout
 
 
-def sources(module: nn.Module, kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
-    """Each tensor of a module -> the name, or of a fused projection the three names, under which a file has it."""
-    own = list(module.state_dict())
+def sources(module: nn.Module, own: Iterable[str], kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
+    """Each of a module's own tensors -> the name under which a file has it, of a fused projection the three names."""
+    own = list(own)
     if kind == "image" and layout == "open-clip":  # beside the tower, what whitens embeddings, which stays as it is
         return {name: (name.removeprefix("visual."),) for name in own}
     if kind == "image":
@@ -56,11 +56,11 @@ def gather(module: nn.Module, kind: str, layout: Layout, container: Container, p
     import torch
 
     there = {known(name.removeprefix(prefix), kind, layout): name for name in container.shapes if of(name, prefix)}
-    wanted = sources(module, kind, layout)
+    own = module.state_dict()
+    wanted = sources(module, own, kind, layout)
     used = {name for names in wanted.values() for name in names}
     read = container.tensors(list(there.values()))
     found = {name: read[at] for name, at in there.items() if name not in used}  # refused by the loader
-    own = module.state_dict()
     for ours, names in wanted.items():
         if not all(name in there for name in names):
             if kind == "image" and ours in ("mean", "std"):  # of embeddings that need no whitening
