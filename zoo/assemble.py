@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
-from zoo.checkpoints.files import load_strict, read_verified
+from zoo.checkpoints.files import OwnFile, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -35,8 +35,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def component(kind: str, block: str | Mapping[str, Any]) -> Any:
-    """A component block -> the component; arguments named like a kind are blocks themselves."""
-    return make(kind, block, registry())
+    """A component block -> the component, a file of its own read; arguments named like a kind are blocks themselves."""
+    made = make(kind, block, registry())
+    if isinstance(made, OwnFile):
+        made.read_weights()
+    return made
 
 
 def weights(card: Card) -> Any:
@@ -92,7 +95,12 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
 
 def part(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card] = read_card) -> Any:
     """The component in a slot of a stage: weights by their card, or a component with fresh weights."""
-    return weights(_card_of(kind, block, cards)) if "weights" in block else _fresh(kind, block)
+    if "weights" in block:
+        return weights(_card_of(kind, block, cards))
+    made = _fresh(kind, block)
+    if isinstance(made, OwnFile):
+        made.read_weights()
+    return made
 
 
 def _card_of(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card]) -> Card:
@@ -105,7 +113,11 @@ def _card_of(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card]) 
 
 
 def _fresh(kind: str, block: Mapping[str, Any]) -> Any:
-    made = denoiser(component("network", block["network"]), block) if kind == "network" else component(kind, block)
+    """A component without a card; a file that it names (`OwnFile`) isn't read yet."""
+    if kind == "network":
+        made = denoiser(component("network", block["network"]), block)
+    else:
+        made = make(kind, block, registry())
     return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
 
 
@@ -118,17 +130,20 @@ class _Parts:
     def __init__(self, cards: Mapping[str, Card]) -> None:
         self.cards = cards
         self.made: dict[str, Any] = {}
-        self.hashes: dict[str, str] = {}
+        self.own: list[OwnFile] = []
+        self.hashes: dict[str, str] = {}  # of what was read
 
     def get(self, kind: str, block: str | Mapping[str, Any]) -> Any:
         block = {"name": block} if isinstance(block, str) else block
         if "weights" not in block:
-            return _fresh(kind, block)
+            fresh = _fresh(kind, block)
+            if isinstance(fresh, OwnFile):
+                self.own.append(fresh)
+            return fresh
         name = block["weights"]
         if name not in self.made:
             card = _card_of(kind, block, self.cards.__getitem__)
             self.made[name] = made = _unread(card)
-            self.hashes[name] = card.sha256
             if card.words is not None and hasattr(made, "words"):
                 made.words = read_words(card.words)
         return self.made[name]
@@ -137,6 +152,9 @@ class _Parts:
         """Read the weight files of all that was made."""
         for name, made in self.made.items():
             _read(self.cards[name], made)
+            self.hashes[name] = self.cards[name].sha256
+        for fresh in self.own:
+            self.hashes |= fresh.read_weights()
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:
         """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance.

@@ -265,8 +265,7 @@ def paths(home: Path) -> Iterator[Case]:
 
 def weights(home: Path) -> dict[str, Any]:
     """The header bombs and pickles that no command line takes by a path: read as a card's file and as weights."""
-    from zoo.checkpoints.files import read_verified
-    from zoo.evaluation.extractors.weight_file import read_tensors
+    from zoo.checkpoints.files import read_tensors, read_verified
     from zoo.schema.errors import ZooError
 
     faults, trials = [], 0

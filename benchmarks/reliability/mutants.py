@@ -112,7 +112,7 @@ def _numbers(path: Path) -> str:
 
 
 def _tensors(path: Path) -> str:
-    from zoo.evaluation.extractors.weight_file import read_tensors
+    from zoo.checkpoints.files import read_tensors
 
     return _hash(*(t for _, t in sorted(read_tensors(path).items())))
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import zoo
 from tests.checkpoints.test_export import PROMPTS, SYSTEMS, make, ours
+from tests.refusals import refused
 from zoo.cli.main import run
 from zoo.config.cards import read_card
 from zoo.families.diffusers import folder as folders
@@ -102,7 +103,7 @@ def test_what_zoo_has_no_module_for_is_refused(name, changes, said, tmp_path):
 def test_damage_is_named(tmp_path):
     folder = export_diffusers(make(), tmp_path / "exported")
     (folder / "vae" / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"config\.json' is damaged"):
+    with refused("index-damaged", WeightsError, naming="config.json"):
         zoo.check(folders.pipeline(folder))
     (folder / "vae" / "config.json").unlink()
     with pytest.raises(ConfigError, match=r"config\.json' is missing"):

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 
 from tests.checkpoints.test_files import BOMBS
+from zoo.checkpoints.files import read_tensors
 from zoo.evaluation import Unavailable, build_extractor
 from zoo.evaluation.extractors.extractor import Named, look
 from zoo.evaluation.extractors.inception import WEIGHTS
 from zoo.evaluation.extractors.inception_network import InceptionNetwork
 from zoo.evaluation.extractors.resize import resize_clean, resize_uint8
-from zoo.evaluation.extractors.weight_file import PublishedFile, read_tensors
+from zoo.evaluation.extractors.weight_file import PublishedFile
 from zoo.schema.errors import ConfigError, UsageError, WeightsError
 
 

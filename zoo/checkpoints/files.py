@@ -13,9 +13,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo.checkpoints.torch_files import check_torch
 from zoo.schema.errors import WeightsError
+from zoo.schema.files import sha256_of
 
 HEADER_LIMIT = 8 * 2**20
 TENSOR_LIMIT = 65_536
@@ -31,6 +34,15 @@ class Packed(Protocol):
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A file's tensors -> this module's own; WeightsError where that can't be done. The module isn't changed."""
+        ...
+
+
+@runtime_checkable
+class OwnFile(Protocol):
+    """A component whose arguments name its weight file: made without reading it, and read when all else is made."""
+
+    def read_weights(self) -> dict[str, str]:
+        """Read the file, if one is named, verified; its path and SHA-256, for the record."""
         ...
 
 
@@ -69,6 +81,47 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
         raise WeightsError(
             f"the weight file '{path}' can't be read ({error}); {mend}", code="weights-unreadable"
         ) from error
+
+
+def hash_of_file(path: Path, meant: str | None = None) -> str:
+    """A weight file's SHA-256; WeightsError where it is another than `meant`, or can't be read."""
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise WeightsError(
+            f"the weight file '{path}' can't be read: {error.strerror or error}; give the path of one",
+            code="weights-unreadable",
+        ) from error
+    if meant is not None and found != meant.lower():
+        raise WeightsError(
+            f"the weight file '{path}' is another one (SHA-256 {found[:12]}… where {meant[:12]}… is meant); get the "
+            "right one",
+            code="weights-hash-wrong",
+        )
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A state dict from safetensors or from a pickle of tensors alone; hash it first where a hash is known.
+
+    Raises WeightsError for a file that holds another thing, would run code, or unfolds into more than its bytes.
+    """
+    plain = path.suffix == ".safetensors"
+    (check_header if plain else check_torch)(path)
+    try:
+        tensors = load_file(path) if plain else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # whatever a hostile or cut file makes them raise
+        raise WeightsError(
+            f"the weight file '{path}' can't be read as tensors alone: {error}", code="weights-unreadable"
+        ) from error
+    if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):
+        tensors = tensors["state_dict"]
+    if not isinstance(tensors, Mapping) or not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise WeightsError(
+            f"the weight file '{path}' holds no state dict; give one that maps names to tensors",
+            code="weights-no-state-dict",
+        )
+    return {str(name): tensor for name, tensor in tensors.items()}
 
 
 def check_header(path: Path) -> None:

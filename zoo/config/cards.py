@@ -18,7 +18,7 @@ from zoo.config.blocks import check_arguments, check_block
 from zoo.config.card import Card
 from zoo.config.published import read_published
 from zoo.config.sources import is_source, source_card
-from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.errors import ConfigError, WeightsError, model_read
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
 from zoo.schema.signature import read_signature
@@ -75,7 +75,8 @@ def read_card(name: str) -> Card:
         return source_card(name)
     path = find_card(name)
     if path.is_dir():
-        return folders().card(path)
+        with model_read(path):
+            return folders().card(path)
     raw = read_mapping(path)
     check_schema(raw, CARD_SCHEMA, str(path))
     for key in raw:

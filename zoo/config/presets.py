@@ -19,7 +19,7 @@ from zoo.config.conditions import check_listens
 from zoo.config.models import model_names
 from zoo.config.published import read_published
 from zoo.config.sampling import refuse_noise
-from zoo.schema.errors import ConfigError
+from zoo.schema.errors import ConfigError, model_read
 from zoo.schema.plain import show
 from zoo.schema.registry import Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -56,7 +56,8 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
         path = _find(config)
         source, name = str(path), path.stem
         if path.is_dir() and is_folder(path):
-            written = folders().pipeline(path)
+            with model_read(path):
+                written = folders().pipeline(path)
         else:
             written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
     else:

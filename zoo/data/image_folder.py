@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import json
 import lzma
 import sys
 import zipfile
@@ -19,6 +18,7 @@ from typing import IO, Any, Literal
 
 from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
 from zoo.images.decode import LARGEST_FILE, read_file, read_member
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 METADATA = "metadata.jsonl"
@@ -163,12 +163,12 @@ class FolderSource:
                     yield number, Skipped(f"line {number}", "too long", sentence)
                     continue
                 try:
-                    yield number, json.loads(line.decode("utf-8"))
+                    yield number, strict_json.parse(line.decode("utf-8"), finite=False)
                 except UnicodeDecodeError as error:
                     byte = f"byte {error.start + 1} of it is 0x{line[error.start]:02x}"
                     sentence = f"{where} is not UTF-8 ({byte}); save the file as UTF-8"
                     yield number, Skipped(f"line {number}", "not UTF-8", sentence)
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield number, Skipped(f"line {number}", "not JSON", f"{where} is not JSON: {error}")
 
     def _open_metadata(self) -> Any:

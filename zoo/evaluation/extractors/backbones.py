@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.checkpoints.files import load_strict
+from zoo.checkpoints.files import load_strict, read_tensors
 from zoo.evaluation.extractors import arguments
 from zoo.evaluation.extractors.extractor import check_pictures
 from zoo.evaluation.extractors.resize import resize_uint8
-from zoo.evaluation.extractors.weight_file import Unavailable, read_tensors, sha256_of
+from zoo.evaluation.extractors.weight_file import Unavailable, sha256_of
 from zoo.schema.errors import ConfigError, UsageError
 
 

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.checkpoints.files import load_strict
+from zoo.checkpoints.files import load_strict, read_tensors
 from zoo.evaluation.extractors.backbones import normalised, register_range, weights_and_hash
 from zoo.evaluation.extractors.extractor import check_pictures
 from zoo.evaluation.extractors.resize import resize_uint8
-from zoo.evaluation.extractors.weight_file import read_tensors
 from zoo.schema.errors import UsageError, WeightsError
 
 MODELS = {"vits14": "vit_small", "vitb14": "vit_base", "vitl14": "vit_large"}

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from zoo.checkpoints.files import check_header
+from zoo.checkpoints.files import read_tensors
 from zoo.schema import files
 from zoo.schema.errors import WeightsError
 
@@ -92,28 +90,6 @@ def sha256_of(path: Path) -> str:
             f"the weight file '{path}' can't be read ({error.strerror}); give the path of one",
             code="extractor-unavailable",
         ) from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A state dict from safetensors or from a pickle of tensors alone; run `sha256_of` first where a hash is known."""
-    try:
-        if path.suffix == ".safetensors":
-            check_header(path)
-        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except WeightsError:
-        raise
-    except Exception as error:  # whatever a hostile or cut file makes them raise
-        raise WeightsError(
-            f"the weight file '{path}' can't be read as tensors alone: {error}", code="weights-unreadable"
-        ) from error
-    if isinstance(tensors, Mapping) and isinstance(tensors.get("state_dict"), Mapping):
-        tensors = tensors["state_dict"]
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise WeightsError(
-            f"the weight file '{path}' holds no state dict; give one that maps names to tensors",
-            code="weights-no-state-dict",
-        )
-    return {str(name): tensor for name, tensor in tensors.items()}
 
 
 def hash_of(module: nn.Module) -> str:

@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.checkpoints.folders import read_json
 from zoo.config.cards import Card
-from zoo.schema import strict_json
 from zoo.schema.errors import ConfigError
-from zoo.schema.files import read_plain, sha256_of
+from zoo.schema.files import sha256_of
 from zoo.schema.safe_yaml import read_mapping
 
 INDEX, OWN, WORDS = "model_index.json", "zoo.yaml", "words.json"
-LARGEST = 1 << 20  # bytes of a configuration
 GUIDANCE, STEPS = 7.5, 50  # StableDiffusionPipeline's own defaults
 _PARAMETERIZATIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 # What each configuration may say besides the entries that are read, and the one value that zoo's modules have.
@@ -267,15 +266,7 @@ def _read(path: Path) -> dict[str, Any]:
             f"'{path}' is missing; a Stable Diffusion folder has it, so export or download it again",
             code="file-missing",
         )
-    try:
-        value = strict_json.parse(read_plain(path, LARGEST))
-    except ValueError as error:
-        raise ConfigError(
-            f"'{path}' is damaged: {error}; export or download it again", code="model-config-unreadable"
-        ) from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"'{path}' holds no mapping; export or download it again", code="model-config-unreadable")
-    return value
+    return read_json(path)
 
 
 def _list(config: Mapping[str, Any], key: str, part: Path) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from zoo.schema.files import atomic, write_atomically
 from zoo.training.engine.loggers import Logger
 
 HEADER = "step,name,value"
+_STEP = re.compile(r"([0-9]{1,18}),")
 
 
 class Scalars:
@@ -26,7 +28,7 @@ class Scalars:
         self.folder = folder
         place = folder / "scalars.csv"
         lines = place.read_text(encoding="utf-8", errors="replace").splitlines() if place.is_file() else []
-        kept = [ln for ln in lines[1:] if ln.partition(",")[0].isdigit() and int(ln.partition(",")[0]) <= step]
+        kept = [line for line in lines[1:] if (found := _STEP.match(line)) and int(found[1]) <= step]
         # Also where it is new: a link to nowhere would be followed out of the folder.
         write_atomically(place, "".join(f"{ln}\n" for ln in [HEADER, *kept]).encode())
         self._file = place.open("a", newline="", encoding="utf-8")

@@ -12,10 +12,9 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from zoo.checkpoints.files import check_header
+from zoo.checkpoints.files import read_tensors
 from zoo.schema.errors import ConfigError, WeightsError
 
 
@@ -63,19 +62,10 @@ class Perceptual(nn.Module):
 
 def _load(backbone: nn.Module, path: Path) -> None:
     """Put a backbone's weights in place; those of its classifier, which gives no features, are left out."""
-    try:
-        if path.suffix == ".safetensors":
-            check_header(path)
-        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except WeightsError:
-        raise
-    except Exception as error:
-        raise WeightsError(
-            f"the perceptual loss's weights '{path}' can't be read: {error}", code="weights-unreadable"
-        ) from error
+    tensors = read_tensors(path)
     known = backbone.state_dict()
     # A features-only model names the modules of `features.3` either so or `features_3`.
-    renamed = {k if k in known else k.replace("features.", "features_", 1): v for k, v in dict(tensors).items()}
+    renamed = {k if k in known else k.replace("features.", "features_", 1): v for k, v in tensors.items()}
     lacking = sorted(known.keys() - renamed.keys())
     if lacking or any(renamed[k].shape != v.shape for k, v in known.items()):
         what = f"lack '{lacking[0]}'" if lacking else "have other shapes"
