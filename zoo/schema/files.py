@@ -86,6 +86,23 @@ def read_plain(path: str | Path, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
+def lines_of(path: str | Path, longest: int) -> Iterator[bytes]:
+    """The whole lines of a regular file, one at a time; longer ones, and a last one that was cut off, are left out.
+
+    OSError for a pipe or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        begins = True
+        while line := file.readline(longest):
+            ends = line.endswith(b"\n")
+            if begins and ends:
+                yield line
+            begins = ends
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
