@@ -44,7 +44,9 @@ class Found(NamedTuple):
 
     def faults(self, good: Found | None = None) -> list[str]:
         """What is wrong with it, in words; `good` is the same command with a good file."""
-        found = [f"began {name}" for name in self.begun] + [f"wrote {path}" for path in self.outside]
+        usual = [] if good is None else [*good.begun, *good.outside]  # a benchmark asks git for the commit
+        found = [f"began {name}" for name in self.begun if name not in usual]
+        found += [f"wrote {path}" for path in self.outside if path not in usual]
         if self.code is None:
             return [*found, "hung"]
         if self.code not in (0, 1, 2):
