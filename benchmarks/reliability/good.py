@@ -119,10 +119,11 @@ VERBS: dict[str, dict[str, list[str]]] = {
             "generate", "red apple", "--image", "{file}", "--steps", "2", "--strength", "0.9", "-o", "{out}/a.png",
         ],
         "generate within": [
-            "generate", "red apple", "--image", "picture.png", "--mask", "{file}", "--steps", "1", "-o", "{out}/a.png",
+            "generate", "red apple", "--image", "picture.png", "--mask", "{file}", "--steps", "1",
+            "--model", "latent-text2img", "-o", "{out}/a.png",
         ],
         "plot noising": ["plot", "noising", "{file}", "-o", "{out}/a.png"],
-        "replay of": ["replay", "image.png", "--image", "{file}"],
+        "replay of": ["replay", "redrawn.png", "--image", "{file}"],
     },
     "data": {
         "data check": ["data", "check", "{file}", "--size", "16"],
@@ -244,6 +245,8 @@ def _written(folder: Path) -> None:
         for words in (
             ["evaluate", "data", "--extractor", EXTRACTOR, "--save-statistics", "statistics.npz"],
             ["train", "recipe.yaml", "--run", "run"], ["bench", "suite.yaml", "--out", "measured"],
+            ["generate", "red apple", "--model", "latent-text2img", "--image", "picture.png", "--steps", "2",
+             "-o", "redrawn.png"],
             ["export", "exported", "--model", "latent-text2img"],
         ):  # fmt: skip
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
