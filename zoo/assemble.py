@@ -250,9 +250,9 @@ def _said(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
+    if dtype in (*DTYPES.values(), torch.float64):
         return dtype
-    if dtype is not None and dtype not in DTYPES:
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
         raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
     return DTYPES[dtype or "float32"]
 

@@ -83,10 +83,11 @@ def _named(home: Path, folder: Path, number: int, name: str) -> Iterator[Case]:
     (model / "model_index.json").write_text(json.dumps({**index, name: ["diffusers", "UNet2DConditionModel"]}))
     yield f"a model's part is named {name!r:.40}", "model", model
     measured = folder / f"{number} measured"
-    shutil.copytree(home / "measured", measured)
+    shutil.copytree(home / "measured", measured, copy_function=os.link)
     (record,) = measured.glob("*.json")
     started = json.loads(record.read_text())
     started["run"]["started"] = name
+    record.unlink()
     record.write_text(json.dumps(started))
     yield f"a record began at {name!r:.40}", "measured", measured
 
@@ -97,7 +98,7 @@ def _links(home: Path, folder: Path) -> Iterator[Case]:
     for kind, patterns in FOLDERS.items():
         for pattern in (*patterns, "**/*.safetensors", "**/*.png"):
             path = folder / f"{kind} {pattern.replace('/', ' ')}"
-            shutil.copytree(home / kind, path)
+            shutil.copytree(home / kind, path, copy_function=os.link)
             for place in path.glob(pattern):
                 place.unlink()
                 place.symlink_to(secret)

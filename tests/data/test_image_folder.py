@@ -99,6 +99,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     [
         (["{"], {}, "line 1"),
         (["[" * 100000], {}, "line 1"),
+        (['{"file_name": "a.png", "text": "x", "text": "y"}'], {}, "'text' twice"),
         ([{"file_name": "a.png"}], {}, "lacks"),
         ([{"file_name": 3, "text": "x"}], {}, "lacks"),
         ([{"file_name": "a.png", "text": "x"}], {}, "no file 'a.png'"),

@@ -188,7 +188,7 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * 255
-    if values.dtype == np.uint16:
+    if values.dtype.newbyteorder("=") == np.uint16:
         return _from_16_bits(values, said)
     if values.dtype.kind == "f":
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)

@@ -296,6 +296,10 @@ class Pipeline:
     def _draw(
         self, stages: Sequence[Stage], request: Request, given: Given, callback: Callable[[Progress], Any] | None
     ) -> Generation:
+        if callback is not None and not callable(callback):
+            raise UsageError(
+                f"the callback is {type(callback).__name__}; give a function of a Progress", code="callback-unfit"
+            )
         begun = time.perf_counter()
         groups = prepare(stages, self.conditioners, request, given)
         walks = [self._walk(stages, group, request.batch_size) for group in groups]

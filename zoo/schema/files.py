@@ -28,6 +28,7 @@ except ImportError:  # Windows, where an open file can't be removed either
 LOCK = ".lock"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
+PATIENCE = 30.0  # seconds to wait for a writer that numbers files in the same folder, and may be stopped
 _tidied: set[str] = set()  # folders already tidied
 
 
@@ -59,6 +60,29 @@ def atomic(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):  # gone: it has its place
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def numbering(folder: Path) -> Iterator[None]:
+    """Alone among all of zoo's writers who number files in a folder, which is made where it is missing."""
+    descriptor = None
+    with contextlib.suppress(OSError):  # whoever writes there says what is wrong
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + PATIENCE
+        while descriptor is not None and fcntl is not None and time.monotonic() < until:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
