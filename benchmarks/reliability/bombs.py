@@ -124,7 +124,7 @@ def _folder_bombs(home: Path, folder: Path) -> Iterator[Case]:
     lists = b"[" + b"[]," * 2**20 + b"[]]"
 
     def changed(kind: str, name: str, inner: str, data: bytes | int) -> Case:
-        path = folder / f"{kind} {name}"
+        path = folder / f"{kind} {inner} {name}".replace("/", " ").replace("*", "")
         shutil.copytree(home / kind, path, copy_function=os.link)
         (place,) = path.glob(inner)
         place.unlink()
