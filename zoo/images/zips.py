@@ -13,7 +13,7 @@ LARGEST_LIST = 2**20  # bytes of any zip's list of files
 
 
 def open_zip(path: str | Path) -> zipfile.ZipFile:
-    """A zip of images; UsageError for one that is damaged or lists more than it holds, and for two files of one name."""
+    """A zip of images; UsageError for a damaged one, one that lists more than it holds, and two files of one name."""
     try:
         check_list(path)
         archive = zipfile.ZipFile(path)
