@@ -37,6 +37,15 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+class Terminated(SystemExit):
+    """The system ends the command (SIGTERM, SIGHUP): cleanup runs, and it isn't reported as an error."""
+
+    def __init__(self, number: int = 15) -> None:
+        """The process exits with 128 and the signal's number wherever this ends it."""
+        self.status = 128 + number
+        super().__init__(self.status)
+
+
 class RequestNote(UserWarning):
     """A warning about an unusual request that is carried out all the same."""
 
