@@ -73,7 +73,7 @@ def test_a_command_that_is_ended_as_it_starts_says_so_by_its_code(here):
         time.sleep(wait)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
-        # Before the command listens the system itself ends it; it may also be done already, and its recipe is no config.
+        # Before the command listens the system itself ends it; it may be done already, and a recipe is no config.
         assert process.returncode in (-signal.SIGTERM, 143, 2)
 
 
