@@ -21,10 +21,7 @@ MIB = 2**20
 ALL, FREE = 24.0, 3.0  # MiB for all weights, and of them kept free
 BASE = Path(__file__).resolve().parent.parent / "recipes/emoji/base-32-next.yaml"
 RANK = 16  # of the student's update
-GONE = {
-    "emoji-clip": "leaves when the latent pipelines are trained with the newer text tower; its image tower is in none",
-    "emoji-ddpm-32": "leaves: shapes that nobody can name; its recipe stays",
-}
+GONE = {"emoji-ddpm-32": "leaves: shapes that nobody can name; its recipe stays"}
 ALLOWED = {"emoji-sr-128": 0.9}  # MiB of what is still to be made
 
 

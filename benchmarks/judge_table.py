@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-MISSING = "*Not measured yet.*"
+from benchmarks.views import MISSING
+
 KINDS = ("blur", "noise", "cut-outs", "hue")
 
 

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from zoo.families.diffusers.layout import open_clip_names, unet_names
 from zoo.families.key_lists import FILE, KeyLists, Shapes, encode
-from zoo.families.stable_diffusion.renaming import open_clip_shapes, unet_names
 
 # U-Nets of Stable Diffusion whose names in diffusers' layout aren't counted, and what theirs are called.
 _DIFFUSERS = {
@@ -67,6 +67,15 @@ def derived(lists: dict[str, Shapes]) -> Iterator[tuple[str, Shapes]]:
             tower |= {n.replace(f".{layers - 1}.", f".{extra}.", 1): s for n, s in last.items()}
         more[name] = open_clip_shapes(tower)
     yield from more.items()
+
+
+def open_clip_shapes(tower: Shapes) -> dict[str, tuple[int, ...]]:
+    """Shapes of a text tower in transformers' layout -> those of open_clip's, where q, k and v are one."""
+    out: dict[str, tuple[int, ...]] = {}
+    for name, ours in open_clip_names(tower).items():
+        shape = tower[name]
+        out[ours] = (out[ours][0] + shape[0], *shape[1:]) if ours in out else shape
+    return out
 
 
 def main(folder: str) -> None:

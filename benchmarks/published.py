@@ -55,7 +55,6 @@ PIPELINES: dict[str, tuple[tuple[str, ...], int]] = {
 }
 WEIGHTS: dict[str, tuple[tuple[str, ...], int]] = {
     "emoji-kl-f4": (("psnr", "ssim"), 500),
-    "emoji-clip": (RECALLS, 500),
     "emoji-evaluator": (RECALLS, 500),
     "emoji-classifier-32": (("top1", "top1-0.125"), 500),
 }

@@ -59,6 +59,7 @@ COUNTERPARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]] | None] = {
     "unipc": ("UniPCMultistepScheduler", TRAILING, {}),
     "plms": ("PNDMScheduler", {"skip_prk_steps": True, **TRAILING}, {}),
     "lms": ("LMSDiscreteScheduler", TRAILING, {}),
+    "lcm": ("LCMScheduler", {}, {}),
     "repaint": None,
     "predictor-corrector": None,
     "annealed-langevin": None,

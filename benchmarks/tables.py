@@ -12,33 +12,20 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks import budget, judge_table, models
+from benchmarks import budget, first_use_table, judge_table, models, stable_diffusion_table
 from benchmarks.judge_table import share
 from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
+from benchmarks.views import MISSING, machine_of, markdown, read
 from zoo.config.cards import card_names, read_card
 from zoo.config.describe import listing
 from zoo.schema.papers import papers_of
 from zoo.schema.registry import KINDS, registry
 
-MISSING = "*Not measured yet.*"
 _BLOCK = re.compile(r"(<!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(<!-- /table -->)", re.DOTALL)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def read(name: str, results: Path) -> dict[str, Any] | None:
-    """A committed record."""
-    path = results / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def components(results: Path) -> str:
@@ -151,7 +138,7 @@ def speed(results: Path) -> str:
         over = 1000 * v["import_zoo_over_bare_seconds"]["median"]
         rows.append(("`import zoo` over the bare interpreter", f"{over:.0f} ms"))
         rows += [(f"`zoo {k}`", f"{1000 * r['median']:.0f} ms") for k, r in v["verb_seconds"].items()]
-        machines.append(_machine(startup))
+        machines.append(machine_of(startup))
     for path in sorted(results.glob("generate*.json")):
         generate = json.loads(path.read_text())
         v, s = generate["values"], generate["settings"]
@@ -162,11 +149,11 @@ def speed(results: Path) -> str:
             rows.append((f"{what}{with_what}, after loading", f"{r['median']:.2f} s"))
         rows.append((f"{what}: the whole `zoo generate` command", f"{v['whole_command_seconds']['median']:.1f} s"))
         rows.append((f"{what}: its peak memory", f"{v['whole_command_peak_bytes'] / 1e6:.0f} MB"))
-        machines.append(_machine(generate))
+        machines.append(machine_of(generate))
     if training is not None:
         v = training["values"]
         rows.append(("a training step over one of a bare PyTorch loop", f"{v['zoo_over_bare_percent']:+.1f} %"))
-        machines.append(_machine(training))
+        machines.append(machine_of(training))
     if rows:
         parts.append(markdown(("what", "median"), rows))
     if step is not None:
@@ -179,7 +166,7 @@ def speed(results: Path) -> str:
         # Like for like: both begin with the network's output and read x0 from it.
         head = ("a sampler step's own arithmetic, x0 read from the output", "zoo", "diffusers", "diffusers over zoo")
         parts.append(markdown(head, lines))
-        machines.append(_machine(step))
+        machines.append(machine_of(step))
     if not parts:
         return MISSING
     return "\n\n".join([*parts, "Measured on " + "; ".join(dict.fromkeys(machines)) + "."])
@@ -220,7 +207,7 @@ def batches(results: Path) -> str:
         f"{s['pictures']} pictures of `{s['model']}` in {s['steps']} steps, {s['dtype']}, by {samplers}, one and three "
         f"at a time and all at once: at most {apart:.1e} apart in [0, 1]; of what a picture file holds, at most "
         f"{worst['values_that_differ']} of {worst['values']:,} values differ, by {levels} of 255 at most. Measured on "
-        f"{_machine(made)}."
+        f"{machine_of(made)}."
     )
 
 
@@ -299,7 +286,7 @@ def metrics(results: Path) -> str:
         f"{100 * shift['relative']:+.3f} %.",
         f"Inception had {'random weights, the same on both sides' if random else 'its published weights'}; features in "
         f"float32 are {found['relative_difference_float32']:.0e} apart.",
-        f"Measured on {_machine(record)}.",
+        f"Measured on {machine_of(record)}.",
     )
     return markdown(("what", "zoo", "other", "faster"), rows) + "\n\n" + " ".join(said)
 
@@ -313,17 +300,14 @@ def gpu(results: Path) -> str:
     return on_gpu.page(max(measured, key=lambda r: r["run"]["started"]))
 
 
-def _machine(record: dict[str, Any]) -> str:
-    machine = record["machine"]
-    threads = f", {machine['threads']} threads" if machine.get("threads") else ""
-    return f"{machine['processor']}, {machine['cores']} cores{threads}, torch {record['versions'].get('torch')}"
-
-
 TABLES: dict[str, Callable[[Path], str]] = {
+    "stable-diffusion": stable_diffusion_table.table,
     "components": components, "pipelines": pipelines, "counts": counts, "weights": weights, "quality": quality,
     "speed": speed, "against": against, "super-resolution": super_resolution, "doctor": doctor, "metrics": metrics,
     "batches": batches, "gpu": gpu, "weights-budget": weights_budget, "denoiser-candidates": denoiser_candidates,
     "judge": judge_table.judge, "judge-variants": judge_table.variants,
+    "busy": first_use_table.busy, "first-picture": first_use_table.first_picture,
+    "first-picture-line": first_use_table.first_picture_line,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 

@@ -76,7 +76,7 @@ def bare_step(loop: Loop) -> Callable[[], float]:
         network.parameters(), lr=1e-4, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
     )  # type: ignore[union-attr]
     tables = [torch.from_numpy(a).float() for a in schedule((np.arange(schedule.T) + 1) / schedule.T)]
-    conditioner = part("conditioner", {"weights": "emoji-clip"})
+    conditioner = part("conditioner", {"weights": "emoji-base-32-text"})
     latents, texts = torch.randn(PICTURES, 4, 16, 16), captions()
 
     def step() -> float:

@@ -30,6 +30,7 @@ CLIP: dict[str, Any] = {
     "name": "clip", "embed_dim": 8, "image_size": 32, "image_width": 8, "image_layers": [1, 1, 1, 1], "text_width": 16,
     "text_heads": 2, "text_layers": 1, "context_length": 8,
 }  # fmt: skip
+VISION: dict[str, Any] = {"width": 16, "heads": 2, "layers": 1, "embed_dim": 8, "image_size": 28, "patch": 14}
 # A small one of each component whose arguments can be wrong; what isn't said here is its default.
 SMALL: Mapping[str, list[dict[str, Any]]] = {
     "network": [
@@ -43,20 +44,21 @@ SMALL: Mapping[str, list[dict[str, Any]]] = {
         CLIP,
         {**CLIP, "image_blocks": "basic", "image_width": [8, 16], "image_layers": [1, 1]},
     ],
-    "autoencoder": [KL, {**KL, "name": "vq", "codes": 8}, {"name": "identity"}],
+    "autoencoder": [KL, {**KL, "name": "vq", "codes": 8}, {"name": "taesd", "width": 8}, {"name": "identity"}],
     "conditioner": [
         {"name": "clip-text", "width": 16, "heads": 2, "layers": 2, "context_length": 8, "embed_dim": 8},
         {"name": "class-label", "names": ["a", "b"]}, {"name": "stand-in", "context_width": 8},
         {"name": "numbers", "names": ["crop_top"], "width": 4},
+        {"name": "clip-image", "schedule": "cosine", **VISION},
     ],
     "guidance": [
         {"name": "classifier-free"}, {"name": "static-threshold"}, {"name": "dynamic-threshold"},
         {"name": "limited-interval", "guidance": "classifier-free"}, {"name": "rescale", "space": "v"},
-        {"name": "posterior", "measurement": "masked"},
+        {"name": "posterior", "measurement": "masked"}, {"name": "embedded"},
     ],
     "measurement": [{"name": "masked"}, {"name": "downsampled"}, {"name": "blurred"}],
     "low_res": [{"name": "plain"}, {"name": "gaussian", "schedule": "linear"}],
-    "safety": [{"name": "mean-brightness"}],
+    "safety": [{"name": "mean-brightness"}, {"name": "stable-diffusion", **VISION}],
     "dataset": [{"name": "sines", "size": 16, "count": 4}, {"name": "image-folder", "size": 8}],
     "extractor": [{"name": "random", "width": 2, "layers": 2, "size": 16}],
     "metric": [{"name": name} for name in registry().names("metric")],

@@ -35,6 +35,10 @@ def readers(tmp_path_factory):
     Image.new("RGB", (8, 8), "orange").save(folder / "small.png")
     readers_picture(folder / "apple.png")
     (folder / "drawn").mkdir()
+    (folder / "apples").mkdir()
+    for i, name in enumerate(("red apple", "green apple", "sun", "cat face", "pizza", "fish")):
+        Image.new("RGB", (32, 32), (90, 20 * i, 160)).save(folder / "apples" / f"{i}.png")
+        (folder / "apples" / f"{i}.txt").write_text(f"{name}, 3d style")
     rows = []
     with zipfile.ZipFile(folder / "real.zip", "w") as file:
         for i in range(256):

@@ -85,9 +85,9 @@ TORCH_FREE = (
     "zoo.checkpoints.headers", "zoo.checkpoints.pickles", "zoo.checkpoints.torch_files", "zoo.checkpoints.folders",
     "zoo.checkpoints.writing", "zoo.families.adapters", "zoo.families.explain", "zoo.families.explain_text",
     "zoo.families.identify", "zoo.families.key_lists", "zoo.families.published_models", "zoo.families.lora.spelling",
-    "zoo.families.diffusers.layout", "zoo.families.stable_diffusion.pairs", "zoo.families.stable_diffusion.renaming",
+    "zoo.families.diffusers.layout", "zoo.families.stable_diffusion.pairs",
     "zoo.families.stable_diffusion.original_names", "zoo.families.stable_diffusion.layouts",
-    "zoo.families.stable_diffusion.folder_configs",
+    "zoo.families.stable_diffusion.folder_configs", "zoo.families.stable_diffusion.variants",
 )  # fmt: skip
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "scipy", "safetensors", "diffusers", "transformers", "matplotlib"}
 
@@ -234,7 +234,7 @@ def test_only_the_registry_file_names_import_targets():
     [
         "import zoo; zoo.names(); zoo.describe('sampler/ddim'); zoo.check('latent-text2img')",
         "from zoo.cli.main import run; assert run(['list']) == 0",
-        "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-clip']) == 0",
+        "from zoo.cli.main import run; assert run(['describe', 'weights/emoji-base-32-text']) == 0",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--json']) == 0",
         "import zoo; [zoo.check(name) for name in zoo.names('pipeline')]",
         "from zoo.cli.main import run; assert run(['check', 'latent-text2img', '--sampler', 'repaint']) == 0",

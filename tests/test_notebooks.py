@@ -13,6 +13,7 @@ import pytest
 import zoo
 from zoo.cli.main import run
 
+COMMAND = "!{sys.executable} -m zoo "
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "docs" / "notebooks").glob("*.ipynb"))
 
 
@@ -23,10 +24,14 @@ def cells(path: Path) -> list[str]:
 
 
 def execute(source: str, space: dict[str, Any]) -> Any:
-    """Run a cell as a notebook does, `!zoo ...` lines too; the value of a last line that is an expression."""
-    lines = source.splitlines()
-    while lines and lines[0].startswith("!"):
-        assert run(shlex.split(lines.pop(0).removeprefix("!zoo "))) == 0
+    """Run a cell as a notebook does, commands of zoo too; the value of a last line that is an expression."""
+    lines = []
+    for line in source.splitlines():
+        if line.startswith("!"):
+            assert line.startswith(COMMAND), "a notebook's shell needn't have its environment's commands"
+            assert run(shlex.split(line.removeprefix(COMMAND))) == 0
+        else:
+            lines.append(line)
     *before, last = lines or [""]
     try:
         expression = compile(last, "<cell>", "eval")

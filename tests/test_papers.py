@@ -1,5 +1,6 @@
 """What stems from a paper names it, from its source, and so do `zoo describe` and the documentation."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,30 @@ def test_what_stems_from_a_paper_names_it(entry):
     assert bool(papers) != (name in OWN), f"{name}: declare `papers`, or say why there is none"
 
 
-def test_one_number_has_one_title():
-    titles = {}
+def test_one_number_has_one_title_and_one_title_one_number():
+    titles, numbers = {}, {}
     for entry in read_registry_file(registry_file()):
-        for paper in papers_of(entry.signature().constants.get("papers")):
+        declared = entry.signature().constants.get("papers") or ()
+        assert len(papers_of(declared)) == len(declared), f"{entry.kind}/{entry.name}: an entry is 'ID Title'"
+        for paper in papers_of(declared):
             assert titles.setdefault(paper.url, paper.title) == paper.title
+            assert numbers.setdefault(paper.title, paper.url) == paper.url
+
+
+def test_a_number_of_arxiv_begins_with_a_year_and_a_month():
+    page = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))
+    found = set(re.findall(r"arxiv\.org/abs/([^)\s]+)", page))
+    assert len(found) > 40
+    # Five digits since 2015, four before.
+    assert [
+        n
+        for n in found
+        if not re.fullmatch(
+            r"(0[7-9]|1[0-4])(0[1-9]|1[0-2])\.\d{4}|"
+            r"(1[5-9]|2\d)(0[1-9]|1[0-2])\.\d{5}",
+            n,
+        )
+    ] == []
 
 
 def test_describe_and_the_documentation_link_them():

@@ -20,17 +20,25 @@ import yaml
 from PIL import Image
 
 import zoo
+from tests.checkpoints.test_export import make
 from tests.config.test_incompatible import BAD, GOOD
 from zoo.bench.suite import read_suite
 from zoo.cli.main import run
 from zoo.config import cards, presets
 from zoo.evaluation.published import claims
+from zoo.families.diffusers.export import export_diffusers
 from zoo.schema.errors import ZooError
 from zoo.schema.registry import KINDS, Entry, Registry, read_registry_file, registry, registry_file
 from zoo.schema.safe_yaml import read_mapping
 from zoo.training.recipe import read_recipe
 
 NEW = "qq-"  # in front of all, so that the order of names stays
+RENAMED: set[str | None] = set()  # kinds of which a config, a card or a recipe had one
+# Those that none of them names, and where they are tried.
+ELSEWHERE = {
+    "metric": "test_images_are_measured_the_same", "extractor": "test_images_are_measured_the_same",
+    "family": "test_a_models_folder_is_read_the_same",
+}  # fmt: skip
 PIPELINES = presets.preset_names()
 
 
@@ -45,6 +53,7 @@ def rename(value: Any, kind: str | None = None) -> Any:
     if isinstance(value, list):
         return [rename(item, kind) for item in value]
     if isinstance(value, str):
+        RENAMED.update({kind} - {None})
         return NEW + value if kind is not None else value
     if not isinstance(value, Mapping):
         return value
@@ -58,7 +67,9 @@ def rename(value: Any, kind: str | None = None) -> Any:
             inner = {n: rename(b, "conditioner") for n, b in item.items()} if key == "conditioners" else rename(item)
             found[key] = inner
         else:
-            found[key] = rename(item, key if key in KINDS and isinstance(item, (str, Mapping, list)) else None)
+            of = "logger" if key == "loggers" else key  # of a recipe, which has several
+            found[key] = rename(item, of if of in KINDS and isinstance(item, (str, Mapping, list)) else None)
+    RENAMED.update({kind} if kind is not None and "name" in found else ())
     return found
 
 
@@ -144,7 +155,7 @@ CHANGES = (
     [], ["--sampler", "heun"], ["--sampler", "dpmpp-2s", "--steps", "5"], ["--steps", "100000"],
     ["--set", "stages.0.sampler={name: repaint, sampler: edm, steps: 20}"],
     ["--set", "stages.0.step_cache=deep-features"], ["--guidance", "1.5"],
-    ["--set", "stages.0.sampler.grid={name: karras, sigma_min: 0.001}"],
+    ["--set", "stages.0.sampler.grid={name: karras, sigma_min: 0.001}", "--set", "safety=mean-brightness"],
 )  # fmt: skip
 
 
@@ -235,7 +246,8 @@ def renamed_recipe(raw: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 def test_recipes_are_checked_the_same(recipe, folders, tmp_path):
     raw = dict(read_mapping(recipe))
     slots = [key for key in ("schedule", "parameterization", "autoencoder", "conditioner", "low_res") if key in raw]
-    for change in ({}, *({key: None} for key in slots), {"low_res": "plain"}, {"time_input": "sigma"}):
+    loggers = {"loggers": ["tensorboard", {"name": "wandb", "project": "emoji"}]}
+    for change in ({}, *({key: None} for key in slots), {"low_res": "plain"}, {"time_input": "sigma"}, loggers):
         changed = {**raw, **{k: v for k, v in change.items() if v is not None}}
         for key in [k for k, v in change.items() if v is None]:
             del changed[key]
@@ -317,6 +329,42 @@ def test_images_are_measured_the_same(folders, tmp_path, capsys):
 
     before, after = both(folders, say)
     assert before == after
+
+
+@pytest.mark.slow
+def test_a_models_folder_is_read_the_same(folders, tmp_path, capsys):
+    folder = export_diffusers(make(), tmp_path / "exported")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "model_index.json").write_text('{"_class_name": "OtherPipeline"}')
+    # What a family calls its components is its own: their names stay, and so they are registered beside the new ones.
+    kept = [entry for entry in read_registry_file(registry_file()) if entry.kind != "family"]
+    known = Registry([*kept, *(entry for entry in other_names() if entry.kind == "family")])
+    before, after = [], []
+    for words in (["check", str(folder)], ["check", str(tmp_path / "strange")], ["explain", str(folder)]):
+        before.append(printed(words, capsys))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Registry, "installed", classmethod(lambda cls: known))
+            registry.cache_clear()
+            after.append(plain(printed(words, capsys), folders))
+        registry.cache_clear()
+    assert before[0].startswith("0")
+    assert before[1].startswith("1")
+    assert before == after
+
+
+def test_every_kind_is_tried():
+    """A kind that is added to the registry is added to these tests."""
+    for path in (*cards.FOLDER.glob("*.yaml"), *presets.FOLDER.glob("*.yaml"), *RECIPES):
+        raw = read_mapping(path)
+        RENAMED.update({raw["kind"]} if "kind" in raw else ())
+        rename({key: value for key, value in raw.items() if key != "published"})
+    for config in (*(c for c, _ in BAD.values()), *GOOD.values(), {"loggers": ["tensorboard"]}):
+        rename(config)
+    for change in CHANGES:
+        new_words(change)
+    missing = set(KINDS) - RENAMED - set(ELSEWHERE)
+    assert not missing
+    assert all(test in globals() for test in ELSEWHERE.values())
 
 
 def test_published_values_are_of_the_same_metrics(folders):

@@ -10,7 +10,7 @@ MIB = 2**20
 # A clone, its data and the wheels it needs travel within 60 MiB to a machine with a GPU.
 ALL = 36 * MIB
 # The shipped weights: small models, so that every pipeline of the README works without a download.
-WEIGHTS = 26 * MIB
+WEIGHTS = 24 * MIB
 # Recorded outputs, a small set or more of every family; the larger sets are read from elsewhere (the mark `gold`).
 GOLDENS = 4 * MIB
 # Code, docs with their images, recipes, records with their sheets.

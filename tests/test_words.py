@@ -12,7 +12,7 @@ import pytest
 import zoo
 from tests.refusals import refused
 from zoo.conditioners.vocabulary import encode
-from zoo.conditioners.words import Name, Words, read_words, refuse_unknown, words_of
+from zoo.conditioners.words import Name, Words, of_captions, read_words, refuse_unknown, words_of
 from zoo.config.check import resolve
 from zoo.schema.errors import RequestNote, WeightsError
 
@@ -107,7 +107,7 @@ def test_the_file_is_what_the_data_says():
 
 
 def test_the_weights_know_every_word_of_the_file(words):
-    known = zoo.load("emoji-clip").known
+    known = zoo.load("emoji-base-32-text").known
     assert [word for word in words.known if not known.issuperset(encode(word))] == []
 
 
@@ -128,7 +128,7 @@ def test_python_callers_are_told_too():
 
 def test_words_that_training_adds_are_not_refused():
     """Only a pipeline reads prompts by the words; a conditioner that is trained on has the captions as they are."""
-    assert zoo.load("emoji-clip").words is None
+    assert zoo.load("emoji-base-32-text").words is None
     assert [len(w.names) for w in words_of(resolve("latent-text2img"))] == [1544]
     assert words_of(resolve("class2img")) == []
 
@@ -136,9 +136,9 @@ def test_words_that_training_adds_are_not_refused():
 @pytest.mark.parametrize("damage", ["{", "[]", '{"schema": "zoo.words/2"}', '{"schema": "zoo.words/1", "styles": []}'])
 def test_a_damaged_file_is_one_sentence(tmp_path, damage):
     (tmp_path / "words.json").write_text(damage)
-    with pytest.raises(WeightsError, match=r"words\.json"):
+    with refused("words-file-damaged", WeightsError, naming="words.json"):
         read_words(tmp_path / "words.json")
-    with pytest.raises(WeightsError, match="can't be read"):
+    with refused("file-unreadable", WeightsError):
         read_words(tmp_path / "none.json")
 
 
@@ -152,3 +152,39 @@ def test_the_page_says_how_many_names_and_which_styles(words):
     assert f"{len(words.names):,} names in eight styles" in page
     assert all(f"`{style}`" in page for style in words.styles)
     assert len(words.styles) == 8
+
+
+def test_captions_of_any_data_have_words():
+    """Sentences, captions with styles, rows with names; the last style is one, whatever stands before it."""
+    rows = [
+        {"text": "a red tulip in a glass, seen from above"},
+        {"text": "roses in a vase in watercolor style"},
+        {"text": "Pine tree, the Old style", "keywords": ["conifer"], "captions": ["fir, old style"]},
+        {"text": "oak, old style", "name": "oak", "group": "trees", "emoji": "\N{DECIDUOUS TREE}"},
+        {"text": " "},
+    ]
+    words = of_captions(rows)
+    assert words.styles == ("watercolor", "old")
+    assert [(n.name, n.group) for n in words.names] == [
+        ("a red tulip in a glass, seen from above", ""), ("roses in a vase", ""), ("Pine tree", ""), ("oak", "trees"),
+    ]  # fmt: skip
+    assert words.read("a tulip, seen from above").notes == ()
+    assert words.read("roses and an oak, old style").notes[0].endswith("'roses in a vase'")
+    assert words.read("oak, blue style").unknown == {"blue": "the styles are watercolor, old"}
+    assert words.read("fir").unknown is None
+    assert words.read("tulpi").unknown == {"tulpi": "did you mean tulip?"}
+    assert words.read("tulips").text == "tulip"
+    assert words.find("conifer")[0].name == "Pine tree"
+
+
+def test_words_of_an_earlier_model_stay():
+    before = Words((Name("apple", "", "food", ("fruit",)),), ("3d",))
+    words = of_captions([{"text": "apple, flat style"}, {"text": "my dog"}], before)
+    assert [(n.name, n.group, n.keywords) for n in words.names] == [("apple", "food", ("fruit",)), ("my dog", "", ())]
+    assert words.styles == ("3d", "flat")
+
+
+def test_data_without_styles_has_none_to_speak_of():
+    words = of_captions([{"text": "my dog"}])
+    assert words.read("my dog").notes == ()
+    assert words.read("my dog, noto style").unknown == {"noto": "", "style": ""}

@@ -34,15 +34,19 @@ def build(
     overrides: Overrides = None,
     device: Any = None,
     dtype: Any = None,
+    memory: Mapping[str, Any] | None = None,
     before_weights: Callable[[Pipeline], object] | None = None,
     **shortcuts: Any,
 ) -> Pipeline:
     """A pipeline, by name, from a file, from a mapping, or from what `zoo.config.check.resolve` made of one.
 
     overrides: {"stages.0.sampler.eta": 0.5} or ["stages.0.sampler.eta=0.5"]. shortcuts: `sampler`, `steps` and
-    `guidance`, for every stage that has the slot; of a published model (`zoo list model`) or a model's own file also
-    `weights`, its path, `autoencoder`, another one's, and what no tensor tells (`prediction`, ...). device: the CPU by
-    default, "auto" for the best available.
+    `guidance`, for every stage that has the slot; `adapters`, LoRAs like "style.safetensors:0.8"; `long_prompts`,
+    `prompt_weighting` and `embeddings`, how prompts are read (docs/families.md); of a published model (`zoo list
+    model`) or a model's own file also `weights`, its path, `autoencoder`, another one's, `clip_skip`, and what no
+    tensor tells (`prediction`, ...). device: the CPU by default, "auto" for the best available; dtype: float32. Both
+    may differ by part: "float16,autoencoder=float32".
+    memory: how to take less of it (docs/memory.md), like {"offload": True, "decode": "rows", "weights": "int8"}.
     before_weights: gets the pipeline before any weight file is opened, to refuse what it can't draw while that costs
     nothing: `before_weights=lambda pipe: pipe.check("red apple", image="apple.png")`.
     """
@@ -54,7 +58,7 @@ def build(
     prepare()
     from zoo.assemble import assemble
 
-    return assemble(resolved, device=device, dtype=dtype, before_weights=before_weights)
+    return assemble(resolved, device=device, dtype=dtype, memory=memory, before_weights=before_weights)
 
 
 def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, **shortcuts: Any) -> dict[str, Any]:
@@ -74,12 +78,13 @@ def describe(name: str) -> Description:
 def load(name: str | Path, *, device: Any = None, dtype: Any = None, **answers: Any) -> Any:
     """The pipeline of a model's own file or diffusers folder; of a weight card, its component with its weights.
 
-    answers: as `build`'s shortcuts, of a file: `sampler`, `steps`, `guidance`, `autoencoder`, `size`, `copy` (ema or
-    plain, where a file holds both) and `prediction` (eps or v, where nothing in the file tells).
+    answers: as `build`'s shortcuts, of a file: `sampler`, `steps`, `guidance`, `adapters`, `autoencoder`, `size`,
+    `embeddings`, `long_prompts`, `prompt_weighting`, `clip_skip`, `copy` (ema or plain, where a file holds both) and
+    `prediction` (eps or v, where nothing in the file tells).
     """
-    from zoo.config.sources import is_source
+    from zoo.config.sources import is_source, split
 
-    if is_source(name) and "#" not in str(name):
+    if is_source(name) and split(str(name))[1] is None:
         return build(name, device=device, dtype=dtype, **answers)
     if answers:
         from zoo.schema.errors import UsageError

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
-from zoo.checkpoints.files import OwnFile, load_strict, read_verified
+from zoo.acceleration.eight_bit import in_eight_bits
+from zoo.acceleration.offload import Home, content
+from zoo.checkpoints.files import OwnFile, Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -22,14 +26,16 @@ from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.config.check import resolve as resolve_config
 from zoo.diffusion.denoiser import Denoiser
-from zoo.families.diffusers.tensors import own_tensors
+from zoo.families.lora.applied import Adapters, carriers
+from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.registry import registry
-from zoo.training.recipe import read_recipe
-from zoo.training.run import Parts, TrainedRun
-from zoo.training.run import train as run_recipe
+from zoo.schema.unknown import unknown
+
+if TYPE_CHECKING:
+    from zoo.training.run import TrainedRun
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -49,32 +55,32 @@ def weights(card: Card) -> Any:
     return made
 
 
+def _bare(made: Any) -> Any:
+    """A denoiser's network, or the module itself."""
+    return made.network if isinstance(made, Denoiser) else made
+
+
 def _unread(card: Card) -> Any:
     """The component of a card without memory for its weights, which `_read` puts in place."""
-    with torch.device("meta"):
+    with Unfilled():
         module = component(card.kind, card.block)
     assert isinstance(module, nn.Module)
     module.eval().requires_grad_(False)
     return denoiser(module, card.denoiser) if card.denoiser is not None else module
 
 
-def _read(card: Card, made: Any) -> None:
+def _read(card: Card, made: Any, dtype: torch.dtype = torch.float32) -> None:
     """Verify a card's file against it, and put its tensors in place."""
-    module = made.network if isinstance(made, Denoiser) else made
-    tensors = _named(module, card, _tensors(card)) if card.source is None else card.source.tensors(module)
-    load_strict(module, tensors, what=f"weights '{card.name}'", other=card.other)
-    module.eval().requires_grad_(False)
+    module = _bare(made)
+    load_strict(module, _tensors(card, module), what=f"weights '{card.name}'", other=card.other, dtype=dtype)
 
 
-def _tensors(card: Card) -> dict[str, Tensor]:
-    """What a card's file holds, verified, and unpacked where it is stored in eight bits."""
+def _tensors(card: Card, module: nn.Module) -> dict[str, Tensor]:
+    """What a card's file holds, by the module's names: verified, and unpacked where it is stored in eight bits."""
+    if card.source is not None:
+        return card.source.tensors(module)
     tensors = read_verified(card.file, bytes=card.bytes, sha256=card.sha256)
     return unpack(tensors, what=f"weights '{card.name}'")
-
-
-def _named(module: nn.Module, card: Card, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The tensors by the module's names, where the card says that the file has another library's."""
-    return tensors if card.layout is None else own_tensors(module, tensors)
 
 
 def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
@@ -151,10 +157,23 @@ class _Parts:
     def read(self) -> None:
         """Read the weight files of all that was made."""
         for name, made in self.made.items():
+            self.hashes[name] = self.cards[name].sha256  # of a published file it takes seconds
             _read(self.cards[name], made)
-            self.hashes[name] = self.cards[name].sha256
         for fresh in self.own:
             self.hashes |= fresh.read_weights()
+
+    def homes(self, eight_bits: Any) -> dict[nn.Module, Home]:
+        """How each module's weights are read again, as they are now."""
+
+        def read(card: Card, like: nn.Module) -> Mapping[str, Tensor]:
+            made = _unread(card)
+            _read(card, made, dtype_of(like))
+            if eight_bits is not None and card.kind in ("network", "conditioner"):
+                in_eight_bits(_bare(made), eight_bits)
+            return content(_bare(made))
+
+        bare = {name: _bare(made) for name, made in self.made.items()}
+        return {module: partial(read, self.cards[name], module) for name, module in bare.items()}
 
     def guidance(self, block: str | Mapping[str, Any]) -> Any:
         """A guidance block, whose arguments may be weights of a network (a classifier) or another guidance.
@@ -182,17 +201,25 @@ def _listens(said: Any) -> tuple[str, ...] | dict[str, Any]:
 
 
 def assemble(
-    resolved: Resolved, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None,
+    resolved: Resolved, *, device: Any = None, dtype: Any = None, memory: Mapping[str, Any] | None = None,
     before_weights: Callable[[Pipeline], object] | None = None,
 ) -> Pipeline:  # fmt: skip
     """A resolved config -> a pipeline, in `dtype` (float32). Only weight files are read, and those last.
 
-    `device` is the CPU by default; `auto` is the best available, and the record notes that it was chosen so.
+    `device` is the CPU by default; `auto` is the best available, and the record notes that it was chosen so. Both may
+    differ by part: a mapping, or as text "float16,autoencoder=float32". `memory` is what `Pipeline.save_memory` takes.
     `before_weights` gets the pipeline while no weight is read; what it raises is raised here.
     """
-    place, precision = resolve(device), _dtype(dtype)
+    named, kinds = _by_part(device), _by_part(dtype)
+    place = _each(named, resolve)
+    precision = _each({"rest": None, **kinds} if isinstance(kinds, Mapping) else kinds, _dtype)
+    saving = _saving(memory)
     config, parts = resolved.config, _Parts(resolved.cards)
     conditioners = {name: parts.get("conditioner", block) for name, block in (config.get("conditioners") or {}).items()}
+    if (prompts := config.get("prompts")) is not None:
+        for made in conditioners.values():
+            if hasattr(made, "read_prompts"):
+                made.read_prompts(**prompts)
     stages = []
     for number, block in enumerate(config["stages"]):
         interval = block.get("interval") or (1.0, 0.0)
@@ -226,27 +253,73 @@ def assemble(
 
     def resampled(sampler: str | Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The changes to the record, and each stage's sampler, where a request names another; checked as a config."""
-        other = resolve_config(resolved, None, {"sampler": sampler}).config
+        other = resolve_config(record["config"], None, {"sampler": sampler}).config
         made = {stage["name"]: component("sampler", stage["sampler"]) for stage in other["stages"]}
         return _said(other), made
+
+    def adapted(entries: list[dict[str, Any]]) -> None:
+        plain = {key: value for key, value in record["config"].items() if key != "adapters"}
+        record.update(_said({**plain, **({"adapters": entries} if entries else {})}))
 
     pipeline = Pipeline(
         conditioners=conditioners,
         stages=stages,
-        safety=None if safety is None else component("safety", safety),
+        safety=None if safety is None else parts.get("safety", safety),
         record=record,
         resampled=resampled,
+        adapters=Adapters(
+            {s.name: carriers(s.denoiser.network, (conditioners[n] for n in s.conditioners)) for s in stages}, adapted
+        ),
     )
     if before_weights is not None:
         before_weights(pipeline)
+    for said in (place, precision):
+        pipeline.parts.check(said)
     parts.read()
-    return pipeline.to(place, precision)
+    if config.get("adapters"):
+        if saving is not None and saving.offload and torch.device(place).type == "cpu":
+            raise UsageError(
+                "LoRAs are merged into weights, and parts that are offloaded on the CPU are read from their files "
+                "again; leave offload out",
+                code="option-conflict",
+            )
+        pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
+    if saving is None:
+        return pipeline.to(place, precision)
+    if saving.offload and isinstance(place, Mapping):
+        raise UsageError(
+            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
+        )
+    pipeline.to(dtype=precision)
+    pipeline.parts.homes = parts.homes(saving.weights)
+    pipeline.save_memory(**saving.record(), device=place if saving.offload else None)  # type: ignore[arg-type]
+    return pipeline if saving.offload else pipeline.to(place)
 
 
 def _said(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config in the form that a record holds."""
     text = json.dumps(config, sort_keys=True)
     return {"config": config, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _saving(memory: Mapping[str, Any] | None) -> Saving | None:
+    known = [field.name for field in fields(Saving)]
+    for key in memory or ():
+        if key not in known:
+            raise UsageError(unknown("way to save memory", str(key), known), code="option-unknown")
+    return Saving(**memory) if memory else None
+
+
+def _by_part(said: Any) -> Any:
+    """`float16,autoencoder=float32` as a mapping of parts; anything else as it is."""
+    if not isinstance(said, str) or "=" not in said:
+        return said
+    pairs = [("rest", entry) if "=" not in entry else tuple(entry.split("=", 1)) for entry in said.split(",")]
+    return {part.strip(): value.strip() for part, value in pairs}
+
+
+def _each(said: Any, read: Callable[[Any], Any]) -> Any:
+    return {part: read(one) for part, one in said.items()} if isinstance(said, Mapping) else read(said)
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -270,7 +343,7 @@ def load_into(module: nn.Module, name: str, fresh: Sequence[str] = ()) -> None:
     that a deeper network first computes what the weights did.
     """
     card = read_card(name)
-    tensors = dict(_named(module, card, _tensors(card)))
+    tensors = _tensors(card, module)
     wanted = module.state_dict()
     added: list[Any] = [
         block
@@ -305,6 +378,11 @@ def train(
     callback: Callable[[Any], Any] | None,
 ) -> TrainedRun:
     """Check a recipe and run it."""
+    # Its imports bring torch's compiler, which takes a second that drawing doesn't need.
+    from zoo.training.recipe import read_recipe
+    from zoo.training.run import Parts
+    from zoo.training.run import train as run_recipe
+
     checked = read_recipe(recipe, registry(), overrides)
     parts = Parts(component=component, part=part, denoiser=denoiser, load_into=load_into)
     place = folder or Path("runs") / checked.name

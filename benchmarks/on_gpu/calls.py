@@ -1,9 +1,10 @@
 """Several calls' records as one and smaller, to be kept: `python -m benchmarks.on_gpu.calls RECORD ... --out FOLDER`.
 
 A call has so few minutes that one alone reaches a part of the rows. Of each row (with the other libraries it is
-compared with) the call that measured most is kept, with its pairs; rows that no call reached stay as such. All calls
-must be of one kind of card; `calls` in the record holds when each ran, of which code, how its phases ended and how many
-rows are its own. Rows carry their call's number, and no config: its hash stays, and the suites are in the code.
+compared with) the call that measured most is kept, with its pairs; rows that no call reached stay as such, of trainings
+only where no later call requests that model's training in another way. All calls must be of one kind of card; `calls`
+in the record holds when each ran, of which code, how its phases ended and how many rows are its own. Rows carry their
+call's number, and no config: its hash stays, and the suites are in the code.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ def together(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     rows: Rows = []
     for phase in dict.fromkeys(p["name"] for call in calls for p in call["phases"]):
         for number, call in enumerate(calls):
-            mine = [row for row in call["rows"] if row["phase"] == phase and chosen[_whose(row)] == number]
+            later = [row for other in calls[number + 1 :] for row in other["rows"]]
+            mine = [
+                row for row in call["rows"]
+                if row["phase"] == phase and chosen[_whose(row)] == number and not _elsewise(row, later)
+            ]  # fmt: skip
             rows += [_slim(row) | {"call": number + 1} for row in mine]
     ids = [{row["id"] for row in rows if row["call"] == number + 1} for number in range(len(calls))]
     pairs = [
@@ -76,6 +81,13 @@ def together(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _whose(row: Mapping[str, Any]) -> str:
     """The requested row that a row of the record belongs to."""
     return row["id"].partition("-")[0]
+
+
+def _elsewise(row: Mapping[str, Any], later: Rows) -> bool:
+    """Whether a training wasn't reached that later calls request in another way."""
+    if row["kind"] != "training" or row["status"] != "not reached":
+        return False
+    return any(other["group"] == row["group"] and _whose(other) != _whose(row) for other in later)
 
 
 def _slim(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import zoo
 from zoo.bench.suite import RECIPE, known_extractors
+from zoo.config.blocks import make
+from zoo.diffusion.schedules import CosineSchedule
 from zoo.schema.registry import registry
 
 PARTS = ("precompute", "channels_last", "graphs", "compile")
@@ -17,8 +19,7 @@ SHIPPED: dict[str, int | None] = {
 }  # fmt: skip
 CLASSIFIER = {"name": "classifier", "scale": 2.0, "classifier": {"weights": "emoji-classifier-32"}}
 STEPS = 4  # of every sampler
-# At each of its steps this one evaluates the network a hundred times by default.
-SHORT: dict[str, Any] = {"annealed-langevin": {"name": "annealed-langevin", "repeats": 2}}
+LONG, SHORT = 10, 2  # evaluations at each step from which a sampler's whole arguments are set to SHORT
 TINY: dict[str, Any] = {
     "schema": "zoo.pipeline/1", "summary": "A U-Net of some thousand parameters, random.",
     "conditioners": {"text": {"name": "stand-in", "context_width": 8, "length": 4}},
@@ -55,7 +56,7 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
             "model": text,
             "check": "inpaint" if name in inpaints else "images",
             "steps": STEPS,
-            "sampler": SHORT.get(name, name),
+            "sampler": _short(name),
         }
         for name in registry().names("sampler")
     ]
@@ -76,6 +77,16 @@ def suite(*, device: str, tiny: bool) -> dict[str, Any]:
         "models": {"tiny-random": TINY, "tiniest-random": _tiniest(), "class2img-classifier": _classifier()},
         "include": [{"device": device, **row} for row in rows],
     }  # fmt: skip
+
+
+def _short(name: str) -> str | dict[str, Any]:
+    """A sampler; one that evaluates the network very often at each of its steps, with smaller arguments."""
+    known = registry()
+    plan = make("sampler", {"name": name, "steps": STEPS}, known).plan(CosineSchedule())
+    if plan.evaluations < LONG * STEPS:
+        return name
+    whole = {p.name: p.literal() for p in known.entry("sampler", name).signature().parameters if p.name != "steps"}
+    return {"name": name, **{n: SHORT for n, value in whole.items() if type(value) is int and value > SHORT}}
 
 
 def _parts() -> list[dict[str, bool]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.on_gpu import speed
 from benchmarks.on_gpu.conductor import Phase
+from benchmarks.on_gpu.courses import files_of
 from zoo.bench import record
 
 NAME = "on-gpu"
@@ -67,15 +68,15 @@ def gather(out: Path, whole: dict[str, Any] | None, table: str) -> list[str]:
         shutil.copyfile(trained, out / "trained.png")
     for weights in sorted((work / "train" / "weights").glob("*.safetensors")):
         room = FILES - sum(1 for _ in out.glob("*.*"))
-        card = weights.with_suffix(".yaml")
-        if weights.stat().st_size + card.stat().st_size > LARGEST:
+        files = files_of(weights.with_suffix(".yaml"))
+        if sum(file.stat().st_size for file in files) > LARGEST:
             said.append(f"{weights.name} is larger than {LARGEST >> 20} MiB and was left in {weights.parent}")
         elif room < 1:
             said.append(f"{weights.name} would be one file too many and was left in {weights.parent}")
         else:
             with zipfile.ZipFile(out / f"{weights.stem}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-                archive.write(weights, weights.name)
-                archive.write(card, card.name)
+                for file in files:
+                    archive.write(file, file.name)
     return said
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.on_gpu import site
-from benchmarks.on_gpu.courses import ROOT, cards_in
+from benchmarks.on_gpu.courses import ROOT, cards_in, files_of
 from zoo.data.dataset import THREADS
 from zoo.data.image_folder import METADATA, FolderSource
 from zoo.images.decode import centre_square, on_white, open_picture, scaled, to_array
@@ -125,7 +125,7 @@ def _start(folder: Path, start: str) -> Part:
     place.mkdir()
     cards = cards_in(start, place)
     for card in cards.values():
-        for file in (card, card.with_suffix(".safetensors")):
+        for file in files_of(card):
             if file.parent != place.resolve():
                 shutil.copyfile(file, place / file.name)
     size = sum(file.stat().st_size for file in place.iterdir())

@@ -35,6 +35,7 @@ from zoo.schema.errors import ZooError
 from zoo.schema.files import write_atomically
 from zoo.schema.registry import registry
 from zoo.training.engine.loop import Loop, Progress
+from zoo.training.engine.recorded import WARM_UP
 from zoo.training.engine.time_limit import Fitting
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import Parts, objective_of, settings_of, write_weights
@@ -159,7 +160,7 @@ class Sitting:
         low = recipe.raw["train"].get("precision", "bf16") == "bf16"
         asked = Asked(
             model=recipe.name, precision="bfloat16" if low else "float32", batch=course.batch, device=self.device,
-            fast={"compile": True} if self.device.startswith("cuda") else False,
+            fast={"compile": True, "graphs": True} if self.device.startswith("cuda") else False,
         )  # fmt: skip
         return Row(asked=asked, config=None, kind="training"), recipe
 
@@ -224,14 +225,19 @@ class OneCourse:
             self._before(self.before, self.source)
             self._say(f"{_score(self.before)} before")
         self.memory = measure.start_memory(self.sitting.device)
-        try:
-            self._start(self.recipe)
-        except Exception as error:
-            if not self.recipe.raw["train"].get("compile") or out_of_memory(error):
-                raise
-            self._say(f"goes on uncompiled: {sentence(error)}")
-            plain = self._overrides() | {"train.compile": False}
-            self._start(read_recipe(ROOT / self.course.recipe, registry(), plain))
+        fast = ("train.graphs", "train.compile")  # what training goes on without where it fails
+        for fewer in range(len(fast) + 1):
+            overrides = self._overrides() | dict.fromkeys(fast[:fewer], False)
+            try:
+                self._start(read_recipe(ROOT / self.course.recipe, registry(), overrides))
+            except Exception as error:
+                if fewer == len(fast) or not self.sitting.device.startswith("cuda") or out_of_memory(error):
+                    raise
+                traceback.print_exc(file=sys.stdout)
+                self._say(f"goes on without {fast[fewer]}: {sentence(error)}")
+            else:
+                break
+        self.without = list(fast[:fewer])
         self._say(f"compiled, {self.objective.rows} rows")
 
     def _start(self, recipe: Recipe) -> None:
@@ -241,7 +247,7 @@ class OneCourse:
         self._say("data loaded")
         settings = dataclasses.replace(settings_of(recipe), seconds=AGES)
         self.loop = Loop(self.objective, settings, self.work / recipe.name, identity=recipe.identity)
-        for _ in range(2):
+        for _ in range(WARM_UP + 2):
             self.loop.train_step()
         self.loop.settle()
 
@@ -293,7 +299,7 @@ class OneCourse:
             out["run"]["started_from"] = {"name": card.name, "sha256": card.sha256, "earlier_call": earlier}
         out["notes"] = (
             ["fresh optimizer and a short warm-up: only the weights were taken on"] if source is not None else []
-        )
+        ) + [f"{name} failed and was left out" for name in self.without]
         out["precision"] = {"requested": self.row.asked.precision}
         out["quality"] = record.quality("not judged yet: the process was ended")
         out["wall_seconds"] = round(time.monotonic() - began, 2)
@@ -308,7 +314,7 @@ class OneCourse:
         recipe = read_recipe(ROOT / self.course.recipe, registry())
         found: dict[str, Any] = {
             "data.path": self.sitting.data, "train.batch_size": self.course.batch, **ASIDE, **self.course.overrides,
-            "train.compile": self.sitting.device.startswith("cuda"),
+            **dict.fromkeys(("train.compile", "train.graphs"), self.sitting.device.startswith("cuda")),
         }  # fmt: skip
         if recipe.name in self.starts:
             found |= {"init_from": str(self.starts[recipe.name]), "init_fresh": []}
@@ -323,9 +329,7 @@ class OneCourse:
         made = {recipe.name: cards[recipe.name]} if recipe.name in cards else {}
         if str(made.get(recipe.name)) in (*card_names(), "None"):  # what ships, with the tower that ships
             return made
-        own = self.course.tower or read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get(
-            "weights"
-        )
+        own = read_recipe(ROOT / self.course.recipe, registry()).raw.get("conditioner", {}).get("weights")
         tower = cards.get(f"{recipe.name}-text") or recipe.raw.get("conditioner", {}).get("weights")
         return {**made, **({own: tower} if own is not None and tower != own else {})}
 

@@ -121,14 +121,16 @@ def _pairs(whole: Mapping[str, Any], ids: set[str]) -> list[str]:
 def page(whole: Mapping[str, Any]) -> str:
     """The record as tables in Markdown; rows with quality and rows with random weights have separate tables."""
     place, calls = whole["machine"]["accelerators"][0], whole.get("calls") or [whole["run"]]
-    changed = ", with changes that were not committed" if whole["code"].get("dirty") else ""
+    codes = [call["code"] for call in whole.get("calls") or [whole]]
+    commits = list(dict.fromkeys(str(code["commit"])[:8] for code in codes))
+    changed = ", with changes that were not committed" if any(code.get("dirty") for code in codes) else ""
     seconds = [f"{call['wall_seconds']:.0f}" for call in calls]
     lasted = (
         f"{len(calls)} calls of {', '.join(seconds[:-1])} and {seconds[-1]} s" if seconds[1:] else f"{seconds[0]} s"
     )
     said = [
-        f"{place['name']}, driver {place['driver']}, torch {whole['versions']['torch']}, commit "
-        f"{str(whole['code']['commit'])[:8]}{changed}; {whole['run']['started'][:10]}, {lasted}."
+        f"{place['name']}, driver {place['driver']}, torch {whole['versions']['torch']}, commit"
+        f"{'s' if commits[1:] else ''} {' and '.join(commits)}{changed}; {whole['run']['started'][:10]}, {lasted}."
     ]
     for phase in whole["phases"]:
         mine = [row for row in whole["rows"] if row["phase"] == phase["name"]]
@@ -144,7 +146,7 @@ def page(whole: Mapping[str, Any]) -> str:
         if any(row.get("check") for row in mine):
             said += agreement(mine)
         else:
-            said.append("\n".join(f"- {line}" for line in [*_lines(mine), *_trained(mine)]))
+            said += ["\n".join(f"- {line}" for line in _lines([r for r in mine if not _is_trained(r)])), trained(mine)]
         failures = [
             f"- {line}" for status in ("failed", "unavailable", "not reached")
             for line in _alike(status, [row for row in mine if row["status"] == status])
@@ -202,14 +204,34 @@ def _apart(check: Row | None) -> str:
     return "" if check is None else f"{check['largest']:.1f} ({check['mean']:.2f})"
 
 
-def _trained(rows: Sequence[Row]) -> list[str]:
-    """What training did with a recipe's weights: steps, seconds, and the score before and after."""
-    done = [row for row in rows if row["kind"] == "training" and row["status"] == "measured" and row["run"]]
-    return [
-        f"{row['name']}: {row['run']['steps']} steps in {row['run']['seconds_training']:.0f} s after "
-        f"{row['run']['seconds_preparing']:.0f} s of preparing; {'; '.join(row['notes'])}"
-        for row in done
-    ]
+def _is_trained(row: Row) -> bool:
+    return row["kind"] == "training" and row["status"] == "measured" and bool(row["run"])
+
+
+def trained(rows: Sequence[Row]) -> str:
+    """What training did with a recipe's weights: its rate, its losses, and the score before and after."""
+    made = []
+    for row in (row for row in rows if _is_trained(row)):
+        run, speed, losses = row["run"], row["speed"], row["run"]["losses"]
+        before = next((r for r in rows if r["id"].startswith(f"{row['id']}-start")), None)
+        made.append((
+            f"`{row['asked']['model']}`, {' and '.join(row['asked']['fast']) or 'eager'}",
+            f"{run['steps']:,} of {run['batch']}", f"{run['seconds_training']:.0f} s",
+            f"{1000 * speed['latency_seconds']['p50']:.1f} ms", f"{speed['images_per_second']:,.0f}",
+            f"{100 * row['work']['share_of_peak']:.1f} %", f"{losses['first']:.4f} to {losses['last']:.4f}",
+            f"{losses['validation']['loss']:.4f}", _hit(before), _hit(row),
+        ))  # fmt: skip
+    head = (
+        "trained", "steps", "in", "a step", "images/s", "of the card", "loss, first to last step",
+        "of `val` at the end", "hit on `val` before", "after",
+    )  # fmt: skip
+    return _markdown(head, made) if made else ""
+
+
+def _hit(row: Row | None) -> str:
+    """The only judged value of a row, with its interval."""
+    values = list((((row or {}).get("quality") or {}).get("values") or {}).values())
+    return f"{values[0]['value']:.3f}{_interval(values[0])}" if values else "not judged"
 
 
 def _spread(pair: Row) -> str:

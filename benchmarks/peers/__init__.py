@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from zoo.bench.row_kinds import ROW_KINDS as ZOOS
 from zoo.bench.row_kinds import RowKind
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 
 if TYPE_CHECKING:
     from zoo.bench.run import Run

@@ -36,7 +36,7 @@ from benchmarks.peers.ways import (
 from zoo.acceleration.device import out_of_memory
 from zoo.bench import measure, record
 from zoo.bench.measure import Operations, Timed
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 
 if TYPE_CHECKING:
     from zoo.bench.run import Run

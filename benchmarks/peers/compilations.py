@@ -14,7 +14,7 @@ from benchmarks.peers.loops import scene
 from benchmarks.peers.ways import Way, compiles, diffusers_ways, parts_of, zoo_way
 from zoo.bench import measure
 from zoo.bench.measure import Timed
-from zoo.bench.suite import Row, Settings, Suite
+from zoo.bench.rows import Row, Settings, Suite
 
 
 def compilations(

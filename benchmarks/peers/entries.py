@@ -14,7 +14,7 @@ from benchmarks.peers.ways import EAGER, MODES, PLAIN, ZOO, Way, backend, eager
 from zoo.bench import measure, record
 from zoo.bench.measure import Timed
 from zoo.bench.pipelines import flags
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 
 if TYPE_CHECKING:
     from zoo.bench.run import Run

@@ -22,7 +22,7 @@ from zoo.acceleration.device import out_of_memory
 from zoo.bench import measure, record
 from zoo.bench.measure import Timed
 from zoo.bench.pipelines import Builder, Built, describe, flags
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.diffusion.noise import AddressedNoise
 from zoo.diffusion.types import Condition
 from zoo.schema.errors import ZooError

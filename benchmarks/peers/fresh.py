@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import zoo
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.pipeline.pipeline import Pipeline
 
 

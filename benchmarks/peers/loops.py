@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.peers.networks import pooled_and_sizes, scheduler_of
 from zoo.bench.measure import quantile
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.diffusion.noise import AddressedNoise, bound
 from zoo.diffusion.types import Condition
 from zoo.guidance.interval import classifier_free_scale

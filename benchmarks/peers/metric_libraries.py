@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.evaluation.extractors.inception import Inception2015
 from zoo.evaluation.extractors.moments import Moments
 from zoo.evaluation.metrics.frechet import frechet_distance

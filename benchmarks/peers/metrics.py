@@ -21,7 +21,7 @@ from zoo.bench import measure, record
 from zoo.bench.checks import smooth
 from zoo.bench.measure import Timed
 from zoo.bench.pipelines import flags
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.evaluation.extractors.inception import WEIGHTS, Inception2015
 from zoo.evaluation.extractors.weight_file import Unavailable
 

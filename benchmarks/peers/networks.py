@@ -23,7 +23,6 @@ from zoo.pipeline.stage import Stage
 from zoo.schema.errors import ConfigError
 
 SIZES = 6  # SDXL is conditioned on original size, crop and target size, two numbers each (Podell et al. 2023, 2.2)
-_VECTOR = {"label_emb.0.0": "add_embedding.linear_1", "label_emb.0.2": "add_embedding.linear_2"}
 
 
 def quiet() -> None:
@@ -48,21 +47,17 @@ def network_of(stage: Stage) -> Any:
     if "context" not in unet.reads:
         return _with(UNet2DModel, unconditional_config(unet, sample_size=side), unconditional_tensors(unet))
     config = unet_config(unet, sample_size=side)
-    state = dict(unet.state_dict())
-    vector = {name: state.pop(name) for name in list(state) if name.startswith("label_emb.")}
-    tensors = unet_tensors(state, blocks=blocks_of(unet))
+    tensors, vector = unet_tensors(unet.state_dict()), unet.state_dict().get("label_emb.0.0.weight")
     depths = _depths(unet)
     if len(set(depths)) > 1:
         config["transformer_layers_per_block"] = depths
-    if vector:
-        width = _vector_width(vector)
+    if vector is not None:
+        width = vector.shape[1]
         config |= {
             "addition_embed_type": "text_time", "addition_time_embed_dim": size_width(width),
             "projection_class_embeddings_input_dim": width,
         }  # fmt: skip
-        for name, tensor in vector.items():
-            stem, _, leaf = name.rpartition(".")
-            tensors[f"{_VECTOR[stem]}.{leaf}"] = tensor
+        tensors = {name.replace("class_embedding.", "add_embedding."): t for name, t in tensors.items()}
     return _with(UNet2DConditionModel, config, tensors)
 
 
@@ -74,7 +69,7 @@ def autoencoder_of(autoencoder: AutoencoderKL) -> Any:
         raise ConfigError(
             "an autoencoder with a shift is not compared in place; export its pipeline", code="export-unfit"
         )
-    tensors = kl_tensors(autoencoder.state_dict(), levels=len(autoencoder.encoder.down))
+    tensors = kl_tensors(autoencoder.state_dict())
     return _with(Theirs, kl_config(autoencoder), tensors)
 
 
@@ -101,10 +96,6 @@ def _depths(unet: UNet) -> list[int]:
         inside = [m for block in rows[i : i + period] for m in block if isinstance(m, SpatialTransformer)]
         found.append(len(inside[0].transformer_blocks) if inside else 1)
     return found
-
-
-def _vector_width(vector: Mapping[str, Tensor]) -> int:
-    return vector["label_emb.0.0.weight"].shape[1]
 
 
 def size_width(vector_width: int) -> int:

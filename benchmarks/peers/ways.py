@@ -18,7 +18,8 @@ from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.fast import Fast, choose, speed_up_decoder
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.bench import record
-from zoo.bench.suite import PARTS, Row
+from zoo.bench.rows import Row
+from zoo.bench.suite import PARTS
 from zoo.pipeline.stage import Stage
 
 ZOO, EAGER = "zoo", "zoo eager"  # as the row says, and without the fast path

@@ -33,7 +33,7 @@ def pair(name, *, dtype=torch.float64):
 
     ours = randomise(AutoencoderKL(**CONFIGS[name])).to(dtype)
     theirs = TheirAutoencoderKL.from_config(kl_config(ours)).to(dtype).eval()
-    theirs.load_state_dict(kl_tensors(ours.state_dict(), levels=len(CONFIGS[name]["mult"])), strict=True)
+    theirs.load_state_dict(kl_tensors(ours.state_dict()), strict=True)
     return ours, theirs
 
 

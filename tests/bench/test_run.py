@@ -273,7 +273,7 @@ def test_a_shipped_pipeline_is_judged_under_keys_that_say_by_what(tmp_path, data
     assert found["value"] == pytest.approx(sum(found["values"]) / 2)
     assert found["floor"]["key"].startswith("fd-floor[")
     assert keys(found) == keys(next(iter(EXAMPLE["rows"][0]["quality"]["values"].values())))
-    assert set(made["rows"][0]["weights"]) == {"emoji-clip", "emoji-kl-f4", "emoji-latent-64"}
+    assert set(made["rows"][0]["weights"]) == {"emoji-base-32-text", "emoji-kl-f4", "emoji-latent-64"}
     assert Image.open(path.parent / quality["samples"][0]).height == 64
     with refused("split-unknown", UsageError, naming="'tset'"):
         run_suite(suite, folder=tmp_path / "out", data=str(data), split="tset")

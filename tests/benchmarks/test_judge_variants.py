@@ -50,7 +50,7 @@ def test_the_mean_of_weights_is_written_with_what_it_is_the_mean_of(tmp_path):
 
 
 def test_weights_of_another_network_are_not_averaged(tmp_path):
-    told = [sys.executable, str(AVERAGE), "emoji-evaluator", "emoji-clip", "--name", "mean", "--folder", tmp_path]
+    told = [sys.executable, str(AVERAGE), "emoji-evaluator", "emoji-kl-f4", "--name", "mean", "--folder", tmp_path]
     done = subprocess.run(told, capture_output=True, text=True, cwd=AVERAGE.parents[2])
     assert done.returncode == 1
     assert "average sittings of one network" in done.stderr

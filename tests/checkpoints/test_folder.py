@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import zoo
 from tests.checkpoints.test_export import PROMPTS, SYSTEMS, make, ours
 from tests.refusals import refused
 from zoo.cli.main import run
 from zoo.config.cards import read_card
-from zoo.families.diffusers import folder as folders
 from zoo.families.diffusers.export import export_diffusers
-from zoo.families.diffusers.tensors import own_tensors
 from zoo.schema.errors import ConfigError, WeightsError
 
 
@@ -22,9 +21,10 @@ from zoo.schema.errors import ConfigError, WeightsError
 def test_a_folder_draws_what_was_exported(name, tmp_path):
     """From the configurations alone: a pipeline made of parts has no config to write beside them."""
     pipeline = make(**SYSTEMS[name])
+    pipeline.stages[0].denoiser.initial_scale = "unit"  # as StableDiffusionPipeline starts
     folder = export_diffusers(pipeline, tmp_path / "exported")
     assert not (folder / "zoo.yaml").exists()
-    again = zoo.build(folders.pipeline(folder), steps=10)
+    again = zoo.build(folder, steps=10)
     assert again.stages[0].denoiser.schedule.T == pipeline.stages[0].denoiser.schedule.T
     # Another tower's padding, layer or activation, another grid or schedule, would each change the image.
     expected, found = (ours(p, PROMPTS, steps=10, guidance=3.0) for p in (pipeline, again))
@@ -59,7 +59,7 @@ def test_the_words_go_with_the_weights(exported, capsys):
 def test_the_parts_are_weights(exported):
     config = {
         "schema": "zoo.pipeline/1",
-        "conditioners": {"text": {"weights": "emoji-clip"}},
+        "conditioners": {"text": {"weights": "emoji-base-32-text"}},
         "stages": [
             {"listens": ["text"], "size": 64, "sampler": "heun", "denoiser": {"weights": str(exported / "unet")},
              "autoencoder": {"weights": str(exported / "vae")}}
@@ -77,46 +77,63 @@ def edited(folder, name, **changes):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "said"),
+    ("name", "changes", "code", "said"),
     [
-        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline folder"),
-        ("scheduler/scheduler_config.json", {"_class_name": "PNDMScheduler"}, "a PNDMScheduler"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type 'flow'"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "own", "trained_betas": None}, "beta_schedule 'own'"),
-        ("scheduler/scheduler_config.json", {"timestep_spacing": "linspace"}, "timestep_spacing 'linspace'"),
-        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr: True"),
-        ("unet/config.json", {"_class_name": "UNet2DModel"}, "a UNet2DModel"),
-        ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type: 'timestep'"),
-        ("unet/config.json", {"down_block_types": ["SimpleCrossAttnDownBlock2D"]}, "a level 'Simple"),
-        ("unet/config.json", {"attention_head_dim": [3, 5]}, r"heads \[3, 5\]"),
-        ("unet/config.json", {"flip_sin_to_cos": False}, "flip_sin_to_cos False"),
-        ("vae/config.json", {"shift_factor": 0.1}, "shift_factor: 0.1"),
-        ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act 'relu'"),
+        ("scheduler/scheduler_config.json", {"_class_name": "PNDMScheduler"}, "sampler-unmatched", "PNDMScheduler"),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "odd"}, "sampler-unmatched", "timestep_spacing"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "model-switch-unfit", "type 'flow'"),
+        (
+            "scheduler/scheduler_config.json", {"beta_schedule": "own", "trained_betas": None}, "model-switch-unfit",
+            "beta_schedule 'own'",
+        ),
+        ("unet/config.json", {"_class_name": "UNet2DModel"}, "model-switch-unfit", "UNet2DModel"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, "model-switch-unfit", "class_embed_type 'timestep'"),
+        (
+            "unet/config.json", {"down_block_types": ["SimpleCrossAttnDownBlock2D"]}, "model-switch-unfit",
+            "SimpleCrossAttnDownBlock2D",
+        ),
+        ("unet/config.json", {"attention_head_dim": [3, 5]}, "width-indivisible", "heads is 5"),
+        ("unet/config.json", {"flip_sin_to_cos": False}, "model-switch-unfit", "flip_sin_to_cos False"),
+        ("unet/config.json", {"block_out_channels": ["wide", 32]}, "model-switch-unfit", "whole numbers"),
+        ("vae/config.json", {"mid_block_add_attention": False}, "model-switch-unfit", "no autoencoder"),
+        ("text_encoder/config.json", {"hidden_act": "relu"}, "model-switch-unfit", "hidden_act 'relu'"),
     ],
-)
-def test_what_zoo_has_no_module_for_is_refused(name, changes, said, tmp_path):
+)  # fmt: skip
+def test_what_zoo_has_no_module_for_is_refused(name, changes, code, said, tmp_path):
     folder = edited(export_diffusers(make(), tmp_path / "exported"), name, **changes)
-    with pytest.raises(ConfigError, match=said):
-        zoo.check(folders.pipeline(folder))
+    with refused(code, ConfigError, naming=said):
+        zoo.check(folder)
 
 
 def test_damage_is_named(tmp_path):
     folder = export_diffusers(make(), tmp_path / "exported")
     (folder / "vae" / "config.json").write_text("{")
     with refused("index-damaged", WeightsError, naming="config.json"):
-        zoo.check(folders.pipeline(folder))
+        zoo.check(folder)
     (folder / "vae" / "config.json").unlink()
-    with pytest.raises(ConfigError, match=r"config\.json' is missing"):
-        zoo.check(folders.pipeline(folder))
+    with refused("weights-unreadable", WeightsError, naming="config.json"):
+        zoo.check(folder)
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(ConfigError, match=r"has no 'diffusion_pytorch_model\.safetensors'"):
+    with refused("weights-missing", WeightsError, naming="diffusion_pytorch_model.safetensors"):
         read_card(str(folder / "unet"))
-    with pytest.raises(ConfigError, match="unknown pipeline"):
+    edited(folder, "model_index.json", _class_name="FluxPipeline")
+    with refused("model-unread", WeightsError):
+        zoo.check(folder)
+    with refused("pipeline-unknown", ConfigError):
         zoo.check(str(tmp_path))
 
 
-def test_a_tensor_too_many_is_refused():
-    unet = make().stages[0].denoiser.network
-    assert "stray" in own_tensors(unet, {"stray": torch.zeros(1)})
-    with pytest.raises(WeightsError, match="not of Linear"):
-        own_tensors(torch.nn.Linear(1, 1), {})
+def test_a_tensor_too_many_is_refused(tmp_path):
+    folder = export_diffusers(make(), tmp_path / "exported")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(file), "stray": torch.zeros(1)}, file)
+    with refused("tensors-unfit", WeightsError, naming="stray"):
+        zoo.load(folder)
+
+
+@pytest.mark.slow
+def test_a_preset_comes_before_a_folder_of_its_name(exported, tmp_path, monkeypatch):
+    (tmp_path / "pixel-ddpm-32").symlink_to(exported)
+    monkeypatch.chdir(tmp_path)
+    assert zoo.check("pixel-ddpm-32")["stages"][0]["size"] == 32
+    assert zoo.check(tmp_path / "pixel-ddpm-32")["stages"][0]["size"] == 64

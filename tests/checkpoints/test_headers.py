@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from tests.refusals import refused
 from tests.weight_files import raw, sparse
 from zoo.checkpoints.containers import read_header
 from zoo.checkpoints.folders import read_folder, read_index
@@ -194,7 +195,7 @@ def test_a_pickle_with_a_payload_is_refused_by_what_it_would_run_and_nothing_run
         torch.save({"state_dict": {"a": torch.zeros(1)}, "callbacks": [[{"x": payload}]]}, path)
     else:
         torch.save({"a": payload}, path, _use_new_zipfile_serialization=wrap == "zip")
-    with pytest.raises(WeightsError, match=rf"x\.ckpt' would run '({os.system.__module__}|os)\.system'"):
+    with refused("pickle-refused", WeightsError):
         read_header(path)
     assert not witness.exists()
     if wrap == "pickle":  # the switch: it does run where it is unpickled
@@ -239,37 +240,39 @@ def zip_of(path, members):
 
 
 def test_zips_that_are_no_weights_are_named(tmp_path):
-    with pytest.raises(WeightsError, match="without one data"):
+    with refused("weights-unreadable", WeightsError):
         read_header(zip_of(tmp_path / "x.pt", {"a.txt": "a"}))
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "s.pt"))
-    with pytest.raises(WeightsError, match="TorchScript"):
+    with refused("weights-unreadable", WeightsError):
         read_header(tmp_path / "s.pt")
-    with pytest.raises(WeightsError, match="over the limit"):
+    with refused("weights-unreadable", WeightsError):
         read_header(zip_of(tmp_path / "m.pt", {f"m/data/{i}": b"" for i in range(20_001)}))
     torch.save({"a": torch.zeros(4)}, tmp_path / "short.pt")
     with zipfile.ZipFile(tmp_path / "short.pt") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     members = {name: data[:7] if name.endswith("data/0") else data for name, data in members.items()}
-    with pytest.raises(WeightsError, match="too few for a tensor"):
+    with refused("weights-truncated", WeightsError):
         read_header(zip_of(tmp_path / "short.pt", members))
 
 
 @pytest.mark.parametrize(
     ("data", "kind"),
-    [(b"GGUF\x03", "GGUF"), (b"<!DOCTYPE html>", "web page"), (b"version https://git-lfs.github.com", "LFS pointer"),
-     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\x93NUMPY", "NumPy"), (b"hello world", "none of torch's")],
+    [(b"GGUF\x03", "weights-format-unread: GGUF"), (b"<!DOCTYPE html>", "weights-format-unread: web page"),
+     (b"version https://git-lfs.github.com", "weights-format-unread: LFS pointer"),
+     (b"\x89PNG\r\n\x1a\n", "weights-format-unread: PNG"), (b"\x93NUMPY", "weights-format-unread: NumPy"),
+     (b"hello world", "weights-format-unread: none of torch's")],
 )  # fmt: skip
 def test_other_files_are_named_as_what_they_are(tmp_path, data, kind):
     (tmp_path / "x.safetensors").write_bytes(data)
-    with pytest.raises(WeightsError, match=kind):
+    with refused(kind, WeightsError):
         read_header(tmp_path / "x.safetensors")
 
 
 def test_a_file_that_is_not_there_and_a_pipe_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="no file or folder"):
+    with refused("file-missing", UsageError):
         read_header(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(WeightsError, match="no regular file"):
+    with refused("weights-unreadable", WeightsError):
         read_header(tmp_path / "pipe")
 
 
@@ -341,7 +344,7 @@ def test_a_shard_outside_the_folder_is_refused(tmp_path, outside):
     said["weight_map"]["c"] = outside
     path.write_text(json.dumps(said))
     save_file({"c": torch.zeros(4)}, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match="no file's name inside its folder"):
+    with refused("file-outside-folder", WeightsError):
         read_index(path)
 
 
@@ -349,24 +352,24 @@ def test_shards_that_are_missing_or_of_two_models_are_refused(tmp_path):
     second = "diffusion_pytorch_model-00002-of-00002.safetensors"
     path = sharded(tmp_path)
     (tmp_path / second).unlink()
-    with pytest.raises(WeightsError, match=r"00002-of-00002.*is missing"):
+    with refused("weights-missing", WeightsError, naming="00002"):
         read_index(path)
     for tensors, reason in (
-        ({"c": torch.zeros(4), "d": torch.zeros(1)}, "doesn't list"),
-        ({"d": torch.zeros(1)}, "has no tensor 'c'"),
-        ({"c": torch.zeros(4), "a": torch.zeros(2)}, "both hold the tensor 'a'"),
+        ({"c": torch.zeros(4), "d": torch.zeros(1)}, "index-unfit"),
+        ({"d": torch.zeros(1)}, "index-unfit: c"),
+        ({"c": torch.zeros(4), "a": torch.zeros(2)}, "index-unfit: a"),
     ):
         path = sharded(tmp_path)
         save_file(tensors, tmp_path / second)
-        with pytest.raises(WeightsError, match=reason):
+        with refused(reason, WeightsError):
             read_index(path)
-    with pytest.raises(WeightsError, match="it is in"):
+    with refused("index-unfit", WeightsError):
         read_index(sharded(tmp_path, b=second))
     path.write_text('{"weight_map": {"a": "x", "a": "y"}}')
-    with pytest.raises(WeightsError, match="twice"):
+    with refused("index-damaged", WeightsError):
         read_index(path)
     path.write_text("[" * 100_000)
-    with pytest.raises(WeightsError, match=path.name):
+    with refused("index-damaged", WeightsError, naming=path.name):
         read_index(path)
 
 
@@ -374,7 +377,7 @@ def test_shards_that_are_missing_or_of_two_models_are_refused(tmp_path):
 def test_a_part_outside_the_folder_is_refused(tmp_path, name):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model_index.json").write_text(json.dumps({"_class_name": "X", name: ["diffusers", "Y"]}))
-    with pytest.raises(WeightsError, match="no folder's name"):
+    with refused("file-outside-folder", WeightsError):
         read_folder(tmp_path / "m")
 
 
@@ -394,5 +397,5 @@ def test_the_flipped_bytes_of_a_zip_are_seen_by_its_checksum(tmp_path):
     place = data.index(b"a.weight")
     data[place] ^= 1
     (tmp_path / "x.ckpt").write_bytes(data)
-    with pytest.raises(WeightsError, match="CRC"):
+    with refused("weights-unreadable", WeightsError):
         read_header(tmp_path / "x.ckpt")

@@ -15,9 +15,9 @@ from zoo.conditioners.clip_text import ClipText
 from zoo.families.diffusers.layout import (
     CLIP_PREFIX,
     clip_text_tensors,
-    kl_keys,
+    kl_names,
     kl_tensors,
-    unet_keys,
+    unet_names,
     unet_tensors,
 )
 from zoo.networks.unet import UNet
@@ -52,7 +52,7 @@ AUTOENCODERS = {
 def test_unet_is_stable_diffusions_in_both_layouts(name):
     state = on_meta(UNet, **UNETS[name])
     assert shapes(state) == manifest("stable_diffusion", f"original/{name}")
-    assert shapes(unet_tensors(state, blocks=2)) == manifest("stable_diffusion", f"diffusers/{name}")
+    assert shapes(unet_tensors(state)) == manifest("stable_diffusion", f"diffusers/{name}")
 
 
 def test_inpainting_unet_is_stable_diffusions():
@@ -66,8 +66,7 @@ def test_autoencoder_is_the_published_one_in_both_layouts(name):
     state = on_meta(AutoencoderKL, **config)
     assert shapes(state) == manifest("autoencoder_kl", f"original/{name}")
     if diffusers is not None:
-        levels = len(config.get("mult", (1, 2, 4, 4)))
-        assert shapes(kl_tensors(state, levels=levels)) == manifest(*diffusers)
+        assert shapes(kl_tensors(state)) == manifest(*diffusers)
 
 
 def test_text_tower_is_stable_diffusions_under_transformers_names():
@@ -82,19 +81,19 @@ def test_text_tower_is_stable_diffusions_under_transformers_names():
 @pytest.mark.parametrize("levels", [(), (0,), (1,), (0, 2)])
 def test_unet_names_are_a_bijection_whatever_the_shape(blocks, levels):
     names = on_meta(UNet, heads=2, width=32, mult=(1, 2, 2), blocks=blocks, attention_levels=levels)
-    keys = unet_keys(names, blocks=blocks)
+    keys = unet_names(names)
     assert set(keys) == set(names)
     assert len(set(keys.values())) == len(names)
 
 
 def test_wrong_number_of_blocks_is_not_a_published_layout():
-    state = on_meta(UNet, heads=8)
     theirs = manifest("stable_diffusion", "diffusers/unet")
-    assert set(unet_keys(state, blocks=3).values()) != set(theirs)
-    vae = on_meta(AutoencoderKL)
-    assert set(kl_keys(vae, levels=5).values()) != set(manifest("stable_diffusion", "diffusers/vae"))
+    assert set(unet_names(on_meta(UNet, heads=8)).values()) == set(theirs)
+    assert set(unet_names(on_meta(UNet, heads=8, blocks=3)).values()) != set(theirs)
+    vae = on_meta(AutoencoderKL, mult=(1, 2, 4, 4, 4))
+    assert set(kl_names(vae).values()) != set(manifest("stable_diffusion", "diffusers/vae"))
 
 
 def test_an_unknown_name_has_no_place_in_the_layout():
     with pytest.raises(KeyError, match="style_emb"):
-        unet_keys(["style_emb.weight"], blocks=2)
+        unet_names(["style_emb.weight"])

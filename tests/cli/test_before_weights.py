@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from tests.refusals import refused
 from zoo.schema.errors import UsageError
 
 REFUSED = [
@@ -69,7 +70,7 @@ def test_python_can_refuse_before_weights_too(monkeypatch):
 
     reads = []
     monkeypatch.setattr(zoo.assemble, "read_verified", lambda *a, **k: reads.append(a) or pytest.fail("read"))
-    with pytest.raises(UsageError, match=r"none\.png"):
+    with refused("file-missing", UsageError, naming="none.png"):
         zoo.build("latent-text2img", before_weights=lambda pipe: pipe.check("sun", image="none.png"))
     assert not reads
 

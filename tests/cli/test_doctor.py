@@ -75,7 +75,7 @@ def test_with_json_stdout_is_one_value(here, capsys):
         ([*WORDS, "--levels", "0,2"], "levels from 0 to 1"),
         ([*WORDS, "--levels", "many"], "levels from 0 to 1"),
         ([*WORDS, "-o", "sheet.jpg"], "ends in .png"),
-        ([*WORDS, "--extractor", "emoji-clip"], "of kind 'conditioner' where an extractor"),
+        ([*WORDS, "--extractor", "emoji-base-32-text"], "of kind 'conditioner' where an extractor"),
         ([*WORDS, "--n", "9"], "give 2 to 8"),
         (["doctor", "cascade", "x", "--data", "nowhere"], "does not exist"),
     ],

@@ -154,7 +154,7 @@ def test_a_dry_run_is_a_list_of_what_is_needed(toy, capsys):
     assert run(["reproduce", "toy.yaml", "--data", "real:test", "--dry-run", "--batch-size", "2"]) == 0
     told = capsys.readouterr().out
     for part in (
-        "weights emoji-clip", "bytes: there", "reference: 'real:test' with 15 pictures, there", "pictures: 12;",
+        "weights emoji-base-32-text", "bytes: there", "reference: 'real:test' with 15 pictures, there", "pictures: 12;",
         "of one picture each: 12\n", "drawing them here: about ",
     ):  # fmt: skip
         assert part in told

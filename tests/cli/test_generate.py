@@ -33,7 +33,7 @@ def test_a_prompt_becomes_a_picture_with_its_record(here, capsys):
     assert record["seed"] == 5
     assert record["images"][0]["prompt"] == "red apple, 3d style"
     assert record["config"]["stages"][0]["sampler"]["steps"] == 2
-    assert set(record["weights"]) == {"emoji-clip", "emoji-kl-f4", "emoji-latent-64"}
+    assert set(record["weights"]) == {"emoji-base-32-text", "emoji-kl-f4", "emoji-latent-64"}
 
 
 @pytest.mark.slow

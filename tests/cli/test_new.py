@@ -35,8 +35,20 @@ def test_a_folder_becomes_a_recipe_that_trains_and_draws(flowers, capsys):
     assert run(["train", "my-flowers.yaml", *quick]) == 0
     assert run(["generate", "a red tulip", "--model", "my-flowers-draw.yaml", "--steps", "2", "-o", "tulip.png"]) == 0
     assert Image.open("tulip.png").size == (16, 16)
-    assert run(["generate", "a zebra", "--model", "my-flowers-draw.yaml"]) == 2
-    assert "zebra" in capsys.readouterr().err
+    capsys.readouterr()
+    assert run(["generate", "tulips", "--model", "my-flowers-draw.yaml", "--steps", "2", "-o", "tulips.png"]) == 0
+    assert "'tulips' is read as 'tulip'" in capsys.readouterr().err
+    assert run(["generate", "a tulpi", "--model", "my-flowers-draw.yaml"]) == 2
+    assert "did you mean tulip?" in capsys.readouterr().err
+    assert run(["prompts", "--model", "my-flowers-draw.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f'a {"red" if i % 2 else "blue"} tulip, number "{i}"\t\t' for i in (0, 2, 4, 6, 1, 3, 5)
+    ]
+    assert run(["prompts", "red", "--model", "my-flowers-draw.yaml"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 3
+    assert "--model my-flowers-draw.yaml" in said.err
+    assert "style" not in said.err
 
 
 def test_data_with_its_own_metadata_is_left_as_it_is(flowers, capsys):

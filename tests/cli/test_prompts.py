@@ -32,17 +32,34 @@ def test_people_get_an_overview(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "food-drink" in shown
     assert "'3d style'" in shown
-    assert len(shown.splitlines()) < 20
+    assert len(shown.splitlines()) < 40
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_names_come_before_keywords_and_no_part_of_another_word(capsys):
+    """A leopard is a cat by a keyword; nothing that is caught is one, and no application."""
+    assert run(["prompts", "cat"]) == 0
+    found = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found[:3] == ["black cat", "cat", "cat face"]
+    assert "leopard" in found
+    assert not {"hook", "identification card", "person playing handball"} & set(found)
 
 
 def test_classes_are_listed_where_a_model_has_them(capsys):
     assert run(["prompts", "--model", "class2img"]) == 0
     assert "food-drink" in capsys.readouterr().out.splitlines()
+    assert run(["prompts", "drink", "--model", "class2img"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["food-drink"]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [(["appel"], "did you mean apple"), (["--model", "upscale-2x"], "no list"), (["--model", "nothing"], "nothing")],
+    [
+        (["appel"], "did you mean apple"),
+        (["--model", "upscale-2x"], "no list"),
+        (["--model", "nothing"], "nothing"),
+        (["cats", "--model", "class2img"], "no class called 'cats'"),
+    ],
 )
 def test_what_is_not_there_is_one_sentence(capsys, words, sentence):
     assert run(["prompts", *words]) == 2

@@ -40,7 +40,7 @@ def test_a_number_that_nobody_says_is_named():
 
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
-    [({"width": 7}, "number-out-of-range"), ({"names": []}, "entries-repeated"),
+    [({"width": 7}, "width-indivisible"), ({"names": []}, "entries-repeated"),
      ({"names": ["a", "a"]}, "entries-repeated"),
      ({"fixed": {"a": 1.0}}, "arguments-conflict: 'a'")],
 )  # fmt: skip

@@ -55,65 +55,65 @@ def test_shortcuts_come_before_overrides(components):
 
 NET = {"schedule": "scheme", "parameterization": "velocity"}
 BAD = {
-    "no schema": ({"stages": []}, "says no schema"),
-    "later schema": (pipeline(schema="zoo.pipeline/2"), r"zoo\.pipeline/2.*reads 'zoo\.pipeline/1'"),
-    "other schema": (pipeline(schema="zoo.card/1"), "file of that kind"),
-    "schema of a wrong type": (pipeline(schema=[1]), "file of that kind"),
-    "no stages": ({"schema": "zoo.pipeline/1"}, "needs stages"),
-    "stages of a wrong type": (pipeline() | {"stages": {"a": 1}}, "needs stages"),
-    "stage of a wrong type": (pipeline() | {"stages": ["x"]}, "needs stages"),
-    "unknown key": (pipeline(stagse=1), "did you mean 'stages'"),
-    "unknown stage key": (pipeline(stage(samplr="walk")), "did you mean 'sampler'"),
-    "no sampler": (pipeline(stage(sampler=None)), "has no sampler; add it"),
-    "no size": (pipeline(stage(size=None)), "has no size"),
-    "bool size": (pipeline(stage(size=True)), "size is true"),
-    "zero size": (pipeline(stage(size=0)), "size is 0"),
-    "takes": (pipeline(stage(takes="nois")), "did you mean 'noise'"),
-    "feeds a list": (pipeline(stage(feeds=["image"])), "unknown value"),
-    "listens to nobody known": (pipeline(stage(listens=["word"])), "did you mean 'words'"),
-    "listens to a text": (pipeline(stage(listens="words")), "list of conditioners"),
-    "interval upside down": (pipeline(stage(interval=[0.0, 1.0])), r"\[high, low\]"),
-    "interval of text": (pipeline(stage(interval=["a", "b"])), r"\[high, low\]"),
-    "number as a stage name": (pipeline(stage(name="0")), "not a digit first"),
-    "two stages of a name": (pipeline(stage(feeds="latent"), stage(takes="latent")), "two stages"),
-    "conditioners as a list": (pipeline(conditioners=["text"]), "conditioners is"),
-    "unknown conditioner": (pipeline(conditioners={"words": "txet"}), "did you mean 'text'"),
-    "unknown weights": (pipeline(stage(denoiser={"weights": "nope"})), "unknown weights 'nope'"),
-    "weights with more": (pipeline(stage(autoencoder={"weights": "x", "channels": 3})), "can't stand beside weights"),
-    "weights of a wrong type": (pipeline(stage(autoencoder={"weights": 3})), "named by text"),
-    "denoiser as text": (pipeline(stage(denoiser="net")), r"write \{weights: NAME\}"),
-    "denoiser without schedule": (pipeline(stage(denoiser={"network": "net"})), "needs 'schedule' and 'param"),
+    "no schema": ({"stages": []}, "schema-missing"),
+    "later schema": (pipeline(schema="zoo.pipeline/2"), "schema-unknown: zoo.pipeline/1"),
+    "other schema": (pipeline(schema="zoo.card/1"), "schema-unknown"),
+    "schema of a wrong type": (pipeline(schema=[1]), "schema-unknown"),
+    "no stages": ({"schema": "zoo.pipeline/1"}, "stages-missing"),
+    "stages of a wrong type": (pipeline() | {"stages": {"a": 1}}, "stages-missing"),
+    "stage of a wrong type": (pipeline() | {"stages": ["x"]}, "stages-missing"),
+    "unknown key": (pipeline(stagse=1), "config-key-unknown: stages"),
+    "unknown stage key": (pipeline(stage(samplr="walk")), "config-key-unknown: sampler"),
+    "no sampler": (pipeline(stage(sampler=None)), "config-key-missing"),
+    "no size": (pipeline(stage(size=None)), "config-key-missing"),
+    "bool size": (pipeline(stage(size=True)), "size-invalid"),
+    "zero size": (pipeline(stage(size=0)), "size-invalid"),
+    "takes": (pipeline(stage(takes="nois")), "config-value-unknown: noise"),
+    "feeds a list": (pipeline(stage(feeds=["image"])), "config-value-unknown"),
+    "listens to nobody known": (pipeline(stage(listens=["word"])), "conditioner-unknown: words"),
+    "listens to a text": (pipeline(stage(listens="words")), "listens-invalid"),
+    "interval upside down": (pipeline(stage(interval=[0.0, 1.0])), "interval-invalid"),
+    "interval of text": (pipeline(stage(interval=["a", "b"])), "interval-invalid"),
+    "number as a stage name": (pipeline(stage(name="0")), "stage-name-invalid"),
+    "two stages of a name": (pipeline(stage(feeds="latent"), stage(takes="latent")), "entries-repeated"),
+    "conditioners as a list": (pipeline(conditioners=["text"]), "config-value-invalid"),
+    "unknown conditioner": (pipeline(conditioners={"words": "txet"}), "component-unknown: text"),
+    "unknown weights": (pipeline(stage(denoiser={"weights": "nope"})), "weights-unknown: nope"),
+    "weights with more": (pipeline(stage(autoencoder={"weights": "x", "channels": 3})), "card-key-conflict"),
+    "weights of a wrong type": (pipeline(stage(autoencoder={"weights": 3})), "weights-unknown"),
+    "denoiser as text": (pipeline(stage(denoiser="net")), "config-value-invalid"),
+    "denoiser without schedule": (pipeline(stage(denoiser={"network": "net"})), "argument-missing: schedule"),
     "denoiser with an unknown word": (
-        pipeline(stage(denoiser={"network": "net", **NET, "tme": 1})), "unknown argument"
+        pipeline(stage(denoiser={"network": "net", **NET, "tme": 1})), "argument-unknown"
     ),
-    "summary as a list": (pipeline(summary=[1]), "write text"),
+    "summary as a list": (pipeline(summary=[1]), "config-value-invalid"),
     "channels": (
         pipeline(stage(autoencoder={"name": "codec", "channels": 8})),
-        "network 'net'.* takes 4 channels and the autoencoder.* gives 8; pair it with",
+        "channels-unfit: net",
     ),
-    "size and factor": (pipeline(stage(size=40)), r"no multiple of 16.*factor 4.*multiple 4.*; use 32"),
+    "size and factor": (pipeline(stage(size=40)), "size-indivisible: 16"),
     "width": (
         pipeline(conditioners={"words": {"name": "text", "width": 9}}),
-        "network 'net'.* width 8 and conditioner 'words' gives 9; listen to",
+        "condition-width-unfit: net",
     ),
-    "nobody to listen to": (pipeline(stage(listens=[], guidance=[])), "listens to no conditioner; name one"),
+    "nobody to listen to": (pipeline(stage(listens=[], guidance=[])), "conditioner-missing"),
     "guidance of nothing": (
         pipeline(stage(listens=[], denoiser={"network": {"name": "net", "context_width": None}, **NET})),
-        "'classifier-free' compares with and without",
+        "conditioner-missing: classifier-free",
     ),
-    "no null": (pipeline(conditioners={"words": "mute"}), "needs a null condition and conditioner 'words' has none"),
+    "no null": (pipeline(conditioners={"words": "mute"}), "null-condition-missing: words"),
     "deaf network": (
         pipeline(stage(guidance=[], denoiser={"network": {"name": "net", "context_width": None}, **NET})),
-        "takes no condition; take it out of listens",
+        "condition-unread",
     ),
     "too many steps": (
-        pipeline(stage(sampler={"name": "walk", "steps": 101})), "101 nodes .* 100 points .*; use at most 100"
+        pipeline(stage(sampler={"name": "walk", "steps": 101})), "steps-too-many: 101"
     ),
-    "no steps": (pipeline(stage(sampler={"name": "walk", "steps": 0})), "from 1 up, not 0; set steps"),
-    "first takes latents": (pipeline(stage(takes="latent")), "no stage stands before it"),
-    "last feeds a condition": (pipeline(stage(feeds="low_res")), "no stage stands after it"),
+    "no steps": (pipeline(stage(sampler={"name": "walk", "steps": 0})), "steps-out-of-range"),
+    "first takes latents": (pipeline(stage(takes="latent")), "stages-unmatched"),
+    "last feeds a condition": (pipeline(stage(feeds="low_res")), "stages-unmatched"),
     "feeds and takes": (
-        pipeline(stage(feeds="latent"), stage(name="b")), "'base' feeds latent and stage 'b' takes noise"
+        pipeline(stage(feeds="latent"), stage(name="b")), "stages-unmatched: base"
     ),
     "handover of channels": (
         pipeline(
@@ -123,26 +123,26 @@ BAD = {
                 denoiser={"network": {"name": "net", "in_channels": 3}, **NET},
             ),
         ),
-        "latents of 4 channels and stage 'b' has an autoencoder of 3",
+        "channels-unfit: b",
     ),
     "handover of size": (
         pipeline(
             stage(feeds="latent", interval=[1.0, 0.5]), stage(name="b", takes="latent", interval=[0.5, 0.0], size=32)
         ),
-        "latents of size 64 and stage 'b' has size 32",
+        "stage-size-unfit: b",
     ),
     "handover in t": (
         pipeline(stage(feeds="latent", interval=[1.0, 0.5]), stage(name="b", takes="latent", interval=[0.4, 0.0])),
-        r"stops at t = 0\.5 and stage 'b' starts at t = 0\.4; let them meet",
+        "interval-unfit: b",
     ),
-    "still noisy": (pipeline(stage(interval=[1.0, 0.5])), r"stops at t = 0\.5, still noisy"),
+    "still noisy": (pipeline(stage(interval=[1.0, 0.5])), "interval-unfit: 0.5"),
 }  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "said"), BAD.values(), ids=BAD.keys())
 def test_a_wrong_pipeline_is_refused_by_one_sentence_that_names_parts_and_mend(components, config, said):
-    with pytest.raises(ConfigError, match=said) as error:
+    with refused(said, ConfigError) as error:
         resolve(config, components=components)
     assert "\n" not in str(error.value)
 

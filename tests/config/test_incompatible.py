@@ -45,81 +45,86 @@ def grid(name, **arguments):
 
 FLOW = {"schedule": "flow", "time": "t999"}
 BAD = {
-    "eps at alpha 0": (pixels(ZERO, "eps"), "gives eps.* 'zero-terminal-snr' ends and sampler 'ddim' starts; use"),
-    "score at alpha 0": (pixels(ZERO, "score"), "gives score.*alpha = 0"),
-    "eps on flow": (pixels(parameterization="eps", **FLOW), "gives eps.*schedule 'flow' ends"),
-    "eps on a table's end": (pixels(TABLE, "eps", sampler=ddim(steps=2)), "gives eps.*'tabulated' ends"),
-    "eps by linspace": (pixels(ZERO, "eps", sampler=grid("linspace", steps=2)), "gives eps"),
-    "eps by all points": (pixels(ZERO, "eps", sampler=grid("leading", steps=1000)), "gives eps"),
-    "eps by sections": (pixels(ZERO, "eps", sampler=grid("sections", sections="5,5")), "gives eps"),
-    "eps inside repaint": (pixels(ZERO, "eps", sampler={"name": "repaint", "sampler": "euler"}), "'repaint' starts"),
+    "eps at alpha 0": (pixels(ZERO, "eps"), "alpha-zero-undefined: zero-terminal-snr"),
+    "score at alpha 0": (pixels(ZERO, "score"), "alpha-zero-undefined"),
+    "eps on flow": (pixels(parameterization="eps", **FLOW), "alpha-zero-undefined: flow"),
+    "eps on a table's end": (pixels(TABLE, "eps", sampler=ddim(steps=2)), "alpha-zero-undefined: tabulated"),
+    "eps by linspace": (pixels(ZERO, "eps", sampler=grid("linspace", steps=2)), "alpha-zero-undefined"),
+    "eps by all points": (pixels(ZERO, "eps", sampler=grid("leading", steps=1000)), "alpha-zero-undefined"),
+    "eps by sections": (pixels(ZERO, "eps", sampler=grid("sections", sections="5,5")), "alpha-zero-undefined"),
+    "eps inside repaint": (pixels(ZERO, "eps", sampler={"name": "repaint", "sampler": "euler"}),
+     "alpha-zero-undefined: repaint"),
     "rescaled eps": (
-        pixels(ZERO, guidance=[FREE, {**TAME, "space": "eps"}]), "'rescale' in the space eps.*'zero-terminal-snr'"
+        pixels(ZERO, guidance=[FREE, {**TAME, "space": "eps"}]), "alpha-zero-undefined: rescale"
     ),
     "learned variance set": (
         pixels(network=LEARNED, sampler={"name": "ddpm", "variance": "fixed_large"}, variance="learned"),
-        "'ddpm' is set to variance 'fixed_large' and network 'unet'.* gives 6 channels for samples of 3.*take variance",
+        "variance-unfit: ddpm",
     ),
     "learned variance unsaid": (
-        pixels(network=LEARNED, sampler="ddpm"), "half of them a learned variance, .* say variance: learned_range",
+        pixels(network=LEARNED, sampler="ddpm"), "variance-unstated: learned_range",
     ),
-    "no variance, said": (pixels(variance="learned"), "so no variance, and its denoiser block says .* 'learned'; take"),
-    "counted grid": (pixels(sampler=grid("leading"), **FLOW), "'ddim' with grid 'leading' on .*'flow'.* counts.*; use"),
-    "linspace": (pixels("vp-sde", sampler=grid("linspace"), time="t999"), "'linspace' .*'vp-sde'"),
-    "sections": (pixels("edm", sampler=grid("sections", sections="5,5"), time="sigma"), "'sections' .*'edm'"),
-    "first of none": (pixels(sampler=ddim(final="first"), **FLOW), "'flow'.*final 'first'.*; use final 'clean'"),
-    "no lowest noise": (pixels("ve", sampler=grid("karras"), time="sigma"), "'karras'.*'ve'.*give .* sigma_min"),
-    "no highest noise": (pixels(ZERO, sampler=grid("log-snr")), "'log-snr'.*infinite.*give the grid a sigma_max"),
+    "no variance, said": (pixels(variance="learned"), "variance-unfit: learned"),
+    "counted grid": (pixels(sampler=grid("leading"), **FLOW), "schedule-not-discrete: ddim"),
+    "linspace": (pixels("vp-sde", sampler=grid("linspace"), time="t999"), "schedule-not-discrete: linspace"),
+    "sections": (pixels("edm", sampler=grid("sections", sections="5,5"), time="sigma"),
+     "schedule-not-discrete: sections"),
+    "first of none": (pixels(sampler=ddim(final="first"), **FLOW), "schedule-not-discrete: flow"),
+    "no lowest noise": (pixels("ve", sampler=grid("karras"), time="sigma"), "sigma-min-missing: karras"),
+    "no highest noise": (pixels(ZERO, sampler=grid("log-snr")), "sigma-max-missing: log-snr"),
     "noise above": (
-        pixels(sampler=grid("karras", sigma_max=500.0)), r"'ddim' with grid 'karras' on .*'linear'.* not 500; leave"
+        pixels(sampler=grid("karras", sigma_max=500.0)), "sigmas-invalid: ddim"
     ),
-    "noise upside down": (pixels(sampler=grid("karras", sigma_min=5.0, sigma_max=1.0)), "0 < sigma_min < sigma_max"),
+    "noise upside down": (pixels(sampler=grid("karras", sigma_min=5.0, sigma_max=1.0)), "sigmas-invalid: sigma_min"),
     "levels above": (
-        pixels("ve", sampler=grid("table", sigmas=[90.0, 70.0, 60.0, 1.0], steps=3), time="sigma"), "'table'.*'ve'"
+        pixels("ve", sampler=grid("table", sigmas=[90.0, 70.0, 60.0, 1.0], steps=3), time="sigma"),
+         "sigmas-invalid: table"
     ),
-    "no points to tell": (pixels("flow"), "told t as 'index' and the schedule 'flow' is continuous.*set time_input"),
+    "no points to tell": (pixels("flow"), "time-input-unfit: index"),
     "too many for zero terminal": (
         pixels({"name": "zero-terminal-snr", "schedule": {"name": "linear", "steps": 50}}, sampler=ddim(steps=51)),
-        "'ddim' on the schedule 'zero-terminal-snr' of network 'unet'.* 51 nodes .* the 50 points .*; use at most 50",
+        "steps-too-many: ddim",
     ),
-    "too many for a table": (pixels(TABLE, sampler=ddim(steps=5)), "'tabulated'.* 5 nodes .* the 4 points"),
+    "too many for a table": (pixels(TABLE, sampler=ddim(steps=5)), "steps-too-many: tabulated"),
     "too many with one skipped": (
         pixels({"name": "linear", "steps": 20}, sampler=grid("leading", skip_cleanest=True, steps=20)),
-        "'leading' on .* 20 points .*; use at most 19 steps",
+        "steps-too-many: leading",
     ),
-    "other steps than sections": (pixels(sampler=grid("sections", sections="10,8,6", steps=20)), "are 24 steps"),
-    "too large a section": (pixels(TABLE, sampler=grid("sections", sections="3,1", steps=4)), "can't give 3 steps"),
-    "no stride": (pixels(sampler=grid("sections", sections="ddim999", steps=999)), "no whole stride gives 999"),
-    "eta of euler": (pixels(sampler={"name": "euler", "eta": 0.5}), r"'euler' has no .* eta 0\.5; .*euler-ancestral"),
-    "churn of 2m": (pixels(sampler={"name": "dpmpp-2m", "s_churn": 40.0}), r"'dpmpp-2m' .*s_churn 40\.0; .*\(edm\)"),
+    "other steps than sections": (pixels(sampler=grid("sections", sections="10,8,6", steps=20)), "steps-unfit: 24"),
+    "too large a section": (pixels(TABLE, sampler=grid("sections", sections="3,1", steps=4)), "sections-unfit"),
+    "no stride": (pixels(sampler=grid("sections", sections="ddim999", steps=999)), "sections-unfit: 999"),
+    "eta of euler": (pixels(sampler={"name": "euler", "eta": 0.5}), "plan-without-noise: euler"),
+    "churn of 2m": (pixels(sampler={"name": "dpmpp-2m", "s_churn": 40.0}), "plan-without-noise: dpmpp-2m"),
     "eta within": (
-        pixels(sampler={"name": "repaint", "sampler": {"name": "euler", "eta": 1.0}}), r"'euler' .*eta 1\.0"
+        pixels(sampler={"name": "repaint", "sampler": {"name": "euler", "eta": 1.0}}), "plan-without-noise: euler"
     ),
     "steps within": (
-        pixels(sampler={"name": "repaint", "sampler": {"name": "ddim", "steps": 9}}), "'repaint' has steps .*'ddim'.* 9"
+        pixels(sampler={"name": "repaint", "sampler": {"name": "ddim", "steps": 9}}), "inner-steps-given: repaint"
     ),
-    "twice classifier-free": (pixels(guidance=[FREE, {**LIMITED, "guidance": FREE}]), "twice .entries 0 and 1.*take"),
-    "twice rescaled": (pixels(guidance=[FREE, TAME, TAME]), "'rescale' twice"),
+    "twice classifier-free": (pixels(guidance=[FREE, {**LIMITED, "guidance": FREE}]), "guidance-repeated"),
+    "twice rescaled": (pixels(guidance=[FREE, TAME, TAME]), "guidance-repeated: rescale"),
     "classifier-free later": (
         pixels(guidance=["static-threshold", {**LIMITED, "guidance": FREE}]),
-        "'classifier-free' stands after guidance 'static-threshold', which it would drop.*; put it first",
+        "guidance-order-wrong: classifier-free",
     ),
-    "nothing to rescale": (pixels(guidance=["static-threshold", TAME]), "'rescale' has nothing to rescale"),
-    "rescaled before": (pixels(guidance=[TAME, AUTO]), "'rescale' has nothing to rescale.*put it after"),
+    "nothing to rescale": (pixels(guidance=["static-threshold", TAME]), "guidance-order-wrong: rescale"),
+    "rescaled before": (pixels(guidance=[TAME, AUTO]), "guidance-order-wrong: rescale"),
     "two thresholds": (
-        pixels(guidance=["static-threshold", "dynamic-threshold"]), "'static-threshold' and .*'dynamic-threshold'"
+        pixels(guidance=["static-threshold", "dynamic-threshold"]), "guidance-repeated: static-threshold"
     ),
-    "two pictures": (pixels(guidance=[HELD, HELD]), "'posterior' twice .*one measured picture"),
-    "blur without noise": (pixels(guidance=[{**HELD, "measurement": "blurred"}]), "'posterior' .*'blurred'.*say the"),
+    "two pictures": (pixels(guidance=[HELD, HELD]), "guidance-repeated: posterior"),
+    "blur without noise": (pixels(guidance=[{**HELD, "measurement": "blurred"}]),
+     "measurement-noise-missing: posterior"),
     "a factor of another size": (
-        pixels(guidance=[{**HELD, "measurement": {"name": "downsampled", "factor": 7}}]), "'posterior' .*7 times .*64"
+        pixels(guidance=[{**HELD, "measurement": {"name": "downsampled", "factor": 7}}]), "size-indivisible: posterior"
     ),
-    "weaker without weights": (pixels(guidance=[{**AUTO, "denoiser": "unet"}]), r"write denoiser: \{weights: NAME\}"),
-    "weaker unknown": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latnet-64"}}]), "did you mean"),
-    "weaker denoises nothing": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-clip"}}]), "denoises nothing"),
+    "weaker without weights": (pixels(guidance=[{**AUTO, "denoiser": "unet"}]), "guide-missing"),
+    "weaker unknown": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latnet-64"}}]), "weights-unknown"),
+    "weaker denoises nothing": (pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-base-32-text"}}]),
+     "weights-kind-wrong"),
     "weaker of latents": (
         pixels(guidance=[{**AUTO, "denoiser": {"weights": "emoji-latent-64"}}]),
-        "'emoji-latent-64' of guidance 'autoguidance' takes 4 channels and network 'unet'.* 3; take",
+        "guide-unfit: emoji-latent-64",
     ),
 }  # fmt: skip
 
@@ -127,7 +132,7 @@ BAD = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "said"), BAD.values(), ids=BAD.keys())
 def test_a_pair_that_cannot_work_is_refused_by_name(config, said):
-    with pytest.raises(ConfigError, match=said) as error:
+    with refused(said, ConfigError) as error:
         zoo.check(config)
     assert "\n" not in str(error.value)
 

@@ -26,17 +26,17 @@ def test_an_entry_is_read_with_its_defaults():
 @pytest.mark.parametrize(
     ("wrong", "refusal"),
     [
-        ({**GOOD, "tolerence": 1}, "published-key-unknown: 'tolerance'"),
-        ({k: v for k, v in GOOD.items() if k != "n"}, "published-key-missing: 'n'"),
-        ({k: v for k, v in GOOD.items() if k != "source"}, "published-key-missing: 'source'"),
-        ({**GOOD, "n": 0}, "published-invalid"),
-        ({**GOOD, "n": 1.5}, "published-invalid"),
-        ({**GOOD, "steps": True}, "published-invalid"),
-        ({**GOOD, "value": "good"}, "published-invalid"),
-        ({**GOOD, "value": float("nan")}, "published-invalid"),
-        ({**GOOD, "tolerance": -1}, "published-invalid"),
-        ({**GOOD, "sampler": 3}, "published-invalid"),
-        ({**GOOD, "settings": [1]}, "published-invalid"),
+        ({**GOOD, "tolerence": 1}, "argument-unknown: 'tolerance'"),
+        ({k: v for k, v in GOOD.items() if k != "n"}, "argument-missing: 'n'"),
+        ({k: v for k, v in GOOD.items() if k != "source"}, "argument-missing: 'source'"),
+        ({**GOOD, "n": 0}, "number-out-of-range: published.0.n"),
+        ({**GOOD, "n": 1.5}, "argument-type-wrong"),
+        ({**GOOD, "steps": True}, "argument-type-wrong"),
+        ({**GOOD, "value": "good"}, "argument-type-wrong"),
+        ({**GOOD, "value": float("nan")}, "argument-type-wrong"),
+        ({**GOOD, "tolerance": -1}, "number-out-of-range: tolerance"),
+        ({**GOOD, "sampler": 3}, "argument-type-wrong"),
+        ({**GOOD, "settings": [1]}, "argument-type-wrong"),
         ("0.8", "published-invalid"),
     ],
 )
@@ -52,13 +52,13 @@ def test_cards_and_presets_are_checked_for_it_and_built_without_it(tmp_path):
     config, _ = read_preset("latent-text2img")
     bare = {k: v for k, v in config.items() if k != "published"}
     assert zoo.check({**bare, "published": [GOOD]}) == zoo.check(bare)
-    with refused("published-key-missing", naming="'value'"):
+    with refused("argument-missing", naming="'value'"):
         zoo.check({**bare, "published": [{"metric": "fd"}]})
     card = dict(read_card("emoji-latent-64").raw)
     (tmp_path / "mine.yaml").write_text(json.dumps({**card, "published": [GOOD]}))
     assert read_card(str(tmp_path / "mine.yaml")).published == (Published(**GOOD),)
     (tmp_path / "mine.yaml").write_text(json.dumps({**card, "published": [{"metric": "fd"}]}))
-    with refused("published-key-missing", naming="'value'"):
+    with refused("argument-missing", naming="'value'"):
         read_card(str(tmp_path / "mine.yaml"))
 
 

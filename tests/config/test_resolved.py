@@ -7,12 +7,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 import zoo
+from zoo.bench.pipelines import Builder
+from zoo.bench.rows import Settings
+from zoo.bench.suite import read_suite
 from zoo.cli.main import run
+from zoo.config import check
 from zoo.config.cards import FOLDER, read_card
 from zoo.config.check import resolve
 from zoo.config.presets import weights_of
+from zoo.evaluation.inputs.sources import Drawing
 from zoo.schema import safe_yaml
 from zoo.schema.registry import registry
 
@@ -100,3 +106,24 @@ def test_building_reads_no_card_but_those_that_were_checked(read):
         zoo.build(dataclasses.replace(resolved, cards={**resolved.cards, name: card}))
     assert not read
     assert (FOLDER / f"{name}.yaml").is_file()
+
+
+def test_what_is_measured_is_resolved_once(monkeypatch):
+    """A suite is read twice and its rows are built; an evaluation asks for a size and then draws."""
+    checked = []
+    original = check.check_preset
+    monkeypatch.setattr(check, "check_preset", lambda *given: checked.append(given) or original(*given))
+    suite = {"schema": "zoo.suite/1", "matrix": {"model": "pixel-ddpm-32", "steps": 2, "batch": [1, 2]}}
+    known = {}
+    for _ in range(2):
+        rows = read_suite(suite, known=known).rows
+    assert [row.config for row in rows] == [known_one.config for known_one in known.values()] * 2
+    assert Builder(Settings(), counting=False).build(rows[0]).pipe.stages[0].sampler.steps == 2
+    assert len(checked) == 1
+    drawing = Drawing(
+        seed=0, overrides=None, sampler=None, steps=2, guidance=None, batch_size=None, device=torch.device("cpu"),
+        dtype=None,
+    )  # fmt: skip
+    assert drawing.size("pixel-ddpm-32") == 32
+    assert drawing.draw("pixel-ddpm-32", None, None, 4, 1).count == 4
+    assert len(checked) == 2

@@ -136,7 +136,7 @@ def test_source_that_is_no_python_is_told(tmp_path, monkeypatch):
     (tmp_path / "toys_deep.py").write_text("x = " + "(" * 5000 + ")" * 5000)
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("toys_broken", "toys_deep"):
-        with pytest.raises(ConfigError, match=name):
+        with refused("module-unreadable", ConfigError, naming=name):
             read_signature(f"{name}:X")
 
 
@@ -148,26 +148,26 @@ def test_a_module_without_source_takes_anything():
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ("wlak", "did you mean 'walk'"),
-        ({"name": "walk", "eat": 0.5}, "did you mean 'eta'"),
-        ({"name": "walk", "hidden": 1}, "unknown argument"),
-        ({"name": "walk", "shared": 1}, "unknown argument"),
-        ({"name": "walk", "steps": "many"}, r"x\.steps of sampler 'walk' takes a whole number, not 'many'"),
-        ({"name": "walk", "steps": True}, "not true"),
-        ({"name": "walk", "order": "sideways"}, "one of 'up', 'down'"),
-        ({"name": "walk", "grid": "evn"}, r"x\.grid: unknown grid 'evn', did you mean 'even'"),
-        ({"name": "walk", "grid": {"name": "karras", "bnd": 1}}, r"x\.grid.*did you mean 'bend'"),
-        ({"name": "walk", "grid": None}, r"x\.grid is null"),
-        ({"name": "walk", "grid": {"bend": 1}}, r"x\.grid names no grid"),
-        ({"eta": 1}, "names no sampler"),
-        ({"name": 5}, "names no sampler"),
-        (5, "x is 5"),
-        (None, "x is null"),
-        ([], "x is"),
+        ("wlak", "component-unknown: walk"),
+        ({"name": "walk", "eat": 0.5}, "argument-unknown: eta"),
+        ({"name": "walk", "hidden": 1}, "argument-unknown"),
+        ({"name": "walk", "shared": 1}, "argument-unknown"),
+        ({"name": "walk", "steps": "many"}, "argument-type-wrong: walk"),
+        ({"name": "walk", "steps": True}, "argument-type-wrong"),
+        ({"name": "walk", "order": "sideways"}, "argument-type-wrong: up"),
+        ({"name": "walk", "grid": "evn"}, "component-unknown: evn"),
+        ({"name": "walk", "grid": {"name": "karras", "bnd": 1}}, "argument-unknown: bend"),
+        ({"name": "walk", "grid": None}, "block-invalid: x.grid"),
+        ({"name": "walk", "grid": {"bend": 1}}, "block-name-missing: x.grid"),
+        ({"eta": 1}, "block-name-missing"),
+        ({"name": 5}, "block-name-missing"),
+        (5, "block-invalid"),
+        (None, "block-invalid"),
+        ([], "block-invalid"),
     ],
 )
 def test_a_wrong_block_is_refused_by_one_sentence_that_names_the_mend(components, block, said):
-    with pytest.raises(ConfigError, match=said) as error:
+    with refused(said, ConfigError) as error:
         check_block(block, kind="sampler", where="x", registry=components)
     assert "\n" not in str(error.value)
 

@@ -56,16 +56,16 @@ def test_the_last_share_of_the_rows_validates(tmp_path):
 
 
 HOSTILE = {
-    "claims 16 GiB": (header((2**32,)), "claims 17179869184 bytes of numbers and 0 are there"),
-    "claims more than an integer holds": (header((2**62, 2**62)), "claims"),
-    "cut off": (header((4, 1, 8)) + b"\0" * 64, "cut off or forged"),
-    "too long": (header((1, 1, 2)) + b"\0" * 64, "cut off or forged"),
-    "objects": (header((1, 1, 2), "|O") + b"\0" * 16, "not real numbers"),
-    "complex": (header((1, 1, 2), "<c8") + b"\0" * 16, "not real numbers"),
-    "text": (header((1, 1, 2), "<U4") + b"\0" * 32, "not real numbers"),
-    "no array": (b"GIF89a" + b"\0" * 64, "can't be read as an array"),
-    "nothing": (b"", "can't be read as an array"),
-    "code for a header": (b"\x93NUMPY\x01\x00\x20\x00__import__('os').system('true')\n", "can't be read as an array"),
+    "claims 16 GiB": (header((2**32,)), "array-truncated: 17179869184"),
+    "claims more than an integer holds": (header((2**62, 2**62)), "array-truncated"),
+    "cut off": (header((4, 1, 8)) + b"\0" * 64, "array-truncated"),
+    "too long": (header((1, 1, 2)) + b"\0" * 64, "array-truncated"),
+    "objects": (header((1, 1, 2), "|O") + b"\0" * 16, "array-not-numbers"),
+    "complex": (header((1, 1, 2), "<c8") + b"\0" * 16, "array-not-numbers"),
+    "text": (header((1, 1, 2), "<U4") + b"\0" * 32, "array-not-numbers"),
+    "no array": (b"GIF89a" + b"\0" * 64, "array-unreadable"),
+    "nothing": (b"", "array-unreadable"),
+    "code for a header": (b"\x93NUMPY\x01\x00\x20\x00__import__('os').system('true')\n", "array-unreadable"),
 }  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_a_hostile_file_is_refused_by_name_and_takes_no_memory(content, sentence
     for file in ("bad.npy", "bad.npz"):
         with pytest.raises(UsageError, match=r"bad\.np[yz]"):
             ArrayFile(path=str(tmp_path / file))
-    with pytest.raises(UsageError, match=sentence):
+    with refused(sentence, UsageError):
         read_npy(path)
     assert tracemalloc.get_traced_memory()[1] < 2**22
     tracemalloc.stop()

@@ -182,7 +182,7 @@ def test_the_base_recipe_says_no_colour_request_and_no_reserved_name():
     listed = ReservedNames([str(recipes / "colour-requests.sha256")])
     made = [f"{r['colour']} {r['thing']}" for r in requests()]
     assert listed.hashes == {hashlib.sha256(normalised(name).encode()).hexdigest() for name in made}
-    for name in ("base-32-deep", "base-32-next", "latent-64-next"):
+    for name in ("base-32-deep", "base-32-next", "latent-64-fourth"):
         block = read_recipe(recipes / f"{name}.yaml", registry()).raw["variants"]
         assert {Path(p).name for p in block["reserved"]} == {"reserved-names.sha256", "colour-requests.sha256"}
         assert (str(recipes / "reserved-names.sha256"), block["hold_out"]) == (RESERVED, HELD_OUT)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.refusals import refused
 from zoo.diffusion.schedules import (
     CosineSchedule,
     FlowSchedule,
@@ -120,7 +121,7 @@ def test_indices_of_points_are_whole(schedule):
 
 @pytest.mark.parametrize("t", [-0.01, 1.01, float("nan"), np.array([0.5, 2.0])])
 def test_t_outside_is_refused(t):
-    with pytest.raises(UsageError, match=r"\[0, 1\]"):
+    with refused("time-out-of-range", UsageError):
         LinearSchedule()(t)
 
 
@@ -173,10 +174,10 @@ def test_pure_noise_is_reached_smoothly_and_t_comes_back(schedule):
 
 @pytest.mark.parametrize("table", [[], [0.1, 0.0], [1.0, 0.5], [1.0], [0.1, 1.1]])
 def test_betas_that_are_none_are_refused(table):
-    with pytest.raises(ConfigError, match=r"tabulated|1 to 1000000 points"):
+    with refused("schedule-invalid", ConfigError):
         TabulatedSchedule(table=table)
 
 
 def test_only_a_table_of_betas_is_rescaled():
-    with pytest.raises(ConfigError, match="FlowSchedule has not"):
+    with refused("schedule-not-discrete", ConfigError):
         ZeroTerminalSNR(schedule=FlowSchedule())

@@ -149,19 +149,19 @@ def test_what_can_not_be_had_is_refused_by_a_sentence_before_anything_is_extract
 def test_wrong_requests_are_one_sentence():
     x, y = pictures(30, 1), pictures(40, 2)
     for named, said in (
-        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
-        ({"device": "abacus"}, "device 'abacus' is not there"),
-        ({"metrics": ["fdi"]}, "did you mean 'fd'"),
-        ({"metrics": [{"name": "kid", "sizes": 3}]}, "did you mean 'size'"),
-        ({"extractors": ["emoji-evaluato"]}, "did you mean 'emoji-evaluator'"),
-        ({"extractors": ["emoji-clip"]}, "of kind 'conditioner' where an extractor"),
-        ({"ranges": 0}, "0 ranges"),
-        ({"ranges": 31, "extractors": [TOY]}, "can't be split into 31 ranges"),
-        ({"extractors": [TOY, OTHER], "save_statistics": "x.npz"}, "statistics are of one extractor"),
+        ({"device": "cuda:99"}, "device-missing: cuda:99"),
+        ({"device": "abacus"}, "device-missing: abacus"),
+        ({"metrics": ["fdi"]}, "component-unknown: fd"),
+        ({"metrics": [{"name": "kid", "sizes": 3}]}, "argument-unknown: size"),
+        ({"extractors": ["emoji-evaluato"]}, "component-unknown: emoji-evaluator"),
+        ({"extractors": ["emoji-base-32-text"]}, "weights-kind-wrong: conditioner"),
+        ({"ranges": 0}, "count-out-of-range"),
+        ({"ranges": 31, "extractors": [TOY]}, "images-too-few: 31"),
+        ({"extractors": [TOY, OTHER], "save_statistics": "x.npz"}, "extractor-ambiguous"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with refused(said, UsageError):
             evaluate(x, y, **named)
-    with pytest.raises(WeightsError, match="fd: unavailable: needs weights-inception"):
+    with refused("extractor-unavailable", WeightsError):
         evaluate(y, metrics=[], extractors=["inception-2015"], save_statistics="x.npz")
     assert "give a second one" in str(evaluate(x, extractors=[TOY]).absent[0])
 

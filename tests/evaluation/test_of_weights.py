@@ -1,4 +1,4 @@
-"""What weights do by themselves, on toys with known answers, and on the shipped CLIP's two towers."""
+"""What weights do by themselves, on toys with known answers, and on a CLIP's two towers."""
 
 import json
 from math import log10
@@ -16,6 +16,7 @@ from zoo.config.cards import card_names, read_card
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.parameterization import V
 from zoo.diffusion.schedules import CosineSchedule
+from zoo.evaluation.extractors.clip import Clip
 from zoo.evaluation.weights import (
     TIMES,
     classification,
@@ -25,7 +26,8 @@ from zoo.evaluation.weights import (
     task_of,
     whole_clip,
 )
-from zoo.schema.errors import UsageError
+from zoo.schema.errors import UsageError, WeightsError
+from zoo.training import export
 
 
 def noise(count, size=16):
@@ -113,14 +115,33 @@ def test_a_classifier_is_asked_at_four_times_of_the_same_noise():
     assert found["top1"] == pytest.approx(mean.tolist())
 
 
-def test_both_towers_of_a_text_conditioner_are_found_by_their_shapes():
-    clip = whole_clip(read_card("emoji-clip"))
+@pytest.fixture
+def both_towers(tmp_path):
+    """The card of the shipped text tower with an untrained tower for images beside it, as clip-locked.yaml makes."""
+    from benchmarks.budget import tensors_of
+
+    card = read_card("emoji-base-32-text")
+    towers = Clip(
+        embed_dim=card.config["embed_dim"], image_size=64, image_width=16, image_layers=[1, 1, 1, 1],
+        text_width=16, text_heads=2, text_layers=1, context_length=24,
+    )  # fmt: skip
+    sees = {k: v for k, v in towers.clip.state_dict().items() if k.startswith(("visual.", "logit_scale"))}
+    facts = {k: v for k, v in card.raw.items() if k not in ("schema", "file", "published", "words")}
+    facts["other"] = ["visual.", "logit_scale"]
+    return str(export.write(tmp_path, "both", {**tensors_of(card.name), **sees}, facts))
+
+
+def test_both_towers_of_a_text_conditioner_are_found_by_their_shapes(both_towers):
+    assert task_of(read_card(both_towers)) == "retrieval"
+    clip = whole_clip(read_card(both_towers))
     assert clip.image_size == 64
     captions = ["red apple, 3d style", "grinning face, noto style"]
-    alone = zoo.load("emoji-clip")(captions).vector
+    alone = zoo.load(both_towers)(captions).vector
     torch.testing.assert_close(clip.texts(captions), F.normalize(alone, dim=-1), atol=1e-5, rtol=1e-5)
     seen = clip.images(noise(2, size=64))
     torch.testing.assert_close(seen.norm(dim=1), torch.ones(2))
+    with refused("backbone-unfit", WeightsError):
+        whole_clip(read_card("emoji-base-32-text"))
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_dry_run_says_what_is_needed_and_measures_nothing(toy, monkeypatch):
     monkeypatch.setattr(reproduction, "evaluate", lambda *a, **k: pytest.fail("it was run"))
     toy(CLAIM, {**CLAIM, "metric": "fid-tf1", "extractor": None, "ranges": 3})
     one, other = needs("toy.yaml", data=".", batch_size=2)
-    assert [w["name"] for w in one.weights] == ["emoji-clip", "emoji-latent-64", "emoji-kl-f4"]
+    assert [w["name"] for w in one.weights] == ["emoji-base-32-text", "emoji-latent-64", "emoji-kl-f4"]
     assert all(w["there"] for w in one.weights)
     assert one.images == 12
     assert one.evaluations == 12 * 2

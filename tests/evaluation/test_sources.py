@@ -76,14 +76,14 @@ def test_pictures_are_made_one_size_as_training_data_are(data):
 @pytest.mark.parametrize(
     ("written", "settings", "said"),
     [
-        ("{}:", {}, "names no split"),
-        ("{}:val", {}, "there are test, train"),
-        ("{}", {"size": 0}, "1 or more"),
-        ("{}", {"background": "grey"}, "white or none"),
+        ("{}:", {}, "split-missing"),
+        ("{}:val", {}, "data-split-empty"),
+        ("{}", {"size": 0}, "size-invalid"),
+        ("{}", {"background": "grey"}, "choice-unknown"),
     ],
 )
 def test_a_wrong_side_is_one_sentence(data, written, settings, said):
-    with pytest.raises(UsageError, match=said):
+    with refused(said, UsageError):
         open_source(written.format(data), **settings)
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 import zoo
 from tests.families import original, original_variants
 from tests.families.written import SAME, grey_levels
+from tests.refusals import refused
 from zoo.schema.errors import ConfigError
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
@@ -31,7 +32,7 @@ def made(pipe, **more):
 def test_a_file_of_stable_diffusion_2_draws_as_it_is_said(said, prediction, tmp_path):
     state = original_variants.stable_diffusion_2()
     save_file(state, tmp_path / "v2.safetensors")
-    with pytest.raises(ConfigError, match="no tensor tells which; say prediction="):
+    with refused("model-ambiguous", ConfigError):
         zoo.load(tmp_path / "v2.safetensors")
     wanted = expected(original_variants.converted_2(state, prediction), 7.5)
     loaded = zoo.load(tmp_path / "v2.safetensors", prediction=said)
@@ -65,7 +66,7 @@ def test_a_file_of_sdxl_draws_what_diffusers_conversion_draws(tmp_path):
         setattr(text, field, value)
         assert grey_levels(made(loaded, negative="blurry"), wanted) > SAME, (name, field)
         setattr(text, field, was)
-    with pytest.raises(ConfigError, match=r"is sdxl-base and 'sd-1\.5' is sd-1"):
+    with refused("model-variant-wrong", ConfigError, naming="sd-1.5"):
         zoo.build("sd-1.5", weights=tmp_path / "xl.safetensors")
 
 

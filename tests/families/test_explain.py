@@ -230,7 +230,7 @@ def test_half_a_lora_is_said_to_be_half(tmp_path):
 def test_zoos_own_weights_are_known_by_their_card():
     from zoo.config.cards import FOLDER
 
-    found = explain(FOLDER / "emoji-clip.safetensors")
+    found = explain(FOLDER / "emoji-base-32-text.safetensors")
     assert (found.family, found.kind) == ("zoo's own weights", "conditioner")
     assert "its size is the card's" in dict(found.facts)["card"]
 

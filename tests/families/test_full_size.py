@@ -10,12 +10,21 @@ import math
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from open_clip.transformer import TextTransformer
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from open_clip.transformer import TextTransformer, VisionTransformer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from tests.families.original import CLIP_KEY, UNET_KEY, VAE_KEY, key_list
+from tests.refusals import refused
 from zoo.assemble import component
-from zoo.families.stable_diffusion.checkpoint import Checkpoint
+from zoo.families.key_lists import key_lists
+from zoo.families.stable_diffusion.checkpoint import AutoencoderFile, Checkpoint
 from zoo.families.stable_diffusion.folder import Folder
 from zoo.schema.errors import ConfigError
 
@@ -32,7 +41,12 @@ UNETS = {
     "sd-2-inpainting": ("sd2_unet", "sd2_unet/v2-inpainting-inference", 865_925_124),
     "sdxl-base": ("sdxl_unet", "sdxl_unet/sd_xl_base", 2_567_463_684),
     "sdxl-refiner": ("sdxl_unet", "sdxl_unet/sd_xl_refiner", 2_259_526_660),
+    "sdxl-base-inpainting": (None, "sdxl_unet/sd_xl_inpainting", 2_567_478_084),
+    "sd-2-depth": ("sd2_unet", "sd2_unet/v2-midas-inference", 865_913_604),
+    "sd-2-unclip": ("sd2_unet", "sd2_unet/v2-1-stable-unclip-h-inference", 870_173_124),
+    "sd-2-x4": ("sd2_unet", "sd2_unet/x4-upscaling", 473_398_020),
 }
+VISION_H = {"image_size": 224, "patch_size": 14, "width": 1280, "layers": 32, "heads": 16, "mlp_ratio": 4.0}
 
 
 class OnMeta:
@@ -65,17 +79,21 @@ def prefixed(shapes, prefix):
 
 def original(name):
     file, layout, _ = UNETS[name]
-    shapes = prefixed(key_list(file, layout), UNET_KEY) | prefixed(
-        key_list("autoencoder_kl", "original/kl-f8"), VAE_KEY
-    )
+    unet = key_lists()[layout] if file is None else key_list(file, layout)
+    vae = key_list("autoencoder_kl", "original/x4-upscaler" if name == "sd-2-x4" else "original/kl-f8")
+    shapes = prefixed(unet, UNET_KEY) | prefixed(vae, VAE_KEY)
     clip = key_list("stable_diffusion", "transformers/clip-text")
     if name.startswith("sd-1"):
         shapes |= prefixed(clip, CLIP_KEY) | {f"{CLIP_KEY}embeddings.position_ids": (1, 77), "betas": (1000,)}
         average = {f"model_ema.diffusion_model{n.replace('.', '')}": s for n, s in key_list(file, layout).items()}
         return shapes | average | {"model_ema.decay": (), "model_ema.num_updates": ()}
+    if name == "sd-2-unclip":
+        with torch.device("meta"):
+            shapes |= shapes_of(VisionTransformer(**VISION_H, output_dim=1024), "embedder.model.visual.")
+        shapes |= {"noise_augmentor.betas": (1000,)}
     if name.startswith("sd-2"):
         return shapes | open_clip("cond_stage_model.model.", H)
-    if name == "sdxl-base":
+    if name.startswith("sdxl-base"):
         return shapes | prefixed(clip, XL_CLIP_L) | open_clip(XL_BIG_G, BIG_G)
     return shapes | open_clip(REFINER_BIG_G, BIG_G)
 
@@ -93,13 +111,14 @@ def assert_strict(card):
 def test_an_original_file_of_full_size_has_a_place_for_every_tensor(name, tmp_path):
     container = OnMeta(tmp_path / f"{name}.safetensors", original(name))
     checkpoint = Checkpoint(tmp_path / f"{name}.safetensors", container)  # type: ignore[arg-type]
-    assert checkpoint.key == name.removesuffix("-inpainting")
-    prediction = {"prediction": "eps"}
-    parts = ["unet", "vae", *checkpoint.variant.texts]
+    assert checkpoint.key == name
+    prediction = {"prediction": checkpoint.variant.prediction or "eps"}
+    parts = ["unet", "vae", *checkpoint.variant.texts, *(["image"] if checkpoint.variant.image else [])]
     made = {part: assert_strict(checkpoint.card(part, prediction if part == "unet" else {}, part)) for part in parts}
     assert sum(p.numel() for p in made["unet"].parameters()) == UNETS[name][2]
-    if "-inpainting" in name:
-        assert checkpoint.card("unet", prediction, "unet").denoiser["image_condition"] == "masked"
+    shown = {"-inpainting": "masked", "-depth": "depth"}.get(name[name.rindex("-") :])
+    denoiser = checkpoint.card("unet", prediction, "unet").denoiser
+    assert (denoiser.get("image_condition"), "low_res" in denoiser) == (shown, name == "sd-2-x4")
     # A tensor more, one less or another shape is seen.
     for change in ({"model.diffusion_model.more": (3,)}, {"model.diffusion_model.out.2.bias": (7,)}):
         changed = OnMeta(tmp_path / "changed.safetensors", {**container.shapes, **change})
@@ -111,9 +130,9 @@ def test_an_original_file_of_full_size_has_a_place_for_every_tensor(name, tmp_pa
 def test_which_prediction_a_file_of_stable_diffusion_2_holds_has_to_be_said(tmp_path):
     container = OnMeta(tmp_path / "v2.safetensors", original("sd-2"))
     checkpoint = Checkpoint(tmp_path / "v2.safetensors", container)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no tensor tells which; say prediction='eps' or prediction='v'"):
+    with refused("model-ambiguous", ConfigError, naming="eps"):
         checkpoint.config({})
-    with pytest.raises(ConfigError, match="no tensor tells which"):
+    with refused("model-ambiguous", ConfigError):
         checkpoint.card("unet", {}, "unet")
     for prediction, size in (("eps", 512), ("v", 768)):
         config = checkpoint.config({"prediction": prediction})
@@ -122,7 +141,7 @@ def test_which_prediction_a_file_of_stable_diffusion_2_holds_has_to_be_said(tmp_
         assert checkpoint.card("unet", {"prediction": prediction}, "u").denoiser["parameterization"] == prediction
     container.metadata = {"modelspec.prediction_type": "v"}
     assert checkpoint.config({})["stages"][0]["size"] == 768
-    with pytest.raises(ConfigError, match="says that its network predicts v, not eps"):
+    with refused("model-contradicted", ConfigError):
         checkpoint.config({"prediction": "eps"})
 
 
@@ -136,21 +155,41 @@ def unet_config(attended, **more):
 
 
 XL = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "use_linear_projection": True}
+SD1 = unet_config(
+    (1, 1, 1, 0), block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8, cross_attention_dim=768
+)
+SD2 = {**SD1, "attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True}
+SDXL = unet_config(
+    (0, 1, 1), block_out_channels=(320, 640, 1280), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
+    transformer_layers_per_block=(1, 2, 10), projection_class_embeddings_input_dim=2816, **XL,
+)  # fmt: skip
+# A variant -> its U-Net's configuration, and the list of its tensors' names and shapes in diffusers' layout.
 FOLDERS = {
-    "sd-1": unet_config(
-        (1, 1, 1, 0), block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8, cross_attention_dim=768
+    "sd-1": (SD1, "sd15/unet"),
+    "sd-1-inpainting": ({**SD1, "in_channels": 9}, "sd15-inpainting/unet"),
+    "sd-1-lcm": ({**SD1, "time_cond_proj_dim": 256}, None),
+    "sd-2": (SD2, "sd21/unet"),
+    "sd-2-inpainting": ({**SD2, "in_channels": 9}, "sd2-inpainting/unet"),
+    "sd-2-depth": ({**SD2, "in_channels": 5}, "sd2-depth/unet"),
+    "sd-2-unclip": (
+        {**SD2, "class_embed_type": "projection", "projection_class_embeddings_input_dim": 2048}, "sd21-unclip-h/unet"
     ),
-    "sd-2": unet_config(
-        (1, 1, 1, 0), block_out_channels=(320, 640, 1280, 1280), attention_head_dim=(5, 10, 20, 20),
-        cross_attention_dim=1024, use_linear_projection=True,
+    "sd-2-x4": (
+        {
+            **unet_config((0, 1, 1, 1), block_out_channels=(256, 512, 512, 1024), attention_head_dim=8),
+            "cross_attention_dim": 1024, "use_linear_projection": True, "in_channels": 7, "num_class_embeds": 1000,
+            "only_cross_attention": (True, True, True, False),
+        },
+        "sdx4/unet",
     ),
-    "sdxl-base": unet_config(
-        (0, 1, 1), block_out_channels=(320, 640, 1280), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
-        transformer_layers_per_block=(1, 2, 10), projection_class_embeddings_input_dim=2816, **XL,
-    ),
-    "sdxl-refiner": unet_config(
-        (0, 1, 1, 0), block_out_channels=(384, 768, 1536, 1536), attention_head_dim=(6, 12, 24, 24),
-        cross_attention_dim=1280, transformer_layers_per_block=4, projection_class_embeddings_input_dim=2560, **XL,
+    "sdxl-base": (SDXL, "sdxl-base/unet"),
+    "sdxl-base-inpainting": ({**SDXL, "in_channels": 9}, "sdxl-inpainting/unet"),
+    "sdxl-refiner": (
+        unet_config(
+            (0, 1, 1, 0), block_out_channels=(384, 768, 1536, 1536), attention_head_dim=(6, 12, 24, 24),
+            cross_attention_dim=1280, transformer_layers_per_block=4, projection_class_embeddings_input_dim=2560, **XL,
+        ),
+        "sdxl-refiner/unet",
     ),
 }  # fmt: skip
 KL = {
@@ -177,29 +216,55 @@ TEXTS = {
 }
 
 
+KL4 = {**{key: value[:3] if isinstance(value, tuple) else value for key, value in KL.items()},
+       "block_out_channels": (128, 256, 512)}  # fmt: skip
+VISION = CLIPVisionConfig(
+    hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14,
+    projection_dim=1024, hidden_act="gelu",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_of_full_size_has_a_place_for_every_tensor(name, tmp_path, monkeypatch):
+    line = next(key for key in TEXTS if name.startswith(key))
+    config, listed = FOLDERS[name]
     with torch.device("meta"):
-        models = {"unet": UNet2DConditionModel(**FOLDERS[name]), "vae": AutoencoderKL(**KL)}
-        models |= {where: kind(tower(*sizes)) for where, (kind, sizes) in TEXTS[name].items()}
+        models = {"unet": UNet2DConditionModel(**config), "vae": AutoencoderKL(**(KL4 if name == "sd-2-x4" else KL))}
+        models |= {where: kind(tower(*sizes)) for where, (kind, sizes) in TEXTS[line].items()}
+        if name == "sd-2-unclip":
+            models["image_encoder"] = CLIPVisionModelWithProjection(VISION)
+            models["image_normalizer"] = StableUnCLIPImageNormalizer(embedding_dim=1024)
+    if listed is not None:  # the class is the published file's
+        assert shapes_of(models["unet"]) == key_lists()[listed]
     for where, model in models.items():
         (tmp_path / where).mkdir()
-        config = dict(model.config) if where in ("unet", "vae") else model.config.to_dict()
-        (tmp_path / where / "config.json").write_text(json.dumps(config))
+        said = model.config.to_dict() if hasattr(model.config, "to_dict") else dict(model.config)
+        (tmp_path / where / "config.json").write_text(json.dumps(said))
     parts = {
         "_class_name": f"StableDiffusion{'XL' if 'xl' in name else ''}Pipeline",
         "text_encoder": ["transformers", "CLIPTextModel"] if "text_encoder" in models else [None, None],
     }
     (tmp_path / "model_index.json").write_text(json.dumps(parts))
-    (tmp_path / "scheduler").mkdir()
     schedule = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "timestep_spacing": "leading"}
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(schedule))
+    for where in ("scheduler", "low_res_scheduler", "image_noising_scheduler"):
+        (tmp_path / where).mkdir()
+        (tmp_path / where / "scheduler_config.json").write_text(json.dumps(schedule))
     containers = {where: OnMeta(tmp_path / where / "w", shapes_of(model)) for where, model in models.items()}
     monkeypatch.setattr(Folder, "_weights", lambda self, part, stem: containers[part])
     folder = Folder(tmp_path)
     assert folder.key == name
-    for part in ("unet", "vae", *folder.variant.texts):
+    for part in ("unet", "vae", *folder.variant.texts, *(["image"] if folder.variant.image else [])):
         made = assert_strict(folder.card(part, {}, part))
         if part == "unet":
             count = sum(math.prod(shape) for shape in containers["unet"].shapes.values())
-            assert sum(p.numel() for p in made.parameters()) == UNETS[name][2] == count
+            assert sum(p.numel() for p in made.parameters()) == count
+            assert name not in UNETS or UNETS[name][2] == count
+
+
+def test_taesd_of_full_size_has_a_place_for_every_tensor(tmp_path):
+    lists = key_lists()
+    author = {f"{half}.{n}": s for half in ("encoder", "decoder") for n, s in lists[f"taesd/{half}"].items()}
+    for shapes in (author, lists["taesd"]):
+        container = OnMeta(tmp_path / "taesd.safetensors", shapes)
+        made = assert_strict(AutoencoderFile(tmp_path / "taesd.safetensors", container, "").card("vae", {}, "taesd"))  # type: ignore[arg-type]
+        assert sum(p.numel() for p in made.parameters()) == 2_445_063

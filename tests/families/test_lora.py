@@ -13,11 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tests.refusals import refused
 from zoo.conditioners.clip_text import ClipText
+from zoo.families.diffusers.layout import open_clip_names, unet_names
 from zoo.families.key_lists import key_lists
 from zoo.families.lora.merge import merged, read_lora
 from zoo.families.lora.spelling import parse, spelling, text_targets, unet_targets
-from zoo.families.stable_diffusion.renaming import open_clip_names, unet_names
 from zoo.networks.unet import UNet
 from zoo.schema.errors import WeightsError
 
@@ -137,7 +138,10 @@ def kohya(tensors, alpha, rename=lambda path: path, prefix="lora_unet_"):
         path, _, matrix = name.removesuffix(".weight").rpartition(".")
         module = prefix + rename(path).replace(".", "_")
         role = {"lora_A": "lora_down", "lora_B": "lora_up"}.get(matrix, "dora_scale")
-        out[f"{module}.dora_scale" if role == "dora_scale" else f"{module}.{role}.weight"] = tensor
+        if role == "dora_scale":  # of a row each, where peft's of a convolution is (1, out, 1, 1)
+            out[f"{module}.{role}"] = tensor.reshape(-1, 1)
+        else:
+            out[f"{module}.{role}.weight"] = tensor
         out[f"{module}.alpha"] = torch.tensor(float(alpha))
     return out
 
@@ -193,13 +197,14 @@ def test_the_older_names_of_diffusers_are_read(unet):
 
 @pytest.mark.peer
 @pytest.mark.slow
-def test_a_text_encoders_q_k_and_v_are_thirds_of_one_matrix():
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_text_encoders_q_k_and_v_are_thirds_of_one_matrix(dora):
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
     tower = CLIPTextModel(CLIPTextConfig(hidden_size=32, intermediate_size=128, num_attention_heads=4, vocab_size=99,
                                          num_hidden_layers=2, bos_token_id=0, eos_token_id=2))  # fmt: skip
-    model = adapted(tower, target_modules=["q_proj", "v_proj", "out_proj", "fc1"])
+    model = adapted(tower, target_modules=["q_proj", "v_proj", "out_proj", "fc1"], use_dora=dora)
     tensors, wanted = of_peft(model), reference(model)
     names = open_clip_names(tower.state_dict())
     weights: dict[str, torch.Tensor] = {}
@@ -287,35 +292,35 @@ def test_tuckers_form_is_the_convolutions_one_after_another():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"lora_unet_nowhere.lora_down.weight": torch.zeros(2, 2)}, "'lora_unet_nowhere.lora_down.weight'"),
-        ({"lora_unet_mid_block_resnets_0_conv1.hada_w1_a": torch.zeros(2, 2)}, r"LoHa \(LyCORIS\)"),
-        ({"lora_unet_mid_block_resnets_0_conv1.lokr_w1": torch.zeros(2, 2)}, r"LoKr \(LyCORIS\)"),
-        ({"diffusion_model.out.2.diff": torch.zeros(2)}, "a full difference"),
-        ({"unet.conv_in.lora_B.bias": torch.zeros(2)}, "a bias beside"),
-        ({"bundle_emb.x.string_to_param": torch.zeros(2)}, "an embedding"),
-        ({"something": torch.zeros(2)}, "'something'"),
-        ({"lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": torch.tensor(1.0)}, "the part 'text_encoder'"),
-        ({"lora_te2_x.alpha": torch.tensor(1.0)}, "the part 'text_encoder_2'"),
+        ({"lora_unet_nowhere.lora_down.weight": torch.zeros(2, 2)}, "lora-unfit: lora_unet_nowhere.lora_down.weight"),
+        ({"lora_unet_mid_block_resnets_0_conv1.hada_w1_a": torch.zeros(2, 2)}, "lora-unfit"),
+        ({"lora_unet_mid_block_resnets_0_conv1.lokr_w1": torch.zeros(2, 2)}, "lora-unfit"),
+        ({"diffusion_model.out.2.diff": torch.zeros(2)}, "lora-unfit"),
+        ({"unet.conv_in.lora_B.bias": torch.zeros(2)}, "lora-unfit"),
+        ({"bundle_emb.x.string_to_param": torch.zeros(2)}, "lora-unfit"),
+        ({"something": torch.zeros(2)}, "lora-unfit: something"),
+        ({"lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": torch.tensor(1.0)}, "lora-unfit: text_encoder"),
+        ({"lora_te2_x.alpha": torch.tensor(1.0)}, "lora-unfit: text_encoder_2"),
         (
             {"lora_unet_conv_out.lora_down.weight": torch.zeros(2, 2)},
-            "'conv_out' has down and no up",
+            "lora-damaged: conv_out",
         ),
-        ({"lora_unet_conv_out.alpha": torch.tensor(1.0)}, "half a LoRA"),
-        ({"unet.input_blocks.1.1.proj_in.lora_down.weight": torch.zeros(2, 2)}, "twice, in two spellings"),
-        ({"lora_unet_input_blocks_1_1_proj_in.lora_up.weight": torch.zeros(32, 5)}, "don't fit each other"),
+        ({"lora_unet_conv_out.alpha": torch.tensor(1.0)}, "lora-damaged"),
+        ({"unet.input_blocks.1.1.proj_in.lora_down.weight": torch.zeros(2, 2)}, "lora-damaged"),
+        ({"lora_unet_input_blocks_1_1_proj_in.lora_up.weight": torch.zeros(32, 5)}, "lora-damaged"),
     ],
 )
 def test_what_is_no_lora_of_this_network_is_refused_by_name(unet, change, reason):
-    with pytest.raises(WeightsError, match=reason):
+    with refused(reason, WeightsError):
         read_lora({**one(), **change}, {"unet": unet_targets(unet[1])}, what="x.safetensors")
 
 
 def test_a_lora_of_another_size_is_refused(unet):
     network, names = unet
     found = read_lora(one(shape=(32, 48)), {"unet": unet_targets(names)}, what="x")
-    with pytest.raises(WeightsError, match="is for a weight of 32x48 where the model's is 32x32"):
+    with refused("lora-unfit", WeightsError):
         merged(zoos(network, names), [(found, 1.0)], what="the U-Net")
-    with pytest.raises(WeightsError, match="no weight"):
+    with refused("lora-unfit", WeightsError):
         merged({}, [(read_lora(one(), {"unet": unet_targets(names)}, what="x"), 1.0)], what="the U-Net")
 
 
@@ -324,7 +329,7 @@ def test_a_pattern_that_is_no_path_is_refused(unet):
         "unet.conv_in.lora_A.weight": torch.zeros(2, 4, 3, 3),
         "unet.conv_in.lora_B.weight": torch.zeros(32, 2, 1, 1),
     }
-    with pytest.raises(WeightsError, match="no module's path"):
+    with refused("lora-damaged", WeightsError):
         read_lora(
             file, {"unet": unet_targets(unet[1])}, what="x", config={"alpha_pattern": {"(a+)+$": 1}, "lora_alpha": 1}
         )

@@ -42,14 +42,14 @@ def test_shards_are_one_container_and_their_index_names_plain_files(tmp_path):
         with refused(code, WeightsError):
             find_weights(tmp_path, "m")
     index.write_text(json.dumps({"weight_map": {"a": one.name, "c": "gone.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"gone\.safetensors' of 'm\.safetensors\.index\.json' is missing"):
+    with refused("weights-missing", WeightsError, naming=" of "):
         open_container(*find_weights(tmp_path, "m"))
-    with pytest.raises(WeightsError, match="both hold the tensor 'a'"):
+    with refused("index-unfit", WeightsError, naming="a"):
         Safetensors(one, one)
 
 
 def test_whole_precision_comes_before_half_and_safetensors_before_pickles(tmp_path):
-    with pytest.raises(WeightsError, match=r"has no 'model\.safetensors'"):
+    with refused("weights-missing", WeightsError, naming="model.safetensors"):
         find_weights(tmp_path, "model")
     order = ("pytorch_model.fp16.bin", "model.fp16.safetensors", "pytorch_model.bin", "model.safetensors")
     for name in order:
@@ -80,11 +80,11 @@ def test_a_header_that_is_no_header_is_refused(data, code, tmp_path):
 
 
 def test_a_configuration_that_is_none_is_refused(tmp_path):
-    for text, sentence in (("[]", "is no JSON object"), ("{", "is no JSON that"), ("[" * 9999, "is no JSON that")):
+    for text, sentence in (("[]", "index-damaged"), ("{", "index-damaged"), ("[" * 9999, "index-damaged")):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(WeightsError, match=sentence):
+        with refused(sentence, WeightsError):
             read_json(tmp_path / "config.json")
-    with pytest.raises(WeightsError, match="can't be read"):
+    with refused("weights-unreadable", WeightsError):
         read_json(tmp_path / "absent.json")
 
 
@@ -135,9 +135,9 @@ def test_what_no_sampler_of_zoo_has_is_said_and_what_no_schedule_is_refused():
         found = read_scheduler({**SCALED, **config}, what="it", offset=1)
         assert found.sampler is None
         assert why in found.why
-    with pytest.raises(ConfigError, match="it says beta_schedule 'odd'"):
+    with refused("model-switch-unfit", ConfigError, naming="odd"):
         read_scheduler({"_class_name": "DDIMScheduler", "beta_schedule": "odd"}, what="it", offset=1)
-    with pytest.raises(ConfigError, match="it says prediction_type 'flow'"):
+    with refused("model-switch-unfit", ConfigError, naming="flow"):
         read_scheduler({"_class_name": "DDIMScheduler", "prediction_type": "flow"}, what="it", offset=1)
     zero = read_scheduler(
         {**SCALED, "_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True}, what="it", offset=1
@@ -153,13 +153,13 @@ def test_a_switch_that_zoos_network_has_not_is_refused_by_name():
     }  # fmt: skip
     assert unet_from_config(config, what="it")["heads"] == 8
     for change, sentence in (
-        ({"act_fn": "gelu"}, "says act_fn 'gelu'"), ({"time_cond_proj_dim": 256}, "says time_cond_proj_dim '256'"),
-        ({"addition_embed_type": "image"}, "says addition_embed_type 'image'"),
-        ({"down_block_types": ("KDownBlock2D", "DownBlock2D")}, "blocks that zoo's U-Net has not"),
-        ({"attention_head_dim": (3, 8)}, "neither as many nor as wide everywhere"),
-        ({"layers_per_block": (1, 2)}, "zoo's levels are alike"),
+        ({"act_fn": "gelu"}, "model-switch-unfit: gelu"), ({"time_cond_proj_dim": 256}, "model-switch-unfit: 256"),
+        ({"addition_embed_type": "image"}, "model-switch-unfit: image"),
+        ({"down_block_types": ("KDownBlock2D", "DownBlock2D")}, "model-switch-unfit"),
+        ({"attention_head_dim": (3, 8)}, "model-switch-unfit"),
+        ({"layers_per_block": (1, 2)}, "model-switch-unfit"),
     ):  # fmt: skip
-        with pytest.raises(ConfigError, match=sentence):
+        with refused(sentence, ConfigError):
             unet_from_config({**config, **change}, what="it")
 
 
@@ -173,7 +173,7 @@ def test_a_parts_name_is_read_as_it_is_written(tmp_path):
         assert not is_source(other)
     (tmp_path / "model_index.json").write_text("{}")
     assert is_source(tmp_path)
-    with pytest.raises(UsageError, match="is a part of a model; give the file alone"):
+    with refused("model-part-unknown", UsageError):
         zoo.build(name)
 
 

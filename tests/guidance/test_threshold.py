@@ -28,7 +28,7 @@ def test_x0_is_clamped_and_the_rest_is_left():
 
 
 def test_an_empty_range_is_refused():
-    with refused("number-out-of-range", ConfigError):
+    with refused("bounds-reversed", ConfigError):
         StaticThreshold(low=1.0, high=1.0)
 
 

@@ -17,7 +17,7 @@ from zoo.schema.registry import registry
 SMALL = [n for n in card_names() if read_card(n).bytes < 2**20]
 
 
-@pytest.mark.parametrize("name", [*SMALL, "emoji-clip"])
+@pytest.mark.parametrize("name", [*SMALL, "emoji-base-32-text"])
 def test_the_parameters_of_a_file_are_those_that_are_loaded(name):
     card = read_card(name)
     module = weights(card)
@@ -29,7 +29,7 @@ def test_evaluations_are_those_of_the_plan_and_each_file_is_counted_once(sampler
     config = resolve("latent-text2img", None, {"sampler": sampler, "steps": steps})
     cost = cost_of(config, registry())
     assert [(s.evaluations, s.exact) for s in cost.stages] == [told]
-    names = ("emoji-clip", "emoji-latent-64", "emoji-kl-f4")
+    names = ("emoji-base-32-text", "emoji-latent-64", "emoji-kl-f4")
     assert cost.parameters == sum(parameters_of(read_card(n)) for n in names)
     assert cost.stages[0].parameters == parameters_of(read_card("emoji-latent-64"))
     assert cost.bytes_in(4) == 4 * cost.parameters

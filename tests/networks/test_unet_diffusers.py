@@ -41,7 +41,7 @@ def pair(name, *, dtype=torch.float64):
 
     ours = randomise(UNet(context_width=20, **CONFIGS[name])).to(dtype)
     theirs = UNet2DConditionModel.from_config(unet_config(ours)).to(dtype).eval()
-    theirs.load_state_dict(unet_tensors(ours.state_dict(), blocks=CONFIGS[name]["blocks"]), strict=True)
+    theirs.load_state_dict(unet_tensors(ours.state_dict()), strict=True)
     return ours, theirs
 
 

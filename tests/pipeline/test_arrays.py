@@ -115,29 +115,29 @@ def test_the_card_says_the_values(card):
 
 TEXT = {"name": "kl", "channels": 2, "z_channels": 4, "width": 8, "mult": [1, 2], "blocks": 1, "groups": 4}
 REFUSED = {
-    "axes": ({"size": [16, 16]}, r"size \[16, 16\] has 2 axes and .* is of 1"),
-    "four axes": ({"size": [2, 2, 2, 2]}, "write the length of each axis"),
-    "no length": ({"size": [0]}, "write the length of each axis"),
-    "values": ({"values": [1, 1]}, r"write \[low, high\]"),
-    "takes": ({"takes": "image"}, "feeds array and takes image; let it take noise"),
-    "autoencoder": ({"autoencoder": TEXT}, "is one of pictures; take the autoencoder out"),
+    "axes": ({"size": [16, 16]}, "array-axes-unfit: 16"),
+    "four axes": ({"size": [2, 2, 2, 2]}, "size-invalid"),
+    "no length": ({"size": [0]}, "size-invalid"),
+    "values": ({"values": [1, 1]}, "values-range-invalid"),
+    "takes": ({"takes": "image"}, "array-start-unfit"),
+    "autoencoder": ({"autoencoder": TEXT}, "array-part-unfit"),
     "guidance": (
-        {"guidance": [{"name": "posterior", "measurement": {"name": "downsampled"}}]}, "posterior.*works on pictures"
+        {"guidance": [{"name": "posterior", "measurement": {"name": "downsampled"}}]}, "array-part-unfit"
     ),
-    "a picture of a signal": ({"feeds": "image", "size": 16}, "feeds image and .* is of 1 axis.*let it feed array"),
-    "axes of a picture": ({"feeds": "image"}, "lengths of axes go with feeds: array"),
-    "values of a picture": ({"feeds": "image", "size": 16, "values": [0, 1]}, "values goes with feeds: array"),
+    "a picture of a signal": ({"feeds": "image", "size": 16}, "array-axes-unfit"),
+    "axes of a picture": ({"feeds": "image"}, "size-invalid"),
+    "values of a picture": ({"feeds": "image", "size": 16, "values": [0, 1]}, "values-range-conflict"),
     "a network of pictures": (
         {"denoiser": {"network": {"name": "efficient-unet", "in_channels": 2, "out_channels": 2}, **TRAINED}},
-        "'efficient-unet' of stage 'signal' is of 2",
+        "array-axes-unfit: efficient-unet",
     ),
-    "channels": ({"autoencoder": {"name": "identity", "channels": 3}}, "takes 2 channels"),
+    "channels": ({"autoencoder": {"name": "identity", "channels": 3}}, "channels-unfit"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_a_config_that_does_not_fit_is_refused(changes, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+    with refused(sentence, ConfigError):
         zoo.check(config(**changes))
 
 
@@ -156,18 +156,18 @@ def test_safety_and_other_stages_are_of_pictures():
 
 
 ASKED = {
-    "image": ({"image": torch.zeros(3, 16, 16)}, "draws arrays, from noise alone; leave the image out"),
-    "mask": ({"mask": torch.zeros(16, 16)}, "leave the mask out"),
-    "strength": ({"strength": 0.5}, "leave the strength out"),
-    "size": ({"size": 17}, "the length of each axis must be a multiple of 2"),
-    "axes": ({"size": (16, 16)}, "its network is of 1 axes and that has 2"),
-    "prompts": ({"prompts": "a sine"}, "no conditioner"),
+    "image": ({"image": torch.zeros(3, 16, 16)}, "array-start-unfit"),
+    "mask": ({"mask": torch.zeros(16, 16)}, "array-start-unfit"),
+    "strength": ({"strength": 0.5}, "array-start-unfit"),
+    "size": ({"size": 17}, "size-indivisible"),
+    "axes": ({"size": (16, 16)}, "array-axes-unfit"),
+    "prompts": ({"prompts": "a sine"}, "prompts-unread"),
 }
 
 
 @pytest.mark.parametrize(("asked", "sentence"), ASKED.values(), ids=ASKED)
 def test_a_call_that_needs_pictures_is_refused(asked, sentence):
-    with pytest.raises(UsageError, match=sentence):
+    with refused(sentence, UsageError):
         built()(**asked)
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from tests.refusals import refused
 from tests.report.dom import read
 from zoo.bench.report import read_runs, run_folders, runs_page
 from zoo.bench.report.curves import MOST, curves_plot, thinned
@@ -120,7 +121,7 @@ def test_the_command_takes_runs_and_refuses_mixtures(runs, tmp_path, monkeypatch
 
 def test_a_damaged_run_is_named(runs):
     (runs / "one" / "run.json").write_text("{")
-    with pytest.raises(UsageError, match=r"run.json' is no JSON"):
+    with refused("benchmark-record-damaged", UsageError, naming="run.json"):
         read_runs(run_folders([runs]))
 
 

@@ -67,7 +67,7 @@ def test_a_run_is_counted_kept_and_finite_in_two_steps(name):
         ({"name": "edm", "s_min": -1.0}, "number-out-of-range: s_min"),
         ({"name": "edm", "s_min": math.inf}, "config-not-finite: s_min"),
         ({"name": "annealed-langevin", "repeats": 10**9}, "steps-too-many"),
-        ({"name": "ddim", "grid": {"name": "leading", "offset": 10**9}}, "number-out-of-range: offset"),
+        ({"name": "ddim", "grid": {"name": "leading", "offset": 10**9}}, "offset-beyond-schedule: offset"),
         ({"name": "ddim", "grid": {"name": "karras", "rho": 1e9}}, "number-out-of-range: rho"),
     ],
 )  # fmt: skip

@@ -45,7 +45,7 @@ ORDERS = {
 
 
 # LMS has a test of its own; these have no deterministic form.
-ELSEWHERE = {"lms", "ddpm", "repaint", "predictor-corrector", "annealed-langevin"}
+ELSEWHERE = {"lms", "ddpm", "repaint", "predictor-corrector", "annealed-langevin", "lcm"}
 
 
 def test_every_registered_solver_of_the_ode_has_its_order_seen():

@@ -97,7 +97,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_harms_nobody(install, nam
     assert name not in known.names("sampler")
     assert {"good", "ddim"} <= set(known.names("sampler"))
     assert known.load("sampler", "good").__name__ == "Good"
-    with pytest.raises(ConfigError, match=reason):
+    with refused("component-broken", ConfigError, naming=reason):
         known.load("sampler", name)
     listed = {d.name: d.broken for d in listing("sampler", components=known)}
     assert reason in listed[name]

@@ -9,11 +9,13 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.refusals import refused
-from tests.training.test_recipe import shop  # noqa: F401  the fixture
+from tests.training.test_recipe import COLOURS, shop  # noqa: F401  the fixture
+from zoo.conditioners.words import read_words
 from zoo.config.cards import read_card
 from zoo.schema.errors import ConfigError
 from zoo.training.objectives.text_tower import trainable
 
+SHAPES = ("disc", "square", "bar")
 TUNE = {"objective.train_conditioner": True, "name": "toy-more"}
 
 
@@ -43,6 +45,9 @@ def test_the_tower_is_exported_with_a_card_and_conditions_the_weights_it_was_tra
     assert (old - new).abs().max() > 1e-3
     assert after.known == before.known
     assert torch.equal(before.text_projection, after.text_projection)
+    words = read_words(card.words)
+    assert words.styles == ("flat", "line")
+    assert {name.name for name in words.names} == {f"{c} {s}" for c in COLOURS for s in SHAPES} - {"green bar"}
 
 
 @pytest.mark.slow

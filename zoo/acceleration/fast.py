@@ -83,13 +83,16 @@ def lay_out_weights(module: Any, fast: Fast) -> None:
 def speed_up_decoder(autoencoder: Any, fast: Fast) -> None:
     """An autoencoder laid out and its decode through torch.compile, where that is on and it has a network.
 
+    By rows or tiles it isn't compiled: they come in many shapes.
+
     On a cuda device only a compiled decoder is laid out channels-last: one that wasn't compiled was slower so on an
     H200 (docs/gpu.md).
     """
     first = next(autoencoder.parameters(), None) if isinstance(autoencoder, nn.Module) else None
     if first is None:
         return
-    if fast.compile or first.device.type != "cuda":
+    compile = fast.compile and getattr(getattr(autoencoder, "decoder", None), "by", "whole") == "whole"
+    if compile or first.device.type != "cuda":
         lay_out_weights(autoencoder, fast)
     plain = type(autoencoder).decode.__get__(autoencoder)  # type: ignore[attr-defined]
-    autoencoder.decode = compiled(plain, fast.backend) if fast.compile else plain  # type: ignore[assignment]
+    autoencoder.decode = compiled(plain, fast.backend) if compile else plain  # type: ignore[assignment]

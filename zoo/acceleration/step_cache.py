@@ -33,11 +33,6 @@ class DeepFeatures:
 
     def __post_init__(self) -> None:
         within(1, MOST, {"every": self.every, "blocks": self.blocks})
-        if self.every < 1 or self.blocks < 1:
-            raise ConfigError(
-                f"a step cache takes every and blocks from 1 up, not {self.every} and {self.blocks}",
-                code="number-out-of-range",
-            )
 
     def check(self, network: Any) -> None:
         """ConfigError for a network that can't be cut there."""

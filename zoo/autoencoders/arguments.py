@@ -5,10 +5,9 @@ Each function raises ConfigError for arguments that can't be built, or whose lat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from zoo.networks.arguments import MOST_BLOCKS, counts, levels_of
+from zoo.networks.arguments import MOST, MOST_BLOCKS, levels_of
 from zoo.schema.errors import ConfigError
 from zoo.schema.ranges import within
 
@@ -19,17 +18,12 @@ def kl(
 ) -> None:  # fmt: skip
     """Of `zoo.autoencoders.kl:AutoencoderKL`."""
     levels_of(width=width, mult=mult, groups=groups, levels={"attention_levels": attention_levels})
-    counts({"channels": channels, "z_channels": z_channels, "image_channels": image_channels})
-    counts({"blocks": blocks}, most=MOST_BLOCKS)
-    if scale == 0.0 or not math.isfinite(scale):
-        raise ConfigError(
-            f"scale is {scale:g}, by which latents are multiplied and divided; give another number",
-            code="number-out-of-range",
-        )
+    within(1, MOST, {"channels": channels, "z_channels": z_channels, "image_channels": image_channels})
+    within(1, MOST_BLOCKS, {"blocks": blocks})
     within(-1e6, 1e6, {"scale": scale, "shift": shift})
-    if not math.isfinite(shift):
+    if scale == 0.0:
         raise ConfigError(
-            f"shift is {shift:g}, which latents are shifted by; give a number, usually 0", code="number-out-of-range"
+            "scale is 0, by which latents are multiplied and divided; give another number", code="scale-zero"
         )
 
 
@@ -38,13 +32,21 @@ def vq(
     attention_levels: Sequence[int], groups: int, image_channels: int, scale: float, shift: float,
 ) -> None:  # fmt: skip
     """Of `zoo.autoencoders.vq:AutoencoderVQ`."""
-    counts({"codes": codes})
+    within(1, MOST, {"codes": codes})
     kl(
         channels=channels, z_channels=z_channels, width=width, mult=mult, blocks=blocks,
         attention_levels=attention_levels, groups=groups, image_channels=image_channels, scale=scale, shift=shift,
     )  # fmt: skip
 
 
+def taesd(*, channels: int, width: int, scale: float) -> None:
+    """Of `zoo.autoencoders.taesd:TAESD`."""
+    within(1, MOST, {"channels": channels, "width": width})
+    within(-1e6, 1e6, {"scale": scale})
+    if scale == 0.0:
+        raise ConfigError("scale is 0, by which latents are divided; give another number", code="number-out-of-range")
+
+
 def identity(*, channels: int) -> None:
     """Of `zoo.autoencoders.identity:Identity`."""
-    counts({"channels": channels})
+    within(1, MOST, {"channels": channels})

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.autoencoders import arguments
+from zoo.autoencoders import arguments, rows, tiles
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -146,7 +147,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """latents (B, z, h, w) -> images (B, C, h * f, w * f)."""
+    """latents (B, z, h, w) -> images (B, C, h * f, w * f).
+
+    `by` is how: all at once (`whole`), by `rows` with less memory, or by `tiles` with less yet and another image
+    (zoo.autoencoders.rows, zoo.autoencoders.tiles).
+    """
+
+    by: Literal["whole", "rows", "tiles"] = "whole"
 
     def __init__(
         self, *, in_channels: int, out_channels: int, width: int, mult: Sequence[int], blocks: int,
@@ -172,7 +179,16 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = _run_middle(self.mid, self.conv_in(z))
+        by = "whole" if z.requires_grad else self.by  # by rows, features are overwritten
+        return rows.decode(self, z) if by == "rows" else tiles.decode(self, z) if by == "tiles" else self.whole(z)
+
+    def middle(self, z: Tensor) -> Tensor:
+        """Latents -> features of the coarsest level (B, width * mult[-1], h, w)."""
+        return _run_middle(self.mid, self.conv_in(z))
+
+    def whole(self, z: Tensor) -> Tensor:
+        """All at once: as fast as it gets, with the largest peak of memory."""
+        h = self.middle(z)
         for level in reversed(self.up):
             h = _run_level(level, h)
             if hasattr(level, "upsample"):

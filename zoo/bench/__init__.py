@@ -2,6 +2,7 @@
 
 | module | what it holds |
 |---|---|
+| `rows` | what a suite, a row and their settings are |
 | `suite` | `zoo.suite/1`: a YAML file -> rows, checked without torch |
 | `record` | a run's record, written so that a killed run loses no finished row |
 | `machine` | processor, accelerators, versions, commit; the peak that this machine reaches |

@@ -29,7 +29,7 @@ import zoo
 from zoo.acceleration.device import indexed
 from zoo.bench import pipelines, record
 from zoo.bench.pipelines import Builder, flags
-from zoo.bench.suite import Row
+from zoo.bench.rows import Row
 from zoo.diffusion.draws import stream
 from zoo.schema.errors import ZooError
 
@@ -118,7 +118,7 @@ def _images(run: Run, row: Row) -> Found:
 def _fresh(run: Run, row: Row) -> Any:
     """The row's pipeline on the CPU in float32, with nothing of the fast path, and the same random weights if any."""
     torch.manual_seed(run.suite.settings.seed)
-    return zoo.build(row.config)  # type: ignore[arg-type]
+    return zoo.build(row.resolved or row.config)  # type: ignore[arg-type]
 
 
 def _called(pipe: Any, run: Run, row: Row) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import Any
 from zoo.bench import pipelines
 from zoo.bench.pipelines import Builder, Built
 from zoo.bench.profile import Profile, part_of
-from zoo.bench.suite import Row, Suite, random_weights
+from zoo.bench.rows import Row, Suite
+from zoo.bench.suite import random_weights
 
 CALLS = 3  # that a reading is taken of
 SHOWN = 32  # images that the judge is timed with

@@ -15,7 +15,8 @@ from zoo.acceleration.accelerated import step_cache_of
 from zoo.acceleration.device import out_of_memory
 from zoo.bench.measure import Operations, Timed, warm_up
 from zoo.bench.profile import Profile, in_measured_calls
-from zoo.bench.suite import Asked, Row, Settings, random_weights
+from zoo.bench.rows import Asked, Row, Settings
+from zoo.bench.suite import random_weights
 from zoo.diffusion.types import source_of
 from zoo.pipeline.pipeline import Pipeline
 from zoo.pipeline.stage import lay_out, small_sizes
@@ -93,13 +94,13 @@ class Builder:
             torch.manual_seed(self.settings.seed)
         first = self._first.get(key)
         # Built on the host, which costs no memory of the device, and moved unless an earlier row was.
-        pipe = zoo.build(row.config)
+        pipe = zoo.build(row.resolved or row.config)
         if first is not None:
             pipe.stages = [
                 dataclasses.replace(own, denoiser=shared.denoiser, autoencoder=shared.autoencoder)
                 for own, shared in zip(pipe.stages, first.stages, strict=True)
             ]
-            pipe.conditioners = first.conditioners
+            pipe.conditioners, pipe.parts = first.conditioners, first.parts
         pipe.to(asked.device, getattr(torch, asked.precision))
         if first is not None:
             pipe.fast = first.fast

@@ -19,7 +19,8 @@ from torch import Tensor
 import zoo
 from zoo.acceleration.device import out_of_memory
 from zoo.bench.pipelines import Built
-from zoo.bench.suite import Quality, known_extractors
+from zoo.bench.rows import Quality
+from zoo.bench.suite import known_extractors
 from zoo.config.cards import card_names, read_card
 from zoo.data.image_folder import ImageFolder
 from zoo.data.image_sets import ArrayPictures

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.bench import machine
-from zoo.bench.suite import Row, Suite, random_weights
+from zoo.bench.rows import Row, Suite
+from zoo.bench.suite import random_weights
 from zoo.records.benchmark_record import SUITE_FORM, SUITE_RECORD, filled, read_file
 from zoo.schema.errors import UsageError
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from zoo.acceleration.device import out_of_memory
 from zoo.bench import machine, measure, pipelines, record
-from zoo.bench.suite import Row, Suite
+from zoo.bench.rows import Row, Suite
 from zoo.schema.errors import UsageError
 
 AGAIN = ("not reached", "failed")  # rows that a resumed run measures

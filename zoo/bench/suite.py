@@ -13,27 +13,30 @@ exclude: [{sampler: ddim, steps: 10}]   # rows that match all of an entry are le
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.bench.row_kinds import PIPELINES, ROW_KINDS, RowKind
+from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.bench.rows import PROMPTS, Asked, Quality, Row, Settings, Suite
 from zoo.config.blocks import check_block
 from zoo.config.cards import check_schema
-from zoo.config.check import resolve
+from zoo.config.check import Resolved, resolve
 from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.presets import SUFFIXES, preset_names
 from zoo.schema.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.schema.plain import show, to_plain
+from zoo.schema.ranges import seeded, within
 from zoo.schema.registry import registry
 from zoo.schema.safe_yaml import read_mapping
+from zoo.schema.signature import read_signature
 from zoo.schema.unknown import unknown
+from zoo.schema.values import fits, wanted
 
 SUITE_SCHEMA = "zoo.suite/1"
 CHECKS = ("images", "img2img", "inpaint", "memory", "features", "training")  # of kind checks
@@ -50,112 +53,6 @@ MOST_ROWS = 10_000  # of a suite
 PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
 _NUMBERED = re.compile(r"([a-z]+):[0-9]{1,3}")  # one of several devices
 EVERY = "shipped"  # as a model: each preset
-PROMPTS = ("red apple, 3d style", "cat face, noto style", "red heart, flat style", "pizza, cartoon style")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One row: what is measured. None keeps the pipeline's own value."""
-
-    model: str
-    sampler: str | Mapping[str, Any] | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    precision: str = "float32"
-    batch: int = 1
-    device: str = "cpu"
-    fast: bool | Mapping[str, bool] = False
-    step_cache: str | Mapping[str, Any] | None = None
-    size: int | None = None
-    check: str | None = None  # of rows of kind checks: one of CHECKS
-
-    @property
-    def group(self) -> str:
-        """Rows of one group are interleaved."""
-        return f"{self.model}/{self.device}"
-
-    @property
-    def name(self) -> str:
-        """The row as readable text."""
-        sampler = self.sampler.get("name") if isinstance(self.sampler, Mapping) else self.sampler
-        cache = "cached" if self.step_cache else ""
-        if isinstance(self.step_cache, Mapping):
-            cache += f" {self.step_cache.get('every', '')}"
-        fast = "fast" if self.fast is True else ""
-        if isinstance(self.fast, Mapping):
-            fast = "fast(" + ",".join(sorted(k for k, v in self.fast.items() if v)) + ")"
-        steps = self.sampler.get("steps") if self.steps is None and isinstance(self.sampler, Mapping) else self.steps
-        guidance = None if self.guidance is None else f"g={self.guidance:g}"
-        parts = (
-            self.model, self.check, sampler, steps, guidance, self.precision,
-            f"b{self.batch}", None if self.size is None else f"{self.size}px", self.device, fast, cache.strip(),
-        )  # fmt: skip
-        return " ".join(str(p) for p in parts if p not in (None, ""))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """How rows are joined with quality, where a run is given data."""
-
-    samples: int = 64
-    least: int | None = None  # samples that are enough where the time runs out; None: all of them
-    ranges: int = 1  # disjoint ranges of samples that each value is taken over
-    # Names, or blocks with settings.
-    metrics: tuple[str | Mapping[str, Any], ...] = field(default_factory=lambda: (registry().default("metric"),))
-    reference: str | None = None  # the split compared with; None: the split whose captions are drawn
-    hit_split: str | None = None  # the split whose captions the hit score draws; None: the samples are scored
-    hit_samples: int = 200  # captions of that split
-    extractor: str = "emoji-evaluator"  # weights of kind extractor, or an extractor that needs none
-    hit: bool = True  # the hit score, where the pipeline takes prompts and the data has concepts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How rows are measured."""
-
-    warm_up: int = 1
-    repeats: int = 5
-    seed: int = 0
-    prompts: tuple[str, ...] = PROMPTS
-    quality: Quality = field(default_factory=Quality)
-    count: int = 64  # images of a comparison of metrics
-    sheets: bool = True  # whether each row's first images are written beside the record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A row with its pipeline written out; `reason` says why it can't be measured here, as far as the files show."""
-
-    asked: Asked
-    config: Mapping[str, Any] | None  # None where the model is no pipeline
-    reason: str | None = None
-    kind: str = "pipelines"
-    measured: RowKind = PIPELINES
-    seconds: float | None = None  # the row's deadline, from when it begins
-
-    @property
-    def id(self) -> str:
-        """Twelve digits of a hash of what was requested, with the whole config."""
-        said = json.dumps([self.kind, asdict(self.asked), self.config], sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suite:
-    """A suite as it will run."""
-
-    name: str
-    kind: str
-    summary: str
-    settings: Settings
-    rows: tuple[Row, ...]
-    overrides: tuple[str, ...] = ()
-
-    @property
-    def sha256(self) -> str:
-        """A hash of everything that is requested."""
-        said = [self.name, self.kind, asdict(self.settings), [row.id for row in self.rows]]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def folders() -> list[Path]:
@@ -177,14 +74,16 @@ def comparison_files() -> list[Path]:
 
 def read_suite(
     suite: str | Path | Mapping[str, Any], overrides: Overrides = None, *, device: str = "cpu",
-    kinds: Mapping[str, RowKind] = ROW_KINDS,
+    kinds: Mapping[str, RowKind] = ROW_KINDS, known: dict[str, Resolved] | None = None,
 ) -> Suite:  # fmt: skip
     """A suite by name, from a file or from a mapping, every row checked; ConfigError with the fix.
 
     Args:
         device: of rows that name none; one that equals another row is then left out.
         kinds: the kinds of rows there are.
+        known: the configs of an earlier reading by what decides them, which aren't resolved again.
     """
+    known = {} if known is None else known
     if isinstance(suite, Mapping):
         written, source, name = suite, "the suite", str(suite.get("name") or "suite")
     else:
@@ -193,7 +92,7 @@ def read_suite(
     check_schema(written, SUITE_SCHEMA, source)
     try:
         plain = apply_overrides(to_plain(written, source), overrides)
-        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds)
+        return _check(plain, name, tuple(overrides) if isinstance(overrides, Sequence) else (), device, kinds, known)
     except ZooError as error:
         raise type(error)(f"{source}: {error}", code=error.code) from error
 
@@ -212,8 +111,9 @@ def _find(suite: str | Path) -> Path:
 
 
 def _check(
-    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind]
-) -> Suite:
+    plain: Mapping[str, Any], name: str, overrides: tuple[str, ...], device: str, kinds: Mapping[str, RowKind],
+    known: dict[str, Resolved],
+) -> Suite:  # fmt: skip
     _known(plain, KEYS, "a suite")
     kind = plain.get("kind", "pipelines")
     _known_kind(kind, kinds, "kind")
@@ -225,7 +125,7 @@ def _check(
         raise ConfigError(f"models: '{taken}' is a preset already; choose another name", code="suite-name-taken")
     configs = {m: {"name": m, **config} for m, config in models.items()}
     settings = _settings(plain.get("settings") or {})
-    rows = [_row(given, kind, configs, kinds) for given in _rows(plain, device)]
+    rows = [_row(given, kind, configs, kinds, known) for given in _rows(plain, device)]
     if not rows:
         raise ConfigError("the suite asks for no row; write a matrix or include", code="suite-empty")
     seen: set[str] = set()
@@ -240,40 +140,21 @@ def _check(
 
 
 def _settings(block: Any) -> Settings:
-    given = _block(block, Settings, "settings")
-    quality = Quality(**_block(given.pop("quality", {}), Quality, "settings.quality"))
-    prompts = given.pop("prompts", list(PROMPTS))
-    if isinstance(given.get("sheets", True), bool) is False:
-        raise ConfigError(
-            f"settings.sheets is {show(given['sheets'])}; write true or false", code="suite-value-invalid"
-        )
-    if not isinstance(prompts, list) or not prompts or not all(isinstance(p, str) for p in prompts):
-        raise ConfigError(f"settings.prompts is {show(prompts)}; write a list of texts", code="suite-value-invalid")
-    for name, least, most in (
-        ("warm_up", 0, 1000), ("repeats", 1, 10_000), ("seed", 0, 2**64 - 1), ("count", 2, 10**6),
-    ):  # fmt: skip
-        _whole(given.get(name, least), least, f"settings.{name}", most)
-    for name, most in (("samples", 10**6), ("ranges", 1000), ("least", 10**6), ("hit_samples", 10**6)):
-        if getattr(quality, name) is not None:
-            _whole(getattr(quality, name), 1, f"settings.quality.{name}", most)
-    for name in ("reference", "hit_split", "extractor"):
-        value = getattr(quality, name)
-        if not isinstance(value, str) and not (value is None and name != "extractor"):
-            raise ConfigError(f"settings.quality.{name} is {show(value)}; write a name", code="suite-value-invalid")
-    if not isinstance(quality.hit, bool):
-        raise ConfigError(
-            f"settings.quality.hit is {show(quality.hit)}; write true or false", code="suite-value-invalid"
-        )
-    if isinstance(quality.metrics, str) or not isinstance(quality.metrics, Sequence):
-        raise ConfigError(
-            f"settings.quality.metrics is {show(quality.metrics)}; write a list of names or blocks",
-            code="suite-value-invalid",
-        )
-    checked = [
+    given = _fields(block, Settings, "settings")
+    quality = Quality(**_fields(given.pop("quality", {}), Quality, "settings.quality"))
+    prompts = tuple(given.pop("prompts", PROMPTS))
+    if not prompts:
+        raise ConfigError("settings.prompts is empty; write a list of texts", code="suite-value-invalid")
+    within(0, 1000, {"settings.warm_up": given.get("warm_up")})
+    within(1, 10_000, {"settings.repeats": given.get("repeats")})
+    within(2, 10**6, {"settings.count": given.get("count")})
+    seeded(given.get("seed"), "settings.seed")
+    within(1, 1000, {"settings.quality.ranges": quality.ranges})
+    within(1, 10**6, {f"settings.quality.{n}": getattr(quality, n) for n in ("samples", "least", "hit_samples")})
+    metrics = tuple(
         check_block(m, kind="metric", where="settings.quality.metrics", registry=registry()) for m in quality.metrics
-    ]
-    quality = replace(quality, metrics=tuple(checked))
-    return Settings(quality=quality, prompts=tuple(prompts), **given)
+    )
+    return Settings(quality=replace(quality, metrics=metrics), prompts=prompts, **given)
 
 
 def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
@@ -282,7 +163,7 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, block in enumerate(blocks):
         where = f"matrix.{number}"
-        _known(_mapping(block, where), columns, where)
+        _known(block, columns, where)
         lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}
         lists["model"] = [
             m for asked in lists.get("model", []) for m in (preset_names() if asked == EVERY else [asked])
@@ -295,10 +176,10 @@ def _rows(plain: Mapping[str, Any], device: str) -> list[dict[str, Any]]:
             )
         rows += [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
     for number, row in enumerate(_list(plain, "include")):
-        _known(_mapping(row, f"include.{number}"), columns, f"include.{number}")
+        _known(row, columns, f"include.{number}")
         rows.append(dict(row))
     for number, row in enumerate(_list(plain, "exclude")):
-        _known(_mapping(row, f"exclude.{number}"), columns, f"exclude.{number}")
+        _known(row, columns, f"exclude.{number}")
         if not row:
             raise ConfigError(
                 f"exclude.{number} says nothing and would leave no row; name what is left out", code="suite-empty"
@@ -320,17 +201,15 @@ def _known_kind(kind: Any, kinds: Mapping[str, RowKind], where: str) -> None:
         raise ConfigError(f"{where}: {unknown('kind', kind, tuple(kinds))}; {COMPARISONS}", code="suite-word-unknown")
 
 
-def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind]) -> Row:
+def _row(
+    given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], kinds: Mapping[str, RowKind],
+    known: dict[str, Resolved],
+) -> Row:  # fmt: skip
     """One row, checked; `otherwise` is the kind where the row says none."""
     where = f"the row {show(dict(given))}"
     kind, seconds = given.get("kind", otherwise), given.get("seconds")
     _known_kind(kind, kinds, where)
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and 0 < seconds <= 1e6):
-        raise ConfigError(
-            f"{where}: seconds is {show(seconds)}; write a number above 0, at most a million",
-            code="suite-value-invalid",
-        )
+    within(0, 1e6, {f"{where}: seconds": _fields({"seconds": seconds}, Row, where)["seconds"]}, "(]")
     columns = {key: value for key, value in given.items() if key not in ("kind", "seconds")}
     check = columns.get("check")
     if (kind == "checks") != (check is not None):
@@ -350,7 +229,7 @@ def _row(given: Mapping[str, Any], otherwise: str, configs: Mapping[str, Any], k
         models += [file] if isinstance(file, str) and file.endswith(SUFFIXES) and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
-    row = _resolved(asked, configs) if whole else Row(asked=asked, config=None)
+    row = _resolved(asked, configs, known) if whole else Row(asked=asked, config=None)
     return replace(row, kind=kind, measured=kinds[kind], seconds=seconds)
 
 
@@ -358,50 +237,38 @@ def _asked(row: Mapping[str, Any], models: Sequence[str]) -> Asked:
     where = f"the row {show(dict(row))}"
     if row.get("model") not in models:
         raise ConfigError(f"{where}: {unknown('model', row.get('model'), models)}", code="suite-word-unknown")
-    for key, known in (("precision", PRECISIONS), ("device", DEVICES)):
-        value = row.get(key, known[0])
-        numbered = _NUMBERED.fullmatch(value) if key == "device" and isinstance(value, str) else None
-        if (numbered[1] if numbered else value) not in known:
+    asked = Asked(**_fields(row, Asked, where))
+    numbered = _NUMBERED.fullmatch(asked.device)
+    for key, value, known in (
+        ("precision", asked.precision, PRECISIONS), ("device", numbered[1] if numbered else asked.device, DEVICES),
+    ):  # fmt: skip
+        if value not in known:
             raise ConfigError(f"{where}: {unknown(key, value, known)}", code="suite-word-unknown")
     for key, most in (("steps", 10_000), ("batch", 2**20), ("size", 2**14)):
-        if row.get(key) is not None:
-            _whole(row[key], 1, f"{where}: {key}", most)
-    guidance = row.get("guidance")
-    number = isinstance(guidance, (int, float)) and not isinstance(guidance, bool)
-    if guidance is not None and not (number and abs(guidance) <= 1000.0):
-        raise ConfigError(
-            f"{where}: guidance is {show(guidance)}; write a number from -1000 to 1000", code="suite-value-invalid"
-        )
-    fast = row.get("fast", False)
-    if isinstance(fast, Mapping):
-        _known(fast, PARTS, f"{where}: fast")
-        odd = next((name for name, on in fast.items() if not isinstance(on, bool)), None)
-        if odd is not None:
-            raise ConfigError(
-                f"{where}: fast.{odd} is {show(fast[odd])}; write true or false", code="suite-value-invalid"
-            )
-    elif not isinstance(fast, bool):
-        raise ConfigError(
-            f"{where}: fast is {show(fast)}; write true, false or its parts, {', '.join(PARTS)}",
-            code="suite-value-invalid",
-        )
-    return Asked(**{**row, "guidance": None if guidance is None else float(guidance)})
+        within(1, most, {f"{where}: {key}": getattr(asked, key)})
+    within(-1000.0, 1000.0, {f"{where}: guidance": asked.guidance})
+    if isinstance(asked.fast, Mapping):
+        _known(asked.fast, PARTS, f"{where}: fast")
+    return replace(asked, guidance=None if asked.guidance is None else float(asked.guidance))
 
 
-def _resolved(asked: Asked, configs: Mapping[str, Any]) -> Row:
+def _resolved(asked: Asked, configs: Mapping[str, Any], known: dict[str, Resolved]) -> Row:
     """The row with its pipeline written out."""
     given = configs.get(asked.model, asked.model)
     shortcuts = {"sampler": asked.sampler, "steps": asked.steps, "guidance": asked.guidance}
+    key = json.dumps([given, shortcuts, asked.step_cache], sort_keys=True)
     try:
-        config = resolve(given, None, shortcuts).config
-        if asked.step_cache is not None:
-            cached = {f"stages.{i}.step_cache": asked.step_cache for i in range(len(config["stages"]))}
-            config = resolve(given, cached, shortcuts).config
+        if key not in known:
+            found = resolve(given, None, shortcuts)
+            if asked.step_cache is not None:
+                stages = range(len(found.config["stages"]))
+                found = resolve(found, {f"stages.{i}.step_cache": asked.step_cache for i in stages})
+            known[key] = found
     except WeightsError as error:
         return Row(asked=asked, config=None, reason=str(error))
     except ZooError as error:
         raise ConfigError(f"the row '{asked.name}': {error}", code=error.code) from error
-    return Row(asked=asked, config=config)
+    return Row(asked=asked, config=known[key].config, resolved=known[key])
 
 
 def random_weights(config: Mapping[str, Any]) -> bool:
@@ -415,7 +282,10 @@ def random_weights(config: Mapping[str, Any]) -> bool:
     )
 
 
-def _known(block: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+def _known(block: Any, keys: Sequence[str], where: str) -> None:
+    """ConfigError unless it is a mapping of these keys."""
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}", code="suite-value-invalid")
     for key in block:
         if key not in keys:
             raise ConfigError(f"{where}: {unknown('key', key, keys)}", code="suite-key-unknown")
@@ -428,28 +298,16 @@ def _list(plain: Mapping[str, Any], key: str) -> Sequence[Any]:
     return found
 
 
-def _mapping(block: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(block, Mapping):
-        raise ConfigError(
-            f"{where} is {show(block)}; write a mapping of {', '.join(f.name for f in fields(Asked))}",
-            code="suite-value-invalid",
-        )
-    return block
-
-
-def _block(block: Any, kind: type, where: str) -> dict[str, Any]:
-    keys = [f.name for f in fields(kind)]
-    if not isinstance(block, Mapping):
-        raise ConfigError(f"{where} is {show(block)}; write a mapping of {', '.join(keys)}", code="suite-value-invalid")
-    _known(block, keys, where)
+def _fields(block: Any, kind: type, where: str) -> dict[str, Any]:
+    """A mapping of values, each one that a field of `kind` takes."""
+    known = {p.name: p for p in read_signature(f"{kind.__module__}:{kind.__name__}").parameters}
+    _known(block, tuple(known), where)
+    for key, value in block.items():
+        if not fits(value, known[key]):
+            raise ConfigError(
+                f"{where}: {key} takes {wanted(known[key])}, not {show(value)}", code="suite-value-invalid"
+            )
     return dict(block)
-
-
-def _whole(value: Any, least: int, where: str, most: int = 10**9) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(
-            f"{where} is {show(value)}; write a whole number from {least} to {most}", code="suite-value-invalid"
-        )
 
 
 def known_extractors() -> list[str]:

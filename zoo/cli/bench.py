@@ -51,10 +51,11 @@ def bench_suite(
     """Measure a suite of these kinds of rows, or show what it requests."""
     from zoo.bench.suite import read_suite
 
-    read_suite(suite, overrides, kinds=kinds)  # a wrong request is refused before torch is imported
+    known: dict[str, Any] = {}
+    read_suite(suite, overrides, kinds=kinds, known=known)  # a wrong request is refused before torch is imported
     from zoo.acceleration.device import resolve
 
-    asked = read_suite(suite, overrides, device=str(resolve(device)), kinds=kinds)
+    asked = read_suite(suite, overrides, device=str(resolve(device)), kinds=kinds, known=known)
     if dry_run:
         from zoo.bench.estimate import estimate
 

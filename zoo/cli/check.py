@@ -28,6 +28,9 @@ def check(
     prediction: Annotated[
         str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the config as it will be built.")] = False,
 ) -> None:
     """Check a config's names, arguments and contracts, that its weight files are there, and say what it will cost."""
@@ -38,7 +41,7 @@ def check(
 
     resolved = resolve(config, overrides, {
         "sampler": sampler, "steps": steps, "guidance": guidance, "weights": weights, "autoencoder": autoencoder,
-        "prediction": prediction,
+        "prediction": prediction, "adapters": lora or None,
     })  # fmt: skip
     if as_json:
         typer.echo(json.dumps(resolved.config, indent=2))
@@ -52,6 +55,8 @@ def check(
             for s, c in zip(resolved.config["stages"], cost.stages, strict=True)
         ],
     )  # fmt: skip
+    for entry in resolved.config.get("adapters") or ():
+        typer.echo(f"LoRA: {entry['file']}, scale {entry['scale']:g}, of stage '{entry['stage']}'")
     if cost.parameters:
         typer.echo(
             f"weights: {_millions(cost.parameters)} parameters, {cost.bytes_in(FLOAT32) / 1e6:.0f} MB in float32, "

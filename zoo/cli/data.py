@@ -17,7 +17,7 @@ def check(
     path: Annotated[str, typer.Argument(help="A folder, a .zip, a .tar, or a pattern of shards.")],
     size: Annotated[int, typer.Option(min=1, help="Pixels a side that training needs; smaller ones are told.")] = 64,
     conditioner: Annotated[
-        str | None, typer.Option(help="Weights whose vocabulary captions are held against, like emoji-clip.")
+        str | None, typer.Option(help="Weights whose vocabulary captions are held against, like emoji-base-32-text.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 
 def describe(
-    name: Annotated[str, typer.Argument(help="A pipeline, or kind/name like sampler/ddim or weights/emoji-clip.")],
+    name: Annotated[str, typer.Argument(help="A pipeline, or kind/name like sampler/ddim or weights/emoji-kl-f4.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a name means, where it comes from and what it takes."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.threads import Threads
+from zoo.schema import files
 from zoo.schema.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ def check_names(asked: list[Any]) -> None:
 
 def cache_folder() -> Path:
     """Where features are kept until a run is done, by default: $ZOO_CACHE/features, or below ~/.cache/zoo."""
-    home = os.environ.get("ZOO_CACHE")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "zoo") / "features"
+    return files.cache_folder() / "features"
 
 
 def _print(found: Evaluation) -> None:

@@ -13,9 +13,10 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every name.")] = False,
 ) -> None:
     """Say what a weight file is: family, variant, parts, precision, what is missing, what tensors can't tell."""
+    from zoo.config.hub import is_hub, on_disk
     from zoo.families.explain import explain as read
 
-    report = read(file)
+    report = read(on_disk(file) if is_hub(file) else file)
     if as_json:
         import json
 

@@ -85,6 +85,21 @@ def generate(
     prediction: Annotated[
         str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
+    ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(min=0, help="Last layers of such a model's text encoder to leave out; 0.")
+    ] = None,
+    long_prompts: Annotated[
+        str | None, typer.Option(help="Prompts longer than the model reads: refuse, cut or chunks.")
+    ] = None,
+    prompt_weighting: Annotated[
+        str | None, typer.Option(help="Read (words:1.3) as weights: mean or empty, see docs/families.md.")
+    ] = None,
+    embeddings: Annotated[
+        list[str] | None, typer.Option("--embedding", metavar="FILE[:TOKEN]", help="A learned token's file.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="IMAGE", help="Draw an image of zoo's again, but for what is given.")
     ] = None,
@@ -102,6 +117,7 @@ def generate(
         str | None, typer.Option(help="A picture to start from, to enlarge, or that was measured.")
     ] = None,
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
+    depth: Annotated[str | None, typer.Option(help="A depth map to draw by, white nearest.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
@@ -116,7 +132,12 @@ def generate(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Images a network call.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; by part: float16,autoencoder=float32.")
+    ] = None,
+    offload: Annotated[bool, typer.Option("--offload", help="Have one part at a time in the device's memory.")] = False,
+    decode: Annotated[str | None, typer.Option(help="Decode whole, by rows (less memory) or by tiles.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="Weights in eight bits: int8 or fp8.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="The fast path; images change by rounding.")] = False,
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print files and record as JSON.")] = False,
@@ -137,9 +158,11 @@ def generate(
         "negative": negative,
         "strength": strength,
     }
-    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask}
+    call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask, "depth": depth}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction}
+    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "clip_skip": clip_skip}
+    chosen |= {"long_prompts": long_prompts, "prompt_weighting": prompt_weighting, "embeddings": embeddings or None}
+    chosen |= {"adapters": lora or None}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     config: Any = model or DEFAULT_MODEL
     if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
@@ -153,25 +176,28 @@ def generate(
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always", RequestNote)
         resolved = resolve(config, overrides, chosen)  # a wrong request is refused before torch is imported
-    for one in noted if not as_json else ():
-        typer.echo(f"note: {one.message}", err=True)
-    count = _check_words(resolved, call, quiet=as_json)
+    notes = _Notes(quiet=as_json)
+    for one in noted:
+        notes.say(str(one.message))
+    count = _check_words(resolved, call, notes)
     check_count(count)
     space = space_of(resolved.config["stages"][-1])
     place = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
     note = space.size_note(lengths, f"'{resolved.config['name']}'")
-    if note is not None and not as_json:
-        typer.echo(f"note: {note}", err=True)
+    if note is not None:
+        notes.say(note, also=space.size_note(lengths, "this pipeline"))
     _check_writable(place, count, grid=grid, space=space, overwrite=overwrite)
     with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
-        warnings.simplefilter("ignore", RequestNote)  # said above, without the place in the source
+        notes.take_warnings()
         bar.describe("loading")
         call = with_noise(call) | {"size": lengths, "batch_size": batch_size}
         checked: list[Checked] = []
+        saving = {"offload": offload or None, "decode": decode, "weights": quantize}
         pipe = zoo.build(
-            resolved, device=device, dtype=dtype, before_weights=lambda pipe: checked.append(pipe.check(**call))
-        )
+            resolved, device=device, dtype=dtype, memory={k: v for k, v in saving.items() if v is not None},
+            before_weights=lambda pipe: checked.append(pipe.check(**call)),
+        )  # fmt: skip
         if fast:
             pipe.compile()
         bar.describe("drawing")
@@ -187,7 +213,30 @@ def generate(
         typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)
 
 
-def _check_words(resolved: Resolved, call: Mapping[str, Any], *, quiet: bool) -> int:
+class _Notes:
+    """What is unusual about a request, each said once, without the place in the source that a warning has."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet, self.said = quiet, set[str | None]()
+
+    def say(self, note: str, *, also: str | None = None) -> None:
+        """Print a note, unless it was; `also` is the same in other words."""
+        if not self.quiet and note not in self.said:
+            typer.echo(f"note: {note}", err=True)
+        self.said |= {note, also}
+
+    def take_warnings(self) -> None:
+        """Say warnings that are notes, until the block `warnings.catch_warnings` ends."""
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            self.say(str(message)) if issubclass(category, RequestNote) else plain(message, category, *rest, **more)
+
+        warnings.simplefilter("always", RequestNote)
+        warnings.showwarning = show
+
+
+def _check_words(resolved: Resolved, call: Mapping[str, Any], notes: _Notes) -> int:
     """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
     from zoo.conditioners.words import refuse_unknown, words_of
 
@@ -196,10 +245,8 @@ def _check_words(resolved: Resolved, call: Mapping[str, Any], *, quiet: bool) ->
     for words in words_of(resolved):
         readings = [words.read(prompt) for prompt in dict.fromkeys([*prompts, *unwanted])]
         refuse_unknown(readings)
-        notes = [note for reading in readings for note in reading.notes]
+        for note in [note for reading in readings for note in reading.notes]:
+            notes.say(note)
         if not any(prompt.strip() for prompt in prompts):
-            notes.append("no prompt was given, so anything may come; `zoo prompts` lists what the model knows")
-        for note in dict.fromkeys(notes):
-            if not quiet:
-                typer.echo(f"note: {note}", err=True)
+            notes.say("no prompt was given, so anything may come; `zoo prompts` lists what the model knows")
     return call["n"] * max(1, len(prompts), len(call["labels"] or []))

@@ -2,8 +2,8 @@
 
 A failure is one sentence on stderr, the error's code in brackets behind it (docs/errors.md), and an exit code: 2 where
 the request was wrong, 1 where a valid request could not be carried out, 130 after Ctrl-C, 143 where the system ends it
-(SIGTERM), 129 where its terminal is gone (SIGHUP). `--json` adds an object with the code on stdout. A traceback is shown
-with `--debug` only.
+(SIGTERM), 129 where its terminal is gone (SIGHUP). `--json` adds an object with the code on stdout. A traceback is
+shown with `--debug` only.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ VERBS = {
     "replay": "zoo.cli.replay:replay",
     "plot": "zoo.cli.plot:plot",
     "explain": "zoo.cli.explain:explain",
+    "plan": "zoo.cli.plan:plan",
     "new": "zoo.cli.new:new",
     "train": "zoo.cli.train:train",
     "export": "zoo.cli.export:export",

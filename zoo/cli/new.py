@@ -24,17 +24,20 @@ class Starter(StrEnum):
     """What a starter recipe makes."""
 
     text2img = "text2img"
+    lora = "lora"
 
 
 def new(
-    starter: Annotated[Starter, typer.Argument(help="What to make: text2img.")],
+    starter: Annotated[
+        Starter, typer.Argument(help="text2img: a model of one's own; lora: a LoRA of the shipped one.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Images with captions: metadata.jsonl, or NAME.txt beside NAME.png.")],
     name: Annotated[str | None, typer.Option(help="Of the weights; the folder's if not given.")] = None,
     size: Annotated[int, typer.Option(help="Pixels a side, a multiple of 8.", min=8)] = 32,
     steps: Annotated[int, typer.Option(help="Training steps.", min=10)] = 5000,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the two files go.")] = Path(),
 ) -> None:
-    """Write a recipe that trains on a folder of captioned images, and a pipeline that draws with what it makes."""
+    """Write a recipe that trains on a folder of captioned images, and of a model a pipeline that draws with it."""
     from zoo.schema.files import write_atomically
     from zoo.schema.safe_yaml import parse_yaml
 
@@ -44,30 +47,36 @@ def new(
     name = name or re.sub(r"[^\w.+-]+", "-", folder.resolve().name).strip("-._+") or "own"
     if not re.fullmatch(r"[^\W_][\w.+-]{0,99}", name):
         raise UsageError(f"--name '{name[:60]}': give a plain word, which names files", code="name-invalid")
-    recipe, draw = out / f"{name}.yaml", out / f"{name}-draw.yaml"
-    taken = [place for place in (recipe, draw) if place.exists()]
+    made = {"recipe": out / f"{name}.yaml", "draw": out / f"{name}-draw.yaml"}
+    if starter is Starter.lora:
+        del made["draw"]  # it draws with the pipeline that it adapts
+    recipe = made["recipe"]
+    with_it = (
+        f"--model {made['draw'].as_posix()}" if "draw" in made else f"--lora runs/{name}/export/{name}.safetensors"
+    )
+    taken = [place for place in made.values() if place.exists()]
     if taken:
         raise UsageError(f"'{taken[0]}' is there already; choose another --name or --out", code="output-taken")
     texts = list(dict.fromkeys(row["text"] for row in rows))
     train = [row for row in rows if row["split"] == "train"]
     every = max(1, steps // 10)
     values = {
-        "name": name, "file": recipe.as_posix(), "draw": draw.as_posix(), "size": size, "images": len(rows),
+        "name": name, "file": recipe.as_posix(), "with": with_it, "size": size, "images": len(rows),
         "path": json.dumps(folder.as_posix()), "prompts": json.dumps(texts[:: max(1, len(texts) // 8)][:8]),
         "prompt": " ".join(re.sub(r'["\\$`!]', "", texts[0]).split()),
         "steps": steps, "batch": min(32, len(train)), "warmup": min(200, steps // 10), "decay": steps // 2,
         "every": every, "average": 0.999 if steps >= 5000 else round(max(0.5, 1.0 - 5.0 / steps), 4),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    for place, template in ((recipe, "recipe"), (draw, "draw")):
+    for template, place in made.items():
         text = Template((STARTERS / f"{starter.value}.{template}.yaml").read_text(encoding="utf-8")).substitute(values)
         parse_yaml(text, source=str(place))
         write_atomically(place, text.encode())
         typer.echo(str(place))
     for line in said:
         typer.echo(line, err=True)
-    typer.echo(f"then: zoo train {recipe.as_posix()}", err=True)
-    typer.echo(f'      zoo generate "{values["prompt"]}" --model {draw.as_posix()}', err=True)
+    typer.echo(f"then: zoo train {recipe.as_posix()}    # or, less well, in ten minutes: --seconds 600", err=True)
+    typer.echo(f'      zoo generate "{values["prompt"]}" {with_it}', err=True)
 
 
 def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:

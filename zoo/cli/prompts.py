@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Annotated, Any
@@ -32,6 +35,9 @@ def prompts(
                 f"'{model}' has no list of what it knows; `zoo describe {model}` says what it takes",
                 code="words-unlisted",
             )
+        labels = [label for label in labels if (word or "").lower() in label.lower()]
+        if not labels:
+            raise UsageError(f"'{model}' knows no class called '{word}'", code="label-unknown")
         typer.echo(json.dumps({"labels": labels}) if as_json else "\n".join(labels))
         return
     words, terminal = known[0], sys.stdout.isatty()
@@ -44,19 +50,33 @@ def prompts(
         near = words.near(word)
         meant = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"'{model}' knows nothing called '{word}'{meant}", code="word-unknown")
+    own = "" if model == DEFAULT_MODEL else f" --model {shlex.quote(model)}"
     if word or not terminal:
         from zoo.cli.table import print_table
 
-        print_table(("prompt", "emoji", "group"), [(n.name, n.emoji, n.group) for n in found])
+        table = [("prompt", "emoji", "group"), *((n.name, n.emoji, n.group) for n in found)]
+        columns = [column for column in zip(*table, strict=True) if any(column[1:]) or not terminal]
+        head, *rows = zip(*columns, strict=True)
+        print_table(head, rows)
     else:
         for group, members in groupby(sorted(found, key=lambda n: n.group), key=lambda n: n.group):
             listed = [n.name for n in members]
-            typer.echo(f"{group} ({len(listed)}): {', '.join(listed[:: max(1, len(listed) // 8)][:8])}, ...")
-        typer.echo(f"\n{len(found)} names; `zoo prompts WORD` shows those with a word, `zoo prompts | less` all")
+            some = listed[:: max(1, len(listed) // 8)][:8]
+            say(f"{group} ({len(listed)}): {', '.join(some)}, ..." if group else "\n".join(some))
+        say(f"\n{len(found)} names; `zoo prompts WORD{own}` shows those with a word, `zoo prompts{own} | less` all")
     if word or terminal:
         # With a word it is for people, wherever it goes; in a pipe the rows alone are on standard output.
-        typer.echo("styles: " + ", ".join(f"'{style} style'" for style in words.styles), err=not terminal)
-        typer.echo(f'as in: zoo generate "{found[0].name}, {words.styles[0]} style"', err=not terminal)
+        if words.styles:
+            say("styles: " + ", ".join(f"'{style} style'" for style in words.styles), err=not terminal)
+        styled = f", {words.styles[0]} style" if words.styles else ""
+        typer.echo(f'as in: zoo generate "{found[0].name}{styled}"{own}', err=not terminal)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line, broken between words where a terminal's line ends."""
+    width = shutil.get_terminal_size().columns
+    broken = (textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in text.split("\n"))
+    typer.echo(text if err else "\n".join(broken), err=err)
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:

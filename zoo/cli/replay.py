@@ -16,6 +16,7 @@ def replay(
     picture: Annotated[str, typer.Argument(metavar="IMAGE", help="A PNG that zoo wrote, or an .npy.")],
     image: Annotated[str | None, typer.Option(help="The picture it was made from, if from one.")] = None,
     mask: Annotated[str | None, typer.Option(help="The mask it was made with, if with one.")] = None,
+    depth: Annotated[str | None, typer.Option(help="The depth map it was made with, if with one.")] = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="The largest difference that still passes, in steps of 255.")
     ] = 2.0,
@@ -37,7 +38,7 @@ def replay(
             warnings.simplefilter("ignore", RequestNote)  # shown when it was drawn
             bar.describe("drawing again")
             found = run(
-                picture, record=record, image=image, mask=mask, tolerance=tolerance, device=device,
+                picture, record=record, image=image, mask=mask, depth=depth, tolerance=tolerance, device=device,
                 callback=lambda p: bar.update(p.done, p.total),
             )  # fmt: skip
     except ZooError as error:

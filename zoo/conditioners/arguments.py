@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zoo.networks.arguments import MOST_BLOCKS, WIDEST, choose, counts, residual_tower
+from zoo.networks.arguments import MOST, MOST_BLOCKS, WIDEST, choose, clip_vision, residual_tower
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 ENDS = 2  # tokens of every prompt: where it starts and where it ends
 STAGES = 4  # of a ResNet of bottleneck blocks
@@ -24,7 +25,7 @@ def class_label(*, names: Sequence[str]) -> None:
 
 def stand_in(*, context_width: int | None, length: int, vector_width: int | None) -> None:
     """Of `zoo.conditioners.placeholder:StandIn`."""
-    counts({"context_width": context_width, "length": length, "vector_width": vector_width})
+    within(1, MOST, {"context_width": context_width, "length": length, "vector_width": vector_width})
     if context_width is None and vector_width is None:
         raise ConfigError(
             "context_width and vector_width are both null, so it says nothing; give one of them",
@@ -41,27 +42,20 @@ def clip_text(
     choose("activation", activation, ("gelu", "quick-gelu"))
     choose("pad", pad, ("zero", "end"))
     choose("nothing", nothing, ("encoded", "zeros"))
-    if not 1 <= layer <= layers:
-        raise ConfigError(
-            f"layer is {layer}, counted from the end of {layers}; give 1 to {layers}", code="number-out-of-range"
-        )
+    within(1, layers, {"layer": layer})  # counted from the end
 
 
 def text_tower(
     *, width: int, heads: int, layers: int, context_length: int, embed_dim: int | None, prefix: str = ""
 ) -> None:
     """The transformer of a CLIP's captions; `prefix` is of its arguments' names."""
-    counts({f"{prefix}width": width, f"{prefix}heads": heads, "context_length": context_length, "embed_dim": embed_dim})
-    counts({f"{prefix}layers": layers}, most=MOST_BLOCKS)
+    within(1, MOST, {f"{prefix}width": width, f"{prefix}heads": heads, "embed_dim": embed_dim})
+    within(1, MOST_BLOCKS, {f"{prefix}layers": layers})
     if width % heads:
         raise ConfigError(
             f"{prefix}width {width} isn't divided by {prefix}heads {heads}; choose a divisor", code="width-indivisible"
         )
-    if context_length < ENDS:
-        raise ConfigError(
-            f"context_length is {context_length}, less than start and end take; give {ENDS} or more",
-            code="number-out-of-range",
-        )
+    within(ENDS, MOST, {"context_length": context_length})
 
 
 def clip(
@@ -74,8 +68,8 @@ def clip(
         width=text_width, heads=text_heads, layers=text_layers, context_length=context_length, embed_dim=embed_dim,
         prefix="text_",
     )  # fmt: skip
-    counts({"image_size": image_size})
-    counts({f"image_layers of stage {i}": number for i, number in enumerate(image_layers)}, most=MOST_BLOCKS)
+    within(1, MOST, {"image_size": image_size})
+    within(1, MOST_BLOCKS, {f"image_layers of stage {i}": number for i, number in enumerate(image_layers)})
     if isinstance(image_width, int) != (image_blocks == "bottleneck"):
         wanted = "one number, that of the stem" if image_blocks == "bottleneck" else "a list, one number a stage"
         raise ConfigError(
@@ -84,7 +78,7 @@ def clip(
     if not isinstance(image_width, int):
         residual_tower(widths=image_width, layers=image_layers, embed_dim=embed_dim)
         return
-    counts({"image_width": image_width})
+    within(1, MOST, {"image_width": image_width})
     if len(image_layers) != STAGES:
         raise ConfigError(
             f"image_layers is {list(image_layers)}; bottleneck blocks have {STAGES} stages",
@@ -104,11 +98,22 @@ def numbers(
     """Of `zoo.conditioners.numbers:Numbers`."""
     if not names or len(set(names)) != len(names):
         raise ConfigError("numbers need one name or more, each once; correct names", code="entries-repeated")
-    if width is not None and (not 2 <= width <= WIDEST or width % 2):
-        raise ConfigError(
-            f"width is {width}; give an even number from 2 to {WIDEST}, or null", code="number-out-of-range"
-        )
+    within(2, WIDEST, {"width": width})
+    if width is not None and width % 2:
+        raise ConfigError(f"width is {width}; give an even number", code="width-indivisible")
     for what, given in (("fixed", fixed), ("nothing", nothing)):
         unused = next((name for name in given or () if name not in names), None)
         if unused is not None:
             raise ConfigError(f"{what} has '{unused}' and names doesn't; add it to names", code="arguments-conflict")
+
+
+def clip_image(
+    *, level: int, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str
+) -> None:
+    """Of `zoo.conditioners.clip_image:ClipImage`."""
+    clip_vision(
+        width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
+        activation=activation,
+    )  # fmt: skip
+    if level < 0:
+        raise ConfigError(f"level is {level}, the index of a noise; give 0 or more", code="number-out-of-range")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from zoo.conditioners import arguments, vocabulary
+from zoo.conditioners import arguments, emphasis, vocabulary
+from zoo.conditioners.embedding_files import read_embedding
+from zoo.conditioners.prompt_reading import Reading, Window
 from zoo.conditioners.words import Words, refuse_unknown
 from zoo.diffusion.types import Condition
 from zoo.schema.errors import RequestNote, WeightsError
@@ -23,7 +25,9 @@ from zoo.schema.errors import RequestNote, WeightsError
 class ClipText(nn.Module):
     """CLIP's text tower: token states for cross-attention, and the pooled embedding.
 
-    prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)).
+    prompts -> Condition(tokens (B, L, width), vector (B, embed_dim)). L is context_length, or a multiple of it where
+    long prompts are read in windows; shorter prompts beside longer ones are then masked to their own. The vector is the
+    first window's, and has no weights of words.
 
     Args:
         width, heads, layers, context_length, embed_dim: the transformer (SD 1: 768, 12, 12, 77, 768). An embed_dim of
@@ -42,7 +46,9 @@ class ClipText(nn.Module):
         "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
     )
     fits = "zoo.conditioners.arguments:clip_text"
+    adapter_names = "zoo.families.lora.spelling:text_targets"
     fills: ClassVar[Mapping[str, str]] = {"tokens": "width", "vector": "embed_dim"}
+    reads_prompts = True  # by a pipeline's `prompts`: `read_prompts`
     null_prompt: str | None = ""
 
     def __init__(
@@ -80,6 +86,23 @@ class ClipText(nn.Module):
             self.null_prompt = None  # nothing is encoded for it
         self.known: frozenset[int] | None = None
         self.words: Words | None = None  # of the data, where the card of a pipeline's weights has them
+        self.reading = Reading()
+        self.learned: Tensor | None
+        self.register_buffer("learned", None, persistent=False)  # vectors (K, width) of learned tokens
+
+    def read_prompts(
+        self, *, long: Literal["refuse", "cut", "chunks"], weighting: Literal["mean", "empty"] | None,
+        embeddings: Sequence[Mapping[str, Any]],
+    ) -> None:  # fmt: skip
+        """Read prompts as a pipeline's `prompts` says (zoo.config.prompts); WeightsError for a bad embedding."""
+        vectors: list[Tensor] = []
+        learned: dict[str, range] = {}
+        for said in embeddings:
+            vectors.append(read_embedding(**said).vectors(self.width))
+            start = vocabulary.VOCABULARY + sum(map(len, vectors[:-1]))
+            learned[said["token"]] = range(start, start + len(vectors[-1]))
+        self.reading = Reading(long, weighting, learned)
+        self.learned = torch.cat(vectors) if vectors else None
 
     def unpack(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A weight file's tensors -> this module's: a compact token table (`token_ids`) restored to the full one."""
@@ -117,16 +140,25 @@ class ClipText(nn.Module):
             refuse_unknown(readings)
             for note in dict.fromkeys(note for reading in readings for note in reading.notes):
                 warnings.warn(note, RequestNote, stacklevel=2)
-        self._check_tokens(self.read(prompts))
+        texts, room = self.read(prompts), self.context_length - arguments.ENDS
+        self._windows(texts)
+        for text in texts:
+            if lost := self.reading.lost(text, room):
+                warnings.warn(
+                    f"the prompt '{vocabulary.shorten(text)}' is longer than the {room} tokens that this model reads; "
+                    f"left out: '{lost}' (long_prompts='chunks' reads all of it)",
+                    RequestNote, stacklevel=2,
+                )  # fmt: skip
 
     def read(self, prompts: Sequence[str]) -> list[str]:
         """The prompts in words of the data: emoji characters by their names, plurals as one."""
         return list(prompts) if self.words is None else [self.words.read(prompt).text for prompt in prompts]
 
-    def _check_tokens(self, prompts: Sequence[str]) -> None:
-        vocabulary.tokenize(prompts, context_length=self.context_length, pad=0)
+    def _windows(self, prompts: Sequence[str]) -> list[list[Window]]:
+        found = [self.reading.windows(prompt, self.context_length - arguments.ENDS) for prompt in prompts]
         if self.known is not None:
             vocabulary.refuse_unknown_words(prompts, self.known)
+        return found
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """(B, L) int64 token ids as this tower pads them."""
@@ -137,7 +169,7 @@ class ClipText(nn.Module):
         """Token ids (B, L) -> states (B, L, width) of the chosen layer, pooled and projected (B, embed_dim)."""
         weight = self.token_embedding.weight
         ids = ids.to(weight.device)
-        x = self.token_embedding(ids) + self.positional_embedding
+        x = self._embedded(ids) + self.positional_embedding
         length = ids.shape[1]
         mask = torch.full((length, length), float("-inf"), device=weight.device, dtype=x.dtype).triu_(1)
         blocks = self.transformer.resblocks
@@ -152,12 +184,35 @@ class ClipText(nn.Module):
         end = (ids == vocabulary.END).int().argmax(dim=1)  # the first end token; padding may repeat it
         return states, self.ln_final(x)[torch.arange(len(x), device=x.device), end] @ self.text_projection
 
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """(B, L) -> (B, L, width): the vocabulary's vectors, and behind its end the learned ones."""
+        if self.learned is None:
+            return self.token_embedding(ids)
+        place = ids - vocabulary.VOCABULARY
+        own = self.token_embedding(ids.clamp(max=vocabulary.VOCABULARY - 1))
+        return torch.where((place >= 0)[..., None], self.learned[place.clamp(min=0)].to(own), own)
+
     def forward(self, prompts: Sequence[str]) -> Condition:
         """Raises UsageError for prompts this model can't read."""
-        prompts = self.read(prompts)
-        self._check_tokens(prompts)
-        tokens, pooled = self.states(self.tokenize(prompts))
-        return Condition(tokens=tokens, vector=pooled)
+        windows = self._windows(self.read(prompts))
+        every = [window for of_prompt in windows for window in of_prompt]
+        ids, weights = self.tokenize([""] * len(every)), torch.ones(len(every), self.context_length)
+        for row, weight, window in zip(ids, weights, every, strict=True):
+            end = len(window.ids) + 1
+            row[1 : end + 1] = torch.tensor([*window.ids, vocabulary.END])
+            weight[1:end] = torch.tensor(window.weights)
+        tokens, pooled = self.states(ids)
+        if (weights != 1.0).any():
+            assert self.reading.weighting is not None  # without, nothing has a weight
+            tokens = emphasis.weigh(tokens, weights, self.reading.weighting, self.states(self.tokenize([""]))[0])
+        if len(every) == len(windows):
+            return Condition(tokens=tokens, vector=pooled)
+        counts = [len(of_prompt) for of_prompt in windows]
+        first = [sum(counts[:i]) for i in range(len(counts))]
+        return Condition.stack([
+            Condition(tokens=part.flatten(0, 1)[None], vector=None if pooled is None else pooled[i : i + 1])
+            for part, i in zip(tokens.split(counts), first, strict=True)
+        ])  # fmt: skip
 
     def null(self, batch: int) -> Condition:
         """The condition that training used for no condition: of the empty prompt, or zeros."""

@@ -9,9 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from zoo.checkpoints.files import hash_of_file, load_strict, read_tensors
+from zoo.checkpoints.files import Unfilled, hash_of_file, load_strict, read_tensors
 from zoo.conditioners.clip_text import ClipText
 from zoo.conditioners.open_clip_models import facts, text_tower
 
@@ -42,7 +40,7 @@ class OpenClipText(ClipText):
     ) -> None:  # fmt: skip
         facts({"model": model, "layer": layer, "file": file})
         # Without memory for weights that a file brings, until `read_weights`.
-        with torch.device("meta") if file is not None else nullcontext():
+        with Unfilled() if file is not None else nullcontext():
             super().__init__(**text_tower(model), layer=layer, final_norm=final_norm, pad=pad)
         self.model, self.file, self.sha256 = model, file, sha256
 

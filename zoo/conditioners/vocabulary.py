@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from zoo.schema.errors import UsageError
 
 VOCABULARY = 49408
 START, END = 49406, 49407
+PLAIN = re.compile(r"[A-Za-z0-9 ,.-]*")  # has nothing that the tokenizer's cleaning would change
 UNKNOWN = 49405  # a token no caption has; in training it replaces words that are left out
 
 
@@ -33,6 +35,9 @@ def _tokenizer() -> Any:
 @lru_cache(maxsize=2**16)
 def encode(text: str) -> tuple[int, ...]:
     """Token ids of one text, without start and end; cached by text."""
+    pieces = text.split()
+    if len(pieces) > 1 and PLAIN.fullmatch(text):  # no token spans a space: words are encoded once, whatever the text
+        return tuple(token for word in pieces for token in encode(word))
     return tuple(_tokenizer().encode(text))
 
 
@@ -46,20 +51,31 @@ def tokenize(prompts: Sequence[str], *, context_length: int, pad: int) -> Tensor
 
     Raises UsageError naming a prompt of more than L - 2 tokens; nothing is cut off silently.
     """
-    out = torch.full((len(prompts), context_length), pad, dtype=torch.int64)
+    out = np.full((len(prompts), context_length), pad, dtype=np.int64)
     for row, prompt in zip(out, prompts, strict=True):
         ids = encode(prompt)
-        if len(ids) > context_length - 2:
-            raise UsageError(
-                f"the prompt '{_shorten(prompt)}' has {len(ids)} tokens; "
-                f"this model reads {context_length - 2}: shorten it",
-                code="prompt-too-long",
-            )
-        row[: len(ids) + 2] = torch.tensor([START, *ids, END])
-    return out
+        refuse_long(prompt, len(ids), context_length - 2)
+        row[: len(ids) + 2] = START, *ids, END
+    return torch.from_numpy(out)
 
 
-def _shorten(text: str, length: int = 60) -> str:
+def refuse_long(prompt: str, count: int, room: int) -> None:
+    """Raise UsageError for a prompt of more tokens than there is room for."""
+    if count > room:
+        raise UsageError(
+            f"the prompt '{shorten(prompt)}' has {count} tokens; this model reads {room}: shorten it, or say "
+            "long_prompts='chunks'",
+            code="prompt-too-long",
+        )
+
+
+def text_of(ids: Iterable[int]) -> str:
+    """The words of some token ids."""
+    return _tokenizer().decode(list(ids)).strip()
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """The beginning of a long text."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -3,7 +3,8 @@
 A file of words (`words:` of a card, schema zoo.words/1) lists the names that images of the data have, each with its
 emoji character and keywords, and the styles. With it prompts are read in the words of the data: an emoji character
 becomes its name, a plural the singular. Words that no caption had are refused with similar words that captions do have,
-and prompts that can be drawn but are unlike the captions (another style, several things at once) get a note.
+and prompts that can be drawn but are unlike the captions (another style, several things at once) get a note. Training
+writes such a file beside a text tower's weights (`of_captions`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ IRREGULAR = {
 }  # fmt: skip
 _WORD = re.compile(r"[^\s,.;:!?()\"]+")
 _STYLE = re.compile(r"(?:^|,|\bin\b)\s*(?P<phrase>[^,]*?)\s*\bstyle\b", re.IGNORECASE)
+_ENDS_IN_STYLE = re.compile(r"(?P<name>.+)(?:,| in) +(?:an? |the )?(?P<style>(?:(?! in )[^,])+?) style", re.IGNORECASE)
 _TEXT_LOOK = "\ufe0f\ufe0e"  # only selects whether a character is shown in colour
 
 
@@ -76,7 +78,7 @@ class Words:
     @cached_property
     def known(self) -> frozenset[str]:
         """Every word that a caption may have."""
-        styles = _parts(" ".join((*self.styles, "style")))
+        styles = _parts(" ".join((*self.styles, "style"))) if self.styles else ()
         return frozenset().union(*(name.words for name in self.names), styles, SMALL_WORDS)
 
     @cached_property
@@ -108,12 +110,13 @@ class Words:
         return Reading(text, tuple(notes), unknown or None)
 
     def find(self, word: str = "") -> list[Name]:
-        """The names that have a word, or begin with it; those whose name has it first, then by keyword."""
+        """The names that have a word, then those of which a word begins with it, then those with it as a keyword."""
         asked = self.read(word).text.lower().strip()
-        by_name = [n for n in self.names if asked in n.name.lower()]
-        by_keyword = [n for n in self.names if n not in by_name and any(k.startswith(asked) for k in n.keywords)]
-        exact = [n for n in by_name if asked in _parts(n.name) or asked == n.name.lower()]
-        return [*exact, *(n for n in by_name if n not in exact), *by_keyword]
+        begins, whole = (re.compile(rf"(?<!\w){re.escape(asked)}{end}") for end in ("", r"(?!\w)"))
+        exact = [n for n in self.names if whole.search(n.name.lower())]
+        longer = [n for n in self.names if n not in exact and begins.search(n.name.lower())]
+        keyed = [n for n in self.names if any(whole.search(k) for k in n.keywords) and n not in (*exact, *longer)]
+        return [*exact, *longer, *keyed]
 
     def near(self, word: str) -> tuple[str, ...]:
         """Words of the data that look like `word`."""
@@ -154,7 +157,7 @@ class Words:
         return next((form for form in forms if form and len(form) > 1 and form in self.known), None)
 
     def _hint(self, word: str, *, styled: bool) -> str:
-        if styled:
+        if styled and self.styles:
             return f"the styles are {', '.join(self.styles)}"
         near = self.near(word)
         return f"did you mean {' or '.join(near)}?" if near else ""
@@ -165,7 +168,7 @@ class Words:
     def _unlike(self, text: str) -> list[str]:
         """Notes on prompts of known words that are unlike any caption."""
         notes, rest = [], text
-        for match in _STYLE.finditer(text):
+        for match in _STYLE.finditer(text) if self.styles else ():
             style = " ".join(part for part in match["phrase"].lower().split() if part not in ("a", "an", "the"))
             own = next((s for s in self.styles if style == s or style.endswith(f" {s}")), None)
             if own is None:
@@ -176,8 +179,8 @@ class Words:
         if wanted and not any(wanted <= name.words for name in self.names):
             most = max(self.names, key=lambda name: (len(wanted & name.words), len(wanted & set(_parts(name.name)))))
             notes.append(
-                f"'{' '.join(rest.split()).strip(' ,')}' puts words together that no caption has beside each other; "
-                f"this model learned one thing a picture, like '{most.name}'"
+                f"'{' '.join(rest.split()).strip(' ,')}' puts words together that no caption has beside each other, so "
+                f"anything may come; the nearest caption is of '{most.name}'"
             )
         return notes
 
@@ -196,6 +199,27 @@ def refuse_unknown(readings: Iterable[Reading]) -> None:
     unknown = {word: hint for reading in readings for word, hint in (reading.unknown or {}).items()}
     if unknown:
         raise UsageError(refusal(unknown), code="word-unknown")
+
+
+def of_captions(rows: Iterable[Mapping[str, Any]], before: Words | None = None) -> Words:
+    """The words of a data set's captions (`text`, and `name`, `keywords`, `captions`, `emoji` and `group` where rows
+    have them), after those of an earlier model's data.
+
+    A caption that ends in ", X style" or " in X style" has the style X, and its name is what stands before.
+    """
+    names = {} if before is None else {name.name: name for name in before.names}
+    styles = dict.fromkeys(() if before is None else before.styles)
+    for row in rows:
+        match = _ENDS_IN_STYLE.fullmatch(row["text"].strip())
+        if match is not None:
+            styles[match["style"].lower()] = None
+        name = row.get("name") or (row["text"] if match is None else match["name"]).strip(" ,")
+        if name:
+            known = names.get(name) or Name(name, "", "", ())
+            others = map(str, (*known.keywords, *(row.get("keywords") or ()), *(row.get("captions") or ())))
+            emoji, group = str(row.get("emoji") or known.emoji), str(row.get("group") or known.group)
+            names[name] = Name(name, emoji, group, tuple(dict.fromkeys(others)))
+    return Words(tuple(names.values()), tuple(styles))
 
 
 def words_of(resolved: Resolved) -> list[Words]:

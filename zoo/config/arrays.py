@@ -83,7 +83,7 @@ def check_arrays(stages: list[StageParts], safety: Any) -> None:
             )
         if safety is not None:
             raise ConfigError(
-                f"stage '{name}' feeds array and safety '{safety['name']}' checks pictures; take it out",
+                f"stage '{name}' feeds array and safety '{safety.get('name', 'weights')}' checks pictures; take it out",
                 code="array-part-unfit",
             )
         extent = parts.stage["size"]

@@ -49,7 +49,6 @@ class Card:
     denoiser: Mapping[str, Any] | None  # schedule, parameterization, time_input, time_rounding, ...
     contract: Mapping[str, Any]
     raw: Mapping[str, Any]
-    layout: str | None = None  # of the tensors' names, where they aren't the component's own
     source: Part | None = None  # where the weights are a part of a model's own file (zoo.config.sources)
 
     @property

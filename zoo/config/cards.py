@@ -1,8 +1,8 @@
 """Weight cards: zoo/weights/NAME.yaml beside NAME.safetensors says what the weights are and what they fit.
 
-A card is named (`emoji-clip`) or, for weights of one's own, given by the path of its YAML file. It names registry
-keys and plain facts only; the weight file lies in the card's folder. A part of a folder in another library's layout
-(`FOLDER/unet`) is weights too: its family reads a card from the configurations there.
+A card is named (`emoji-kl-f4`) or, for weights of one's own, given by the path of its YAML file. It names registry
+keys and plain facts only; the weight file lies in the card's folder. A part of a model's own file or folder
+(`PATH#unet`, `FOLDER/unet`) is weights too, whose card its family reads there (`zoo.config.sources`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,7 +17,7 @@ from zoo.config.blocks import check_arguments, check_block
 from zoo.config.card import Card
 from zoo.config.published import read_published
 from zoo.config.sources import is_source, source_card
-from zoo.schema.errors import ConfigError, WeightsError, model_read
+from zoo.schema.errors import ConfigError, WeightsError
 from zoo.schema.names import check_length
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -33,8 +32,6 @@ KEYS = (
 )  # fmt: skip
 # The denoiser's arguments other than its network belong to the weights.
 DENOISER = "zoo.diffusion.denoiser:Denoiser"
-# Reads folders that `zoo export` writes. Named and not imported, so that configs depend on no family.
-FOLDERS = "zoo.families.diffusers.folder"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -51,34 +48,19 @@ def find_card(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     names = card_names()
-    if name not in names and is_folder(name):
-        return Path(name)
     if name not in names:
         raise ConfigError(unknown("weights", name, names), code="weights-unknown")
     return FOLDER / f"{name}.yaml"
 
 
-def folders() -> Any:
-    """The module that reads folders in another library's layout."""
-    return import_module(FOLDERS)
-
-
-def is_folder(name: str | Path) -> bool:
-    """Whether a name is the path of such a folder, or of a part of one."""
-    return Path(name).is_dir() and folders().is_folder(Path(name))
-
-
 def read_card(name: str) -> Card:
-    """Read a card and check its form; the weight file is not touched, except a part's of a folder, which is hashed.
+    """Read a card and check its form; the weight file is not touched.
 
     A name like `PATH#unet` is a part of a model's own file, whose header says what a card would.
     """
-    if isinstance(name, str) and "#" in name and is_source(name):
+    if isinstance(name, str) and is_source(name) and name not in card_names():
         return source_card(name)
     path = find_card(name)
-    if path.is_dir():
-        with model_read(path):
-            return folders().card(path)
     raw = read_mapping(path)
     check_schema(raw, CARD_SCHEMA, str(path))
     for key in raw:

@@ -65,7 +65,7 @@ def _check_size(parts: StageParts, registry: Registry) -> None:
             f"gives no level; use low_res {noising}, with the schedule it was trained with",
             code="level-missing",
         )
-    if parts.stage.get("augmentation") and parts.network["level"] is False:
+    if parts.stage.get("augmentation") and parts.network["level"] is False and low_res["tells"] != "label":
         raise ConfigError(
             f"stage '{name}' has an augmentation and {parts.network.label} isn't told how noisy the smaller picture is "
             "(its level is false); take it out",

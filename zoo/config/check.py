@@ -1,7 +1,7 @@
 """`resolve`: from what the user wrote to a pipeline in which everything is written out and everything fits.
 
 The order: read, shortcuts, overrides one by one, keys and arguments, contracts, weight files (there and as large as
-their cards say; the loader checks their hashes). Each file is read once.
+their cards say; the loader checks their hashes), and whether LoRAs fit. Each file is read once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.config.adapters import check_fit
 from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
 from zoo.config.models import from_file
 from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
-from zoo.config.presets import check_form, check_preset, read_preset
+from zoo.config.presets import check_form, check_preset, preset_names, read_preset
 from zoo.schema.errors import ZooError
 from zoo.schema.names import check_length
 from zoo.schema.plain import to_plain
@@ -58,7 +59,7 @@ def resolve(
     if isinstance(config, (str, Path)):
         check_length(config, "pipeline")
     known = registry() if components is None else components
-    given, shortcuts = from_file(config, shortcuts or {})
+    given, shortcuts = from_file(config, shortcuts or {}, preset_names())
     written, source = read_preset(given)
     plain = to_plain(written, source)
     cards = Cards()
@@ -68,6 +69,7 @@ def resolve(
         changed = apply_overrides(changed, overrides, known)
         checked = check_preset(changed, known, cards)
         plans = check_contract(checked, known, cards)
+        check_fit(checked, cards, known)
     except ZooError as error:
         if source in str(error):
             raise

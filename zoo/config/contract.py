@@ -20,6 +20,7 @@ from zoo.config.classes import check_classes
 from zoo.config.conditions import check_conditions, conditioners_of
 from zoo.config.guidance import check_guidance
 from zoo.config.parts import Part, StageParts, whole
+from zoo.config.prompts import check_prompts_fit
 from zoo.config.sampling import check_sampling
 from zoo.schema.errors import ConfigError
 from zoo.schema.registry import Registry
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # How a stage's output may start or condition the next one.
 FOLLOWS = {"latent": "latent", "image": "image", "low_res": "noise", "embedding": "noise"}
+SHOWN = {"masked": "the mask with the masked image", "depth": "the depth map"}  # beside x_t, by image_condition
 RGB = 3  # channels that a smaller image adds to a network's input
 
 
@@ -41,6 +43,7 @@ def check_contract(config: Mapping[str, Any], registry: Registry, cards: Cards) 
         name: _part(block, "conditioner", f"conditioner '{name}'", registry, cards)
         for name, block in config["conditioners"].items()
     }
+    check_prompts_fit(config, conditioners)
     stages = [_gather(stage, conditioners, registry, cards) for stage in config["stages"]]
     check_arrays(stages, config.get("safety"))
     check_cascade(stages, registry)
@@ -129,10 +132,11 @@ def _told(function: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _check_latents(parts: StageParts) -> None:
     channels, wanted = parts.autoencoder["channels"], parts.network["in_channels"]
-    shown = parts.denoiser.get("image_condition") == "masked"
-    joined = RGB if parts.low_res is not None else channels + 1 if shown and whole(channels) else 0
+    shown = SHOWN.get(parts.denoiser.get("image_condition") or "")
+    more = channels + 1 if whole(channels) else 0  # of a mask and latents
+    joined = RGB if parts.low_res is not None else 0 if shown is None else 1 if shown == SHOWN["depth"] else more
     if whole(channels) and whole(wanted) and channels + joined != wanted:
-        small = f" and {'the mask with the masked image' if shown else 'the small picture'} {joined}" if joined else ""
+        small = f" and {shown or 'the small picture'} {joined}" if joined else ""
         raise ConfigError(
             f"stage '{parts.name}': {parts.network.label} takes {wanted} channels and {parts.autoencoder.label} gives "
             f"{channels}{small}; pair it with an autoencoder of {wanted - joined} channels",

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from zoo.config.cards import card_names, find_card, read_card
+from zoo.config.cards import card_names, read_card
 from zoo.config.models import model_names, models_folder, read_model
 from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
@@ -150,7 +150,11 @@ def _describe_pipeline(name: str) -> Description:
 def _describe_model(name: str) -> Description:
     """A published model whose weights are the user's."""
     model = read_model(name)
-    shown = {key: model.raw[key] for key in ("variant", "files", "answers", "licence", "sources") if key in model.raw}
+    shown = {
+        key: model.raw[key]
+        for key in ("variant", "files", "answers", "sampled", "licence", "sources")
+        if key in model.raw
+    }
     facts = {**shown, "looked for in": str(models_folder()), "or": f"zoo.build('{name}', weights=PATH)"}
     published = read_published(model.raw.get("published"), str(model.source))
     if published:
@@ -163,7 +167,7 @@ def _describe_card(name: str) -> Description:
     shown = {k: v for k, v in card.raw.items() if k not in ("schema", "summary", "published") and v is not None}
     if card.published:
         shown["published"] = [str(p) for p in card.published]
-    return Description("weights", card.name, summary(card.summary), str(find_card(name)), facts=shown)
+    return Description("weights", card.name, summary(card.summary), str(card.path), facts=shown)
 
 
 def _with_pipelines(found: Description) -> Description:

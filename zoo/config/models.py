@@ -1,42 +1,48 @@
 """Published models whose weights the user has: by the path of a file or a folder, or by name with the file's path.
 
 A family's folder lists its models in `models.yaml`: name -> a summary, the variant that a file must be, the files that
-were published and the answers that settle what their tensors don't tell. A name without `weights=PATH` is looked for in
-the folder that `ZOO_MODELS` names, `~/.cache/zoo/models` by default.
+were published, the answers that settle what their tensors don't tell, and how it is sampled where not as its variant. A
+name without `weights=PATH` is looked for in the folder that `ZOO_MODELS` names, `~/.cache/zoo/models` by default.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.config.cards import is_folder
-from zoo.config.overrides import SHORTCUTS
+from zoo.config.hub import PREFIX, is_hub, on_disk
+from zoo.config.overrides import SHORTCUTS, apply_shortcuts
 from zoo.config.published import read_published
 from zoo.config.sources import SUFFIXES, is_source, open_source, source_config, split
 from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.registry import registry
 from zoo.schema.safe_yaml import read_mapping
 from zoo.schema.unknown import unknown
 
 SCHEMA = "zoo.models/1"
-KEYS = ("summary", "variant", "files", "answers", "licence", "sources", "published")
+KEYS = ("summary", "variant", "files", "answers", "sampled", "licence", "sources", "published")
 FOLDERS = Path(__file__).resolve().parent.parent / "families"
 PLACE = "ZOO_MODELS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A published model. `files` are the names of the published files, the one to take first."""
+    """A published model.
+
+    `files` are the names of the published files, the one to take first; `sampled` is a pipeline's `sampler` and
+    `guidance`, where they aren't the variant's.
+    """
 
     name: str
     summary: str
     variant: str
     files: tuple[str, ...]
     answers: Mapping[str, Any]
+    sampled: Mapping[str, Any]
     raw: Mapping[str, Any]
     source: Path
 
@@ -57,7 +63,7 @@ def _listed() -> Mapping[str, Model]:
             read_published(said.get("published"), f"model '{name}'")
             found[name] = Model(
                 name=name, summary=said["summary"], variant=said["variant"], files=tuple(said["files"]),
-                answers=said.get("answers") or {}, raw=said, source=path,
+                answers=said.get("answers") or {}, sampled=said.get("sampled") or {}, raw=said, source=path,
             )  # fmt: skip
     return found
 
@@ -94,15 +100,21 @@ def find_model(model: Model) -> Path:
     return found
 
 
-def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+def from_file(
+    config: Any, shortcuts: Mapping[str, Any], presets: Collection[str]
+) -> tuple[Any, Mapping[str, Any]]:  # fmt: skip
     """A model's file, folder or name -> the config of its pipeline, and the shortcuts that are left.
 
-    What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is.
+    What isn't a shortcut of every pipeline is an answer about the file. Any other config is returned as it is, and so
+    is the name of one of `presets`, whatever folder is called the same.
     """
+    called: dict[str, str] = {}
+    if is_hub(config):
+        called["name"] = str(config).removeprefix(PREFIX).partition("@")[0].split("/")[1]
+        config = on_disk(config)
+    shortcuts = {key: on_disk(value) if is_hub(value) else value for key, value in shortcuts.items()}
     named = config if isinstance(config, str) and config in model_names() else None
-    # What zoo exported says more than its configurations: see zoo.families.diffusers.folder.
-    exported = isinstance(config, (str, Path)) and is_folder(config)
-    if named is None and (exported or not is_source(config)):
+    if named is None and (not is_source(config) or config in presets):
         wrong = next((key for key in ("weights", "autoencoder") if shortcuts.get(key) is not None), None)
         if wrong is not None:
             shown = f"'{config}'" if isinstance(config, (str, Path)) else "the config"
@@ -114,6 +126,7 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
         return config, {key: value for key, value in shortcuts.items() if key in SHORTCUTS or value is not None}
     answers = {key: value for key, value in shortcuts.items() if key not in SHORTCUTS and value is not None}
     weights = answers.pop("weights", None)
+    sampled: Mapping[str, Any] = {}
     if named is None:
         path, part, _ = split(str(config))
         if part is not None:
@@ -128,12 +141,13 @@ def from_file(config: Any, shortcuts: Mapping[str, Any]) -> tuple[Any, Mapping[s
     else:
         model = read_model(named)
         path = find_model(model) if weights is None else Path(weights).expanduser()
-        answers = {**model.answers, **answers}
+        answers, sampled = {**model.answers, **answers}, model.sampled
         _check_variant(model, path)
     path = path.absolute()  # a record holds it
-    chosen = {"sampler": "given"} if shortcuts.get("sampler") is not None else {}
-    made = source_config(path, {**answers, **chosen})
-    return {**made, **({"name": named} if named else {})}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}
+    chosen = {"sampler": "given"} if shortcuts.get("sampler") is not None or "sampler" in sampled else {}
+    made = apply_shortcuts(source_config(path, {**answers, **chosen}), sampled, registry())
+    called |= {"name": named} if named else {}
+    return {**made, **called}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}
 
 
 def _check_variant(model: Model, path: Path) -> None:

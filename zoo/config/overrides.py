@@ -10,8 +10,10 @@ Nothing here changes its arguments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from zoo.config.prompts import SHORTCUTS as PROMPTS
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.plain import show, to_plain
 from zoo.schema.registry import KINDS, Registry, registry
@@ -23,7 +25,7 @@ from zoo.schema.unknown import unknown
 _KEEPING = ("sampler", "grid", "guidance")
 # Of samplers, what means the same in all of them: DDIM's eta of 0 would turn off an ancestral sampler's noise.
 _ANY_SAMPLERS = frozenset({"steps", "grid", "final"})
-SHORTCUTS = ("sampler", "steps", "guidance")
+SHORTCUTS = ("sampler", "steps", "guidance", "adapters", *PROMPTS)
 Overrides = Mapping[str, Any] | Sequence[str] | None
 
 
@@ -157,7 +159,9 @@ def _takes(kind: str, name: Any, known: Registry) -> set[str]:
 def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], known: Registry) -> dict[str, Any]:
     """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None means not given.
 
-    Super-resolution stages of a cascade keep their own steps: they take few, and more make no better images.
+    `adapters` replaces the pipeline's own; those of its block `prompts` are `long_prompts`, `prompt_weighting` and
+    `embeddings`. Super-resolution stages of a cascade keep their own steps: they take few, and more make no better
+    images.
     """
     changed = dict(config)
     for name in shortcuts:
@@ -165,7 +169,16 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
             raise UsageError(
                 unknown("shortcut", name, SHORTCUTS) + "; use overrides for anything else", code="shortcut-unknown"
             )
-    given = {name: to_plain(value, name) for name, value in shortcuts.items() if value is not None}
+    given = {name: value for name, value in listed(shortcuts).items() if value is not None}
+    if "embeddings" in given:
+        files = [given["embeddings"]] if isinstance(given["embeddings"], (str, Path)) else given["embeddings"]
+        given["embeddings"] = [str(file) if isinstance(file, Path) else file for file in files]
+    given = {name: to_plain(value, name) for name, value in given.items()}
+    if "adapters" in given:
+        changed["adapters"] = given["adapters"]
+    said = {key: given[name] for name, key in PROMPTS.items() if name in given}
+    if said:
+        changed["prompts"] = merge(changed.get("prompts") or {}, said)
     stages = range(len(changed["stages"]))
     if "sampler" in given:
         for i in stages:
@@ -194,6 +207,15 @@ def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], kno
                 code="guidance-missing",
             )
     return changed
+
+
+def listed(shortcuts: Mapping[str, Any]) -> dict[str, Any]:
+    """Shortcuts whose `adapters` are a list, of texts where paths were given; also where one stands alone."""
+    adapters = shortcuts.get("adapters")
+    if adapters is None:
+        return dict(shortcuts)
+    each = list(adapters) if isinstance(adapters, Sequence) and not isinstance(adapters, str) else [adapters]
+    return {**shortcuts, "adapters": [str(one) if isinstance(one, Path) else one for one in each]}
 
 
 def _path_text(path: Any) -> str:

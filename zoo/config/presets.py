@@ -1,7 +1,7 @@
 """Pipelines as written: finding them, reading them, and what their keys mean.
 
 A pipeline is named conditioners and a list of stages (docs/architecture). A preset is a YAML file in zoo/presets and
-its name the file's; a user's own is a path or a mapping of the same form, or a folder that `zoo export` wrote.
+its name the file's; a user's own is a path or a mapping of the same form.
 `check_preset` refuses unknown keys and writes every default and block out in full.
 """
 
@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoo.config.adapters import check_adapters
 from zoo.config.arrays import check_extent, check_values, samples_themselves
 from zoo.config.blocks import check_block
-from zoo.config.cards import Cards, check_denoiser, check_schema, folders, is_folder
+from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.conditions import check_listens
 from zoo.config.models import model_names
+from zoo.config.prompts import check_prompts
 from zoo.config.published import read_published
 from zoo.config.sampling import refuse_noise
-from zoo.schema.errors import ConfigError, model_read
+from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
 from zoo.schema.registry import Registry
 from zoo.schema.safe_yaml import read_mapping
@@ -27,7 +29,7 @@ from zoo.schema.unknown import unknown
 
 PIPELINE_SCHEMA = "zoo.pipeline/1"
 FOLDER = Path(__file__).resolve().parent.parent / "presets"
-KEYS = ("schema", "name", "summary", "conditioners", "stages", "safety", "published")
+KEYS = ("schema", "name", "summary", "conditioners", "prompts", "stages", "safety", "adapters", "published")
 STAGE_KEYS = (
     "name", "takes", "feeds", "listens", "size", "interval", "denoiser", "autoencoder", "guidance", "sampler",
     "augmentation", "step_cache", "values",
@@ -55,11 +57,7 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
     elif isinstance(config, (str, Path)):
         path = _find(config)
         source, name = str(path), path.stem
-        if path.is_dir() and is_folder(path):
-            with model_read(path):
-                written = folders().pipeline(path)
-        else:
-            written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
+        written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
     else:
         raise ConfigError(
             f"a config is a name, a Path or a mapping, not {type(config).__name__}", code="config-type-wrong"
@@ -100,8 +98,6 @@ def _find(config: str | Path) -> Path:
     if isinstance(config, Path) or config.lower().endswith((*SUFFIXES, *DRAWN)):
         return Path(config)
     names = preset_names()
-    if config not in names and is_folder(config):
-        return Path(config)
     if config not in names:
         raise ConfigError(
             unknown("pipeline", config, [*names, *model_names()])
@@ -137,6 +133,7 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
             name: check_slot(block, kind="conditioner", where=f"conditioners.{name}", registry=registry, cards=cards)
             for name, block in conditioners.items()
         },
+        **check_prompts(config.get("prompts")),
     }
     checked["stages"] = [
         check_stage(stage, index, list(conditioners), registry, cards) for index, stage in enumerate(config["stages"])
@@ -145,7 +142,9 @@ def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) ->
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two stages are called '{twice}'; rename one", code="entries-repeated")
-    checked["safety"] = safety and check_block(safety, kind="safety", where="safety", registry=registry)
+    checked["safety"] = safety and check_slot(safety, kind="safety", where="safety", registry=registry, cards=cards)
+    if config.get("adapters"):
+        checked["adapters"] = check_adapters(config["adapters"], names)
     return checked
 
 

@@ -18,16 +18,18 @@ extractor, with which weights, it is of; a value under another key isn't compara
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.config.blocks import check_arguments
 from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
-from zoo.schema.unknown import unknown
+from zoo.schema.ranges import within
+from zoo.schema.registry import Registry, registry
+from zoo.schema.signature import read_signature
 
-NEEDED = ("metric", "value", "n", "tolerance", "source")
+LARGEST = 2.0**64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +65,6 @@ class Published:
         return f"{', '.join(said)} ({self.source})"
 
 
-KEYS = tuple(Published.__dataclass_fields__)
-_TEXT = ("metric", "source", "sampler", "extractor", "protocol", "pipeline", "split", "key")
-_WHOLE = {"n": 1, "steps": 1, "ranges": 1, "seed": 0}
-_NUMBERS = ("value", "tolerance", "guidance")
-
-
 def read_published(written: Any, where: str) -> tuple[Published, ...]:
     """The entries of a `published:` block, each checked for its form."""
     if written is None:
@@ -85,41 +81,16 @@ def _entry(entry: Any, where: str) -> Published:
         raise ConfigError(
             f"{where} is {show(entry)}; write metric, value, n, tolerance and source", code="published-invalid"
         )
-    for key in entry:
-        if key not in KEYS:
-            raise ConfigError(f"{where}: {unknown('key', key, KEYS)}", code="published-key-unknown")
-    missing = next((key for key in NEEDED if entry.get(key) is None), None)
-    if missing is not None:
-        raise ConfigError(
-            f"{where} has no '{missing}'; without it nobody can hold another value against this one",
-            code="published-key-missing",
-        )
-    for key, value in entry.items():
-        if value is None:
-            continue
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        number = whole or (isinstance(value, float) and math.isfinite(value))
-        if key in _TEXT and not isinstance(value, str):
-            raise ConfigError(f"{where}.{key} is {show(value)}; write text", code="published-invalid")
-        if key in _WHOLE and (not isinstance(value, int) or not whole or value < _WHOLE[key]):
-            raise ConfigError(
-                f"{where}.{key} is {show(value)}; write a whole number from {_WHOLE[key]} up", code="published-invalid"
-            )
-        if key in _NUMBERS and not number:
-            raise ConfigError(f"{where}.{key} is {show(value)}; write a number", code="published-invalid")
-        if key == "settings" and not isinstance(value, Mapping):
-            raise ConfigError(
-                f"{where}.{key} is {show(value)}; write the metric's arguments as a mapping", code="published-invalid"
-            )
-    if entry["tolerance"] < 0:
-        raise ConfigError(f"{where}.tolerance is {show(entry['tolerance'])}; write 0 or more", code="published-invalid")
-    return Published(**{key: value for key, value in entry.items() if value is not None})
+    given = {key: value for key, value in entry.items() if value is not None}
+    signature = read_signature(f"{__name__}:Published")
+    checked = check_arguments(given, signature, what="a published value", where=where, registry=Registry())
+    for least, names in ((-LARGEST, ("value", "guidance")), (0, ("tolerance", "seed")), (1, ("n", "steps", "ranges"))):
+        within(least, LARGEST, {f"{where}.{name}": checked.get(name) for name in names})
+    return Published(**checked)
 
 
 def measured_by(front: str) -> str:
     """The registered metric whose values go by this name: its own, or one that it declares in `fronts`."""
-    from zoo.schema.registry import registry  # imported late, so that cards are read without it
-
     known = registry()
     names = known.names("metric")
     giving = [n for n in names if front in (known.entry("metric", n).signature().constants.get("fronts") or ())]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote
 
+from zoo.config.hub import is_hub
 from zoo.schema.errors import ConfigError, WeightsError, model_read
 from zoo.schema.registry import registry
 
@@ -40,6 +41,8 @@ def is_source(name: Any) -> bool:
     """Whether a name is the path of a model file or folder, perhaps with a part: no preset, card or config file."""
     if not isinstance(name, (str, Path)):
         return False
+    if is_hub(name):
+        return True
     path, part, _ = split(str(name))
     if path.suffix.lower() in SUFFIXES:
         return True
@@ -47,10 +50,12 @@ def is_source(name: Any) -> bool:
 
 
 def split(reference: str) -> tuple[Path, str | None, dict[str, str]]:
-    """`PATH#PART?KEY=VALUE&...` -> its three parts; a path without a part has None."""
+    """`PATH#PART?KEY=VALUE&...`, or `FOLDER/PART`, -> its three parts; a whole model has None for the second."""
     path, mark, rest = reference.rpartition("#")
     if not mark:
-        return Path(reference).expanduser(), None, {}
+        whole = Path(reference).expanduser()
+        inside = (whole / "config.json").is_file() and (whole.parent / INDEX).is_file()
+        return (whole.parent, whole.name, {}) if inside else (whole, None, {})
     part, _, query = rest.partition("?")
     return Path(path).expanduser(), part, dict(parse_qsl(query))
 

@@ -18,6 +18,7 @@ from zoo.data.dataset import Row
 from zoo.images.zips import check_list
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.npy import LARGEST, numbers_of, read_npy
+from zoo.schema.ranges import within
 
 TIGHTEST = 200  # times smaller than itself that an array in an .npz is believed to be packed
 
@@ -57,11 +58,7 @@ class ArrayFile:
         key: str | None = None, held_out: float = 0.1,
     ) -> None:  # fmt: skip
         self.path, self.split, self.values = Path(path), split, read_values(values)
-        if not 0.0 < held_out < 1.0:
-            raise ConfigError(
-                f"held_out is {held_out}; it is the share of rows kept for validation, between 0 and 1",
-                code="number-out-of-range",
-            )
+        within(0.0, 1.0, {"held_out": held_out}, "()")
         if split not in (None, "train", "val"):
             raise ConfigError(f"the split of '{path}' is '{split}'; arrays have train and val", code="split-unknown")
         whole = self._read(key)

@@ -8,6 +8,7 @@ matches (images of writing, of clocks).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from zoo.data import arguments
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import UsageError
+from zoo.schema.ranges import within
 
 # Words whose meaning a mirror image changes.
 DIRECTIONS = frozenset({
@@ -78,8 +80,7 @@ class Augment:
 
     def __post_init__(self) -> None:
         arguments.augmented(flip=self.flip, flip_unless=self.flip_unless)
-        if self.crop is not None and self.crop < 1:
-            raise ConfigError(f"crop is {self.crop}; it must be 1 pixel or more", code="number-out-of-range")
+        within(1, math.inf, {"crop": self.crop})
 
     @property
     def does_nothing(self) -> bool:

@@ -23,6 +23,7 @@ from torch import Tensor
 from zoo.data import unsteady
 from zoo.data.augmentation import Augment, words_of
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 # Words by which a caption speaks of hue or of its absence.
 COLOURS = frozenset({
@@ -102,7 +103,7 @@ class Distortion:
             if key not in known:
                 raise ConfigError(f"distortion: there is no '{key}'; use {', '.join(known)}", code="argument-unknown")
             if key != "flip_unless" and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ConfigError(f"distortion.{key} is {value!r}; give a number", code="number-out-of-range")
+                raise ConfigError(f"distortion.{key} is {value!r}; give a number", code="argument-type-wrong")
         return cls(**block)
 
     def __post_init__(self) -> None:
@@ -112,26 +113,10 @@ class Distortion:
             "cutout_side": 1.0, "wander_by": 0.2, "mottle_depth": 1.0, "sharpen_by": 10.0,
         }  # fmt: skip
         for name, limit in limits.items():
-            if not 0.0 <= getattr(self, name) < limit:
-                raise ConfigError(
-                    f"distortion.{name} is {getattr(self, name)}; give a number from 0 to below {limit:g}",
-                    code="number-out-of-range",
-                )
-        for name in SHARES:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(
-                    f"distortion.{name} is {getattr(self, name)}; it is a share from 0 to 1", code="number-out-of-range"
-                )
-        if not 0.0 <= self.hue <= 0.5:
-            raise ConfigError(
-                f"distortion.hue is {self.hue}; it is a share of the circle of hues, from 0 to 0.5",
-                code="number-out-of-range",
-            )
-        if self.shrink_to < SMALLEST:
-            raise ConfigError(
-                f"distortion.shrink_to is {self.shrink_to}; it must be {SMALLEST} pixels or more",
-                code="number-out-of-range",
-            )
+            within(0.0, limit, {f"distortion.{name}": getattr(self, name)}, "[)")
+        within(0.0, 1.0, {f"distortion.{name}": getattr(self, name) for name in SHARES})
+        within(0.0, 0.5, {"distortion.hue": self.hue})  # of the circle of hues
+        within(SMALLEST, math.inf, {"distortion.shrink_to": self.shrink_to})
         Augment(flip=self.mirror, flip_unless=self.flip_unless)
 
     def may_mirror(self, row: Mapping[str, Any]) -> bool:

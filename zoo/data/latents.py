@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from zoo.checkpoints.files import check_header
+from zoo.checkpoints.headers import read_safetensors
 from zoo.data.dataset import Dataset
 from zoo.data.pixels import from_uint8
 from zoo.diffusion.types import Autoencoder
@@ -43,7 +43,7 @@ def _sealed(path: Path) -> Tensor | None:
     try:
         if not path.is_file():  # a pipe would block
             return None
-        check_header(path)
+        read_safetensors(path)
         with safe_open(path, "pt") as file:
             seal = (file.metadata() or {}).get("sha256")
             latents = file.get_tensor("latents") if file.get_slice("latents").get_dtype() == "F32" else None

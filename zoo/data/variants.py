@@ -22,6 +22,7 @@ from zoo.data.dataset import Dataset, Row, Skipped, room_for
 from zoo.data.reserved import ReservedNames, normalised
 from zoo.diffusion.draws import stream
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import seeded, within
 
 MIRRORED = "mirrored"
 MOST = 1000  # variants of a row
@@ -54,22 +55,13 @@ class Variants:
         hold_out: float = 0.0, dominance: float = 0.45, synonyms: bool = False,
         reserved: Sequence[str] = (), seed: int = 0,
     ) -> None:  # fmt: skip
-        if not 1 <= count <= MOST:
-            raise ConfigError(
-                f"variants.count is {count}; give 1, the image as it is, to {MOST}", code="number-out-of-range"
-            )
-        if not 0 <= seed < 2**64:
-            raise ConfigError(f"variants.seed is {seed}; give a whole number from 0 to 2**64 - 1", code="seed-invalid")
+        within(1, MOST, {"variants.count": count})  # 1: the image as it is
+        seeded(seed, "variants.seed")
         shares = {
-            "mirror": mirror,
-            "recolour": recolour,
-            "name_colour": name_colour,
-            "hold_out": hold_out,
+            "mirror": mirror, "recolour": recolour, "name_colour": name_colour, "hold_out": hold_out,
             "dominance": dominance,
-        }
-        for name, share in shares.items():
-            if not 0.0 <= share <= 1.0:
-                raise ConfigError(f"variants.{name} is {share}; it is a share from 0 to 1", code="number-out-of-range")
+        }  # fmt: skip
+        within(0.0, 1.0, {f"variants.{name}": share for name, share in shares.items()})
         if data.augments:
             raise ConfigError(
                 "variants are images made once, and the data crops or flips at random; take crop and flip out",

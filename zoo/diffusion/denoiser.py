@@ -39,6 +39,7 @@ They differ where a schedule doesn't end at pure noise: by 0.2 % on Stable Diffu
 | name | channels after x_t's | elsewhere |
 |---|---|---|
 | `masked` | the mask, 1 where drawn anew, and the latents of the image with that part grey | SD's inpainting models |
+| `depth` | a depth map, from -1 to 1 | SD 2's depth model |
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
 INITIAL_SCALES = ("sigma_T", "unit")
 VARIANCES = ("learned_range", "learned")
-IMAGE_CONDITIONS = ("masked",)
+IMAGE_CONDITIONS = ("masked", "depth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Denoiser(nn.Module):
         low_res: LowRes | None = None,
         initial_scale: Literal["sigma_T", "unit"] = "sigma_T",
         variance: Literal["learned_range", "learned"] | None = None,
-        image_condition: Literal["masked"] | None = None,
+        image_condition: Literal["masked", "depth"] | None = None,
     ) -> None:
         super().__init__()
         if time_input not in TIME_INPUTS:
@@ -136,7 +137,8 @@ class Denoiser(nn.Module):
             )
         if image_condition is not None and image_condition not in IMAGE_CONDITIONS:
             raise ConfigError(
-                f"unknown image_condition '{image_condition}'; choose masked, or leave it out", code="choice-unknown"
+                f"unknown image_condition '{image_condition}'; choose {' or '.join(IMAGE_CONDITIONS)}, or leave it out",
+                code="choice-unknown",
             )
         if schedule.T is None and time_input in ("index", "index1000"):
             raise ConfigError(
@@ -151,7 +153,7 @@ class Denoiser(nn.Module):
         self.low_res = low_res
         self.initial_scale: Literal["sigma_T", "unit"] = initial_scale
         self.variance: Literal["learned_range", "learned"] | None = variance
-        self.image_condition: Literal["masked"] | None = image_condition
+        self.image_condition: Literal["masked", "depth"] | None = image_condition
         self.acceleration: Acceleration | None = None
 
     def forward(
@@ -164,7 +166,7 @@ class Denoiser(nn.Module):
         float32, or float64 where x_t is. `evaluate` replaces the network. UsageError for a condition that
         lacks what the network reads, and for a network that gives a wrong number of channels.
         """
-        at = t if isinstance(t, At) else self.at(t, like=x_t)
+        at = t if isinstance(t, At) else self.at(t, dimensions=x_t.ndim)
         dtype = _precision(self.network, x_t)
         arguments = network_arguments(self.network, cond, device=x_t.device, dtype=dtype)
         x = (x_t if isinstance(at.c_in, float) and at.c_in == 1.0 else x_t * at.c_in).to(dtype)
@@ -203,14 +205,14 @@ class Denoiser(nn.Module):
     def _evaluate(self, x: Tensor, time: float | Tensor, arguments: Mapping[str, Any]) -> Tensor:
         return self.network(x, times(time, x), **arguments)
 
-    def at(self, t: float | Sequence[float] | np.ndarray | Step, *, like: Tensor) -> At:
-        """What depends on t alone, on the host; t as in `forward`, `like` has the samples' number of dimensions."""
+    def at(self, t: float | Sequence[float] | np.ndarray | Step, *, dimensions: int) -> At:
+        """What depends on t alone, on the host; t as in `forward`, `dimensions` those of x_t."""
         if isinstance(t, Step):
             return At(self.time_input(t.t), t.alpha, t.sigma, *self.parameterization(t.alpha, t.sigma))
         if isinstance(t, (int, float)):
             alpha, sigma = (float(a) for a in self.schedule(t))
             return At(self.time_input(t), alpha, sigma, *self.parameterization(alpha, sigma))
-        ones = (1,) * (like.ndim - 1)
+        ones = (1,) * (dimensions - 1)
         alpha, sigma = (torch.from_numpy(a).float().view(-1, *ones) for a in self.schedule(np.asarray(t)))
         time = torch.tensor([self.time_input(float(value)) for value in t])
         return At(time, alpha, sigma, *self.parameterization(alpha, sigma))

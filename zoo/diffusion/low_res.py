@@ -30,6 +30,7 @@ from zoo.schema.errors import ConfigError, UsageError
 
 Resize = Literal["bilinear", "bicubic"]
 Noised = Literal["before", "after"]
+Tells = Literal["level", "label"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class GaussianAugmentation:
     """The small image with Gaussian noise of a level that the network is conditioned on.
 
     schedule: what a level means. resize: how the small image is enlarged. noised: before or after that.
+    tells: the network reads the `level` itself, or as a `label` the index of the schedule's point (the x4 upscaler of
+    Stable Diffusion, which has a learned embedding for each).
     """
 
     papers = (
@@ -48,10 +51,17 @@ class GaussianAugmentation:
     schedule: NoiseSchedule
     resize: Resize = "bilinear"
     noised: Noised = "before"
+    tells: Tells = "level"
 
     def __post_init__(self) -> None:
         _check(self.resize, get_args(Resize), "resize")
         _check(self.noised, get_args(Noised), "noised")
+        _check(self.tells, get_args(Tells), "tells")
+        if self.tells == "label" and self.schedule.T is None:
+            raise ConfigError(
+                "a label is the index of a schedule's point and this schedule is continuous; say tells: level",
+                code="schedule-not-discrete",
+            )
 
     def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int]:
         """(3, height, width) of the noise that a call needs."""
@@ -60,7 +70,7 @@ class GaussianAugmentation:
     def __call__(
         self, small: Tensor, *, size: tuple[int, int], level: Tensor | None = None, eps: Tensor | None = None
     ) -> Condition:
-        """small (B, 3, h, w) in [-1, 1], level (B,) in [0, 1], eps (B, *noise_shape) -> concat (B, 3, H, W), level."""
+        """small (B, 3, h, w) in [-1, 1], level (B,) in [0, 1], eps (B, *noise_shape) -> concat (B, 3, *size), level."""
         level = small.new_zeros(len(small)) if level is None else level.to(small.device)
         if eps is None:
             if bool((level > 0).any()):
@@ -74,11 +84,17 @@ class GaussianAugmentation:
         eps = eps.to(small)
         if self.noised == "before":
             return self.upsampled(alpha * small + sigma * eps, size=size, level=level)
-        return Condition(concat=alpha * enlarge(small, size, self.resize) + sigma * eps, level=level.float())
+        return self._told(alpha * enlarge(small, size, self.resize) + sigma * eps, level)
 
     def upsampled(self, noised: Tensor, *, size: tuple[int, int], level: Tensor) -> Condition:
         """The condition where the small image is noised to `level` already: truncated conditioning."""
-        return Condition(concat=enlarge(noised, size, self.resize), level=level.float())
+        return self._told(enlarge(noised, size, self.resize), level)
+
+    def _told(self, concat: Tensor, level: Tensor) -> Condition:
+        if self.tells == "level":
+            return Condition(concat=concat, level=level.float())
+        index = (level.double() * (self.schedule.T or 1)).round().long() - 1
+        return Condition(concat=concat, label=index.clamp(min=0))
 
 
 @dataclass(frozen=True, kw_only=True)

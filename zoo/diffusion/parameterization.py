@@ -19,7 +19,6 @@ or tensors; `target` is what a network of this kind is trained to give.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,12 +106,7 @@ class EDM:
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
-        within(-math.inf, 1e3, {"sigma_data": self.sigma_data})
-        if not self.sigma_data > 0.0:
-            raise ConfigError(
-                f"parameterization 'edm' needs sigma_data > 0, not {self.sigma_data}; the paper's is 0.5",
-                code="number-out-of-range",
-            )
+        within(0.0, 1e3, {"sigma_data": self.sigma_data}, "(]", usual=0.5)
 
     def __call__(self, alpha: Any, sigma: Any) -> Coefficients:
         d = self.sigma_data

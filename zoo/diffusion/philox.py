@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal, localcontext
 from functools import cache, lru_cache
 
@@ -46,9 +47,25 @@ def words(key: tuple[int, int], samples: Tensor, count: int, *, stage: int = 0, 
     counter = (running, sample, stage, last); `last` is step * 2^32 + draw.
     """
     fixed = _fixed(key, stage, last, samples.device)
+    if _held is not None:
+        _held.append(fixed)
     blocks = -(-count // 4)
     made = _fused(samples, fixed, blocks) if samples.device.type == "cuda" else _blocks(samples, fixed, blocks)
     return made.flatten(1)[:, :count]
+
+
+_held: list[Tensor] | None = None
+
+
+@contextmanager
+def held() -> Iterator[list[Tensor]]:
+    """The tensors that the draws meanwhile read: a recording reads them again, and the cache may drop them."""
+    global _held
+    before, _held = _held, []
+    try:
+        yield _held
+    finally:
+        _held = before
 
 
 @lru_cache(maxsize=256)

@@ -52,15 +52,30 @@ class Condition:
             present["scalars"] = {**self.scalars, **other.scalars}
         return replace(self, **{k: v for k, v in present.items() if v is not None})
 
+    def _padded(self, length: int) -> Condition:
+        """With zeros after its tokens up to a length, and a mask that says which count."""
+        if self.tokens is None:
+            return self
+        given = self.tokens
+        tokens = given.new_zeros(given.shape[0], length, given.shape[2])
+        mask = tokens.new_zeros(tokens.shape[:2]).bool()
+        tokens[:, : given.shape[1]] = given
+        mask[:, : given.shape[1]] = True if self.mask is None else self.mask
+        return replace(self, tokens=tokens, mask=mask)
+
     @staticmethod
     def stack(parts: Sequence[Condition]) -> Condition:
         """Join along the batch, for one network call on several conditions.
 
-        Raises ValueError where one part has a field, or a scalar, that another lacks.
+        Tokens of several lengths are padded with zeros to the longest, and masked. Raises ValueError where one part has
+        a field, or a scalar, that another lacks.
         """
         import torch
 
         joined: dict[str, Any] = {}
+        lengths = {part.tokens.shape[1] for part in parts if part.tokens is not None}
+        if len(lengths) > 1 or (lengths and len({part.mask is None for part in parts}) > 1):
+            parts = [part._padded(max(lengths)) for part in parts]
         for f in fields(Condition):
             values = [getattr(p, f.name) for p in parts]
             present = [v for v in values if v is not None]

@@ -69,7 +69,9 @@ def _lora(shapes: Shapes, metadata: Mapping[str, str]) -> Adapter | None:
     facts += [("3x3 convolutions", f"{convolutions} (LoCon)")] if convolutions else []
     if any(key.role == "magnitude" for key in keys.values()):
         facts.append(("magnitudes", "it is a DoRA"))
-    if not any(key.role == "alpha" for key in keys.values()) and matrices:
+    if "lora_adapter_metadata" in metadata:
+        facts.append(("alpha", "in its metadata, as PEFT's settings"))
+    elif not any(key.role == "alpha" for key in keys.values()) and matrices:
         facts.append(("alpha", "not in its tensors: the rank, unless its metadata or adapter_config.json says another"))
     if others:
         facts.append(("not a LoRA", ", ".join(others)))

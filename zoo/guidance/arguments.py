@@ -9,7 +9,7 @@ import math
 from typing import Literal, get_args
 
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import within
+from zoo.schema.ranges import ordered, within
 
 LARGEST_SCALE = 1000.0  # beyond it float32 has no digits left for the sample
 LARGEST_SIDE = 2**14  # pixels
@@ -43,16 +43,12 @@ def interval(*, low: float, high: float = math.inf) -> None:
 def static_threshold(*, low: float, high: float) -> None:
     """Of `zoo.guidance.threshold:StaticThreshold`."""
     within(-1e6, 1e6, {"low": low, "high": high})
-    if not low < high:
-        raise ConfigError(f"a threshold needs low < high, not {low} and {high}", code="number-out-of-range")
+    ordered({"low": low, "high": high}, equal=False)
 
 
 def dynamic_threshold(*, percentile: float) -> None:
     """Of `zoo.guidance.threshold:DynamicThreshold`."""
-    if not 0.0 < percentile <= 1.0:
-        raise ConfigError(
-            f"a percentile lies in (0, 1], not at {percentile}; Imagen's are around 0.995", code="number-out-of-range"
-        )
+    within(0.0, 1.0, {"percentile": percentile}, "(]", usual=0.995)
 
 
 def rescale(*, space: str, strength: float) -> None:
@@ -61,10 +57,7 @@ def rescale(*, space: str, strength: float) -> None:
         raise ConfigError(
             f"unknown space '{space}' to rescale in; choose one of {', '.join(get_args(Space))}", code="choice-unknown"
         )
-    if not 0.0 <= strength <= 1.0:
-        raise ConfigError(
-            f"rescaling has a strength in [0, 1], not {strength}; the paper's is 0.7", code="number-out-of-range"
-        )
+    within(0.0, 1.0, {"strength": strength}, usual=0.7)
 
 
 def posterior(*, method: str, noise: float, scale: float, deviation: float) -> None:
@@ -73,27 +66,16 @@ def posterior(*, method: str, noise: float, scale: float, deviation: float) -> N
         raise ConfigError(
             f"unknown method '{method}' of posterior guidance; choose pigdm or dps", code="choice-unknown"
         )
-    if not 0.0 <= noise < math.inf or not 0.0 < deviation < math.inf:
-        raise ConfigError(
-            f"posterior guidance needs noise of 0 or more and a deviation above 0, not {noise} and {deviation}; fix "
-            "them",
-            code="number-out-of-range",
-        )
-    within(0.0, 1e3, {"noise": noise, "deviation": deviation})
+    within(0.0, 1e3, {"noise": noise})
+    within(0.0, 1e3, {"deviation": deviation}, "(]")
     scaled(scale=scale)
 
 
 def downsampled(*, factor: int) -> None:
     """Of `zoo.guidance.measurement:Downsampled`."""
-    within(-math.inf, LARGEST_SIDE, {"factor": factor})
-    if factor < 1:
-        raise ConfigError(
-            f"downsampling needs a factor from 1 up, not {factor}; usual is 4", code="number-out-of-range"
-        )
+    within(1, LARGEST_SIDE, {"factor": factor}, usual=4)
 
 
 def blurred(*, deviation: float) -> None:
     """Of `zoo.guidance.measurement:Blurred`."""
-    within(-math.inf, LARGEST_SIDE, {"deviation": deviation})
-    if not 0.0 < deviation < math.inf:
-        raise ConfigError(f"a blur needs a deviation above 0, not {deviation}; give pixels", code="number-out-of-range")
+    within(0.0, LARGEST_SIDE, {"deviation": deviation}, "(]")  # pixels

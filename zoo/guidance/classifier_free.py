@@ -63,7 +63,7 @@ class ClassifierFree:
                 code="null-condition-missing",
             )
         # Fields that aren't the prompt's (a low-resolution image and its noise level) are the same in both halves.
-        null = Condition(concat=cond.concat, level=cond.level).merge(null)
+        null = Condition(concat=cond.concat, level=cond.level, label=cond.label).merge(null)
         if not isinstance(scale, Tensor) and scale == 0.0:
             return denoiser.bind(null, table)
         both = denoiser.bind(Condition.stack([cond, null]), table)

@@ -124,6 +124,39 @@ def _mask_tensor(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return (values > top / 2).float()
 
 
+def read_depth(depth: Any, *, size: tuple[int, int]) -> Tensor:
+    """A depth map, its largest value nearest: an image as `KINDS` says (its luminance), or a tensor of (H, W) numbers.
+
+    -> (1, 1, *size) from -1, its least, to 1, its largest.
+    """
+    if isinstance(depth, Tensor):
+        found = _plain(depth, "depth map").float()
+        found = found.reshape(found.shape[-2:]) if found.numel() == found.shape[-1] * found.shape[-2] else found
+    elif isinstance(depth, (list, tuple)):
+        raise UsageError(
+            f"the depth map is a list of {len(depth)}; give one for all images of a call", code="depth-unfit"
+        )
+    else:
+        picture = opened(depth, "depth map")
+        deep = picture.mode.startswith(("I", "F"))  # more than eight bits
+        found = torch.from_numpy(np.array(picture if deep else on_white(picture).convert("L"), dtype=np.float32))
+    if found.ndim != 2 or not bool(torch.isfinite(found).all()) or bool(found.min() == found.max()):
+        raise UsageError(
+            f"the depth map has shape {tuple(found.shape)} and the same value all over, or one that is no number; give "
+            "(H, W) numbers, the largest nearest",
+            code="depth-unfit",
+        )
+    if tuple(found.shape) != size:
+        found = F.interpolate(found[None, None], size, mode="bicubic", align_corners=False)[0, 0]
+    return standardised(found[None, None])
+
+
+def standardised(depth: Tensor) -> Tensor:
+    """(B, 1, H, W) -> each from -1 to 1."""
+    low, high = depth.amin(dim=(1, 2, 3), keepdim=True), depth.amax(dim=(1, 2, 3), keepdim=True)
+    return 2.0 * (depth - low) / (high - low) - 1.0
+
+
 def _whiteness(picture: Image.Image) -> np.ndarray:
     """(H, W) bool: luminance times alpha above one half."""
     alpha = None

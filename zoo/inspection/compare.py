@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from zoo.config.overrides import Overrides
@@ -103,6 +104,7 @@ def _compare(side_a: Side, side_b: Side, known: Registry) -> Comparison:
     if safety[0] != safety[1]:
         text = f"safety {show(safety[0])} -> {show(safety[1])}"
         differences.append(Difference(None, "safety", safety[0], safety[1], text))
+    differences += _adapters(side_a.config.get("adapters") or [], side_b.config.get("adapters") or [])
     differences += _runs(side_a.record, side_b.record)
     count = max(len(side_a.stages), len(side_b.stages))
     return Comparison(side_a.label, side_b.label, tuple(same), tuple(differences), count)
@@ -141,6 +143,17 @@ def _conditioners(a: Side, b: Side) -> Iterator[Difference]:
         said = compare_weights(f"conditioner {name}:", weights(heard_a[name], a), weights(heard_b[name], b))
         if said is not None:
             yield Difference(None, "conditioner", heard_a[name], heard_b[name], said.replace(f"{name}: ", f"{name} "))
+
+
+def _adapters(a: list[Mapping[str, Any]], b: list[Mapping[str, Any]]) -> Iterator[Difference]:
+    """LoRAs, by the hashes of their files."""
+    one, two = ({(e["sha256"], e["scale"], e["stage"]) for e in side} for side in (a, b))
+    if one != two:
+        said = (
+            ", ".join(f"{Path(e['file']).name}:{show(e['scale'])} ({str(e['sha256'])[:8]})" for e in side) or "none"
+            for side in (a, b)
+        )
+        yield Difference(None, "adapters", list(a), list(b), f"LoRAs {' -> '.join(said)}")
 
 
 def _runs(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Iterator[Difference]:

@@ -26,7 +26,7 @@ from zoo.config.cards import read_card
 from zoo.config.sources import SUFFIXES
 from zoo.diffusion.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.diffusion.types import NoiseSource
-from zoo.images.inputs import hash_of, read_image, read_mask
+from zoo.images.inputs import hash_of, read_depth, read_image, read_mask
 from zoo.inspection.sides import as_it_ran, block
 from zoo.pipeline.generation import Generation
 from zoo.pipeline.pipeline import Pipeline, Progress
@@ -97,6 +97,7 @@ def replay(
     record: Mapping[str, Any] | None = None,
     image: Any = None,
     mask: Any = None,
+    depth: Any = None,
     tolerance: float = TOLERANCE,
     device: str | torch.device | None = None,
     build: Callable[..., Pipeline] | None = None,
@@ -125,12 +126,20 @@ def replay(
     try:
         drawn = []
         for one in _alike(known, source):
-            pipe = _part(build(one["config"], device=place, dtype=known.get("dtype")), one, source)
-            drawn.append(_draw(pipe, one, one["images"], image, mask, callback))
+            pipe = _part(build(one["config"], device=place, **_as_drawn(known)), one, source)
+            drawn.append(_draw(pipe, one, one["images"], image, mask, depth, callback))
         made = _joined(drawn)
     except ZooError as error:
         raise UsageError(f"'{source}' can't be drawn again: {error}", code=error.code) from error
     return _compare(space, before, made, tolerance, tuple(reasons))
+
+
+def _as_drawn(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How an image's pipeline is built again: its precision, by part where that differs, and how it saved memory."""
+    parts = {name: one.get("dtype") for name, one in record.get("parts", {}).items() if isinstance(one, Mapping)}
+    dtype = record.get("dtype")
+    made = {"dtype": {**parts, "rest": dtype} if parts else dtype}
+    return made | ({"memory": record["memory"]} if record.get("memory") else {})
 
 
 def _alike(record: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
@@ -282,14 +291,14 @@ def _part(pipe: Pipeline, record: Mapping[str, Any], source: str) -> Pipeline:
 
 def _draw(
     pipe: Pipeline, record: Mapping[str, Any], images: Sequence[Mapping[str, Any]], image: Any, mask: Any,
-    callback: Callable[[Progress], Any] | None,
+    depth: Any, callback: Callable[[Progress], Any] | None,
 ) -> Generation:  # fmt: skip
     """The recorded run, for the images that are in the record."""
     asked, inputs = record.get("asked") or {}, record.get("inputs") or {}
     size = None if asked.get("size") is None else lay_out(pipe.stages, _lengths(asked["size"]))[-1]
     sizes = lay_out(pipe.stages, size)
     given = small_sizes(pipe.stages, sizes)[0] or sizes[0]
-    for what, value, read in (("image", image, _as_image), ("mask", mask, read_mask)):
+    for what, value, read in (("image", image, _as_image), ("mask", mask, read_mask), ("depth", depth, read_depth)):
         if what not in inputs and value is not None:
             raise UsageError(f"it was drawn without one; leave --{what} out", code="record-input-unfit")
         if what in inputs and value is None:
@@ -311,7 +320,7 @@ def _draw(
     return pipe(
         prompts if heard else None, labels=labels if classes else None, negative=unwanted if any(negative) else None,
         n=len(images) if alone else 1, size=size, steps=asked.get("steps"), guidance=asked.get("guidance"),
-        image=image, mask=mask,
+        image=image, mask=mask, depth=depth,
         strength=asked.get("strength") if image is not None and not pipe.stages[0].enlarges else None,
         noise=_noise(record, images),
         batch_size=asked.get("batch_size"), callback=callback,

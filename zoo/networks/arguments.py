@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 MOST = 2**20  # of any count of channels: more is a typo
 # An untrusted config that requests more would take all memory and time before anything fails. No published network
@@ -25,25 +26,6 @@ def choose(name: str, value: object, known: Sequence[str]) -> None:
         raise ConfigError(f"{name} is '{value}'; choose {', '.join(known[:-1])} or {known[-1]}", code="choice-unknown")
 
 
-def in_range(name: str, value: float, low: float, high: float) -> None:
-    """ConfigError unless low <= value <= high; not a number is neither."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name} is {value:g}; give a number from {low:g} to {high:g}", code="number-out-of-range")
-
-
-def above_zero(name: str, value: float) -> None:
-    """ConfigError unless a number is positive and finite."""
-    if not 0.0 < value < math.inf:
-        raise ConfigError(f"{name} is {value:g}; give a number above 0", code="number-out-of-range")
-
-
-def counts(numbers: Mapping[str, int | None], *, most: int = MOST) -> None:
-    """ConfigError unless each is 1 or more; None is allowed."""
-    for name, number in numbers.items():
-        if number is not None and not 1 <= number <= most:
-            raise ConfigError(f"{name} is {number}; give 1 to {most}", code="number-out-of-range")
-
-
 def levels_of(
     *, width: int, mult: Sequence[float], groups: int, levels: Mapping[str, Sequence[int]], fractions: bool = False
 ) -> None:
@@ -51,7 +33,7 @@ def levels_of(
 
     fractions: mult may name parts of the width, such as ADM's 0.5 at 512x512.
     """
-    counts({"width": width, "groups": groups}, most=WIDEST)
+    within(1, WIDEST, {"width": width, "groups": groups})
     whole = all(math.isfinite(m) and m >= (0 if fractions else 1) and (fractions or m == int(m)) for m in mult)
     if not 1 <= len(mult) <= MOST_LEVELS or not whole or any(m * width > WIDEST for m in mult):
         numbers = "number above 0" if fractions else "whole number from 1 up"
@@ -99,18 +81,18 @@ def heads_of(channels: int, *, heads: int | None, head_width: int | None) -> int
 
 def _timed(*, width: int, classes: int | None, null_class: bool, dropout: float) -> None:
     """What networks share that are conditioned on time and a class."""
-    counts({"classes": classes})
+    within(1, MOST, {"classes": classes})
     if width % 2:
         raise ConfigError(
             f"width {width} is odd; time is embedded in cosines and as many sines", code="width-indivisible"
         )
     if null_class and classes is None:
         raise ConfigError("null_class is true and classes null; say how many classes there are", code="classes-missing")
-    in_range("dropout", dropout, 0.0, 1.0)
+    within(0.0, 1.0, {"dropout": dropout})
 
 
 def _stem(stem_width: int | None, groups: int) -> None:
-    counts({"stem_width": stem_width})
+    within(1, MOST, {"stem_width": stem_width})
     if stem_width is not None and stem_width % groups:
         raise ConfigError(
             f"stem_width {stem_width} can't be normalised in {groups} groups; give a multiple of {groups}",
@@ -123,7 +105,8 @@ def unet(
     attention_levels: Sequence[int], attention: str, heads: int | None, head_width: int | None, heads_up: int | None,
     qkv_order: str, depth: int | Sequence[int], context_width: int | None, cross_only_levels: Sequence[int],
     projection: str, groups: int, middle_attention: bool, norm_eps: float, downsample_padding: str, time_features: str,
-    classes: int | None, null_class: bool, vector_width: int | None, patch: int, dims: int, dropout: float,
+    classes: int | None, null_class: bool, vector_width: int | None, guidance_width: int | None, patch: int, dims: int,
+    dropout: float,
 ) -> None:  # fmt: skip
     """Of `zoo.networks.unet:UNet`."""
     depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
@@ -133,14 +116,17 @@ def unet(
     )  # fmt: skip
     _timed(width=width, classes=classes, null_class=null_class, dropout=dropout)
     _stem(stem_width, groups)
-    counts({
+    within(1, MOST, {
         "in_channels": in_channels, "out_channels": out_channels, "context_width": context_width,
-        "vector_width": vector_width,
+        "vector_width": vector_width, "guidance_width": guidance_width,
     })  # fmt: skip
-    counts({"blocks": blocks, "patch": patch, **{f"depth {d}": d for d in depths}}, most=MOST_BLOCKS)
-    counts({"dims": dims}, most=3)  # sound, images, volumes
-    above_zero("norm_eps", norm_eps)
-    in_range("norm_eps", norm_eps, 0.0, 1.0)
+    within(1, MOST_BLOCKS, {"blocks": blocks, "patch": patch, **{f"depth {d}": d for d in depths}})
+    within(1, 3, {"dims": dims})  # sound, images, volumes
+    within(0.0, 1.0, {"norm_eps": norm_eps}, "(]")
+    if guidance_width is not None and (guidance_width < 4 or guidance_width % 2):
+        raise ConfigError(
+            f"guidance_width is {guidance_width}; give an even number from 4 up (LCM: 256)", code="number-out-of-range"
+        )
     if len(depths) != len(mult):
         raise ConfigError(
             f"depth is {depths}; give one number, or one for each of {len(mult)} levels", code="network-levels-invalid"
@@ -179,7 +165,7 @@ def efficient_unet(
         levels={"attention_levels": attention_levels, "text_levels": text_levels},
     )  # fmt: skip
     _timed(width=width, classes=classes, null_class=null_class, dropout=dropout)
-    counts({
+    within(1, MOST, {
         "in_channels": in_channels, "out_channels": out_channels, "context_width": context_width,
         "vector_width": vector_width,
     })  # fmt: skip
@@ -188,7 +174,7 @@ def efficient_unet(
             f"blocks is {list(blocks)}; give a number for each of the {len(mult)} levels of mult",
             code="network-levels-invalid",
         )
-    counts({f"blocks of level {level}": number for level, number in enumerate(blocks)}, most=MOST_BLOCKS)
+    within(1, MOST_BLOCKS, {f"blocks of level {level}": number for level, number in enumerate(blocks)})
     if bool(text_levels) != (context_width is not None):
         raise ConfigError("text_levels and context_width go together; give both, or neither", code="arguments-conflict")
     for level in {*attention_levels, *text_levels}:
@@ -204,13 +190,11 @@ def song_unet(
     """Of `zoo.networks.song_unet:SongUNet`."""
     levels_of(width=width, mult=mult, groups=1, levels={"attention_levels": attention_levels})
     _timed(width=width, classes=classes, null_class=null_class, dropout=dropout)
-    counts({"in_channels": in_channels, "out_channels": out_channels, "augment_width": augment_width})
-    counts({"noise_mult": noise_mult, "emb_mult": emb_mult, "blocks": blocks}, most=MOST_BLOCKS)
-    above_zero("norm_eps", norm_eps)
-    above_zero("skip_scale", skip_scale)
-    in_range("norm_eps", norm_eps, 0.0, 1.0)
-    in_range("skip_scale", skip_scale, 0.0, 1e3)
-    counts({"resolution": resolution}, most=WIDEST)
+    within(1, MOST, {"in_channels": in_channels, "out_channels": out_channels, "augment_width": augment_width})
+    within(1, MOST_BLOCKS, {"noise_mult": noise_mult, "emb_mult": emb_mult, "blocks": blocks})
+    within(0.0, 1.0, {"norm_eps": norm_eps}, "(]")
+    within(0.0, 1e3, {"skip_scale": skip_scale}, "(]")
+    within(1, WIDEST, {"resolution": resolution})
     choose("embedding", embedding, ("positional", "fourier"))
     choose("encoder", encoder, ("standard", "residual", "skip"))
     choose("decoder", decoder, ("standard", "skip"))
@@ -268,9 +252,9 @@ def classifier(
     levels_of(width=width, mult=mult, groups=groups, fractions=True, levels={"attention_levels": attention_levels})
     _timed(width=width, classes=classes, null_class=False, dropout=dropout)
     _stem(stem_width, groups)
-    counts({"in_channels": in_channels, "size": size})
-    counts({"blocks": blocks}, most=MOST_BLOCKS)
-    counts({"dims": dims}, most=3)
+    within(1, MOST, {"in_channels": in_channels, "size": size})
+    within(1, MOST_BLOCKS, {"blocks": blocks})
+    within(1, 3, {"dims": dims})
     choose("pool", pool, ("attention", "mean"))
     choose("qkv_order", qkv_order, ("legacy", "new"))
     halved = 2 ** (len(mult) - 1)
@@ -285,11 +269,38 @@ def classifier(
 
 def residual_tower(*, widths: Sequence[int], layers: Sequence[int], embed_dim: int) -> None:
     """Of `zoo.networks.residual:ResidualTower`."""
-    counts({"embed_dim": embed_dim, **{f"width of stage {i}": width for i, width in enumerate(widths)}})
-    counts({f"layers of stage {i}": number for i, number in enumerate(layers)}, most=MOST_BLOCKS)
+    within(1, MOST, {"embed_dim": embed_dim, **{f"width of stage {i}": width for i, width in enumerate(widths)}})
+    within(1, MOST_BLOCKS, {f"layers of stage {i}": number for i, number in enumerate(layers)})
     if len(widths) != len(layers) or not widths or widths[0] % 2:
         raise ConfigError(
             f"a residual tower of widths {list(widths)} and layers {list(layers)} can't be built; give as many widths "
             "as layers, the first width even",
             code="network-shape-invalid",
         )
+
+
+def clip_vision(
+    *, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str
+) -> None:
+    """Of `zoo.networks.clip_vision:ClipVision`."""
+    within(1, MOST, {"width": width, "heads": heads, "embed_dim": embed_dim, "image_size": image_size, "patch": patch})
+    within(1, MOST_BLOCKS, {"layers": layers})
+    choose("activation", activation, ("gelu", "quick-gelu"))
+    if width % heads:
+        raise ConfigError(f"width {width} isn't divided by heads {heads}; choose a divisor", code="width-indivisible")
+    if image_size < patch:
+        raise ConfigError(
+            f"image_size {image_size} holds no patch of {patch}; give {patch} or more", code="size-indivisible"
+        )
+
+
+def clip_safety(
+    *, width: int, heads: int, layers: int, embed_dim: int, image_size: int, patch: int, activation: str, concepts: int,
+    special: int,
+) -> None:  # fmt: skip
+    """Of `zoo.pipeline.clip_safety:ClipSafety`."""
+    clip_vision(
+        width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
+        activation=activation,
+    )  # fmt: skip
+    within(1, MOST, {"concepts": concepts, "special": special})

@@ -77,6 +77,8 @@ class UNet(nn.Module):
         downsample_padding: zeros on `both` sides of a strided convolution, or at the `end` alone (Ho et al.).
         time_features: `cosines-first` (OpenAI and all that followed), or `sines-first` (Ho et al.).
         vector_width: D of a vector (B, D) that is added to the embedding of time (Stable unCLIP, SDXL).
+        guidance_width: of the features of a guidance scale that it takes as an input, where guidance was distilled into
+            it (latent consistency models: 256).
         dims: spatial dimensions of a sample: 1 (sound), 2, or 3 (volumes); every level halves all of them.
         classes: how many labels; null_class: one more, for "no class", whose number is `classes`.
         level: whether it takes the level in [0, 1] to which a smaller image is noised (Saharia et al. 2022).
@@ -89,6 +91,7 @@ class UNet(nn.Module):
         "2112.10752 High-Resolution Image Synthesis with Latent Diffusion Models",
     )
     fits = "zoo.networks.arguments:unet"
+    adapter_names = "zoo.families.lora.spelling:unet_targets"
 
     def __init__(
         self, *, in_channels: int = 4, out_channels: int = 4, width: int = 320, mult: Sequence[float] = (1, 2, 4, 4),
@@ -100,8 +103,8 @@ class UNet(nn.Module):
         groups: int = 32, middle_attention: bool = True, scale_shift: bool = False, resblock_updown: bool = False,
         conv_resample: bool = True, norm_eps: float = 1e-5, downsample_padding: Literal["both", "end"] = "both",
         time_features: Literal["cosines-first", "sines-first"] = "cosines-first", classes: int | None = None,
-        null_class: bool = False, vector_width: int | None = None, level: bool = False, patch: int = 1, dims: int = 2,
-        dropout: float = 0.0,
+        null_class: bool = False, vector_width: int | None = None, guidance_width: int | None = None,
+        level: bool = False, patch: int = 1, dims: int = 2, dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         arguments.unet(
@@ -111,7 +114,7 @@ class UNet(nn.Module):
             cross_only_levels=cross_only_levels, projection=projection, groups=groups,
             middle_attention=middle_attention, norm_eps=norm_eps, downsample_padding=downsample_padding,
             time_features=time_features, classes=classes, null_class=null_class, vector_width=vector_width,
-            patch=patch, dims=dims, dropout=dropout,
+            guidance_width=guidance_width, patch=patch, dims=dims, dropout=dropout,
         )  # fmt: skip
         depths = [depth] * len(mult) if isinstance(depth, int) else list(depth)
         self.in_channels, self.out_channels, self.width, self.classes = in_channels, out_channels, width, classes
@@ -148,6 +151,8 @@ class UNet(nn.Module):
             )  # fmt: skip
 
         self.time_embed = embedding_layers(width, emb_channels)
+        self.guidance_width = guidance_width
+        self.cond_proj = None if guidance_width is None else nn.Linear(guidance_width, width, bias=False)
         self.label_emb: nn.Module | None = None
         if classes is not None:
             self.label_emb = nn.Embedding(classes + null_class, emb_channels)
@@ -192,6 +197,7 @@ class UNet(nn.Module):
             *(("vector",) if vector_width is not None else ()),
             *(("label",) if classes is not None else ()),
             *(("level",) if level else ()),
+            *(("guidance",) if guidance_width is not None else ()),
         )
 
     def readers(self) -> list[CrossAttention]:
@@ -205,12 +211,20 @@ class UNet(nn.Module):
 
     def embed(
         self, time: Tensor, *, dtype: torch.dtype, label: Tensor | None = None, level: Tensor | None = None,
-        vector: Tensor | None = None,
+        vector: Tensor | None = None, guidance: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """The embedding for residual blocks (B, 4 width): time, class or vector, and augmentation level, summed."""
+        """The embedding for residual blocks (B, 4 width): time, class or vector, and augmentation level, summed.
+
+        A distilled guidance scale is added to the features of time, as 1000 (scale - 1) (Meng et al. 2023; LCM's code).
+        """
         sines_first = self.time_features == "sines-first"
-        features = (sines_first_embedding if sines_first else timestep_embedding)(time, self.width)
-        emb = self.time_embed(features.to(dtype))
+        features = (sines_first_embedding if sines_first else timestep_embedding)(time, self.width).to(dtype)
+        if self.cond_proj is not None:
+            assert guidance is not None  # check_told has checked it
+            assert self.guidance_width is not None
+            scales = sines_first_embedding(1000.0 * (guidance.float() - 1.0), self.guidance_width)
+            features = features + self.cond_proj(scales.to(dtype))
+        emb = self.time_embed(features)
         if self.label_emb is not None:
             emb = emb + self.label_emb(label if vector is None else vector)
         if self.aug_proj is not None:
@@ -246,10 +260,11 @@ class UNet(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, *, context: Tensor | None = None, mask: Tensor | None = None,
         label: Tensor | None = None, level: Tensor | None = None, vector: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """x (B, in_channels, H, W); time (B,) as the weights take it; context (B, L, D); mask (B, L), True = read;
-        label (B,) int64; level (B,) in [0, 1]; vector (B, D)."""
-        told = {"context": context, "mask": mask, "label": label, "level": level, "vector": vector}
-        check_told("unet", self.reads, told)
-        emb = self.embed(time, dtype=x.dtype, label=label, level=level, vector=vector)
+        label (B,) int64; level (B,) in [0, 1]; vector (B, D); guidance (B,), its scale."""
+        read = {"label": label, "level": level, "vector": vector, "guidance": guidance}
+        check_told("unet", self.reads, {"context": context, "mask": mask, **read})
+        emb = self.embed(time, dtype=x.dtype, **read)
         return self.evaluate(x, emb, context, mask)[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo.diffusion.noise import AddressedNoise, FixedNoise, SeededSamples
 from zoo.diffusion.types import Conditioner, NoiseSource, source_of, sources
 from zoo.guidance.interval import holds_classifier_free
-from zoo.images.inputs import check_frames, hash_of, opened, read_image, read_mask
+from zoo.images.inputs import check_frames, hash_of, opened, read_depth, read_image, read_mask
 from zoo.pipeline.prepared import Given
 from zoo.pipeline.request import (
     Request,
@@ -25,7 +25,7 @@ from zoo.pipeline.request import (
     whole,
     whole_number,
 )
-from zoo.pipeline.stage import Stage, lay_out, small_sizes
+from zoo.pipeline.stage import Stage, lay_out, pixels, small_sizes
 from zoo.pipeline.starts import image_size, start_of
 from zoo.schema.errors import RequestNote, UsageError
 
@@ -33,7 +33,7 @@ from zoo.schema.errors import RequestNote, UsageError
 def read_call(
     stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, prompts: Any, negative: Any, labels: Any,
     n: int, seed: Any, size: Any, steps: int | None, guidance: float | None, image: Any, mask: Any,
-    strength: float | None, noise: Any, batch_size: Any, first: Any = 0,
+    strength: float | None, noise: Any, batch_size: Any, first: Any = 0, depth: Any = None,
 ) -> tuple[Request, Given]:  # fmt: skip
     """A call of the stages that run; UsageError, with the fix, for one that they can't draw."""
     asked, unwanted, classes = _read_words(conditioners, prompts, negative, labels)
@@ -51,7 +51,7 @@ def read_call(
         raise UsageError(
             "first counts the samples of a seed, and noise is given; leave one of them out", code="option-conflict"
         )
-    start = start_of(stages, conditioners, image=image, mask=mask, strength=strength)
+    start = start_of(stages, conditioners, image=image, mask=mask, strength=strength, depth=depth)
     if isinstance(noise, (Tensor, np.ndarray, Mapping)):
         source: NoiseSource = FixedNoise(noise)
     elif noise is None:
@@ -80,12 +80,14 @@ def read_call(
         of = image_size(stages, sizes, smalls)
         pictures = read_image(image, size=of, count=count, each=n)
         white = None if mask is None else read_mask(mask, size=of)
+    deep = None if depth is None else read_depth(depth, size=pixels(sizes[0]))
     names = [None] * count if pictures is None else _names(pictures)
     begins = start.strength if image is not None and not (start.measured or start.shown or stages[0].enlarges) else None
     specs = [
         SampleSpec(
             prompt=asked[i // n], negative=unwanted[i // n], label=classes[i // n], **_address(source, i), steps=steps,
             guidance=guidance, image=names[i], mask=None if white is None else hash_of(white), strength=begins,
+            depth=None if deep is None else hash_of(deep),
         )
         for i in range(count)
     ]  # fmt: skip
@@ -93,30 +95,32 @@ def read_call(
         samples=tuple(specs), size=None if size is None else sizes[-1],
         batch_size=None if batch_size is None else whole_number("batch_size", batch_size, "1 or more"),
     )  # fmt: skip
-    return request, Given(image=pictures, mask=white, source=source, checked=True)
+    return request, Given(image=pictures, mask=white, depth=deep, source=source, checked=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """An image and a mask by their SHA-256, as a `SampleSpec` names them, and the tensors that `pipe.run` is given."""
+    """Images, masks and depth maps by their SHA-256, as a `SampleSpec` names them, and the tensors for `pipe.run`."""
 
-    image: str
+    image: str | None
     mask: str | None
     tensors: Mapping[str, Tensor]
+    depth: str | None = None
 
 
-def read_inputs(stages: Sequence[Stage], *, image: Any, mask: Any, size: Any) -> Inputs:
-    """An image, and a mask, read for a run of these stages; kinds as `zoo.images.inputs.KINDS` says."""
-    if image is None:
+def read_inputs(stages: Sequence[Stage], *, image: Any, mask: Any, size: Any, depth: Any = None) -> Inputs:
+    """An image with or without a mask, and a depth map, read for a run of these stages; see `zoo.images.inputs`."""
+    if image is None and (depth is None or mask is not None):
         raise UsageError("an input is an image, or an image and a mask; give an image", code="image-missing")
     sizes = lay_out(stages, None if size is None else read_size(size))
     of = image_size(stages, sizes, small_sizes(stages, sizes))
-    picture = read_image(image, size=of, count=1)[0]
-    found = {hash_of(picture): picture}
-    if mask is None:
-        return Inputs(image=hash_of(picture), mask=None, tensors=found)
-    white = read_mask(mask, size=of)[0]
-    return Inputs(image=hash_of(picture), mask=hash_of(white), tensors=found | {hash_of(white): white})
+    read = {
+        "image": None if image is None else read_image(image, size=of, count=1)[0],
+        "mask": None if mask is None else read_mask(mask, size=of)[0],
+        "depth": None if depth is None else read_depth(depth, size=pixels(sizes[0]))[0],
+    }
+    names = {what: None if tensor is None else hash_of(tensor) for what, tensor in read.items()}
+    return Inputs(**names, tensors={str(names[what]): t for what, t in read.items() if t is not None})
 
 
 def _names(images: Tensor) -> list[str]:

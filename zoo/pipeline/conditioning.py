@@ -18,6 +18,7 @@ from zoo.guidance.interval import classifier_free_scale
 from zoo.schema.errors import UsageError
 
 if TYPE_CHECKING:
+    from zoo.pipeline.parts import Parts
     from zoo.pipeline.prepared import Prepared
     from zoo.pipeline.stage import Stage
 
@@ -28,9 +29,11 @@ class Conditioning:
     """The conditions of one call, by stage and part. Encodings are kept until the call ends."""
 
     def __init__(
-        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Prepared, device: torch.device
+        self, conditioners: Mapping[str, Conditioner], stages: Sequence[Stage], request: Prepared,
+        device: torch.device, parts: Parts,
     ) -> None:  # fmt: skip
         self.conditioners, self.stages, self.request, self.device = conditioners, stages, request, device
+        self.parts = parts
         self._encoded: dict[tuple[int, Hashable], Condition] = {}  # by the conditioner's id and its input
 
     def __call__(self, number: int, part: slice) -> tuple[Condition, Condition | None]:
@@ -42,7 +45,7 @@ class Conditioning:
         for name in stage.conditioners:
             conditioner = self.conditioners[name]
             source = source_of(conditioner)
-            cond[name] = self._rows(conditioner, self._given(source, number, part))
+            cond[name] = self._rows(conditioner, self._given(source, number, part, hasattr(conditioner, "noise_shape")))
             if source == "request":  # its numbers are no prompt, and the same in both but for those that it says
                 null[name] = cond[name]
                 if getattr(conditioner, "nothing", None):
@@ -57,8 +60,11 @@ class Conditioning:
         joined = join(stage.name, stage.listens, cond)
         return joined, join(stage.name, stage.listens, null) if everyone else None
 
-    def _given(self, source: str, number: int, part: slice) -> Sequence[Hashable]:
-        """A conditioner's inputs for a stage's samples, one each; equal ones are encoded once."""
+    def _given(self, source: str, number: int, part: slice, noised: bool = False) -> Sequence[Hashable]:
+        """A conditioner's inputs for a stage's samples, one each; equal ones are encoded once.
+
+        noised: each sample's image is encoded with noise of its own.
+        """
         request = self.request
         if source == "labels":
             return request.labels[part]
@@ -67,7 +73,7 @@ class Conditioning:
             return [tuple(numbers_of(stage, number, request, scale).items()) for scale in request.scales[part]]
         if source == "image":
             assert request.image is not None  # a request without one was refused
-            same = request.image.stride(0) == 0  # one for all samples
+            same = request.image.stride(0) == 0 and not noised  # one for all samples
             return [("image", 0 if same else i) for i in range(len(request.samples))[part]]
         return request.prompts[part]
 
@@ -93,9 +99,18 @@ class Conditioning:
         new = [value for value in wanted if (key, value) not in self._encoded]
         for start in range(0, len(new), AT_ONCE):
             batch = new[start : start + AT_ONCE]
-            said = conditioner([self._value(source, value) for value in batch]).to(self.device)
+            given = [[self._value(source, value) for value in batch], *self._noise(conditioner, batch)]
+            said = self.parts.condition(conditioner, lambda given=given: conditioner(*given)).to(self.device)
             for i, value in enumerate(batch):
                 self._encoded[key, value] = said.rows(slice(i, i + 1))
+
+    def _noise(self, conditioner: Conditioner, batch: Sequence[Any]) -> tuple[Tensor, ...]:
+        """The noise of images that a conditioner noises (`noise_shape`), one row each; nothing for another one."""
+        shape = getattr(conditioner, "noise_shape", None)
+        if shape is None:
+            return ()
+        samples = [self.request.samples[row] for _, row in batch]
+        return (self.request.source(shape, purpose="embedding", samples=samples).to(self.device),)
 
     def _value(self, source: str, given: Any) -> Any:
         if source == "request":
@@ -121,7 +136,7 @@ class Conditioning:
             return self._rows(conditioner, [empty] * count)
         key = (id(conditioner), ("null",))
         if key not in self._encoded:
-            self._encoded[key] = conditioner.null(1).to(self.device)
+            self._encoded[key] = self.parts.condition(conditioner, lambda: conditioner.null(1)).to(self.device)
         return self._encoded[key].rows(torch.zeros(count, dtype=torch.int64, device=self.device))
 
 

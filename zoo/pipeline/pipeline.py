@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from zoo.acceleration.accelerated import speed_up
 from zoo.acceleration.device import resolve
+from zoo.acceleration.eight_bit import in_eight_bits
 from zoo.acceleration.fast import Fast, choose, speed_up_decoder
-from zoo.diffusion.types import Conditioner, Guidance, NoiseSource, Sampler, StepReport
+from zoo.diffusion.types import Conditioner, NoiseSource, Sampler, StepReport
 from zoo.images.display import table_html
 from zoo.pipeline.call import Inputs, read_call, read_inputs
 from zoo.pipeline.conditioning import Conditioning
 from zoo.pipeline.generation import Generation
+from zoo.pipeline.parts import Parts, Saving, networks_in
 from zoo.pipeline.prepared import Given, Prepared, prepare
 from zoo.pipeline.request import Request, real, whole
 from zoo.pipeline.safety import SafetyCheck
@@ -34,7 +36,7 @@ from zoo.schema.progress import mode, shown
 
 __all__ = ["Pipeline", "Progress", "Stage"]
 Resampled = Callable[[str | Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Sampler]]]
-BLANK = 0.5  # the grey that replaces an image that a safety check refused
+BLANK = 0.5  # the grey that replaces an image that a safety check refused, unless the check has its own (`blank`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,8 @@ class Pipeline:
 
     `first` is the number of the first stage in the noise's address: a stage alone draws with the noise it has in the
     whole pipeline. `resampled` makes, of another sampler's name or block, the part of the record that changes and each
-    stage's sampler by the stage's name.
+    stage's sampler by the stage's name. `adapters` are its LoRAs (zoo.families.lora.applied), which can be set anew;
+    None where it was put together by hand.
     """
 
     conditioners: Mapping[str, Conditioner]
@@ -75,8 +78,14 @@ class Pipeline:
     first: int = 0
     fast: Fast = field(default_factory=Fast)
     resampled: Resampled | None = None
+    saving: Saving = field(default_factory=Saving)
+    parts: Parts = None  # type: ignore[assignment] - how they are called; made of the others
+    adapters: Any = None
 
     def __post_init__(self) -> None:
+        if self.parts is None:
+            self.parts = Parts(self.conditioners, self.stages)
+        self.parts.changed = self._prepared_again
         for stage in self.stages:
             stage.space.check_pipeline(stage.name, stages=len(self.stages), safety=self.safety, guidance=stage.guidance)
 
@@ -100,27 +109,73 @@ class Pipeline:
 
     def modules(self) -> list[nn.Module]:
         """Every network of the pipeline, once."""
-        parts: list[Any] = list(self.conditioners.values())
+        parts: list[Any] = [*self.conditioners.values(), self.safety]
         for stage in self.stages:
-            parts += [stage.denoiser, stage.autoencoder]
-            held = list(stage.guidance)  # a classifier, a weaker denoiser; one guidance may hold another
-            while held:
-                inside = list(vars(held.pop()).values())
-                parts += inside
-                held += [value for value in inside if isinstance(value, Guidance) and hasattr(value, "__dict__")]
+            parts += [stage.denoiser, stage.autoencoder, *networks_in(stage.guidance)]
         return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pipeline:
+    def to(
+        self, device: torch.device | str | Mapping[str, Any] | None = None,
+        dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
+    ) -> Pipeline:  # fmt: skip
         """Move every network, with `auto` to the best device available; returns this pipeline.
 
+        Either may be a mapping of parts: {"autoencoder": torch.float32, "rest": torch.float16} (zoo.pipeline.parts).
         Samples stay float32 whatever the networks' dtype.
         """
-        device = None if device is None else resolve(device)
+        for said in (device, dtype):
+            self.parts.check(said)
+        if device is not None and self.parts.turns is not None:
+            raise UsageError(
+                "parts that are offloaded stay with the device that they take turns on; build the pipeline for another",
+                code="option-conflict",
+            )
+        if isinstance(device, Mapping):
+            place: Any = {part: resolve(one) for part, one in device.items()}
+        else:
+            place = None if device is None else resolve(device)
         for module in self.modules():
-            module.to(device=device, dtype=dtype)
+            module.to(device=self.parts.chosen(place, module), dtype=self.parts.chosen(dtype, module))
+        self._prepared_again()
+        return self
+
+    def save_memory(
+        self, *, offload: bool = False, decode: str = "whole", weights: str | None = None,
+        device: torch.device | None = None,
+    ) -> Pipeline:  # fmt: skip
+        """Draw with less memory (zoo.pipeline.parts.Saving); returns this pipeline.
+
+        offload: parts take turns on the device, `device` or the one that they are on, and wait in the host's memory;
+            on the CPU in their files. decode: `rows` or `tiles`. weights: `int8` or `fp8`, for good.
+        """
+        saving = Saving(offload=offload, decode=decode, weights=weights)  # type: ignore[arg-type]
+        if self.saving.weights not in (None, weights) or (self.saving.offload and not offload):
+            raise UsageError(
+                "weights in eight bits and offloading can't be taken back; build the pipeline again",
+                code="option-conflict",
+            )
+        if offload and self.fast.graphs:
+            raise UsageError("recorded graphs need their weights to stay; leave graphs out", code="option-conflict")
+        decoders = [d for s in self.stages if hasattr(d := getattr(s.autoencoder, "decoder", None), "by")]
+        if decode != "whole" and not decoders:
+            raise UsageError(
+                f"no autoencoder of this pipeline decodes by {decode}; leave decode out", code="decode-unfit"
+            )
+        for decoder in decoders:
+            decoder.by = decode
+        if weights is not None and self.saving.weights is None:
+            for part in [*self.conditioners.values(), *(stage.denoiser.network for stage in self.stages)]:
+                if isinstance(part, nn.Module):
+                    in_eight_bits(part, weights)  # type: ignore[arg-type]
+        self.saving = saving
+        if offload and self.parts.turns is None:
+            self.parts.take_turns(self.device if device is None else device, self.modules())
+        self._prepared_again()
+        return self
+
+    def _prepared_again(self) -> None:
         if self.fast != Fast():
             self._speed_up(self.fast)  # recordings refer to the weights' former memory
-        return self
 
     def compile(
         self, *, precompute: bool | None = None, channels_last: bool | None = None, compile: bool | None = None,
@@ -133,6 +188,10 @@ class Pipeline:
         """
         if dtype is not None:
             self.to(dtype=dtype)
+        if self.parts.turns is not None:
+            if graphs:
+                raise UsageError("recorded graphs need their weights to stay; leave graphs out", code="option-conflict")
+            graphs = False
         self._speed_up(choose(
             self.device, precompute=precompute, channels_last=channels_last, compile=compile, graphs=graphs
         ))  # fmt: skip
@@ -146,9 +205,16 @@ class Pipeline:
 
     @property
     def device(self) -> torch.device:
-        """The first network's device."""
+        """The first network's device, or that on which parts take turns."""
+        if self.parts.turns is not None:
+            return self.parts.turns.device
         parameters = (p for m in self.modules() for p in m.parameters())
         return next((p.device for p in parameters), torch.device("cpu"))
+
+    def _device_of(self, stage: Stage) -> torch.device:
+        """Where a stage samples."""
+        first = None if self.parts.turns is not None else next(stage.denoiser.parameters(), None)
+        return self.device if first is None else first.device
 
     def stage(self, which: int | str, *, augmentation: float | None = None) -> Pipeline:
         """One stage alone, by number or name, as a pipeline of its own that samples to t = 0.
@@ -186,15 +252,16 @@ class Pipeline:
             stage, takes="noise", feeds=stage.space.feeds, interval=(stage.interval[0], low), augmentation=augmentation
         )
         return Pipeline(
-            self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled
-        )
+            self.conditioners, [alone], self.safety, self.record, self.first + number, self.fast, self.resampled,
+            saving=self.saving, parts=self.parts, adapters=self.adapters,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def __call__(
         self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
         labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int | Sequence[int] = 0,
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
-        image: Any = None, mask: Any = None, strength: float | None = None,
+        image: Any = None, mask: Any = None, depth: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
         batch_size: int | None = None, callback: Callable[[Progress], Any] | None = None, first: int = 0,
     ) -> Generation:  # fmt: skip
@@ -210,6 +277,7 @@ class Pipeline:
             steps: instead of the config's, in every stage. guidance: likewise.
             image: a path, PIL image or tensor in [0, 1] to start from, or to enlarge where the first stage does that,
                 or what was measured where it has posterior guidance; mask: white where it is to be drawn anew.
+                depth: a depth map, where the first stage draws by one: an image, white nearest, or a tensor (H, W).
             strength: how far back the image is noised, in (0, 1]; 0.6 by default, 1 with a mask.
             noise: a noise source, or given noise: a tensor (B, C, *spatial) to start from, or see `FixedNoise`.
             stages: run only the first `stages`. batch_size: samples a network call; None means all at once.
@@ -223,13 +291,13 @@ class Pipeline:
                 bar.describe("drawing")
                 return self(
                     prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
-                    guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, stages=stages,
-                    batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total), first=first,
+                    guidance=guidance, image=image, mask=mask, depth=depth, strength=strength, noise=noise,
+                    stages=stages, batch_size=batch_size, callback=lambda p: bar.update(p.done, p.total), first=first,
                 )  # fmt: skip
         checked = self._read(
             stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
-            guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
-            first=first,
+            guidance=guidance, image=image, mask=mask, depth=depth, strength=strength, noise=noise,
+            batch_size=batch_size, first=first,
         )  # fmt: skip
         return self.draw(checked, callback=callback)
 
@@ -237,7 +305,7 @@ class Pipeline:
         self, prompts: str | Sequence[str] | None = None, *, negative: str | Sequence[str] | None = None,
         labels: int | str | Sequence[int | str] | None = None, n: int = 1, seed: int | Sequence[int] = 0,
         size: int | tuple[int, ...] | None = None, steps: int | None = None, guidance: float | None = None,
-        image: Any = None, mask: Any = None, strength: float | None = None,
+        image: Any = None, mask: Any = None, depth: Any = None, strength: float | None = None,
         noise: NoiseSource | Tensor | Mapping[Any, Any] | None = None, stages: int | None = None,
         batch_size: int | None = None, first: int = 0,
     ) -> Checked:  # fmt: skip
@@ -247,17 +315,21 @@ class Pipeline:
         """
         checked = self._read(
             stages, prompts=prompts, negative=negative, labels=labels, n=n, seed=seed, size=size, steps=steps,
-            guidance=guidance, image=image, mask=mask, strength=strength, noise=noise, batch_size=batch_size,
-            first=first,
+            guidance=guidance, image=image, mask=mask, depth=depth, strength=strength, noise=noise,
+            batch_size=batch_size, first=first,
         )  # fmt: skip
-        for group in prepare(checked.stages, self.conditioners, checked.request, checked.given):
-            self._walk(checked.stages, group, checked.request.batch_size)  # plans the steps
+        self.walks(checked)  # plans the steps
         return checked
+
+    def walks(self, checked: Checked) -> list[Walk]:
+        """The runs of a checked call, one walk for the samples of each plan."""
+        groups = prepare(checked.stages, self.conditioners, checked.request, checked.given)
+        return [self._walk(checked.stages, group, checked.request.batch_size) for group in groups]
 
     @torch.inference_mode()
     def draw(self, checked: Checked, *, callback: Callable[[Progress], Any] | None = None) -> Generation:
         """Draw a call that `check` returned; `callback` receives a `Progress` after each step."""
-        return self._draw(checked.stages, checked.request, checked.given, callback)
+        return self._draw(checked, callback)
 
     def _read(self, stages: int | None, **call: Any) -> Checked:
         run = self._first(stages)
@@ -284,25 +356,22 @@ class Pipeline:
         Raises UsageError for a request that can't be drawn, before any network runs, and NumericError for NaN.
         """
         given = Given(tensors=inputs or {}, source=noise)
-        return self._draw(self._first(request.stages), request, given, callback)
+        return self._draw(Checked(stages=self._first(request.stages), request=request, given=given), callback)
 
     def inputs(
-        self, *, image: Any = None, mask: Any = None, size: int | tuple[int, ...] | None = None,
+        self, *, image: Any = None, mask: Any = None, depth: Any = None, size: int | tuple[int, ...] | None = None,
         stages: int | None = None,
     ) -> Inputs:  # fmt: skip
-        """An image, or an image and a mask, as the samples of a request name them: `size` and `stages` are its own."""
-        return read_inputs(self._first(stages), image=image, mask=mask, size=size)
+        """An image, a mask and a depth map, as the samples of a request name them: `size`, `stages` are its own."""
+        return read_inputs(self._first(stages), image=image, mask=mask, depth=depth, size=size)
 
-    def _draw(
-        self, stages: Sequence[Stage], request: Request, given: Given, callback: Callable[[Progress], Any] | None
-    ) -> Generation:
+    def _draw(self, checked: Checked, callback: Callable[[Progress], Any] | None) -> Generation:
         if callback is not None and not callable(callback):
             raise UsageError(
                 f"the callback is {type(callback).__name__}; give a function of a Progress", code="callback-unfit"
             )
-        begun = time.perf_counter()
-        groups = prepare(stages, self.conditioners, request, given)
-        walks = [self._walk(stages, group, request.batch_size) for group in groups]
+        begun, stages = time.perf_counter(), checked.stages
+        walks = self.walks(checked)
         whole, done = sum(walk.length for walk in walks), 0
         samples, pictures = [], []
         for walk in walks:
@@ -322,14 +391,17 @@ class Pipeline:
                     done += len(stage_run.table)
                 assert x is not None
                 samples.append(x.cpu())
-                drawn.append(decoded(stages[-1], x))
+                drawn.append(decoded(self.parts, stages[-1], x))
             pictures.append(with_known(torch.cat(drawn), walk.group))
-        order = torch.tensor([row for group in groups for row in group.rows]).argsort()
+        order = torch.tensor([row for walk in walks for row in walk.group.rows]).argsort()
         with torch.inference_mode(False):  # ordinary tensors, for losses and to be written to
             tensor, sampled = (in_order(parts, order) for parts in (pictures, samples))
         tensor, verdicts = self._checked(tensor)
+        self.parts.leave()
         seconds = time.perf_counter() - begun
-        record = record_of_run(walks, verdicts, seconds, of=self.record, fast=self.fast)
+        record = record_of_run(
+            walks, verdicts, seconds, of=self.record, fast=self.fast, saving=self.saving, parts=self.parts
+        )
         return Generation(samples=sampled, drawn=tensor, record=record, space=stages[-1].space)
 
     def _first(self, stages: int | None) -> list[Stage]:
@@ -358,7 +430,7 @@ class Pipeline:
                 )
             changed, samplers = self.resampled(group.sampler)
             stages = [dataclasses.replace(stage, sampler=samplers[stage.name]) for stage in stages]
-        conditioning = Conditioning(self.conditioners, stages, group, self.device)
+        conditioning = Conditioning(self.conditioners, stages, group, self.device, self.parts)
         for number, stage in enumerate(stages):
             high, low = stage.interval
             if number == 0 and group.image is not None:
@@ -368,7 +440,7 @@ class Pipeline:
             table = stage.sampler.plan(stage.denoiser.schedule, group.steps, interval=(high, low))
             runs.append(StageRun(
                 stage=stage, table=table, number=number, address=self.first + number, before=runs[-1] if runs else None,
-                conditioning=conditioning, request=group, device=self.device,
+                conditioning=conditioning, request=group, device=self._device_of(stage), parts=self.parts,
             ))  # fmt: skip
         return Walk(group=group, runs=runs, batch=batch_size or len(group.rows), changed=changed)
 
@@ -377,4 +449,5 @@ class Pipeline:
             return tensor, None
         verdicts = self.safety(tensor)
         refused = torch.tensor([not v.allowed for v in verdicts]).view(-1, 1, 1, 1)
-        return torch.where(refused, torch.full_like(tensor, BLANK), tensor), [dataclasses.asdict(v) for v in verdicts]
+        blank = torch.full_like(tensor, getattr(self.safety, "blank", BLANK))
+        return torch.where(refused, blank, tensor), [dataclasses.asdict(v) for v in verdicts]

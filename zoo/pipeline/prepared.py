@@ -20,7 +20,7 @@ from zoo.diffusion.types import Conditioner, NoiseSource, source_of, sources
 from zoo.guidance.interval import holds_classifier_free, scales_each
 from zoo.images.inputs import hash_of
 from zoo.pipeline.request import Request, SampleSpec, of_sample
-from zoo.pipeline.stage import Pixels, Stage, lay_out, small_sizes
+from zoo.pipeline.stage import Pixels, Stage, lay_out, pixels, small_sizes
 from zoo.pipeline.starts import Start, image_size, start_of
 from zoo.schema.errors import UsageError
 
@@ -31,7 +31,7 @@ class Given:
 
     Args:
         tensors: images (3, H, W) in [-1, 1] and masks (1, H, W) of 0 and 1 by their SHA-256.
-        image, mask: the same of a call, whose samples are all of one plan: (B, 3, H, W) and (1, 1, H, W).
+        image, mask, depth: the same of a call, whose samples are all of one plan: (B, 3, H, W), (1, 1, H, W) twice.
         source: noise that isn't the samples' addressed one. checked: the call's words and numbers were already
             checked against the pipeline.
     """
@@ -39,6 +39,7 @@ class Given:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     image: Tensor | None = None
     mask: Tensor | None = None
+    depth: Tensor | None = None
     source: NoiseSource | None = None
     checked: bool = False
 
@@ -57,6 +58,7 @@ class Prepared:
     start: Start
     image: Tensor | None = None  # (B, 3, H, W) in [-1, 1]
     mask: Tensor | None = None  # (1 or B, 1, H, W), 1 where it is drawn anew
+    depth: Tensor | None = None  # (1 or B, 1, H, W) from -1 to 1
 
     @property
     def prompts(self) -> list[str]:
@@ -90,7 +92,15 @@ class Prepared:
 
     def mask_of(self, part: slice) -> Tensor | None:
         """The mask of some samples, (1 or B, 1, H, W)."""
-        return self.mask if self.mask is None or len(self.mask) == 1 else self.mask[part]
+        return _of(self.mask, part)
+
+    def depth_of(self, part: slice) -> Tensor | None:
+        """The depth map of some samples, (1 or B, 1, H, W)."""
+        return _of(self.depth, part)
+
+
+def _of(rows: Tensor | None, part: slice) -> Tensor | None:
+    return rows if rows is None or len(rows) == 1 else rows[part]
 
 
 def prepare(
@@ -112,19 +122,24 @@ def prepare(
     for rows in groups.values():
         specs = [request.samples[row] for row in rows]
         first = specs[0]
-        image, mask = given.image, given.mask
+        image, mask, depth = given.image, given.mask, given.depth
         with contextlib.nullcontext() if given.checked else of_sample(rows[0]):
-            start = start_of(stages, conditioners, image=first.image, mask=first.mask, strength=first.strength)
+            start = start_of(
+                stages, conditioners, image=first.image, mask=first.mask, strength=first.strength, depth=first.depth
+            )
         if image is None and first.image is not None:
             of = image_size(stages, sizes, smalls)
             image = _tensor({row: request.samples[row].image for row in rows}, given.tensors, (3, *of), "image")
             image = image.expand(len(specs), -1, -1, -1)
             if first.mask is not None:
                 mask = _tensor({row: request.samples[row].mask for row in rows}, given.tensors, (1, *of), "mask")
+        if depth is None and first.depth is not None:
+            names = {row: request.samples[row].depth for row in rows}
+            depth = _tensor(names, given.tensors, (1, *pixels(sizes[0])), "depth")
         made.append(Prepared(
             rows=rows, specs=specs, samples=[samples[row] for row in rows],
             size=None if request.size is None else sizes[-1], sizes=sizes, smalls=smalls, source=source, start=start,
-            image=image, mask=mask,
+            image=image, mask=mask, depth=depth,
         ))  # fmt: skip
     return made
 

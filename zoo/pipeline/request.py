@@ -41,6 +41,7 @@ class SampleSpec:
             only of a pipeline that was built from a config.
         image, mask: SHA-256 of what it starts from, enlarges or is measured of, and of where it is drawn anew.
         strength: how far back the image is noised, in (0, 1]; None is 0.6, or 1 with a mask.
+        depth: SHA-256 of the depth map that a network for it is shown.
     """
 
     prompt: str = ""
@@ -54,6 +55,7 @@ class SampleSpec:
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    depth: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("prompt", "negative"):
@@ -73,7 +75,7 @@ class SampleSpec:
               "a sampler's name or block")  # fmt: skip
         if isinstance(self.sampler, Mapping):
             object.__setattr__(self, "sampler", to_plain(self.sampler, "sampler"))
-        for name in ("image", "mask"):
+        for name in ("image", "mask", "depth"):
             value = getattr(self, name)
             well = value is None or (isinstance(value, str) and _SHA256.fullmatch(value) is not None)
             _must(well, name, value, "the SHA-256 of its values, 64 hex digits")
@@ -84,7 +86,7 @@ class SampleSpec:
 
     def plan_key(self) -> str:
         """What must be the same for samples to run in one batch: steps, sampler, and how they start."""
-        start = (self.image is not None, self.mask is not None, self.strength)
+        start = (self.image is not None, self.mask is not None, self.strength, self.depth is not None)
         return json.dumps([self.steps, self.sampler, start], sort_keys=True)
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoo.diffusion.noise import bound
 from zoo.diffusion.types import Condition, StepReport, StepTable
 from zoo.guidance.interval import at_scales
 from zoo.guidance.mask import Mask
 from zoo.guidance.posterior import with_picture
-from zoo.images.inputs import latent_mask
+from zoo.images.inputs import latent_mask, standardised
 from zoo.pipeline.conditioning import Conditioning
+from zoo.pipeline.parts import Parts
 from zoo.pipeline.prepared import Prepared
 from zoo.pipeline.stage import Stage, pixels
 from zoo.schema.errors import UsageError
@@ -34,6 +34,7 @@ class StageRun:
     conditioning: Conditioning
     request: Prepared
     device: torch.device
+    parts: Parts
 
     def draw(self, part: slice, given: Tensor | None, report: Callable[[StepReport], None]) -> Tensor:
         """Samples (B, C, *spatial) of a part of the call; `given` is what the stage before drew of it."""
@@ -45,6 +46,10 @@ class StageRun:
         cond, null = self.conditioning(self.number, part)
         if stage.enlarges:
             cond = cond.merge(self._low_res(part, given))
+        deep = request.depth_of(part)
+        if self.number == 0 and deep is not None:
+            small = F.interpolate(deep.to(device), shape[1:], mode="bicubic", align_corners=False)
+            cond = cond.merge(Condition(concat=standardised(small).expand(len(samples), -1, -1, -1)))
 
         begin = table.start
         scale = stage.denoiser.start_scale(begin)  # of noise alone
@@ -58,16 +63,16 @@ class StageRun:
             picture = request.image[part].to(device)
             of_picture = (shape[0], shape[1], shape[2])
             guidance = [with_picture(g, picture, shape=of_picture, known=known) for g in guidance]
-        elif self.number == 0 and stage.denoiser.image_condition is not None:
+        elif self.number == 0 and stage.denoiser.image_condition == "masked":
             assert request.image is not None and white is not None  # a request without them was refused  # noqa: PT018
             images, free = request.image[part].to(device), white.to(device)
             cond = cond.merge(self._masked(images, free))
-            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
+            known = self.parts.encode(stage, images)
             # Where all is drawn anew nothing of the image may remain but what the network is shown.
             x = scale * eps if request.start.strength == 1.0 else begin.alpha * known + begin.sigma * eps
         elif self.number == 0 and request.image is not None and not request.start.shown and not stage.enlarges:
             images = request.image[part].to(device)
-            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(eps.dtype)
+            known = self.parts.encode(stage, images)
             x = begin.alpha * known + begin.sigma * eps
             if white is not None:
                 free = latent_mask(white, factor).to(device)
@@ -77,35 +82,40 @@ class StageRun:
                     # Where all is drawn anew nothing of the image may remain.
                     x = torch.lerp(x, scale * eps, free)
         elif stage.takes == "latent" and given is not None:
-            x = given  # at this stage's first t already: the stage before stopped there
+            x = given.to(device)  # at this stage's first t already: the stage before stopped there
         elif stage.takes == "image" and given is not None:
             images = self._picture(given, pixels(request.sizes[self.number]))
-            known = stage.autoencoder.encode(images.to(dtype_of(stage.autoencoder))).to(given.dtype)
+            known = self.parts.encode(stage, images)
             x = begin.alpha * known + begin.sigma * eps
         else:
             x = scale * eps
 
-        denoise = stage.denoiser.bind(cond, table)
-        for wrapper in guidance:
-            denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
-        steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
-        after_step = mask.renoised(steps) if mask is not None and getattr(stage.sampler, "inpaints", False) else None
-        return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
+        def sample() -> Tensor:
+            denoise = stage.denoiser.bind(cond, table)
+            for wrapper in guidance:
+                denoise = wrapper.wrap(denoise, denoiser=stage.denoiser, cond=cond, null=null, table=table)
+            steps = bound(request.source, shape=shape, samples=samples, stage=address, device=device)
+            masked = mask is not None and getattr(stage.sampler, "inpaints", False)
+            after_step = mask.renoised(steps) if masked else None  # type: ignore[union-attr]
+            return stage.sampler(denoise, table, x, noise=steps, callback=report, after_step=after_step)
+
+        return self.parts.sample(stage, sample)
 
     def _masked(self, images: Tensor, free: Tensor) -> Condition:
         """What a network for inpainting is shown: the mask (1, 1, h, w), 1 where it draws, and the rest's latents.
 
         images (B, 3, H, W) in [-1, 1]; free (1 or B, 1, H, W). The part to be drawn is grey in the image it is shown.
         """
-        autoencoder = self.stage.autoencoder
-        rest = autoencoder.encode((images * (1.0 - free)).to(dtype_of(autoencoder))).float()
-        mask = latent_mask(free, autoencoder.factor).expand(len(rest), -1, -1, -1)
+        rest = self.parts.encode(self.stage, images * (1.0 - free))
+        mask = latent_mask(free, self.stage.autoencoder.factor).expand(len(rest), -1, -1, -1)
         return Condition(concat=torch.cat([mask.to(rest), rest], dim=1))
 
     def _low_res(self, part: slice, given: Tensor | None) -> Condition:
         """The smaller image as a condition: the call's image, or what the stage before drew (Ho et al. 2021, 4.2)."""
         stage, request = self.stage, self.request
-        size, small = pixels(request.sizes[self.number]), request.smalls[self.number]
+        height, width = pixels(request.sizes[self.number])
+        factor, small = stage.autoencoder.factor, request.smalls[self.number]
+        size = (height // factor, width // factor)  # of the samples, which it is shown beside
         low_res, samples = stage.denoiser.low_res, request.samples[part]
         assert low_res is not None
         assert small is not None
@@ -119,7 +129,7 @@ class StageRun:
                     code="level-missing",
                 )
             level = torch.full((len(samples),), before.table.steps[-1].t_next, device=given.device)
-            return upsampled(given, size=size, level=level)
+            return upsampled(given.to(self.device), size=size, level=level)
         if before is None or given is None:
             assert request.image is not None  # a request without one was refused
             images = request.image[part].to(self.device)
@@ -137,14 +147,7 @@ class StageRun:
     def _picture(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """What the stage before sampled, as images (B, 3, *size) in [-1, 1]."""
         assert self.before is not None
-        autoencoder = self.before.stage.autoencoder
-        images = autoencoder.decode(x.to(dtype_of(autoencoder))).float().clamp(-1, 1)
+        images = self.parts.decode(self.before.stage, x).to(self.device).clamp(-1, 1)
         if tuple(images.shape[2:]) != size:
             images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(-1, 1)
         return images
-
-
-def dtype_of(module: Any) -> torch.dtype:
-    """The precision of a module's parameters; float32 for one without."""
-    parameter = next(module.parameters(), None) if isinstance(module, nn.Module) else None
-    return torch.float32 if parameter is None else parameter.dtype

@@ -6,6 +6,7 @@
 | image to image | at t = strength, from the noised image (SDEdit: Meng et al. 2022) | |
 | inpainting | at t = strength (1 by default) | x0 is known outside the mask (`zoo.guidance.mask`) |
 | inpainting by a network for it | at t = strength (1 by default) | the network is shown the rest of the image |
+| a depth map for a network for it | as without one | the network is shown the depth |
 | a measured image | at t = 1, from noise | samples are held to it (`zoo.guidance.posterior`) |
 | an image for a conditioner | at t = 1, from noise | the network is conditioned on it |
 """
@@ -33,10 +34,17 @@ class Start(NamedTuple):
 
 
 def start_of(
-    stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, image: Any, mask: Any, strength: float | None
-) -> Start:
-    """The start of a run of these stages; UsageError where image, mask and strength (None: not given) don't fit."""
+    stages: Sequence[Stage], conditioners: Mapping[str, Conditioner], *, image: Any, mask: Any, strength: float | None,
+    depth: Any = None,
+) -> Start:  # fmt: skip
+    """The start of a run of these stages; UsageError where image, mask, strength and depth (None: none) don't fit."""
     stages[0].space.check_call(stages[0].name, image=image, mask=mask, strength=strength)
+    shown = stages[0].denoiser.image_condition
+    if (shown == "depth") != (depth is not None):
+        raise UsageError(
+            f"stage '{stages[0].name}' draws by a depth map; give depth" if depth is None else
+            f"the network of stage '{stages[0].name}' takes no depth map; leave depth out", code="depth-unfit",
+        )  # fmt: skip
     posterior = posterior_of(stages[0].guidance)
     viewer = next((n for s in stages for n in s.conditioners if source_of(conditioners[n]) == "image"), None)
     if viewer is not None:
@@ -113,7 +121,7 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
                 code="image-is-no-start",
             )
         return 1.0
-    if first.denoiser.image_condition is not None and (image is None or mask is None):
+    if first.denoiser.image_condition == "masked" and (image is None or mask is None):
         lacking = "image and mask" if image is None and mask is None else "image" if image is None else "mask"
         raise UsageError(
             f"stage '{first.name}' draws the masked part of an image anew; give {lacking}", code="image-missing"

@@ -14,9 +14,10 @@ from zoo.acceleration.accelerated import step_cache_of
 from zoo.acceleration.fast import Fast
 from zoo.diffusion.noise import SeededSamples
 from zoo.images.inputs import hash_of
+from zoo.pipeline.parts import Parts, Saving, dtype_of
 from zoo.pipeline.prepared import Prepared
 from zoo.pipeline.stage import Stage
-from zoo.pipeline.stage_run import StageRun, dtype_of
+from zoo.pipeline.stage_run import StageRun
 from zoo.schema.errors import NumericError
 from zoo.schema.version import __version__
 
@@ -45,9 +46,9 @@ class Walk:
         return sum(len(run.table) for run in self.runs) * len(self.parts)
 
 
-def decoded(stage: Stage, x: Tensor) -> Tensor:
+def decoded(parts: Parts, stage: Stage, x: Tensor) -> Tensor:
     """Samples of the last stage in the units of its space, on the CPU; NumericError for NaN."""
-    found = stage.autoencoder.decode(x.to(dtype_of(stage.autoencoder))).float()
+    found = parts.decode(stage, x)
     if not bool(torch.isfinite(found).all()):
         who = "autoencoder" if bool(torch.isfinite(x).all()) else "network"
         raise NumericError(
@@ -71,7 +72,7 @@ def in_order(parts: Sequence[Tensor], order: Tensor) -> Tensor:
 
 def record_of_run(
     walks: Sequence[Walk], verdicts: Sequence[Mapping[str, Any]] | None, seconds: float, *, of: Mapping[str, Any],
-    fast: Fast,
+    fast: Fast, saving: Saving, parts: Parts,
 ) -> dict[str, Any]:  # fmt: skip
     """The record of a request; its keys hold for the first sample, an entry's `run` has what differs for it.
 
@@ -81,6 +82,7 @@ def record_of_run(
     """
     of_row = {row: (walk, i) for walk in walks for i, row in enumerate(walk.group.rows)}
     first, run = walks[0].group, walks[0].runs[0]
+    dtype = dtype_of(run.stage.denoiser.network)
     shared = {**of, **_of_sample(*of_row[0], whole=True)}
     images = []
     for row in sorted(of_row):
@@ -97,8 +99,10 @@ def record_of_run(
         "seed": getattr(first.source, "seed", None),
         "noise": type(first.source).__name__,
         "device": str(run.device),
-        "dtype": str(dtype_of(run.stage.denoiser.network)).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
         **({} if fast == Fast() else {"fast": fast.record()}),
+        **({} if saving == Saving() else {"memory": saving.record()}),
+        **parts.record(run.device, dtype),
         "versions": {"zoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "seconds": round(seconds, 3),
         "images": images,
@@ -108,7 +112,7 @@ def record_of_run(
 def _of_sample(walk: Walk, i: int, *, whole: bool) -> dict[str, Any]:
     """What a record says of a sample's run. whole: inputs are those of all samples, as given to their walk."""
     group = walk.group
-    inputs = {"image": group.image, "mask": group.mask}
+    inputs = {"image": group.image, "mask": group.mask, "depth": group.depth}
     return {
         **walk.changed,
         "asked": {

@@ -120,6 +120,7 @@ def check_whole(record: dict[str, Any], *, source: str) -> dict[str, Any]:
 _FORM: dict[str, type | tuple[type, ...]] = {
     "config": dict, "weights": dict, "stages": list, "images": list, "asked": dict, "inputs": dict, "versions": dict,
     "device": str, "dtype": str, "noise": str, "seed": (int, type(None)), "config_sha256": str,
+    "memory": dict, "parts": dict,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ Stable Diffusion's original sampler ends at the schedule's first point instead (
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -26,6 +27,7 @@ import numpy as np
 
 from zoo.diffusion.types import NoiseSchedule, Step
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import within
 
 Final = Literal["clean", "first"]
 LONGEST = 100_000  # network evaluations of a run, which is planned whole before it begins
@@ -52,11 +54,7 @@ class Leading:
     skip_cleanest: bool = False
 
     def __post_init__(self) -> None:
-        if self.offset < 0:
-            raise ConfigError(
-                f"a leading grid's offset can't be negative ({self.offset}); Stable Diffusion's is 1",
-                code="number-out-of-range",
-            )
+        within(0, math.inf, {"offset": self.offset}, usual=1)
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         nodes = steps + self.skip_cleanest
@@ -64,7 +62,7 @@ class Leading:
         if self.offset >= points:
             raise ConfigError(
                 f"a leading grid's offset is {self.offset} on {points} points; Stable Diffusion's is 1",
-                code="number-out-of-range",
+                code="offset-beyond-schedule",
             )
         indices = np.arange(nodes)[::-1] * (points // nodes)
         offset = min(self.offset, points - 1 - int(indices[0]))
@@ -116,10 +114,7 @@ class Karras:
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rho <= 1e4:
-            raise ConfigError(
-                f"a Karras grid needs rho above 0 and to 10000, not {self.rho}; usual is 7", code="number-out-of-range"
-            )
+        within(0.0, 1e4, {"rho": self.rho}, "(]", usual=7)
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
         low, high = _range(schedule, self.sigma_min, self.sigma_max, "karras")

@@ -1,4 +1,4 @@
-"""Grids that are given as data: OpenAI's sections, and tables of noise levels such as Align Your Steps.
+"""Grids that are given as data: OpenAI's sections, tables of noise levels such as Align Your Steps, LCM's points.
 
 Sections cut the schedule's points into equal parts and take a number of evenly spaced ones from each, so that "10,8,6"
 spends most steps where it is clean (Nichol & Dhariwal 2021, section 4). A table lists sigma / alpha found by
@@ -66,6 +66,37 @@ class Sections:
                 code="steps-unfit",
             )
         return (np.array(indices[::-1], dtype=np.float64) + 1.0) / points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """Some of the `origin` points, evenly spaced, that a latent consistency model was distilled at, from t = 1 down.
+
+    The i-th of n steps is at the floor(i origin / n)-th of them, as diffusers' LCMScheduler takes it: 999, 759, 499,
+    259 of 1000 for four.
+    """
+
+    papers = ("2310.04378 Latent Consistency Models: Synthesizing High-Resolution Images with Few-Step Inference",)
+
+    origin: int = 50
+
+    def __post_init__(self) -> None:
+        if self.origin < 1:
+            raise ConfigError(
+                f"origin is {self.origin}, how many points a model was distilled at; give 1 or more (LCM: 50)",
+                code="number-out-of-range",
+            )
+
+    def __call__(self, schedule: NoiseSchedule, steps: int) -> np.ndarray:
+        points = schedule.T or 1000 * self.origin
+        if not steps <= self.origin <= points:
+            raise UsageError(
+                f"{steps} steps are to be among {self.origin} points of a schedule with {points}; use at most "
+                f"{min(self.origin, points)} steps, or the grid trailing",
+                code="steps-too-many",
+            )
+        places = self.origin - np.floor(np.arange(steps) * self.origin / steps)
+        return places * (points // self.origin) / points
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,13 +59,8 @@ class EDM(LinearSampler):
     solver: Solver = "heun"
 
     def __post_init__(self) -> None:
-        for name, most in (("s_churn", 1e6), ("s_noise", 10.0), ("s_min", 1e6)):
-            if not 0.0 <= getattr(self, name) <= most:
-                raise ConfigError(
-                    f"churn's {name} is {getattr(self, name)}; give a number from 0 to {most:g}",
-                    code="number-out-of-range",
-                )
-        within(0.0, 1e6, {"s_min": self.s_min, "s_max": self.s_max})
+        within(0.0, 1e6, {"s_churn": self.s_churn, "s_min": self.s_min, "s_max": self.s_max})
+        within(0.0, 10.0, {"s_noise": self.s_noise})
         if self.s_max is not None and self.s_max < self.s_min:
             raise ConfigError(
                 f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them", code="sigmas-invalid"

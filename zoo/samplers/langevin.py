@@ -16,7 +16,7 @@ f = d ln(alpha) / dt and g^2 = d sigma^2 / dt - 2 f sigma^2; Euler and Maruyama'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -25,6 +25,7 @@ from zoo.diffusion.types import NoiseSchedule, Prediction, Step, StepNoise
 from zoo.samplers.grid import check_length
 from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, towards
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,11 +45,8 @@ class AnnealedLangevin(LinearSampler):
     rate: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or not 0.0 < self.rate < 4.0:
-            raise ConfigError(
-                f"annealed Langevin needs repeats from 1 up and a rate in (0, 4), not {self.repeats} and {self.rate}",
-                code="number-out-of-range",
-            )
+        within(1, inf, {"repeats": self.repeats})
+        within(0.0, 4.0, {"rate": self.rate}, "()")
 
     def write(self, table: Rows, walk: Walk) -> None:
         """steps * repeats evaluations."""
@@ -84,12 +82,8 @@ class PredictorCorrector(LinearSampler):
     predictor: Predictor = "ancestral"
 
     def __post_init__(self) -> None:
-        if self.corrections < 0 or not 0.0 < self.snr <= MOST_SNR:
-            raise ConfigError(
-                f"a corrector needs corrections from 0 up and snr above 0 to {MOST_SNR:g}, not {self.corrections} and "
-                f"{self.snr}; the paper's is 0.16",
-                code="number-out-of-range",
-            )
+        within(0, inf, {"corrections": self.corrections})
+        within(0.0, MOST_SNR, {"snr": self.snr}, "(]", usual=0.16)
         if self.predictor not in get_args(Predictor):
             raise ConfigError(
                 f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}",

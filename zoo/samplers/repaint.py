@@ -50,12 +50,7 @@ class RePaint(TableSampler):
     resamples: int = 10
 
     def __post_init__(self) -> None:
-        within(1, LONGEST, {"jump": self.jump, "resamples": self.resamples})
-        if self.jump < 1 or self.resamples < 1:
-            raise ConfigError(
-                f"RePaint needs jump and resamples from 1 up, not {self.jump} and {self.resamples}; the paper's are 10",
-                code="number-out-of-range",
-            )
+        within(1, LONGEST, {"jump": self.jump, "resamples": self.resamples}, usual=10)
         if not isinstance(self.sampler, LinearSampler):
             raise ConfigError(
                 f"RePaint jumps over the grid of another sampler, and {type(self.sampler).__name__} has none of its "

@@ -47,6 +47,8 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
     "conditioner": {
         "source": 'what it is given, one a sample: `"prompts"` (the default), `"labels"`, `"image"`, or `"request"` '
         "(the call's numbers: sizes, crops, guidance, level)",
+        "adapter_names": '`"module:function"`: the names of its tensors -> its modules by every spelling of a LoRA; it '
+        "declares that it can carry one, as a text encoder",
         "fills": "the fields of a `Condition` that it fills -> the facts whose product is the width, `[]` for none; a "
         "field whose fact is null isn't filled",
         "null_prompt": "the prompt whose condition its null one is, which is then encoded with a call's other prompts",
@@ -54,6 +56,8 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "weightless": "it has no weights, so a pipeline with it doesn't count as one of random weights",
     },
     "network": {
+        "adapter_names": '`"module:function"`: the names of its tensors -> its modules by every spelling of a LoRA, '
+        "where LoRAs are written that don't use its own names",
         "alone": 'what its weights do by themselves and are measured by: `"classification"`',
         "reads": "which of `context`, `mask`, `vector`, `label`, `level` its `forward` is told by name",
         "dims": "axes of its samples, 1 to 3; pictures have 2",

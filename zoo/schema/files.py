@@ -26,6 +26,7 @@ except ImportError:  # Windows, where an open file can't be removed either
     fcntl = None
 
 LOCK = ".lock"
+CACHE = "ZOO_CACHE"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
 PATIENCE = 30.0  # seconds to wait for a writer that numbers files in the same folder, and may be stopped
@@ -125,6 +126,12 @@ def lines_of(path: str | Path, longest: int) -> Iterator[bytes]:
             if begins and ends:
                 yield line
             begins = ends
+
+
+def cache_folder() -> Path:
+    """Where zoo keeps what it can make or get again: the folder that ZOO_CACHE names, or ~/.cache/zoo."""
+    home = os.environ.get(CACHE)
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "zoo"
 
 
 def flush(path: Path) -> None:

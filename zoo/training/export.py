@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zoo.checkpoints.packed import pack
+from zoo.conditioners.words import LARGEST, Words, of_captions
 from zoo.schema.files import sha256_of, write_atomically
 from zoo.schema.safe_yaml import to_yaml
 
@@ -28,21 +29,29 @@ def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write(
-    folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], *, storage: str = "float16"
-) -> Path:
+    folder: Path, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], *, storage: str = "float16",
+    schema: str = "zoo.card/1", metadata: dict[str, str] | None = None, before: Words | None = None,
+) -> Path:  # fmt: skip
     """Write NAME.safetensors and NAME.yaml into `folder`; returns the card's path.
 
-    `storage` int8 packs matrices and filters in eight bits (zoo.checkpoints.packed).
+    `storage` int8 packs matrices and filters in eight bits (zoo.checkpoints.packed). `metadata` is the file's own.
 
-    `card` holds everything but `schema` and `file`, which are worked out here.
+    `card` holds everything but `schema` and `file`, which are worked out here. The rows of its `captions` become
+    NAME-words.json, with the words of the data `before`, unless that were larger than is read again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    write_atomically(path, save(half(pack(tensors) if storage == "int8" else tensors)))
+    write_atomically(path, save(half(pack(tensors) if storage == "int8" else tensors), metadata))
     card = dict(card)
+    captions = card.pop("captions", None)
+    if captions is not None:
+        words = of_captions(captions, before).text().encode()
+        if len(words) <= LARGEST:
+            write_atomically(folder / f"{name}-words.json", words)
+            card["words"] = f"{name}-words.json"
     other = card.pop("other", None)  # prefixes of tensors that another reader of the same file takes
     facts = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), "dtype": storage}
-    whole = {"schema": "zoo.card/1", **card, "file": facts if other is None else {**facts, "other": other}}
+    whole = {"schema": schema, **card, "file": facts if other is None else {**facts, "other": other}}
     whole = json.loads(json.dumps(whole, default=str))  # plain types only: YAML can't write torch's str and tuple types
     text = to_yaml(whole)
     write_atomically(folder / f"{name}.yaml", text.encode())

@@ -7,7 +7,7 @@ data: {name: image-folder, path: data/emoji-core-128.zip, size: 64}
 objective: {name: denoising, min_snr: 5.0}
 network: {name: unet, ...}       # what is trained; `autoencoder:` where the objective trains one
 autoencoder: {weights: emoji-kl-f4}      # what stays as it is
-conditioner: {weights: emoji-clip}
+conditioner: {weights: emoji-base-32-text}
 train: {steps: 4000, batch_size: 128, ...}
 ```
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ from zoo.schema.unknown import unknown
 SCHEMA = "zoo.recipe/1"
 KEYS = (
     "schema", "name", "summary", "data", "objective", "network", "autoencoder", "conditioner", "schedule",
-    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "storage", "variants",
-    "train", "card", "loggers",
+    "parameterization", "time_input", "time_rounding", "low_res", "init_from", "init_fresh", "adapter", "storage",
+    "variants", "train", "card", "loggers",
 )  # fmt: skip
 # The slots that an objective may read; it declares which of them it reads, trains and needs.
 SLOTS = (
@@ -49,6 +50,7 @@ GIVEN = ("network", "train", "validation", "autoencoder", "conditioner", "cache"
 STORAGE = ("float16", "int8")  # how the weights are written at the end
 LONGEST_NAME = 200  # bytes: file names have some more, and at most 255
 SETTINGS = "zoo.training.engine.settings:TrainSettings"
+ADAPTER = "zoo.families.lora.train:AdapterSettings"
 VARIANTS = "zoo.data.variants:Variants"
 
 
@@ -101,6 +103,8 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
     for key in raw:
         if key not in KEYS:
             raise ConfigError(f"{where}: {unknown('key', key, KEYS)}", code="recipe-key-unknown")
+    if "adapter" in raw and "init_from" in raw:
+        raw = {**_of_card(raw["init_from"], where), **raw}
     for key in ("name", "data", "objective", "train"):
         if key not in raw:
             raise ConfigError(f"{where} lacks '{key}'; add it", code="recipe-key-missing")
@@ -126,6 +130,8 @@ def read_recipe(path: Path, registry: Registry, overrides: Overrides = None) -> 
         if kind in raw:
             checked[kind] = _check_part(raw[kind], kind, f"{where}, {kind}", registry, trained=kind == trains)
     _check_start(raw, where)
+    if "adapter" in raw:
+        checked["adapter"] = _check_adapter(raw, facts, where, registry)
     if not isinstance(raw.get("card") or {}, Mapping):
         raise ConfigError(
             f"{where}: card is {raw['card']!r}; give a block, what the weights' card says besides",
@@ -191,6 +197,54 @@ def _check_start(raw: Mapping[str, Any], where: str) -> None:
         )
     if raw.get("storage", STORAGE[0]) not in STORAGE:
         raise ConfigError(f"{where}: {unknown('storage', raw['storage'], STORAGE)}", code="recipe-value-unknown")
+
+
+def _of_card(name: Any, where: str) -> dict[str, Any]:
+    """The blocks of the denoiser whose weights a card describes, for an adapter beside them."""
+    card = read_card(name)
+    if card.denoiser is None:
+        raise ConfigError(
+            f"{where}: an adapter is trained beside a denoiser's weights, and '{card.name}' are a {card.kind}'s; name "
+            "others in init_from",
+            code="weights-kind-wrong",
+        )
+    return {"network": card.block, **{key: value for key, value in card.denoiser.items() if key in SLOTS}}
+
+
+def _check_adapter(raw: Mapping[str, Any], facts: Mapping[str, Any], where: str, registry: Registry) -> dict[str, Any]:
+    """The block `adapter`: of a denoiser's LoRA, beside weights that stay as they are."""
+    block = raw["adapter"]
+    if not isinstance(block, Mapping):
+        raise ConfigError(f"{where}: adapter is {block!r}; give a block, like {{rank: 8}}", code="recipe-value-invalid")
+    checked = check_arguments(
+        block, read_signature(ADAPTER), what="an adapter", where=f"{where}, adapter", registry=registry
+    )
+    rank, alpha = checked.get("rank", 1), checked.get("alpha")
+    if rank < 1 or not (alpha is None or 0.0 < alpha < math.inf):
+        raise ConfigError(
+            f"{where}: an adapter of rank {rank} and alpha {alpha} changes nothing; give a rank from 1, and an alpha "
+            "over 0 or none",
+            code="number-out-of-range",
+        )
+    if "init_from" not in raw or "schedule" not in (facts.get("reads") or ()):
+        raise ConfigError(
+            f"{where}: an adapter is trained beside a denoiser's weights, and this recipe "
+            + ("names none; add init_from" if "init_from" not in raw else "trains no denoiser; take it out"),
+            code="recipe-block-missing",
+        )
+    more = {
+        "init_fresh": raw.get("init_fresh"), "storage": raw.get("storage", STORAGE[0]) != STORAGE[0],
+        "objective.train_conditioner": isinstance(raw["objective"], Mapping)
+        and raw["objective"].get("train_conditioner"),
+        "train.parallel": isinstance(raw["train"], Mapping) and raw["train"].get("parallel", "ddp") != "ddp",
+    }  # fmt: skip
+    odd = next((name for name, given in more.items() if given), None)
+    if odd is not None:
+        raise ConfigError(
+            f"{where}: {odd} is for whole weights, and only the adapter's are trained; take one of them out",
+            code="recipe-block-unread",
+        )
+    return checked
 
 
 def _check_part(block: Any, kind: str, where: str, registry: Registry, *, trained: bool) -> dict[str, Any]:

@@ -10,9 +10,14 @@ from typing import Any
 
 import torch
 
+from zoo.conditioners.words import read_words
+from zoo.config.adapters import CARD_SCHEMA as LORA_CARD
+from zoo.config.cards import read_card
 from zoo.data.arrays import ArrayDataset
 from zoo.data.variants import Variants
 from zoo.diffusion.parameterization import X0
+from zoo.families.lora.train import AdapterSettings, adapt
+from zoo.families.lora.train import trained as trained_lora
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.files import locked
 from zoo.training import export, provenance
@@ -75,6 +80,8 @@ def objective_of(recipe: Recipe, parts: Parts, folder: Path, device: torch.devic
     trained = parts.component(recipe.trains, raw[recipe.trains])
     if "init_from" in raw:
         parts.load_into(trained, raw["init_from"], raw.get("init_fresh") or ())
+    if "adapter" in raw:
+        adapt(trained, AdapterSettings(**raw["adapter"]))
     given["network"] = trained
     if recipe.tells_time:
         # A classifier predicts no x0; its placeholder parameterization is never used.
@@ -169,7 +176,6 @@ def write_weights(
 
     Validation was of the first average.
     """
-    tensors, facts = loop.objective.export(average.network)
     raw = recipe.raw
     own = {k: v for k, v in raw[recipe.trains].items() if k != "name"}
     validated = validation if average is loop.average else {}
@@ -188,6 +194,9 @@ def write_weights(
         },
         **(raw.get("card") or {}),
     }
+    if "adapter" in raw:
+        return [_write_adapter(recipe, average.network.network, folder, name, {"metrics": metrics, **made})]
+    tensors, facts = loop.objective.export(average.network)
     card: dict[str, Any] = {
         "kind": recipe.trains,
         "component": raw[recipe.trains]["name"],
@@ -205,6 +214,9 @@ def write_weights(
         card["contract"] = {**card["contract"], **recipe.reading}
     storage = raw.get("storage", "float16")
     cards = [export.write(folder, name, tensors, card, storage=storage)]
+    start = (raw.get("conditioner") or {}).get("weights")  # of a text tower, which keeps the words that it knows
+    known = read_card(start).words if start is not None else None
+    before = read_words(known) if known is not None else None
     others = getattr(loop.objective, "export_others", lambda network: {})(average.network)
     for ending, (extra, about) in others.items():
         summary = f"Trained along with {name}."
@@ -215,6 +227,18 @@ def write_weights(
                 extra,
                 {"summary": summary, **about, "metrics": metrics, **made},
                 storage=storage,
+                before=before,
             )
         )
     return cards
+
+
+def _write_adapter(recipe: Recipe, network: Any, folder: Path, name: str, made: Mapping[str, Any]) -> Path:
+    """Export a trained LoRA with its card."""
+    raw = recipe.raw
+    settings = AdapterSettings(**raw["adapter"])
+    tensors, metadata = trained_lora(network, settings)
+    card = {
+        "summary": raw.get("summary", ""), "component": raw["network"]["name"], "adapter": dict(raw["adapter"]), **made
+    }  # fmt: skip
+    return export.write(folder, name, tensors, card, schema=LORA_CARD, metadata=metadata)

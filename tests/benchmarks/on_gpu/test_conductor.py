@@ -14,6 +14,7 @@ from benchmarks.on_gpu import calls, conductor, joined, table
 from benchmarks.on_gpu.conductor import SHARES, Conductor, Phase
 from benchmarks.on_gpu.phase import SUITES, suite_of
 from benchmarks.peers import ROW_KINDS
+from tests.refusals import refused
 from zoo.bench import record
 from zoo.bench.suite import read_suite
 from zoo.schema.errors import UsageError
@@ -366,8 +367,39 @@ def test_calls_are_joined_by_what_each_measured(tmp_path):
     assert record.read(path) == json.loads(json.dumps(whole))
     assert joined.earlier(tmp_path) == path
     assert all(row["config"] is None and row["config_sha256"] for row in whole["rows"])
-    with pytest.raises(UsageError, match="ran on A and B"):
+    with refused("benchmark-record-invalid", UsageError):
         calls.together([first, call_of(2, ("measured",), card="B")])
+
+
+@pytest.mark.slow
+def test_a_training_that_no_call_reached_leaves_where_a_later_call_requests_it_in_another_way():
+    first, second = call_of(1, ("not reached", "measured")), call_of(2, ("not reached",))
+    for row in (*first["rows"], *second["rows"]):
+        row |= {"kind": "training", "group": "emoji-base-32/cuda"}
+    second["rows"][0]["id"] = "other"  # as another fast path makes it
+    whole = calls.together([first, second])
+    assert [(row["status"], row["call"]) for row in whole["rows"]] == [("measured", 1), ("not reached", 2)]
+    first["rows"][0]["group"] = "emoji-latent-64/cuda"
+    assert len(calls.together([first, second])["rows"]) == 3
+
+
+def test_the_page_has_a_line_for_each_training_with_its_score_before_and_after():
+    def row(name, hit, run):
+        values = {"hit[j,val]@200": {"value": hit, "interval": [hit - 0.1, hit + 0.1]}}
+        return {
+            "id": name, "kind": "training", "status": "measured", "run": run, "quality": {"values": values},
+            "asked": {"model": "m", "fast": {"graphs": True}}, "work": {"share_of_peak": 0.07},
+            "speed": {"latency_seconds": {"p50": 0.0263}, "images_per_second": 19000.0},
+        }  # fmt: skip
+
+    losses = {"first": 0.02, "last": 0.01, "validation": {"loss": 0.03}}
+    run = {"steps": 7000, "batch": 512, "seconds_training": 200.0, "losses": losses}
+    page = table.trained([row("a-start-zoo", 0.3, None), row("a", 0.4, run)])
+    assert page.splitlines()[2:] == [
+        "| `m`, graphs | 7,000 of 512 | 200 s | 26.3 ms | 19,000 | 7.0 % | 0.0200 to 0.0100 | 0.0300 | "
+        "0.300 (0.2 to 0.4) | 0.400 (0.3 to 0.5) |"
+    ]
+    assert table.trained([]) == ""
 
 
 @pytest.mark.slow

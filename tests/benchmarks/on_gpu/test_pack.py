@@ -114,7 +114,7 @@ def test_images_that_do_not_fit_are_encoded_anew_and_it_says_how_far_they_are(tm
 
 def test_more_than_can_travel_is_refused_in_a_sentence(tmp_path, no_pip, monkeypatch):
     monkeypatch.setattr(module, "tracked_bytes", lambda: TOGETHER)
-    with pytest.raises(UsageError, match=r"MiB and 60\.0 can travel; give fewer"):
+    with refused("pack-too-large", UsageError, naming="60.0"):
         pack(tmp_path / "pack", try_imports=False)
 
 

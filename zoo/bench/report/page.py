@@ -40,15 +40,22 @@ _HERE = Path(__file__).parent
 def page(records: Sequence[Record], title: str = "zoo report") -> str:
     """The report of records, as HTML."""
     shown = groups(records)
-    style, script = (Markup((_HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
-    return environment().get_template("page.html").render(
-        title=title, style=style, script=script, policy=policy_of(style, script), told=_told(records, shown),
-        records=records,
+    return rendered(
+        "page.html", title, told=_told(records, shown), records=records,
         answers=[answer(choice) for choice in islice((c for group in shown for c in choices(group)), ANSWERS)],
         boards=[Board(group) for group in shown], fronts=[(g, found) for g in shown if (found := _fronts(g))],
         samples=list(_samples(shown)), profiles=[(g, found) for g in shown if (found := list(_profiles(g)))],
         pairs=[(record, pair) for record in records for pair in record.pairs], compared=_compared(shown),
     )  # fmt: skip
+
+
+def rendered(template: str, title: str, **content: Any) -> str:
+    """A page of this template, with the style and the script that all have."""
+    style, script = (Markup((_HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
+    policy = policy_of(style, script)
+    return (
+        environment().get_template(template).render(title=title, style=style, script=script, policy=policy, **content)
+    )
 
 
 def policy_of(style: str, script: str) -> str:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from zoo.bench.report.curves import curves_plot
-from zoo.bench.report.page import PICTURES, environment, policy_of
+from zoo.bench.report.page import PICTURES, rendered
 from zoo.bench.report.pictures import Picture, picture
 from zoo.bench.report.plots import Drawing, plain, written
 from zoo.bench.report.runs import Run, different
 
 RATE = "train/images_per_second"
 ON_THE_WAY = 4  # steps whose sheets are shown besides the last
-_HERE = Path(__file__).parent
 
 
 class Sheets(NamedTuple):
@@ -28,13 +24,12 @@ class Sheets(NamedTuple):
 
 def runs_page(runs: Sequence[Run], title: str = "Training runs") -> str:
     """The comparison of runs, as HTML; it loads nothing, as `page`'s."""
-    style, script = (Markup((_HERE / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     names = list(dict.fromkeys(name for run in runs for name in run.curves))
     shared = len(set().union(*(run.settings for run in runs)))
     rows = different(runs)
-    return environment().get_template("runs.html").render(
-        title=title, style=style, script=script, policy=policy_of(style, script), runs=runs, told=_told(runs),
-        columns=_columns(names), plots=[(name, _plot(runs, name)) for name in sorted(names, key=_first)],
+    return rendered(
+        "runs.html", title, runs=runs, told=_told(runs), columns=_columns(names),
+        plots=[(name, _plot(runs, name)) for name in sorted(names, key=_first)],
         rows=rows, shared=shared - len(rows), sheets=list(_sheets(runs)), seconds=_seconds, last=_last,
     )  # fmt: skip
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo.checkpoints.files import load_strict
-from zoo.evaluation.extractors import arguments
 from zoo.evaluation.extractors.extractor import MAIN, check_pictures
 from zoo.evaluation.extractors.inception_folded import FoldedInception
 from zoo.evaluation.extractors.inception_network import LAYERS, SIZE, InceptionNetwork
 from zoo.evaluation.extractors.resize import resize_clean, resize_tf1
 from zoo.evaluation.extractors.weight_file import PublishedFile, hash_of
 from zoo.schema.errors import UsageError
+from zoo.schema.ranges import seeded
 
 WEIGHTS = PublishedFile(
     purpose="the 2015 Inception (FID, sFID, KID, inception score)",
@@ -40,7 +40,7 @@ class Inception2015(nn.Module):
     """
 
     papers = ("1512.00567 Rethinking the Inception Architecture for Computer Vision",)
-    fits = "zoo.evaluation.extractors.arguments:seeded"
+    fits = "zoo.schema.ranges:seeded"
     default = True
     serves = ("inception-2015",)
     saved = ("pool", "spatial")
@@ -55,7 +55,7 @@ class Inception2015(nn.Module):
                 "inception-2015 resizes by tf1 or clean, in float32 or bfloat16; give one of each",
                 code="choice-unknown",
             )
-        arguments.seeded(seed=seed)
+        seeded(seed)
         self.resize = resize
         if seed is not None:
             self.network = InceptionNetwork().randomise(seed)

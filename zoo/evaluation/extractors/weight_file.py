@@ -19,8 +19,6 @@ from zoo.checkpoints.files import read_tensors
 from zoo.schema import files
 from zoo.schema.errors import WeightsError
 
-CACHE = "ZOO_CACHE"  # the environment variable of the folder that published files are looked for in
-
 
 class Unavailable(WeightsError):
     """A requested component needs a weight file that isn't there."""
@@ -76,9 +74,7 @@ class PublishedFile:
 
 def caches() -> list[Path]:
     """zoo's own cache, and that of torch.hub, where other libraries leave their downloads."""
-    home = os.environ.get(CACHE)
-    own = Path(home).expanduser() if home else Path.home() / ".cache" / "zoo"
-    return [own, Path(torch.hub.get_dir()) / "checkpoints"]
+    return [files.cache_folder(), Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def sha256_of(path: Path) -> str:

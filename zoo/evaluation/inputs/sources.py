@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.config.check import Resolved, resolve
 from zoo.config.presets import SUFFIXES as CONFIGS
 from zoo.config.presets import preset_names
 from zoo.data.image_folder import METADATA, FolderSource
@@ -203,18 +204,19 @@ class Drawing:
     batch_size: int | None
     device: torch.device
     dtype: Any
+    resolved: dict[str, Resolved] = field(default_factory=dict)  # by name: each config is read once
 
-    def _shortcuts(self) -> dict[str, Any]:
-        chosen = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance}
-        return {key: value for key, value in chosen.items() if value is not None}
+    def _resolved(self, what: Any) -> Resolved:
+        if str(what) not in self.resolved:
+            chosen = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance}
+            self.resolved[str(what)] = resolve(_config(what), self.overrides, chosen)
+        return self.resolved[str(what)]
 
     def size(self, what: Any) -> int:
         """Pixels a side of what it draws; a wrong config is refused here, before anything is read."""
         if isinstance(what, Pipeline):
             return what.stages[-1].size
-        import zoo
-
-        return space_of(zoo.check(_config(what), self.overrides, **self._shortcuts())["stages"][-1]).side
+        return space_of(self._resolved(what).config["stages"][-1]).side
 
     def draw(self, what: Any, told: Source | None, reference: Source | None, n: int | None, ranges: int) -> Source:
         """A pipeline as images, for the rows of `told`."""
@@ -223,9 +225,7 @@ class Drawing:
         else:
             import zoo
 
-            pipe = zoo.build(
-                _config(what), overrides=self.overrides, device=self.device, dtype=self.dtype, **self._shortcuts()
-            )
+            pipe = zoo.build(self._resolved(what), device=self.device, dtype=self.dtype)
         rows = None if told is None else told.rows
         count = n or (len(rows) if rows else reference.count if reference is not None else 0)
         if count < 1:

@@ -26,13 +26,12 @@ from zoo.config.conditions import conditioners_of
 from zoo.families.diffusers import layout as diffusers_layout
 from zoo.families.diffusers.config import (
     WRITTEN_FOR,
-    blocks_of,
     clip_text_config,
     kl_config,
     scheduler_config,
     unet_config,
 )
-from zoo.families.diffusers.folder import OWN, WORDS
+from zoo.families.stable_diffusion.folder import OWN, PAD, UNIT, WORDS
 from zoo.guidance.interval import classifier_free_scale
 from zoo.networks.unet import UNet
 from zoo.pipeline.pipeline import Pipeline, Stage
@@ -67,13 +66,13 @@ def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
         "unet/config.json": unet_config(unet, sample_size=stage.size // autoencoder.factor),
         "vae/config.json": kl_config(autoencoder, sample_size=stage.size),
         "text_encoder/config.json": clip_text_config(text),
-        "tokenizer/tokenizer_config.json": _tokenizer_config(text),
+        "tokenizer/tokenizer_config.json": _tokenizer_config(text.context_length, pads_with_zero=text.pad == "zero"),
         "scheduler/scheduler_config.json": scheduler_config(stage),
     }
-    levels, layers = len(autoencoder.encoder.down), len(text.transformer.resblocks) - text.layer + 1
+    layers = len(text.transformer.resblocks) - text.layer + 1
     weights = {
-        "unet/diffusion_pytorch_model": diffusers_layout.unet_tensors(unet.state_dict(), blocks=blocks_of(unet)),
-        "vae/diffusion_pytorch_model": diffusers_layout.kl_tensors(kl_state, levels=levels),
+        "unet/diffusion_pytorch_model": diffusers_layout.unet_tensors(unet.state_dict()),
+        "vae/diffusion_pytorch_model": diffusers_layout.kl_tensors(kl_state),
         "text_encoder/model": diffusers_layout.clip_text_tensors(text.state_dict(), layers=layers),
     }
     unfinished = target.absolute().parent / f".{target.name}.{os.getpid()}.unfinished"
@@ -146,25 +145,18 @@ def _without_shift(autoencoder: AutoencoderKL) -> dict[str, Tensor]:
 
 def write_clip_tokenizer(folder: Path, *, pads_with_zero: bool) -> None:
     """CLIP's vocabulary and merges as transformers' `CLIPTokenizer` reads them; what follows the end is the tower's."""
-    _write_json(folder / "tokenizer_config.json", {
-        "tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "bos_token": _START, "eos_token": _END,
-        "unk_token": _END, "pad_token": _PAD if pads_with_zero else _END,
-    })  # fmt: skip
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(77, pads_with_zero=pads_with_zero))
     _write_tokenizer(folder, pads_with_zero=pads_with_zero)
 
 
-_START, _END, _PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
+_START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def _tokenizer_config(text: ClipText) -> dict[str, Any]:
+def _tokenizer_config(length: int, *, pads_with_zero: bool) -> dict[str, Any]:
     return {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": text.context_length,
-        "bos_token": _START,
-        "eos_token": _END,
-        "unk_token": _END,
-        "pad_token": _PAD if text.pad == "zero" else _END,
-    }
+        "tokenizer_class": "CLIPTokenizer", "model_max_length": length, "bos_token": _START, "eos_token": _END,
+        "unk_token": _END, "pad_token": PAD if pads_with_zero else _END,
+    }  # fmt: skip
 
 
 def _write_tokenizer(folder: Path, *, pads_with_zero: bool) -> None:
@@ -176,7 +168,7 @@ def _write_tokenizer(folder: Path, *, pads_with_zero: bool) -> None:
     if pads_with_zero:
         # Token 0 is "!" inside a word. Padding by that name would turn every "!" of a prompt into padding, so token 0
         # gets a second name.
-        ids = {_PAD: 0, **ids}
+        ids = {PAD: 0, **ids}
     _write_json(folder / "vocab.json", ids, indent=None)
     merges = "\n".join(" ".join(pair) for pair in tokenizer.bpe_ranks)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n", encoding="utf-8")
@@ -205,7 +197,8 @@ def _write_own(folder: Path, pipeline: Pipeline, text: ClipText) -> None:
     config = pipeline.record.get("config")
     if config is None:
         return
-    stage = {**config["stages"][0], "denoiser": {"weights": "unet"}, "autoencoder": {"weights": "vae"}}
+    unet = UNIT if pipeline.stages[0].denoiser.initial_scale == "unit" else "unet"
+    stage = {**config["stages"][0], "denoiser": {"weights": unet}, "autoencoder": {"weights": "vae"}}
     conditioners = {name: {"weights": "text_encoder"} for name in conditioners_of(stage["listens"])}
     own = {**config, "conditioners": conditioners, "stages": [stage]}
     (folder / OWN).write_text(to_yaml(json.loads(json.dumps(own))), encoding="utf-8")

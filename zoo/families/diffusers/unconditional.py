@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from zoo.families.diffusers.config import WRITTEN_FOR, blocks_of
-from zoo.families.diffusers.layout import unet_keys
+from zoo.families.diffusers.layout import unet_names
 from zoo.networks.blocks import AttentionBlock, ResBlock
 from zoo.networks.unet import UNet
 from zoo.schema.errors import ConfigError
@@ -86,7 +86,7 @@ def unconditional_tensors(unet: UNet) -> dict[str, Tensor]:
     state: Mapping[str, Tensor] = unet.state_dict()
     attention = {name: m for name, m in unet.named_modules() if isinstance(m, AttentionBlock)}
     out: dict[str, Tensor] = {}
-    for ours, theirs in unet_keys(state, blocks=blocks_of(unet)).items():
+    for ours, theirs in unet_names(state).items():
         tensor = state[ours]
         stem, inner, leaf = ours.rsplit(".", 2)
         if stem not in attention:

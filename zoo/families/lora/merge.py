@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,11 @@ class Adapted:
         """The width of its bottleneck."""
         return self.down.shape[0]
 
+    def to(self, device: torch.device) -> Adapted:
+        """With its matrices on a device."""
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{n: v.to(device) for n, v in held.items() if isinstance(v, Tensor)})
+
     def difference(self) -> Tensor:
         """(alpha / rank) * up @ down in float32, (out, in) or (out, in, k, k)."""
         down, up = self.down.float(), self.up.float().flatten(1)
@@ -60,6 +65,8 @@ def read_lora(
 ) -> tuple[Adapted, ...]:  # fmt: skip
     """A LoRA file's tensors by zoo's modules, whatever their spelling.
 
+    Tensors on the meta device, of a header's shapes, are placed and checked as any; their numbers can't be.
+
     Args:
         targets: part (`unet`, `text_encoder`, ...) -> its modules by path, of `unet_targets` and `text_targets`.
         what: the file's name in errors.
@@ -67,10 +74,11 @@ def read_lora(
         config: PEFT's `adapter_config.json`, where the file came with one.
 
     Raises WeightsError for a name that isn't a LoRA's or has no module in the network, by that name; for half a LoRA;
-    and for a part that the network doesn't have.
+    for a part that the network doesn't have; for NaN, and for what PEFT's settings say that is more than a LoRA.
     """
+    _check_settings(config or {}, what)
     held: dict[tuple[str, str], dict[str, Tensor]] = {}
-    where: dict[tuple[str, str], Target] = {}
+    where: dict[tuple[str, str], tuple[str, Target]] = {}  # the path as it is spelt, and the module
     columns: set[tuple[str, str]] = set()
     unknown: list[str] = []
     for name, tensor in tensors.items():
@@ -94,24 +102,57 @@ def read_lora(
             raise WeightsError(
                 f"{what} has '{name[:100]}' twice, in two spellings; get the file again", code="lora-damaged"
             )
-        held[place][key.role], where[place] = tensor, target
+        held[place][key.role], where[place] = tensor, (key.path, target)
         if name.endswith(".dora_scale") and tensor.ndim > 1 and tensor.shape[0] == 1:  # PEFT's has its own name
             columns.add(place)
     if unknown:
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         raise WeightsError(
             f"{what} holds {', '.join(unknown[:_NAMED])}{more}, which no module of this model takes; the LoRA is for "
-            "another network, or of a kind that isn't read",
+            "another network, or of a kind that isn't read (`zoo explain` says what a file is)",
             code="lora-unfit",
         )
-    alphas = _alphas(metadata or {}, config or {})
-    return tuple(_adapted(place, held[place], where[place], alphas, place in columns, what) for place in held)
+    if not held:
+        raise WeightsError(f"{what} holds no tensors; give a LoRA's file", code="lora-unfit")
+    alphas = _alphas(metadata or {}, config or {}, what)
+    return tuple(
+        _adapted(place[0], *where[place], held[place], alphas, columns=place in columns, what=what) for place in held
+    )
+
+
+def _check_settings(config: Mapping[str, Any], what: str) -> None:
+    """WeightsError for an adapter of PEFT's that is no LoRA, or changes more than it."""
+    kind, begun = config.get("peft_type", "LORA"), config.get("init_lora_weights", True)
+    if kind != "LORA":
+        raise WeightsError(f"{what} is a {str(kind)[:40]} of PEFT's, and LORA is read; give a LoRA", code="lora-unfit")
+    # PiSSA, OLoRA, CorDA and LoftQ take their start out of the base's weights, which then are others.
+    if isinstance(begun, str) and begun.lower() not in ("gaussian", "eva", "orthogonal"):
+        raise WeightsError(
+            f"{what} began as {begun[:40]!r}, which changes the base's weights as well; convert it to a plain LoRA "
+            "with PEFT first",
+            code="lora-unfit",
+        )
+    more = next((k for k in ("modules_to_save", "layer_replication", "megatron_config") if config.get(k)), None)
+    if more is not None:
+        raise WeightsError(
+            f"{what} says {more} in its settings, which is more than a LoRA and isn't read", code="lora-unfit"
+        )
 
 
 def _adapted(
-    place: tuple[str, str], found: Mapping[str, Tensor], target: Target, alphas: Alphas, columns: bool, what: str
+    part: str, path: str, target: Target, found: Mapping[str, Tensor], alphas: Alphas, *, columns: bool, what: str
 ) -> Adapted:
-    part, path = place
+    for role, tensor in found.items():
+        if tensor.numel() != 1 if role == "alpha" else not tensor.is_floating_point():
+            raise WeightsError(
+                f"{what}: '{part}' '{path}' has a {role} of {_say(tensor)} {str(tensor.dtype).removeprefix('torch.')}, "
+                "which no LoRA has; get the file again",
+                code="lora-damaged",
+            )
+        if not tensor.is_meta and not bool(torch.isfinite(tensor.float()).all()):
+            raise WeightsError(
+                f"{what}: '{part}' '{path}' has NaN or infinity in its {role}; get the file again", code="lora-damaged"
+            )
     absent = [role for role in ("down", "up") if role not in found]
     if absent:
         raise WeightsError(
@@ -120,21 +161,31 @@ def _adapted(
         )
     down, up, mid = found["down"], found["up"], found.get("mid")
     inner = down.shape[0] if mid is None else mid.shape[0]
-    fits = down.ndim in (2, 4) and up.ndim in (2, 4) and up.shape[1] == inner
-    fits = fits and (mid is None or (mid.ndim == 4 and mid.shape[1] == down.shape[0]))
-    if not fits or not math.prod(down.shape):
+    fits = down.ndim > 1 and up.ndim > 1 and up.shape[1] == inner and math.prod(up.shape[2:]) == 1
+    if mid is not None:
+        fits = fits and mid.ndim == 4 and mid.shape[1] == down.shape[0] and math.prod(down.shape[2:]) == 1
+    if not fits or not math.prod(down.shape) or not up.shape[0]:
         raise WeightsError(
             f"{what}: the matrices of '{path}' don't fit each other: {_say(down)} and {_say(up)}", code="lora-damaged"
         )
-    alpha = found["alpha"].float().item() if "alpha" in found else alphas.of(part, path, down.shape[0])
+    inputs, rank = math.prod(down.shape[1:]), down.shape[0]
+    if rank > max(inputs, up.shape[0]):
+        raise WeightsError(
+            f"{what}: '{part}' '{path}' has rank {rank} between {inputs} inputs and {up.shape[0]} outputs, over both; "
+            "no LoRA has, so get the file again",
+            code="lora-damaged",
+        )
+    held = found.get("alpha")
+    alpha = alphas.of(part, path, rank) if held is None else None if held.is_meta else held.float().item()
     return Adapted(part, target, down, up, mid, alpha or None, found.get("magnitude"), columns)
 
 
 @dataclass(frozen=True)
 class Alphas:
-    """PEFT's settings by part: alpha and rank patterns, and whether alpha is over the root of the rank."""
+    """PEFT's settings by part: alphas, their patterns by module, and whether alpha is over the root of the rank."""
 
     settings: Mapping[str, Mapping[str, Any]]
+    what: str
 
     def of(self, part: str, path: str, rank: int) -> float | None:
         """The alpha of a module, as if the factor were alpha / rank; None where nothing says one."""
@@ -145,17 +196,19 @@ class Alphas:
         odd = next((name for name in patterns if re.search(r"[^\w.]", name)), None)
         if odd is not None:
             raise WeightsError(
-                f"the LoRA's alpha_pattern has {odd[:80]!r}, which is no module's path; write paths out",
+                f"{self.what}: its alpha_pattern has {odd[:80]!r}, which is no module's path; write paths out",
                 code="lora-damaged",
             )
-        ends = (a for name, a in patterns.items() if f"_{path}".endswith(f"_{plain(name)}"))
+        ends = (a for name, a in patterns.items() if f".{path}".endswith(f".{name}"))
         value = next(ends, said.get("lora_alpha"))
         if not isinstance(value, (int, float)):
             return None
+        if not math.isfinite(value):
+            raise WeightsError(f"{self.what}: an alpha of its settings is {value}; mend it", code="lora-damaged")
         return float(value) * (math.sqrt(rank) if said.get("use_rslora") else 1.0)
 
 
-def _alphas(metadata: Mapping[str, str], config: Mapping[str, Any]) -> Alphas:
+def _alphas(metadata: Mapping[str, str], config: Mapping[str, Any], what: str) -> Alphas:
     """diffusers writes PEFT's settings of all parts as JSON into the metadata, `unet.lora_alpha` and so on."""
     settings: dict[str, dict[str, Any]] = {"": dict(config)} if config else {}
     try:
@@ -165,7 +218,7 @@ def _alphas(metadata: Mapping[str, str], config: Mapping[str, Any]) -> Alphas:
     for name, value in said.items() if isinstance(said, dict) else ():
         part, _, key = name.rpartition(".") if name.count(".") == 1 else name.partition(".")[::1]
         settings.setdefault("unet" if part == "transformer" else part, {})[key] = value
-    return Alphas(settings)
+    return Alphas(settings, what)
 
 
 def merged(
@@ -189,6 +242,7 @@ def merged(
                     f"{what} has no weight '{name}' for the LoRA to change; give the model it is for", code="lora-unfit"
                 )
             weight = weights[name]
+            one = one.to(weight.device)
             rows = _rows(weight, one, what)
             old = weight[rows].float()
             change = _reshaped(one.difference(), old, one, what)
@@ -220,13 +274,13 @@ def _reshaped(change: Tensor, old: Tensor, one: Adapted, what: str) -> Tensor:
             f"{_say(old)}; it is for another model",
             code="lora-unfit",
         )
-    return change.reshape(old.shape).to(old.device)
+    return change.reshape(old.shape)
 
 
 def _normalized(changed: Tensor, one: Adapted, what: str) -> Tensor:
     """m * V / |V|."""
     assert one.magnitude is not None
-    m = one.magnitude.float().to(changed.device)
+    m = one.magnitude.float()
     count = math.prod(m.shape)
     axis = 1 if one.by_columns and count == changed.shape[1] else 0
     if count != changed.shape[axis]:

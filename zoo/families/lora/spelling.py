@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 Role = Literal["down", "up", "mid", "alpha", "magnitude"]
 
@@ -67,10 +68,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Target:
-    """A module of zoo's: its name, and which third of its rows where the adapted layer is one of a fused q, k, v."""
+    """A module of zoo's: its name, and which third of its rows where the adapted layer is one of a fused q, k, v.
+
+    `path` is how diffusers writes it, and so a LoRA that zoo trains.
+    """
 
     module: str
     third: int | None = None
+    path: str = ""
 
     @property
     def weight(self) -> str:
@@ -90,6 +95,8 @@ def parse(name: str) -> Key | None:
         if found and path[found.end() : found.end() + 1] in (".", "_"):
             part, path = _PARTS[found[0]], path[found.end() + 1 :]
         path = path.removeprefix(_PEFT)
+        if part == "unet" and path.startswith("text_model."):  # of a text encoder alone, as PEFT saves one
+            part = "text_encoder"
         if old := _OLD_ATTENTION.search(path):
             inner = old[1] + (".0" if old[1].endswith("to_out") else "")
             path = path[: old.start()] + inner
@@ -131,31 +138,54 @@ def unet_targets(names: Iterable[str]) -> Mapping[str, Target]:
     """The modules of a U-Net by every spelling of their paths.
 
     Args:
-        names: of its tensors, in the original layout (zoo's).
+        names: of its tensors, in the original layout (zoo's). Of a U-Net that diffusers has no names for, its own.
     """
-    from zoo.families.stable_diffusion.renaming import unet_names
+    from zoo.families.diffusers.layout import unet_names
 
-    found: dict[str, Target] = {}
-    for ours, theirs in unet_names(names).items():
+    names = list(names)
+    found = dict(own_targets(names))
+    try:
+        renamed = unet_names(names)
+    except (KeyError, AssertionError):
+        return found
+    for ours, theirs in renamed.items():
         module, _, leaf = ours.rpartition(".")
         if leaf == "weight":
-            found[plain(module)] = found[plain(theirs.removesuffix(".weight"))] = Target(module)
+            path = theirs.removesuffix(".weight")
+            found[plain(module)] = found[plain(path)] = Target(module, path=path)
     return found
+
+
+def own_targets(names: Iterable[str]) -> Mapping[str, Target]:
+    """The modules of a network that declares no other names for them, by its own paths."""
+    modules = (name.removesuffix(".weight") for name in names if name.endswith(".weight"))
+    return {plain(module): Target(module, path=module) for module in modules}
+
+
+def targets_of(component: Any) -> Mapping[str, Target]:
+    """The modules of a network or text encoder by every spelling that it declares (`adapter_names`), or by its own."""
+    names = [name for name, _ in component.named_parameters()]
+    declared = getattr(component, "adapter_names", None)
+    if declared is None:
+        return own_targets(names)
+    module, _, function = declared.partition(":")
+    return getattr(import_module(module), function)(names)
 
 
 def text_targets(names: Iterable[str]) -> Mapping[str, Target]:
     """The modules of a text tower by every spelling of their paths; `names` are open_clip's (zoo's)."""
-    from zoo.families.stable_diffusion.renaming import PROJECTION, tower_names
+    from zoo.families.diffusers.layout import PROJECTION, tower_names
 
     found: dict[str, Target] = {}
+    names = list(names)
     for ours, theirs in tower_names(names).items():
         module = re.sub(r"(\.weight|_weight)$", "", ours)
         if module == ours or ours.endswith("positional_embedding"):
             continue
-        found[plain(module)] = Target(module)
+        found[plain(module)] = Target(module, path=module)
         for third, name in enumerate(theirs):
             path = name.removesuffix(".weight")
-            target = Target(module, third if len(theirs) > 1 else None)
+            target = Target(module, third if len(theirs) > 1 else None, path)
             found[plain(path)] = found[plain(f"text_model.{path}")] = target
     if PROJECTION in names:
         found.pop(PROJECTION, None)  # a bare matrix, transposed: no file adapts it under a name that says which way

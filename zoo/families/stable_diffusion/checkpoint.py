@@ -17,20 +17,23 @@ from zoo.families.stable_diffusion.pipeline import (
     check_autoencoder,
     denoiser_block,
     pipeline_config,
+    read_by,
     settle,
 )
-from zoo.families.stable_diffusion.shapes import kl_from_shapes, text_from_shapes, unet_from_shapes
-from zoo.families.stable_diffusion.variants import SCHEDULE, VARIANTS, Variant
+from zoo.families.stable_diffusion.shapes import (
+    kl_from_shapes,
+    text_from_shapes,
+    tiny_from_shapes,
+    unet_from_shapes,
+    vision_from_shapes,
+)
+from zoo.families.stable_diffusion.variants import Variant, predicted, told_by, variant_of
 from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
-# In this order: a base has what the refiner has, too.
-_TOLD_BY = (
-    ("sdxl-base", "conditioner.embedders.1.model."), ("sdxl-refiner", "conditioner.embedders.0.model."),
-    ("sd-2", "cond_stage_model.model."), ("sd-1", "cond_stage_model.transformer."),
-)  # fmt: skip
-_PREDICTIONS = {"epsilon": "eps", "v": "v", "v_prediction": "v", "sample": "x0"}
+TINY = ("encoder.0.weight", "encoder.layers.0.weight")  # of a tiny autoencoder, in its author's layout and diffusers'
+WHITENED = 1024  # width of the image embeddings (OpenCLIP ViT-H/14's) whose noise needs no statistics
 
 
 class Checkpoint:
@@ -38,16 +41,16 @@ class Checkpoint:
 
     def __init__(self, path: Path, container: Container) -> None:
         self.path, self.container = path, container
-        names = container.shapes
-        found = next((key for key, prefix in _TOLD_BY if any(name.startswith(prefix) for name in names)), None)
+        found = told_by(container.shapes)
         if found is None:
             raise WeightsError(
                 f"'{path}' holds a U-Net and no text encoder that zoo knows, and can't draw alone; give a file with "
                 "both, or a diffusers folder",
                 code="model-switch-unfit",
             )
-        self.key: str = found
-        self.variant: Variant = VARIANTS[found]
+        self._network = unet_from_shapes(shapes_of(container, UNET, "network", "original"), what=f"'{path}'")
+        self.variant: Variant = variant_of(found, self._network, what=str(path))
+        self.key = self.variant.key
 
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """See `zoo.config.sources.Source`."""
@@ -82,10 +85,8 @@ class Checkpoint:
 
     @property
     def told(self) -> str | None:
-        """What its network predicts, where the file says it: by its metadata, or ComfyUI's marks."""
-        if "v_pred" in self.container.shapes:
-            return "v"
-        return _PREDICTIONS.get(self.container.metadata.get("modelspec.prediction_type", ""))
+        """What its network predicts, where the file says it."""
+        return predicted(self.container.shapes, self.container.metadata)
 
     def copy(self, answers: Mapping[str, str]) -> str:
         """Which copy of the U-Net is drawn with: the average, unless the plain one is wanted or the only one."""
@@ -103,6 +104,8 @@ class Checkpoint:
             return self._unet(answers, name)
         if part == "vae":
             return autoencoder_card(self.container, name, answers, prefix=VAE, scale=self.variant.scale)
+        if part == "image" and self.variant.image is not None:
+            return self._image(name)
         text = self.variant.texts.get(part)
         if text is None:
             raise ConfigError(
@@ -112,7 +115,8 @@ class Checkpoint:
         layout: Layout = "transformers" if text.layout == "transformers" else "open-clip"
         held = FilePart(kind="conditioner", layout=layout, container=self.container, prefix=text.prefix)
         shapes = shapes_of(self.container, text.prefix, "conditioner", layout)
-        arguments = {**text_from_shapes(shapes, what=f"'{name}'"), **text.reading}
+        sizes = text_from_shapes(shapes, what=f"'{name}'")
+        arguments = {**sizes, **read_by(text.reading, answers, layers=sizes["layers"])}
         return card_of(
             held, name=name, component="clip-text", arguments=arguments, summary=f"{self.variant.title}: text encoder."
         )
@@ -123,17 +127,28 @@ class Checkpoint:
             kind="network", layout="ema" if copy == "ema" else "original", container=self.container,
             prefix=AVERAGED if copy == "ema" else UNET,
         )  # fmt: skip
-        shapes = shapes_of(self.container, UNET, "network", "original")
         prediction, _ = settle(str(self.path), self.variant, answers, self.told)
         zero = {"zero_snr": "True"} if "ztsnr" in self.container.shapes else {}
-        network = {**unet_from_shapes(shapes, what=f"'{name}'"), **self.variant.heads}
         return card_of(
             held, name=name, component="unet", summary=f"{self.variant.title}: U-Net, {copy} weights.",
-            arguments=network,
-            denoiser=denoiser_block(
-                SCHEDULE, prediction, {**zero, **answers}, network=network, what=str(self.path)
-            ),
+            arguments={**self._network, **self.variant.heads}, small=answers.get("small"),
+            denoiser=denoiser_block(self.variant, prediction, {**zero, **answers}),
         )  # fmt: skip
+
+    def _image(self, name: str) -> Card:
+        image = self.variant.image
+        assert image is not None
+        shapes = {n.removeprefix(image.prefix): s for n, s in self.container.shapes.items()}
+        arguments = {**vision_from_shapes(shapes, what=f"'{name}'"), **image.reading}
+        if 2 * arguments["embed_dim"] != self._network["vector_width"] or arguments["embed_dim"] != WHITENED:
+            raise ConfigError(
+                f"'{self.path}' noises its image's embedding by means and deviations that it doesn't hold; give its "
+                "diffusers folder, which does",
+                code="model-part-missing",
+            )
+        held = FilePart(kind="image", layout="open-clip", container=self.container, prefix=image.prefix)
+        return card_of(held, name=name, component="clip-image", kind="conditioner", arguments=arguments,
+                       summary=f"{self.variant.title}: image encoder.")  # fmt: skip
 
 
 class AutoencoderFile:
@@ -166,6 +181,9 @@ def autoencoder_card(
 ) -> Card:
     """The card of an autoencoder in a file; ConfigError where nothing says its latents' scale."""
     said = answers.get("scale")
+    tiny = next((n for n in TINY if f"{prefix}{n}" in container.shapes), None)
+    if tiny is not None:
+        return tiny_card(container, name, layout="taesd" if tiny == TINY[0] else "diffusers", prefix=prefix)
     if said is None and scale is None:
         raise ConfigError(
             f"'{name}' doesn't say what its latents are scaled by; say so, like '{name}?scale=0.18215'",
@@ -184,6 +202,14 @@ def autoencoder_card(
     held = FilePart(kind="autoencoder", layout=layout, container=container, prefix=prefix)
     summary = "KL autoencoder of Stable Diffusion."
     return card_of(held, name=name, component="kl", arguments={**arguments, "scale": factor}, summary=summary)
+
+
+def tiny_card(container: Container, name: str, *, layout: Layout, prefix: str = "", scale: float = 1.0) -> Card:
+    """The card of a TAESD, whose latents are scaled already."""
+    arguments = tiny_from_shapes(shapes_of(container, prefix, "tiny", layout), what=f"'{name}'")
+    held = FilePart(kind="tiny", layout=layout, container=container, prefix=prefix)
+    return card_of(held, name=name, component="taesd", kind="autoencoder", arguments={**arguments, "scale": scale},
+                   summary="TAESD, a tiny autoencoder of Stable Diffusion's latents.")  # fmt: skip
 
 
 def _as_original(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

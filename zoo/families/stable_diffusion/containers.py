@@ -1,16 +1,14 @@
 """Weight files as their header shows them: names and shapes first, a tensor when it is wanted.
 
 safetensors are listed without torch. A pickle (`.ckpt`, `.pt`, `.bin`) is read by torch as tensors alone: nothing in it
-is executed. Lightning's checkpoints name the classes of their callbacks, which are no tensors; those of its package
-become empty classes of the same name, and any other name in a pickle refuses the file.
+is executed (`zoo.checkpoints.files`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from zoo.checkpoints.folders import read_index
 from zoo.checkpoints.headers import merged, read_safetensors
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLES)
-_INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
 
 
 class Container(Protocol):
@@ -46,48 +43,48 @@ class Safetensors:
         header = headers[0] if len(headers) == 1 else merged(files[0].parent, headers)
         self.shapes: Mapping[str, Shape] = {name: entry.shape for name, entry in header.tensors.items()}
         self.metadata: Mapping[str, str] = header.metadata
-        self._where = {name: entry.file for name, entry in header.tensors.items()}
+        self._entries = header.tensors
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the files."""
-        from safetensors import SafetensorError, safe_open
+        from zoo.checkpoints.files import mapped
 
-        found: dict[str, Tensor] = {}
-        for file in self.files:
-            here = [name for name in names if self._where[name] == file]
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    found |= {name: opened.get_tensor(name) for name in here}
-            except (OSError, SafetensorError) as error:
-                raise WeightsError(
-                    f"the weight file '{file}' can't be read ({error}); get it again", code="weights-unreadable"
-                ) from error
-        return found
+        return mapped({name: self._entries[name] for name in names})
 
 
 class Pickle:
     """A torch file read as tensors alone; a Lightning checkpoint's are in its `state_dict`."""
 
     def __init__(self, *files: Path) -> None:
-        from torch import Tensor
+        from zoo.checkpoints.files import read_tensors
 
         self.files = files
         self.metadata: Mapping[str, str] = {}  # it has none
-        self._held: dict[str, Tensor] = {}
-        for file in files:
-            read = _unpickled(file)
-            state = read.get("state_dict", read) if isinstance(read, dict) else {}
-            self._held |= {n: t for n, t in state.items() if isinstance(n, str) and isinstance(t, Tensor)}
-        if not self._held:
-            raise WeightsError(
-                f"the weight file '{files[0]}' holds no tensors by name; give a checkpoint",
-                code="weights-no-state-dict",
-            )
+        self._held = {name: tensor for file in files for name, tensor in read_tensors(file).items()}
         self.shapes: Mapping[str, Shape] = {name: tuple(tensor.shape) for name, tensor in self._held.items()}
 
     def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
         """Mapped from the file."""
         return {name: self._held[name] for name in names}
+
+
+class Several:
+    """Containers as one: those without a name as they are, a named one's tensors behind its name."""
+
+    def __init__(self, *plain: Container, **named: Container) -> None:
+        held = [("", one) for one in plain] + [(f"{name}.", one) for name, one in named.items()]
+        self.files = tuple(file for _, one in held for file in one.files)
+        self._where = {prefix + name: (one, name) for prefix, one in held for name in one.shapes}
+        self.shapes: Mapping[str, Shape] = {name: one.shapes[own] for name, (one, own) in self._where.items()}
+        self.metadata: Mapping[str, str] = {}
+
+    def tensors(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Each from the one that has it."""
+        found: dict[str, Tensor] = {}
+        for one in dict.fromkeys(self._where[name][0] for name in names):
+            own = {self._where[name][1]: name for name in names if self._where[name][0] is one}
+            found |= {own[name]: tensor for name, tensor in one.tensors(list(own)).items()}
+        return found
 
 
 def open_container(*files: Path) -> Container:
@@ -118,28 +115,3 @@ def find_weights(folder: Path, stem: str) -> tuple[Path, ...]:
         f"the folder '{folder}' has no '{stem}.safetensors'; put it there, or give another folder",
         code="weights-missing",
     )
-
-
-def _unpickled(file: Path) -> Any:
-    """A torch file's content, tensors and plain values alone."""
-    import torch
-    from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
-
-    try:
-        named = get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # an old file that isn't a zip: it is read, or refused, below
-        named = []
-    inert: Any = [(type(name.rpartition(".")[2], (), {}), name) for name in named if _INERT.fullmatch(name)]
-    try:
-        with safe_globals(inert):
-            try:
-                return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # no zip, which can't be mapped
-                return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or truncated file may raise anything
-        other = [name for name in named if not _INERT.fullmatch(name)]
-        told = f"it asks for {other[0][:80]}" if other else str(error).splitlines()[0][:160]
-        raise WeightsError(
-            f"the weight file '{file}' isn't tensors alone and nothing of it was run ({told}); get a safetensors file",
-            code="weights-not-tensors",
-        ) from error

@@ -19,7 +19,7 @@ from zoo.checkpoints.folders import Folder, read_folder, read_weights
 from zoo.checkpoints.headers import Header, TensorEntry
 from zoo.checkpoints.writing import Copied, write_safetensors, write_sharded
 from zoo.families.stable_diffusion import folder_configs as configs
-from zoo.families.stable_diffusion.folder_configs import LINES, PIPELINES, Line
+from zoo.families.stable_diffusion.folder_configs import PIPELINES
 from zoo.families.stable_diffusion.layouts import (
     AVERAGED,
     UNET,
@@ -31,6 +31,7 @@ from zoo.families.stable_diffusion.layouts import (
     unet_to_diffusers,
     unet_to_original,
 )
+from zoo.families.stable_diffusion.variants import VARIANTS, Variant, predicted, told_by
 from zoo.schema import strict_json
 from zoo.schema.errors import ConfigError, UsageError, WeightsError, model_read
 
@@ -88,20 +89,16 @@ def convert(
 # -- a file to a folder
 
 
-def line_of(names: Mapping[str, Any]) -> Line:
-    """Which line a single file is of, by its text encoders; WeightsError for none that is converted."""
-
-    def has(prefix: str) -> bool:
-        return any(name.startswith(prefix) for name in names)
-
-    extra = next((prefix for prefix in _OTHERS if has(prefix)), None)
+def variant_of(names: Mapping[str, Any]) -> Variant:
+    """Which variant a single file is, by its text encoders; WeightsError for none that is converted."""
+    extra = next((prefix for prefix in _OTHERS if any(name.startswith(prefix) for name in names)), None)
     if extra:
         raise WeightsError(
             f"a file with '{extra}' isn't converted (depth, unCLIP, x4 upscaler, ControlNet)", code="conversion-unfit"
         )
-    for key in ("sdxl-base", "sdxl-refiner", "sd-2", "sd-1"):
-        if all(has(prefix) for prefix in LINES[key].text.values()) and has(UNET):
-            return LINES[key]
+    found = told_by(names) if any(name.startswith(UNET) for name in names) else None
+    if found is not None:
+        return found
     raise WeightsError(
         f"the file has no '{UNET}' with a text encoder of Stable Diffusion 1, 2 or XL beside it, and isn't converted; "
         "`zoo explain` says what it is",
@@ -113,9 +110,9 @@ def _to_folder(
     header: Header, target: Path, *, copy: str | None, prediction: str | None, heads: int | None, limit: int
 ) -> Conversion:
     tensors, used = header.tensors, set()
-    line = line_of(tensors)
+    variant = variant_of(tensors)
     stored = _stored_json(header)
-    prediction = prediction or line.prediction or _said(header)
+    prediction = prediction or variant.prediction or predicted(tensors, header.metadata)
     if prediction is None and not stored:
         raise ConfigError(
             f"'{header.path}' doesn't say what its network predicts, and both eps (512 px) and v (768 px) were "
@@ -125,11 +122,11 @@ def _to_folder(
     parts: dict[str, dict[str, Copied]] = {}
     parts["unet"] = _unet(tensors, copy, used, header.path)
     parts["vae"] = kl_to_diffusers(tensors, VAE, used)
-    for part, prefix in line.text.items():
+    for text in variant.texts.values():
         # Of SD 2's tower the second last layer is read, and the class has no more; a folder's was without the last.
-        drop = 1 if line.key == "sd-2" and not stored else 0
-        parts[part] = text_to_diffusers(tensors, prefix, used, drop=drop, projected=part == "text_encoder_2")
-    files = stored or _json_files(line, parts, prediction or "eps", heads)
+        drop = 1 if variant.key == "sd-2" and not stored else 0
+        parts[text.folder] = text_to_diffusers(tensors, text.prefix, used, drop=drop, projected=text.projected)
+    files = stored or _json_files(variant, parts, prediction or "eps", heads)
     kept = {name: Copied(t.dtype, t.shape, (t,)) for name, t in tensors.items() if name not in used}
     unfinished = target.absolute().parent / f".{target.name}.{os.getpid()}.unfinished"
     written: list[Path] = []
@@ -142,7 +139,7 @@ def _to_folder(
         for name, content in files.items():
             (unfinished / name).parent.mkdir(exist_ok=True)
             (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        _write_tokenizers(unfinished, line)
+        _write_tokenizers(unfinished, variant)
         metadata = {k: v for k, v in header.metadata.items() if k != _FOLDER}
         if kept or metadata:
             write_safetensors(unfinished / KEPT, kept, metadata)
@@ -174,46 +171,40 @@ def _unet(tensors: Mapping[str, TensorEntry], copy: str | None, used: set[str], 
     return unet_to_diffusers({n: tensors[UNET + n] for n in plain}, used, names={n: UNET + n for n in plain})
 
 
-def _said(header: Header) -> str | None:
-    """What the file's own marks say that its network predicts."""
-    said = {"epsilon": "eps", "v": "v", "v_prediction": "v"}.get(header.metadata.get("modelspec.prediction_type", ""))
-    return said or ("v" if any(name.endswith("v_pred") for name in header.tensors) else None)
-
-
 def _json_files(
-    line: Line, parts: Mapping[str, Mapping[str, Copied]], prediction: str, heads: int | None
+    variant: Variant, parts: Mapping[str, Mapping[str, Copied]], prediction: str, heads: int | None
 ) -> dict[str, Any]:
     shapes = {part: {n: c.shape for n, c in copied.items()} for part, copied in parts.items()}
-    size = line.sizes[prediction]
+    size = variant.sizes[prediction]
     channels = shapes["unet"]["conv_in.weight"][1]
-    kind = PIPELINES.get((line.key, channels))
+    kind = PIPELINES.get((variant.key, channels))
     if kind is None:
         raise ConfigError(
-            f"a U-Net of {line.key} with {channels} input channels has no pipeline of diffusers' here",
+            f"a U-Net of {variant.key} with {channels} input channels has no pipeline of diffusers' here",
             code="conversion-unfit",
         )
-    found: dict[str, Any] = {"model_index.json": configs.model_index(line, kind)}
+    found: dict[str, Any] = {"model_index.json": configs.model_index(variant, kind)}
     found["unet/config.json"] = configs.unet_config(
-        shapes["unet"], heads=line.heads if heads is None else heads, sample_size=size
+        shapes["unet"], heads=variant.heads.get("heads") if heads is None else heads, sample_size=size // 8
     )
-    found["vae/config.json"] = configs.vae_config(shapes["vae"], scale=line.scale, sample_size=8 * size)
-    found["scheduler/scheduler_config.json"] = configs.scheduler_config(line, prediction)
-    for part in line.text:
-        bare = {n.removeprefix("text_model."): s for n, s in shapes[part].items()}
-        found[f"{part}/config.json"] = configs.text_config(
-            bare, open_clip=line.text[part].endswith(".model."), projected=part == "text_encoder_2"
+    found["vae/config.json"] = configs.vae_config(shapes["vae"], scale=variant.scale, sample_size=size)
+    found["scheduler/scheduler_config.json"] = configs.scheduler_config(variant, prediction)
+    for text in variant.texts.values():
+        bare = {n.removeprefix("text_model."): s for n, s in shapes[text.folder].items()}
+        found[f"{text.folder}/config.json"] = configs.text_config(
+            bare, open_clip=text.layout == "open-clip", projected=text.projected
         )
     return found
 
 
-def _write_tokenizers(folder: Path, line: Line) -> None:
+def _write_tokenizers(folder: Path, variant: Variant) -> None:
     """CLIP's vocabulary, from the installed open_clip; the padding is the tower's."""
     from zoo.families.diffusers.export import write_clip_tokenizer
 
-    for part, prefix in line.text.items():
-        place = folder / part.replace("text_encoder", "tokenizer")
+    for text in variant.texts.values():
+        place = folder / text.folder.replace("text_encoder", "tokenizer")
         place.mkdir()
-        write_clip_tokenizer(place, pads_with_zero=prefix.endswith(".model."))
+        write_clip_tokenizer(place, pads_with_zero=text.layout == "open-clip")
 
 
 def _stored_json(header: Header) -> dict[str, Any]:
@@ -253,7 +244,7 @@ def _to_file(folder: Folder, target: Path) -> Conversion:
         raise WeightsError(
             f"the folder '{folder.path}' has no text encoder; give a whole pipeline's", code="weights-missing"
         )
-    line = LINES[key]
+    prefixes = {text.folder: text.prefix for text in VARIANTS[key].texts.values()}
     kept = read_weights(folder.path / KEPT) if (folder.path / KEPT).is_file() else None
     # The copy that the folder has is the average where the plain one was kept beside it.
     averaged = kept is not None and any(name.startswith(UNET) for name in kept.tensors)
@@ -261,7 +252,7 @@ def _to_file(folder: Folder, target: Path) -> Conversion:
     out |= kl_to_original(vae.header.tensors, VAE)
     for part, found in texts.items():
         assert found.header is not None
-        out |= text_to_original(found.header.tensors, line.text[part], projected=part == "text_encoder_2")
+        out |= text_to_original(found.header.tensors, prefixes[part], projected=part == "text_encoder_2")
     if kept is not None:
         out |= {name: Copied(t.dtype, t.shape, (t,)) for name, t in kept.tensors.items()}
     left = [p for p, part in folder.parts.items() if part.header and p not in ("unet", "vae", *texts)]

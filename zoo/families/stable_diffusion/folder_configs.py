@@ -9,40 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from zoo.families.stable_diffusion.variants import Variant
 from zoo.schema.errors import ConfigError
 
 Shapes = Mapping[str, tuple[int, ...]]
 WRITTEN_FOR = "0.36.0"  # the diffusers whose fields these are
 
 
-@dataclass(frozen=True)
-class Line:
-    """A published line: what its tensors don't show."""
-
-    key: str  # sd-1, sd-2, sdxl-base, sdxl-refiner
-    heads: int | None  # everywhere, or None: as many as 64-channel heads fit
-    scale: float
-    prediction: str | None  # None: eps and v were both published
-    sizes: Mapping[str, int]  # latent side by prediction
-    scheduler: str
-    text: Mapping[str, str]  # part -> its prefix in a single file
-
-
-LINES = {
-    "sd-1": Line("sd-1", 8, 0.18215, "eps", {"eps": 64, "v": 64}, "PNDMScheduler",
-                 {"text_encoder": "cond_stage_model.transformer."}),
-    "sd-2": Line("sd-2", None, 0.18215, None, {"eps": 64, "v": 96}, "DDIMScheduler",
-                 {"text_encoder": "cond_stage_model.model."}),
-    "sdxl-base": Line("sdxl-base", None, 0.13025, "eps", {"eps": 128, "v": 128}, "EulerDiscreteScheduler",
-                      {"text_encoder": "conditioner.embedders.0.transformer.",
-                       "text_encoder_2": "conditioner.embedders.1.model."}),
-    "sdxl-refiner": Line("sdxl-refiner", None, 0.13025, "eps", {"eps": 128, "v": 128}, "EulerDiscreteScheduler",
-                         {"text_encoder_2": "conditioner.embedders.0.model."}),
-}  # fmt: skip
-# (line, input channels of the U-Net) -> the pipeline's class.
+# (variant, input channels of the U-Net) -> the pipeline's class.
 PIPELINES = {
     ("sd-1", 4): "StableDiffusionPipeline", ("sd-1", 9): "StableDiffusionInpaintPipeline",
     ("sd-1", 8): "StableDiffusionInstructPix2PixPipeline", ("sd-2", 4): "StableDiffusionPipeline",
@@ -143,37 +119,39 @@ def text_config(shapes: Shapes, *, open_clip: bool, projected: bool) -> dict[str
     }  # fmt: skip
 
 
-def scheduler_config(line: Line, prediction: str) -> dict[str, Any]:
+def scheduler_config(variant: Variant, prediction: str) -> dict[str, Any]:
     """The published scheduler's."""
     config: dict[str, Any] = {
-        "_class_name": line.scheduler, "_diffusers_version": WRITTEN_FOR, "num_train_timesteps": 1000,
+        "_class_name": variant.scheduler, "_diffusers_version": WRITTEN_FOR, "num_train_timesteps": 1000,
         "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
-        "prediction_type": {"eps": "epsilon", "v": "v_prediction"}[prediction], "timestep_spacing": "leading",
+        "prediction_type": {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}[prediction],
+        "timestep_spacing": "leading",
     }  # fmt: skip
-    if line.scheduler != "EulerDiscreteScheduler":
+    if variant.scheduler != "EulerDiscreteScheduler":
         config["set_alpha_to_one"] = False
-    if line.scheduler == "DDIMScheduler":
+    if variant.scheduler == "DDIMScheduler":
         config["clip_sample"] = False
-    if line.scheduler == "PNDMScheduler":
+    if variant.scheduler == "PNDMScheduler":
         config["skip_prk_steps"] = True
     return config
 
 
-def model_index(line: Line, kind: str) -> dict[str, Any]:
+def model_index(variant: Variant, kind: str) -> dict[str, Any]:
     """`model_index.json`."""
     found: dict[str, Any] = {
-        "_class_name": kind, "_diffusers_version": WRITTEN_FOR, "scheduler": ["diffusers", line.scheduler],
+        "_class_name": kind, "_diffusers_version": WRITTEN_FOR, "scheduler": ["diffusers", variant.scheduler],
         "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
     }  # fmt: skip
+    held = [text.folder for text in variant.texts.values()]
     for part in ("text_encoder", "text_encoder_2"):
-        if part in line.text:
+        if part in held:
             projected = part == "text_encoder_2"
             found[part] = ["transformers", "CLIPTextModelWithProjection" if projected else "CLIPTextModel"]
             found[part.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
-        elif line.key.startswith("sdxl"):
+        elif variant.key.startswith("sdxl"):
             found[part] = found[part.replace("text_encoder", "tokenizer")] = [None, None]
-    if line.key.startswith("sdxl"):
-        if kind != "StableDiffusionXLImg2ImgPipeline" or line.key == "sdxl-base":
+    if variant.key.startswith("sdxl"):
+        if kind != "StableDiffusionXLImg2ImgPipeline" or variant.key == "sdxl-base":
             found["force_zeros_for_empty_prompt"] = True
         else:
             found |= {"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True}

@@ -1,4 +1,4 @@
-"""Each part's tensors in the other layout, as copies of bytes: names by `renaming`, shapes of the few that differ.
+"""Each part's tensors in the other layout, as copies of bytes: names by diffusers' `layout`, shapes of a few.
 
 A 1x1 convolution of an autoencoder's attention is a matrix in diffusers. open_clip's fused q, k, v are three layers in
 transformers, and its projection is turned. WeightsError names a tensor that has no place.
@@ -12,16 +12,16 @@ from typing import TypeVar
 
 from zoo.checkpoints.headers import TensorEntry
 from zoo.checkpoints.writing import Copied, joined, third, turned, whole
-from zoo.families.diffusers.layout import CLIP_PREFIX
-from zoo.families.stable_diffusion.original_names import original_kl_names, original_unet_names
-from zoo.families.stable_diffusion.renaming import (
+from zoo.families.diffusers.layout import (
     BUFFERS,
+    CLIP_PREFIX,
     PROJECTION,
     kl_names,
     open_clip_names,
     tower_names,
     unet_names,
 )
+from zoo.families.stable_diffusion.original_names import original_kl_names, original_unet_names
 from zoo.schema.errors import WeightsError
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
+from zoo.families.diffusers.layout import clip_vision_sources, kl_names, taesd_key, tower_sources, unet_names
+from zoo.families.stable_diffusion.original_names import today
 from zoo.schema.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -17,36 +19,36 @@ if TYPE_CHECKING:
 
     from zoo.families.stable_diffusion.containers import Container
 
-Layout = Literal["original", "ema", "diffusers", "transformers", "open-clip"]
+Layout = Literal["original", "ema", "diffusers", "transformers", "open-clip", "taesd"]
 AVERAGE = "model_ema."
 AVERAGED = "model_ema.diffusion_model"  # and the name without its dots
-# Buffers, counters and a contrastive model's temperature: nothing that these networks read.
+# Buffers, counters, a contrastive model's temperature, an autoencoder's loss: nothing that these networks read.
 BUFFERS = re.compile(
     r"(.*\.)?(position_ids|attn_mask|logit_scale|logit_bias)|betas|alphas_cumprod(_prev)?|sqrt_.*|posterior_.*|"
     r"log_one_minus_alphas_cumprod|logvar|lvlb_weights|model_ema\.(decay|num_updates)|scale_factor|"
-    r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr"
+    r"ddim_.*|denoiser\.sigmas|v_pred|ztsnr|loss\..*"
 )
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_OLD = re.compile(r"\.attentions\.(\d+)\.(query|key|value|proj_attn)\.")
+PROJECTIONS = (("text_projection.weight",), ("visual_projection.weight",))  # matrices in CLIP's own layout
 
 
-def sources(module: nn.Module, kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
-    """Each tensor of a module -> the name, or of a fused projection the three names, under which a file has it."""
-    from zoo.families.diffusers import layout as diffusers
-    from zoo.families.diffusers.config import blocks_of
-
-    own = list(module.state_dict())
-    if layout in ("original", "open-clip"):
+def sources(module: nn.Module, own: Iterable[str], kind: str, layout: Layout) -> dict[str, tuple[str, ...]]:
+    """Each of a module's own tensors -> the name under which a file has it, of a fused projection the three names."""
+    own = list(own)
+    if kind == "image" and layout == "open-clip":  # beside the tower, what whitens embeddings, which stays as it is
+        return {name: (name.removeprefix("visual."),) for name in own}
+    if kind == "image":
+        return {name: clip_vision_sources(name) for name in own}
+    if kind == "tiny" and layout == "diffusers":
+        return {name: (taesd_key(name),) for name in own}
+    if layout in ("original", "open-clip", "taesd"):
         return {name: (name,) for name in own}
     if layout == "ema":
         return {name: (name.replace(".", ""),) for name in own}
     if kind == "network":
-        blocks = blocks_of(module)  # type: ignore[arg-type]
-        return {ours: (theirs,) for ours, theirs in diffusers.unet_keys(own, blocks=blocks).items()}
+        return {ours: (known(theirs, kind, layout),) for ours, theirs in unet_names(own).items()}
     if kind == "autoencoder":
-        levels = len(module.encoder.down)  # type: ignore[union-attr, arg-type]
-        return {ours: (theirs,) for ours, theirs in diffusers.kl_keys(own, levels=levels).items()}
-    return {name: diffusers.clip_text_sources(name) for name in own}
+        return {ours: (theirs,) for ours, theirs in kl_names(own).items()}
+    return {name: tower_sources(name) for name in own}
 
 
 def gather(module: nn.Module, kind: str, layout: Layout, container: Container, prefix: str) -> dict[str, Tensor]:
@@ -54,17 +56,19 @@ def gather(module: nn.Module, kind: str, layout: Layout, container: Container, p
     import torch
 
     there = {known(name.removeprefix(prefix), kind, layout): name for name in container.shapes if of(name, prefix)}
-    wanted = sources(module, kind, layout)
+    own = module.state_dict()
+    wanted = sources(module, own, kind, layout)
     used = {name for names in wanted.values() for name in names}
     read = container.tensors(list(there.values()))
     found = {name: read[at] for name, at in there.items() if name not in used}  # refused by the loader
-    own = module.state_dict()
     for ours, names in wanted.items():
         if not all(name in there for name in names):
+            if kind == "image" and ours in ("mean", "std"):  # of embeddings that need no whitening
+                found[ours] = torch.full_like(own[ours], float(ours == "std"), device="cpu")
             continue  # missing, which the loader reports
         parts = [read[there[name]] for name in names]
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        found[ours] = _reshaped(tensor, own[ours], transposed=names == ("text_projection.weight",))
+        found[ours] = _reshaped(tensor, own[ours], transposed=names in PROJECTIONS)
     return found
 
 
@@ -76,9 +80,11 @@ def of(name: str, prefix: str) -> bool:
 def known(name: str, kind: str, layout: Layout) -> str:
     """A name as today's versions of diffusers and transformers write it."""
     if layout == "transformers":
-        return name.removeprefix("text_model.")
+        while name.startswith(("text_model.", "vision_model.")):  # twice, in a safety checker
+            name = name.partition(".")[2]
+        return name
     if layout == "diffusers" and kind == "autoencoder":
-        return _OLD.sub(lambda found: f".attentions.{found[1]}.{_OLD_ATTENTION[found[2]]}.", name)
+        return today(name)
     if layout == "diffusers" and kind == "network":
         return re.sub(r"^class_embedding\.linear_", "add_embedding.linear_", name)  # Stable unCLIP's vector
     return name

@@ -1,6 +1,6 @@
-"""Names in diffusers' layout -> the original's: `renaming`, the other way, from names alone.
+"""Names in diffusers' layout -> the original's: `zoo.families.diffusers.layout` backwards, from names alone.
 
-Names are laid out by the numbers in them and kept where `renaming` leads back from them to where they came from, so the
+Names are laid out by the numbers in them and kept where that leads back from them to where they came from, so the
 two are inverse by construction.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from zoo.families.stable_diffusion.renaming import kl_names, unet_names
+from zoo.families.diffusers.layout import kl_names, unet_names
 
 _BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")

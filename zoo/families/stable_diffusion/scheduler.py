@@ -24,6 +24,7 @@ _SAMPLERS: Mapping[str, tuple[dict[str, Any], str, bool]] = {
     "HeunDiscreteScheduler": ({"name": "heun", "steps": _FAST}, "linspace", False),
     "LMSDiscreteScheduler": ({"name": "lms", "steps": 50}, "linspace", False),
     "DPMSolverMultistepScheduler": ({"name": "dpmpp-2m", "steps": _FAST}, "linspace", True),
+    "LCMScheduler": ({"name": "lcm", "steps": 4}, "leading", False),
 }
 _ENDS_AT_FIRST = ("DDIMScheduler", "PNDMScheduler")  # unless set_alpha_to_one, which is PNDM's other default
 _K_DIFFUSION = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
@@ -35,7 +36,7 @@ _OFF: Mapping[str, tuple[Any, ...]] = {
     "timestep_type": (None, "discrete"), "sigma_min": (None,), "sigma_max": (None,), "euler_at_final": (False, None),
     "interpolation_type": (None, "linear"), "solver_type": (None, "midpoint"), "solver_order": (None, 2),
     "algorithm_type": (None, "dpmsolver++"), "lower_order_final": (None, True),
-    "final_sigmas_type": (None, "zero"), "skip_prk_steps": (True,),
+    "final_sigmas_type": (None, "zero"), "skip_prk_steps": (True,), "timestep_scaling": (None, 10, 10.0),
 }  # fmt: skip
 
 
@@ -105,6 +106,8 @@ def _sampler(
         made = {**made, "name": "dpmpp-2m-sde"}
     if kind == "PNDMScheduler" and not config.get("skip_prk_steps"):
         return None, "its PNDMScheduler starts by Runge-Kutta steps, which zoo's plms doesn't"
+    if kind == "LCMScheduler":  # which spaces its steps by itself, and ends at the clean sample whatever it says
+        return {**made, "grid": {"name": "lcm", "origin": config.get("original_inference_steps", 50)}}, ""
     left = {"skip_cleanest": True} if skips else {}
     grids: Mapping[str, dict[str, Any]] = {
         "leading": {"name": "leading", "offset": config.get("steps_offset", 0) if offset is None else offset, **left},

@@ -19,12 +19,16 @@ _LAYER = re.compile(r"(?:transformer\.resblocks|encoder\.layers)\.(\d+)\.")
 # Switches of diffusers' UNet2DConditionModel that must stand as these files have them, and what that is.
 _UNET_SWITCHES: Mapping[str, Any] = {
     "act_fn": "silu", "resnet_time_scale_shift": "default", "center_input_sample": False, "dual_cross_attention": False,
-    "time_embedding_type": "positional", "time_cond_proj_dim": None, "conv_in_kernel": 3, "conv_out_kernel": 3,
+    "time_embedding_type": "positional", "conv_in_kernel": 3, "conv_out_kernel": 3,
     "encoder_hid_dim": None, "encoder_hid_dim_type": None, "cross_attention_norm": None, "resnet_skip_time_act": False,
-    "resnet_out_scale_factor": 1.0, "mid_block_scale_factor": 1, "flip_sin_to_cos": True, "freq_shift": 0,
+    "resnet_out_scale_factor": 1.0, "mid_block_scale_factor": 1,
     "class_embeddings_concat": False, "mid_block_only_cross_attention": None, "attention_type": "default",
     "reverse_transformer_layers_per_block": None, "time_embedding_act_fn": None, "timestep_post_act": None,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "mid_block_type": "UNetMidBlock2DCrossAttn", "_class_name": "UNet2DConditionModel",
+}  # fmt: skip
+_TINY_SWITCHES: Mapping[str, Any] = {
+    "act_fn": "relu", "upsample_fn": "nearest", "in_channels": 3, "out_channels": 3, "upsampling_scaling_factor": 2,
+    "shift_factor": 0.0,
 }  # fmt: skip
 _DOWN = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
 
@@ -54,6 +58,7 @@ def unet_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
         context = shapes["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1]
         projection = "linear" if len(shapes["middle_block.1.proj_in.weight"]) == 2 else "conv"
         vector, label = shapes.get("label_emb.0.0.weight"), shapes.get("label_emb.weight")
+        crossed = _crossed(shapes, channels, context)
         return {
             "in_channels": stem[1], "out_channels": shapes["out.2.weight"][0], "width": width,
             "mult": [c // width for c in channels], "blocks": blocks,
@@ -61,11 +66,19 @@ def unet_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
             **_depth([d or (middle if i == len(depths) - 1 else 1) for i, d in enumerate(depths)]),
             "context_width": context, "projection": projection,
             **({"vector_width": vector[1]} if vector else {}), **({"classes": label[0]} if label else {}),
+            **({"cross_only_levels": crossed} if crossed else {}),
         }  # fmt: skip
     except (KeyError, IndexError) as error:
         raise WeightsError(
             f"{what} is no U-Net of this family: it has no {error}; give another file", code="layout-wrong"
         ) from error
+
+
+def _crossed(shapes: Shapes, channels: Sequence[int], context: int) -> list[int]:
+    """The levels whose first attention reads the text, too, by the width of its keys (the x4 upscaler's)."""
+    keys = (re.fullmatch(r"input_blocks\.(\d+)\.1\.transformer_blocks\.0\.attn1\.to_k\.weight", n) for n in shapes)
+    wide = {shapes[found[0]] for found in keys if found}
+    return [i for i, c in enumerate(channels) if c != context and (c, context) in wide]
 
 
 def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
@@ -102,16 +115,20 @@ def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
         )
     depths = _each(config.get("transformer_layers_per_block", 1), len(channels))
     vector = config.get("projection_class_embeddings_input_dim") if added or kind else None
+    distilled = config.get("time_cond_proj_dim")
     classes = config.get("num_class_embeds")
     blocks = _each(config.get("layers_per_block", 2), len(channels))
-    if len(set(blocks)) > 1 or any(c % channels[0] for c in channels):
+    if len(set(blocks)) > 1:
+        raise ConfigError(f"{what} has {blocks} blocks; zoo's levels are alike", code="model-switch-unfit")
+    cosines = bool(config.get("flip_sin_to_cos", True))
+    if cosines != (config.get("freq_shift", 0) == 0):
         raise ConfigError(
-            f"{what} has {blocks} blocks on {channels} channels; zoo's levels are alike and multiples",
+            f"{what} says flip_sin_to_cos {cosines} beside another freq_shift, and zoo's U-Net has the two together",
             code="model-switch-unfit",
         )
     return {
         "in_channels": config.get("in_channels", 4), "out_channels": config.get("out_channels", 4),
-        "width": channels[0], "mult": [c // channels[0] for c in channels], "blocks": blocks[0],
+        "width": channels[0], "mult": _multiples(channels, what), "blocks": blocks[0],
         "attention_levels": [i for i, a in enumerate(attended) if a], **_depth(depths),
         **({"heads": heads[-1]} if len(counted) == 1 else {"head_width": wide.pop()}),
         "context_width": config.get("cross_attention_dim", 1280),
@@ -120,7 +137,9 @@ def unet_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
         **({"groups": config["norm_num_groups"]} if config.get("norm_num_groups", 32) != 32 else {}),
         **({"norm_eps": config["norm_eps"]} if config.get("norm_eps", 1e-5) != 1e-5 else {}),
         **({"downsample_padding": "end"} if config.get("downsample_padding", 1) == 0 else {}),
+        **({} if cosines else {"time_features": "sines-first"}),
         **({"vector_width": vector} if vector else {}), **({"classes": classes} if classes else {}),
+        **({"guidance_width": distilled} if distilled else {}),
     }  # fmt: skip
 
 
@@ -148,7 +167,8 @@ def kl_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     channels, downs = list(config.get("block_out_channels") or ()), list(config.get("down_block_types") or ())
     kinds = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
     other = next((kind for kind in downs if kind not in kinds), None)
-    plain = config.get("use_quant_conv", True) and config.get("use_post_quant_conv", True)
+    switches = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
+    plain = all(config.get(name, True) for name in switches)
     if other is not None or not channels or not plain or config.get("latents_mean") or config.get("latents_std"):
         raise ConfigError(
             f"{what} is no autoencoder of this family ({other or 'another layout'}); give another",
@@ -157,7 +177,7 @@ def kl_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
     attended = [i for i, kind in enumerate(downs) if kinds[kind]]
     return {
         "channels": config.get("latent_channels", 4), "z_channels": config.get("latent_channels", 4),
-        "width": channels[0], "mult": [c // channels[0] for c in channels], "blocks": config.get("layers_per_block", 1),
+        "width": channels[0], "mult": _multiples(channels, what), "blocks": config.get("layers_per_block", 1),
         "image_channels": config.get("in_channels", 3), "scale": float(config.get("scaling_factor") or 0.18215),
         **({"shift": float(config["shift_factor"])} if config.get("shift_factor") else {}),
         **({"groups": config["norm_num_groups"]} if config.get("norm_num_groups", 32) != 32 else {}),
@@ -199,10 +219,84 @@ def text_from_config(config: Mapping[str, Any], *, projected: bool, what: str) -
     }  # fmt: skip
 
 
+def tiny_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
+    """`TAESD`'s arguments, by its author's names or diffusers'; WeightsError where these are none."""
+    first, last = ((shapes.get(f"decoder.{n}.weight") or shapes.get(f"decoder.layers.{m}.weight")) for n, m in
+                   ((1, 0), (19, 18)))  # fmt: skip
+    if first is None or last is None or len(first) != 4:
+        raise WeightsError(f"{what} is no TAESD: its decoder has other layers; give another file", code="layout-wrong")
+    return {"channels": first[1], "width": first[0]}
+
+
+def tiny_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+    """`TAESD`'s arguments of diffusers' `AutoencoderTiny`; ConfigError for one that isn't as published."""
+    widths = {
+        *(config.get("encoder_block_out_channels") or (64,)),
+        *(config.get("decoder_block_out_channels") or (64,)),
+    }
+    counts = [
+        list(config.get(f"num_{side}_blocks") or d)
+        for side, d in (("encoder", (1, 3, 3, 3)), ("decoder", (3, 3, 3, 1)))
+    ]
+    other = next((k for k, v in _TINY_SWITCHES.items() if config.get(k, v) != v), None)
+    if len(widths) != 1 or counts != [[1, 3, 3, 3], [3, 3, 3, 1]] or other:
+        raise ConfigError(
+            f"{what} is no TAESD as published ({other or 'other blocks'}); give another", code="model-switch-unfit"
+        )
+    return {
+        "channels": config.get("latent_channels", 4), "width": widths.pop(),
+        "scale": float(config.get("scaling_factor") or 1.0),
+    }  # fmt: skip
+
+
+def vision_from_shapes(shapes: Shapes, *, what: str) -> dict[str, Any]:
+    """The sizes of CLIP's image tower without its heads, by open_clip's names."""
+    try:
+        (width, _, patch, _), (_, embed_dim) = shapes["conv1.weight"], shapes["proj"]
+        cells = shapes["positional_embedding"][0] - 1
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{what} is no image encoder of CLIP's ({error}); give another", code="layout-wrong"
+        ) from error
+    return {
+        "width": width, "layers": _count(shapes, r"transformer\.resblocks\.(\d+)\."), "embed_dim": embed_dim,
+        "patch": patch, "image_size": patch * round(cells**0.5),
+    }  # fmt: skip
+
+
+def vision_from_config(config: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+    """The same and its activation, of transformers' CLIPVisionModelWithProjection; ConfigError for another tower."""
+    act, width = config.get("hidden_act", "quick_gelu"), config.get("hidden_size", 768)
+    if (
+        act not in ("quick_gelu", "gelu")
+        or config.get("layer_norm_eps", 1e-5) != 1e-5
+        or config.get("intermediate_size", 3072) != 4 * width
+    ):
+        raise ConfigError(
+            f"{what} says hidden_act {act!r}, layer_norm_eps {config.get('layer_norm_eps')}, intermediate_size "
+            f"{config.get('intermediate_size')} of {width}; no CLIP's",
+            code="model-switch-unfit",
+        )
+    return {
+        "width": width, "heads": config.get("num_attention_heads", 12), "layers": config.get("num_hidden_layers", 12),
+        "embed_dim": config.get("projection_dim", 512), "image_size": config.get("image_size", 224),
+        "patch": config.get("patch_size", 32), "activation": "gelu" if act == "gelu" else "quick-gelu",
+    }  # fmt: skip
+
+
 def _count(shapes: Shapes, pattern: str) -> int:
     """One more than the largest number that a name has in this place; 0 where none has any."""
     compiled = re.compile(pattern)
     return max((int(found[1]) for name in shapes if (found := compiled.match(name))), default=-1) + 1
+
+
+def _multiples(channels: Sequence[Any], what: str) -> list[float]:
+    """Channels of each level, in those of the first."""
+    if any(isinstance(c, bool) or not isinstance(c, int) or c < 1 for c in channels):
+        raise ConfigError(
+            f"{what} has channels {list(channels)}; they are whole numbers over 0", code="model-switch-unfit"
+        )
+    return [c // channels[0] if c % channels[0] == 0 else c / channels[0] for c in channels]
 
 
 def _depth(depths: Sequence[int]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def plot_noising(
             "a picture of noising needs two columns or more and a schedule; give them", code="plot-subject-missing"
         )
     if not 1 <= size <= 512:
-        raise UsageError(f"a size of {size} pixels can't be drawn in a row; give 1 to 512", code="number-out-of-range")
+        raise UsageError(f"a size of {size} pixels can't be drawn in a row; give 1 to 512", code="size-invalid")
     x0 = read_image(image, size=(size, size), count=1)[0].numpy()
     eps = AddressedNoise(seed)((3, size, size), purpose="start", samples=[0])[0].numpy()
     side = cell_side(size, size)

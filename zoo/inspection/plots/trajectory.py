@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from zoo.inspection.plots.style import MARGIN, SOFT, cell, cell_side, note, page, plain, styled
+from zoo.pipeline.parts import dtype_of
 from zoo.pipeline.pipeline import Pipeline, Progress
 from zoo.pipeline.stage import Stage
-from zoo.pipeline.stage_run import dtype_of
 from zoo.schema.errors import UsageError
 
 _BETWEEN = 0.0625
@@ -45,7 +45,7 @@ def watch(pipe: Pipeline, prompt: str | None = None, *, columns: int = 8, **call
     Latents are shown as the autoencoder decodes them, x_t too; x_t of more than unit variance is scaled down to it.
     """
     if columns < 2:
-        raise UsageError(f"a trajectory of {columns} columns shows no way; give 2 or more", code="number-out-of-range")
+        raise UsageError(f"a trajectory of {columns} columns shows no way; give 2 or more", code="columns-too-few")
     kept: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
     totals: dict[str, int] = {}
 

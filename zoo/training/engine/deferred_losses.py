@@ -26,13 +26,17 @@ class Lagged:
         self.flag = torch.zeros((), device=device)  # 1 from the first step on that isn't finite
         self._way: deque[tuple[int, Tensor, Any]] = deque()
 
-    def see(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Take a step's loss and gradient norm, before the optimizers use the gradient."""
+    def judge(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """Set the flag by a step's loss and gradient norm, before the optimizers use the gradient; (3,) for `send`."""
         finite = torch.isfinite(loss) & torch.isfinite(norm)
-        self.flag = torch.maximum(self.flag, (~finite).to(self.flag.dtype))
-        facts = torch.stack([loss.float(), norm.float(), self.flag])
+        # In place: a recorded step writes to the flag that everybody reads.
+        self.flag.copy_(torch.maximum(self.flag, (~finite).to(self.flag.dtype)))
+        return torch.stack([loss.float(), norm.float(), self.flag])
+
+    def send(self, step: int, facts: Tensor) -> None:
+        """Send what `judge` gave to the host."""
         if facts.device.type != "cuda":
-            self._way.append((step, facts, None))
+            self._way.append((step, facts.clone(), None))
             return
         host = torch.empty(3, pin_memory=True)
         host.copy_(facts, non_blocking=True)
@@ -56,7 +60,7 @@ class Lagged:
     def reset(self) -> None:
         """Drop what is on its way, and clear the flag."""
         self._way.clear()
-        self.flag = torch.zeros_like(self.flag)
+        self.flag.zero_()
 
 
 def is_bad(loss: float, norm: float) -> bool:

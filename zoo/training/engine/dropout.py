@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from zoo.diffusion import philox
 from zoo.diffusion.draws import stream
 from zoo.schema.errors import ConfigError
-from zoo.training.engine.objective import Batch, put
+from zoo.training.engine.objective import Batch
 
 
 class AddressedDropout:
@@ -43,19 +43,20 @@ class AddressedDropout:
                 code="batch-unsplittable",
             )
         rows = [
-            _uniform(self.batch.seed, f"{purpose}/{copy}" if copy else purpose, samples, tuple(x.shape[1:]), x.device)
+            _uniform(self.batch, f"{purpose}/{copy}" if copy else purpose, tuple(x.shape[1:]), x.device)
             for copy in range(x.shape[0] // len(samples))
         ]
         keep = torch.cat(rows) >= round(module.p * 2**16)
         return x * keep.to(x.dtype) / (1.0 - module.p)
 
 
-def _uniform(seed: int, purpose: str, samples: np.ndarray, shape: tuple[int, ...], device: torch.device) -> Tensor:
+def _uniform(batch: Batch, purpose: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
     """(B, *shape) whole numbers in [0, 2^16), int32; a sample's are the quarters of the words of its stream."""
     if device.type != "cuda":
-        drawn = [stream(seed, purpose, int(s)).integers(0, 2**16, size=shape, dtype=np.uint16) for s in samples]
+        streams = [stream(batch.seed, purpose, int(sample)) for sample in batch.samples]
+        drawn = [one.integers(0, 2**16, size=shape, dtype=np.uint16) for one in streams]
         return torch.from_numpy(np.stack(drawn).astype(np.int32)).to(device)
-    return quarters(seed, purpose, put(samples, device), shape)
+    return quarters(batch.seed, purpose, batch.there("samples"), shape)
 
 
 def quarters(seed: int, purpose: str, samples: Tensor, shape: tuple[int, ...]) -> Tensor:

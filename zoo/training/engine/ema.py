@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,19 +32,26 @@ class Average:
         mine = self.network.parameters()
         self._pieces = [like(own, new) for own, new in zip(mine, network.parameters(), strict=True)]
 
+    def decay_at(self, step: int) -> float:
+        """The decay after `step` optimizer steps."""
+        return min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int, *, stopped: Tensor | None = None) -> None:
-        """Take the network's parameters after `step` optimizer steps; nothing where `stopped`, on the device, is 1."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+    def update(self, network: nn.Module, step: int = 0, *, decay: Any = None, stopped: Tensor | None = None) -> None:
+        """Take the network's parameters after `step` optimizer steps; nothing where `stopped`, on the device, is 1.
+
+        `decay`, a number or on the device, takes the place of `decay_at(step)`.
+        """
+        rate = 1.0 - (self.decay_at(step) if decay is None else decay)
         own = [_local(p) for p in self._pieces or self.network.parameters()]
         new = [_local(p) for p in network.parameters()]
         if len(own) != len(new):
             raise ValueError(f"an average of {len(own)} parameters can't follow a network of {len(new)}")
         if stopped is None:
-            on_lists._foreach_lerp_(own, new, 1.0 - decay)
+            on_lists._foreach_lerp_(own, new, rate)
         else:
             way = on_lists._foreach_sub(new, own)
-            on_lists._foreach_mul_(way, (1.0 - decay) * (1.0 - stopped))
+            on_lists._foreach_mul_(way, rate * (1.0 - stopped))
             on_lists._foreach_add_(own, way)
         for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(theirs)

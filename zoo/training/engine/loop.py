@@ -35,6 +35,7 @@ from zoo.training.engine.logging import Scalars
 from zoo.training.engine.objective import Batch, Objective
 from zoo.training.engine.optimizers import optimizers
 from zoo.training.engine.overflow import first_overflow
+from zoo.training.engine.recorded import RecordedStep, Recorder
 from zoo.training.engine.settings import TrainSettings
 from zoo.training.engine.state import Resumable, averages_of
 from zoo.training.engine.time_limit import Fitting
@@ -59,9 +60,10 @@ class Loop(Resumable):
     def __init__(
         self, objective: Objective, settings: TrainSettings, folder: Path, *, identity: str,
         devices: Devices | None = None, lag: int | None = None, clock: Callable[[], float] = time.perf_counter,
-        loggers: Sequence[Logger] = (),
+        loggers: Sequence[Logger] = (), record: Recorder | None = None,
     ) -> None:  # fmt: skip
-        """`lag`: after how many steps a loss is read; 0 on a CPU and `LAG` on cuda where none is given."""
+        """`lag`: after how many steps a loss is read; 0 on a CPU and `LAG` on cuda where none is given. `record`: what
+        records a step where `train.graphs` requests it; CUDA graphs where none is given."""
         self.fitting = Fitting(settings) if settings.seconds > 0.0 else None
         settings = settings if self.fitting is None else self.fitting.begin()
         self.objective, self.settings, self.folder, self.identity = objective, settings, folder, identity
@@ -100,6 +102,7 @@ class Loop(Resumable):
         self.adversary = Adversary(objective, settings, self.devices) if has_adversary else None
         self.stopping = Stopping(settings.patience)
         self.lagged = self._lagged(lag)
+        self.recorded = self._recorded(record)
         self.known = (0, math.nan)  # the newest step whose loss the host has read, counted from 1, and that loss
         self.step = 0
         self.skipped = 0  # steps not taken because their fp16 gradient overflowed
@@ -117,6 +120,16 @@ class Loop(Resumable):
         if lag == 0 or decides or self.devices.world > 1:
             return None
         return Lagged(device, lag)
+
+    def _recorded(self, record: Recorder | None) -> RecordedStep | None:
+        """The step as a recording, where the settings request it and the device has such."""
+        if not self.settings.graphs or (record is None and self.objective.device.type != "cuda"):
+            return None
+        if self.lagged is None or not getattr(self.objective, "records", False):
+            what = f"objective {type(self.objective).__name__}, as it is set up, decides on the host while it computes"
+            why = what if self.lagged is not None else "what fp16 and several processes do with a loss is decided there"
+            raise ConfigError(f"train.graphs: {why}; leave graphs out", code="graphs-unfit")
+        return RecordedStep(self.objective, self._on_device, optimizers=self.optimizers, record=record)
 
     def _switch(self, network: nn.Module) -> None:
         """Gradient checkpointing and compilation, where the settings request them."""
@@ -141,6 +154,8 @@ class Loop(Resumable):
     def resume(self) -> list[str]:
         """Continue from the newest checkpoint that verifies, as if no later step had been taken."""
         notes = super().resume()
+        if self.recorded is not None:
+            self.recorded.forget()  # moments are other tensors now
         for path in (self.folder / "best").glob("step-*") if self.devices.rank == 0 else ():
             if int(path.name.removeprefix("step-")) > self.step:  # of steps that will be taken again
                 shutil.rmtree(path)
@@ -229,19 +244,28 @@ class Loop(Resumable):
 
     def _step_unseen(self, shares: Sequence[Batch], lagged: Lagged) -> None:
         """One optimizer step that the host doesn't wait for."""
+        rates = [self.settings.rate(self.step), *(average.decay_at(self.step + 1) for average in self.averages)]
+        facts = (self._on_device if self.recorded is None else self.recorded)(shares, rates)
+        lagged.send(self.step, facts)
+        self.step += 1
+        self._look(lagged, all=math.isnan(self.known[1]))  # the first waits for the compiler anyway
+
+    def _on_device(self, shares: Sequence[Batch], rates: Sequence[Any]) -> torch.Tensor:
+        """All of a step that the device does, by the learning rate and each average's decay; what `Lagged` sends."""
+        assert self.lagged is not None
+        flag = self.lagged.flag
         loss = torch.stack([scalars["loss"].detach() for scalars in self._backward(shares)]).mean()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.largest_norm)
-        lagged.see(self.step, loss, norm)
+        facts = self.lagged.judge(loss, norm)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.settings.rate(self.step)
-            optimizer.found_inf = lagged.flag  # type: ignore[attr-defined]
+                group["lr"] = rates[0]
+            optimizer.found_inf = flag  # type: ignore[attr-defined]
             optimizer.step()
         self.network.zero_grad(set_to_none=True)
-        self.step += 1
-        for average in self.averages:
-            average.update(self.network, self.step, stopped=lagged.flag)
-        self._look(lagged, all=math.isnan(self.known[1]))  # the first waits for the compiler anyway
+        for average, decay in zip(self.averages, rates[1:], strict=True):
+            average.update(self.network, decay=decay, stopped=flag)
+        return facts
 
     def settle(self) -> None:
         """Read every loss; NumericError for one that isn't finite. For use before sheets and checkpoints."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -53,23 +53,32 @@ class Batch:
     device: torch.device = CPU
     places: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     of: int = 0
+    given: Mapping[str, Any] | None = None  # what the host decides about it, where the objective was asked before
 
     def __post_init__(self) -> None:
         if self.of == 0:
             object.__setattr__(self, "of", len(self.rows))
             object.__setattr__(self, "places", np.arange(len(self.rows), dtype=np.int64))
 
+    def own(self) -> dict[str, Tensor]:
+        """Its rows and sample numbers on its device, as `given` holds them."""
+        return {name: put(getattr(self, name), self.device) for name in ("rows", "samples")}
+
+    def there(self, name: Literal["rows", "samples"]) -> Tensor:
+        """Its rows or sample numbers on its device."""
+        return put(getattr(self, name), self.device) if self.given is None else self.given[name]
+
     def noise(self, shape: tuple[int, ...], purpose: str) -> Tensor:
         """Standard normal (B, *shape) on the batch's device, each row by its own global sample number."""
         if self.device.type == "cuda":  # the host's numbers, drawn where they are needed
-            return philox.normal(shape, philox.key_of(self.seed, purpose), put(self.samples, self.device))
-        noise = AddressedNoise(self.seed)(shape, purpose=purpose, samples=[int(s) for s in self.samples])
+            return philox.normal(shape, philox.key_of(self.seed, purpose), self.there("samples"))
+        noise = AddressedNoise(self.seed)(shape, purpose=purpose, samples=self.there("samples").tolist())
         return noise.to(self.device)
 
     def take(self, source: Tensor) -> Tensor:
         """The batch's rows of a dataset's tensor, on the batch's device."""
-        if source.device.type != "cpu":
-            return source[put(self.rows, source.device)]
+        if source.device.type == self.device.type:
+            return source[self.there("rows")]
         return put(source[torch.from_numpy(self.rows)], self.device)
 
     def draw(self, purpose: str) -> list[np.random.Generator]:
@@ -90,10 +99,13 @@ class Objective(Protocol):
     """See the module; `network` holds every trained parameter.
 
     What an objective may have besides, and the loop looks for: `whole_batch = True` where a sample's loss depends on
-    the others of its batch, which then is never split; `state()` and `load_state(tensors)`, what it remembers of the
-    run, saved in checkpoints: every process calls it, and it must be the same in each; `adversary` and
-    `adversary_loss(network, batch)`, a second network trained against the first (zoo/training/engine/adversary.py);
-    `export_others(network)`, as `export`, by the ending of the name: further weights that the run made.
+    the others of its batch, which then is never split; `given(network, batch)`, what the host decides about a batch
+    (tensors on the device, and numbers that are the same for every batch), and `records`, whether the loss of a batch
+    that holds it does nothing but compute on the device, so that it can be recorded (zoo/training/engine/recorded.py);
+    `state()` and `load_state(tensors)`, what it remembers of the run, saved in checkpoints: every process calls it, and
+    it must be the same in each; `adversary` and `adversary_loss(network, batch)`, a second network trained against the
+    first (zoo/training/engine/adversary.py); `export_others(network)`, as `export`, by the ending of the name: further
+    weights that the run made.
     """
 
     network: nn.Module

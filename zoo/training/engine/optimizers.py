@@ -70,8 +70,11 @@ class Muon(torch.optim.Optimizer):
                 changes = [update.view(p.shape) for p, update in zip(of_one, updates, strict=True)]
                 self._take(of_one, changes, decay=group["lr"] * group["weight_decay"], rate=group["lr"] * size)
 
-    def _take(self, params: list[Tensor], changes: list[Tensor], *, decay: float, rate: float) -> None:
-        """p <- (1 - decay) p - rate * change, or p."""
+    def _take(self, params: list[Tensor], changes: list[Tensor], *, decay: Any, rate: Any) -> None:
+        """p <- (1 - decay) p - rate * change, or p. Both are numbers, or on the device where a step is recorded."""
+        if isinstance(rate, Tensor):
+            on_lists._foreach_mul_(changes, rate)
+            rate = 1.0
         if self.found_inf is None:
             on_lists._foreach_mul_(params, 1.0 - decay)
             on_lists._foreach_add_(params, changes, alpha=-rate)
@@ -99,17 +102,20 @@ def optimizers(
 ) -> list[torch.optim.Optimizer]:
     """The optimizers that together train `network`; their parameters don't overlap. Only matrices are decayed.
 
+    Frozen parameters, beside which a LoRA is trained, are left out.
+
     Raises ConfigError for an unknown name.
     """
     if name not in NAMES:
         raise ConfigError(f"train.optimizer is '{name}'; use one of {', '.join(NAMES)}", code="choice-unknown")
-    matrices = [p for p in network.parameters() if p.ndim > 1]
+    own = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in own if p.ndim > 1]
     if name == "muon":
         # The first and last layers see data, not features: AdamW's, as the method's authors advise.
         ends = {id(p) for module in _ends(network) for p in module.parameters()}
         inner = [p for p in matrices if id(p) not in ends]
         matrices = [p for p in matrices if id(p) in ends]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    vectors = [p for p in own if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)]
     if name == "muon":

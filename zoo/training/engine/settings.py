@@ -33,7 +33,8 @@ class TrainSettings:
         precision: what networks compute in; fp16 comes with a loss scale, and skips the steps that overflow it.
         patience: validations without a lower loss after which the run stops; 0 never stops early.
         gradient_clip: the largest norm of a gradient, longer ones are made that long; 0 or null clips nothing.
-        compile: through torch.compile. channels_last: memory format. checkpointing: recompute activations.
+        compile: through torch.compile. graphs: an optimizer step as one CUDA graph, recorded once; on a CPU there is
+            none. channels_last: memory format. checkpointing: recompute activations.
         parallel: how several devices share a run: each has all weights (ddp) or a piece of them (fsdp).
     """
 
@@ -51,6 +52,7 @@ class TrainSettings:
     average: float | Sequence[float] = 0.999
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     compile: bool = False
+    graphs: bool = False
     channels_last: bool = True
     checkpointing: bool = False
     parallel: Literal["ddp", "fsdp"] = "ddp"

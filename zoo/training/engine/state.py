@@ -32,8 +32,8 @@ from zoo.training.engine.settings import TrainSettings
 from zoo.training.engine.time_limit import Fitting
 
 # Settings that a resumed run may change without changing the weights' identity.
-OF_ONE_SITTING = ("steps", "seconds", "compile", "channels_last", "checkpointing", "save_every", "validate_every",
-                  "sheet_every", "keep", "parallel", "patience")  # fmt: skip
+OF_ONE_SITTING = ("steps", "seconds", "compile", "graphs", "channels_last", "checkpointing", "save_every",
+                  "validate_every", "sheet_every", "keep", "parallel", "patience")  # fmt: skip
 
 
 def averages_of(averages: Sequence[Average]) -> dict[str, dict[str, Tensor]]:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from zoo.data.arrays import ArrayDataset
 from zoo.schema.errors import ConfigError
-from zoo.training.engine.objective import Batch
+from zoo.training.engine.objective import CPU, Batch, resident
 
 
 class Arrays:
     """A dataset's arrays (N, C, *spatial) in [-1, 1], kept as float32; `values` become -1 and 1."""
 
-    def __init__(self, train: ArrayDataset, validation: ArrayDataset) -> None:
-        self.train, self.validation = torch.from_numpy(train.arrays()), torch.from_numpy(validation.arrays())
+    def __init__(self, train: ArrayDataset, validation: ArrayDataset, *, device: torch.device = CPU) -> None:
+        self.train, self.validation = (resident(torch.from_numpy(d.arrays()), device) for d in (train, validation))
         self.shape, self.values = tuple(self.train.shape[1:]), train.values
 
     def __call__(self, batch: Batch) -> Tensor:

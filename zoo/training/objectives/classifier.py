@@ -101,7 +101,7 @@ class Classifier:
         return {"loss": torch.stack(losses).mean(), "top1": torch.stack(rights).mean(), **scalars}
 
     def _ask(self, network: Denoiser, x0: Tensor, eps: Tensor, t: Any) -> Tensor:
-        at = network.at(t, like=x0).move(lambda value: value.to(self.device))
+        at = network.at(t, dimensions=x0.ndim).move(lambda value: value.to(self.device))
         x_t = (at.alpha * x0 + at.sigma * eps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             return network.network(x_t, at.time).float()

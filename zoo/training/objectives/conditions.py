@@ -8,6 +8,7 @@ that it doesn't.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from zoo.data.captions import caption
 from zoo.diffusion.draws import stream
 from zoo.diffusion.types import Condition, LowRes
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import within
 from zoo.training.engine.objective import Batch, put
 
 Rows = Sequence[Mapping[str, Any]]
@@ -31,6 +33,10 @@ KEPT_TEXTS = 100_000  # whose token ids are kept
 
 class Told(Protocol):
     """The condition by captions or labels, for a batch and for the sample sheet."""
+
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        """What the host decides about a batch's condition, on the device (`Objective.given`)."""
+        ...
 
     def __call__(self, batch: Batch) -> Condition:
         """The condition of a batch, some of a training batch's replaced by the null one."""
@@ -96,15 +102,20 @@ class Captions:
         return torch.stack([self._known_ids[text] for text in texts])
 
     def _condition(self, texts: Sequence[str]) -> Condition:
+        return self._encoded(put(self._ids(texts), self.conditioner.positional_embedding.device))
+
+    def _encoded(self, ids: Tensor) -> Condition:
         low = not self.frozen and self.precision != torch.float32
         device = self.conditioner.positional_embedding.device.type
         with nullcontext() if not self.frozen else torch.no_grad(), torch.autocast(device, self.precision, enabled=low):
-            place = self.conditioner.positional_embedding.device
-            tokens, vector = self.conditioner.states(put(self._ids(texts), place))
+            tokens, vector = self.conditioner.states(ids)
         return Condition(tokens=tokens, vector=vector if self.vector else None)
 
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {"ids": put(self._ids(self.texts(batch)), self.conditioner.positional_embedding.device)}
+
     def __call__(self, batch: Batch) -> Condition:
-        return self._condition(self.texts(batch))
+        return self._encoded((self.given(batch) if batch.given is None else batch.given)["ids"])
 
     def shown(self, rows: Rows) -> Condition:
         return self._condition([row["text"] for row in rows])
@@ -133,12 +144,15 @@ class Labels:
         self.train, self.validation = (label_numbers(rows, column, self.conditioner) for rows in (train, validation))
         self.column = column
 
-    def __call__(self, batch: Batch) -> Condition:
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
         labels = batch.take(self.train if batch.training else self.validation)
         if batch.training and self.dropout > 0.0:
             dropped = put(batch.uniform("condition-dropout") < self.dropout, labels.device)
             labels = labels.masked_fill(dropped, len(self.conditioner.names))
-        return Condition(label=labels)
+        return {"label": labels}
+
+    def __call__(self, batch: Batch) -> Condition:
+        return Condition(label=(self.given(batch) if batch.given is None else batch.given)["label"])
 
     def shown(self, rows: Rows) -> Condition:
         return Condition(label=label_numbers(rows, self.column, self.conditioner))
@@ -152,6 +166,9 @@ class Labels:
 
 class Nothing:
     """Unconditional."""
+
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
 
     def __call__(self, batch: Batch) -> Condition:
         return Condition()
@@ -211,17 +228,8 @@ class SmallPictures:
     def __init__(
         self, low_res: LowRes, *, size: int, max_level: float, blur_probability: float, blur_sigma: tuple[float, float]
     ) -> None:
-        if not 0.0 <= max_level <= 1.0:
-            raise ConfigError(
-                f"objective.max_level is {max_level}; give the largest noise level, from 0 to 1",
-                code="number-out-of-range",
-            )
-        if not 0.0 <= blur_probability <= 1.0 or not 0.0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ConfigError(
-                f"objective.blur_probability {blur_probability} with blur_sigma {list(blur_sigma)}: give a share "
-                "from 0 to 1 and a range of deviations above 0",
-                code="number-out-of-range",
-            )
+        within(0.0, 1.0, {"objective.max_level": max_level, "objective.blur_probability": blur_probability})
+        within(0.0, math.inf, {"objective.blur_sigma": blur_sigma}, "()")
         self.low_res, self.size, self.max_level = low_res, size, max_level
         self.blur_probability, self.blur_sigma = blur_probability, blur_sigma
         self.noised = low_res.noise_shape((size, size), (size, size)) is not None
@@ -238,8 +246,12 @@ class SmallPictures:
         if shape is None or not batch.training:
             level = None if shape is None else torch.zeros(len(small), device=small.device)
             return self.low_res(small, size=size, level=level)
-        level = put(batch.uniform("level") * self.max_level, small.device)
+        level = (self.given(batch) if batch.given is None else batch.given)["level"]
         return self.low_res(small, size=size, level=level, eps=batch.noise(shape, "level-noise"))
+
+    def given(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The noise level of each sample, where the smaller image is noised."""
+        return {"level": put(batch.uniform("level") * self.max_level, batch.device)} if self.noised else {}
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:

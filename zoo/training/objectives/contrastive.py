@@ -191,7 +191,7 @@ class ClipContrastive:
             "context_length": self.context_length, "embed_dim": int(clip.text_projection.shape[1]),
             "activation": "gelu", "layer": 1, "final_norm": True, "pad": "zero",
         }  # fmt: skip
-        return tensors, {**conditioner_facts(text), "other": ["visual.", "logit_scale"]}
+        return tensors, {**conditioner_facts(text, self.train.rows), "other": ["visual.", "logit_scale"]}
 
 
 def resized(x: Tensor, size: int) -> Tensor:

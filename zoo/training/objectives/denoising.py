@@ -25,7 +25,7 @@ from zoo.data.captions import all_texts
 from zoo.data.dataset import Dataset
 from zoo.data.latents import encode_all
 from zoo.data.pixels import grid, to_uint8
-from zoo.diffusion.denoiser import Denoiser
+from zoo.diffusion.denoiser import At, Denoiser
 from zoo.diffusion.types import Autoencoder, Evaluate
 from zoo.pipeline.arrays import view
 from zoo.schema.errors import ConfigError
@@ -129,7 +129,7 @@ class Denoising:
                     "the data is arrays and the autoencoder one of pictures; leave the autoencoder out",
                     code="array-part-unfit",
                 )
-            self.arrays = Arrays(train, validation)
+            self.arrays = Arrays(train, validation, device=self.device)
             self.shape = self.arrays.shape
             return
         if isinstance(self.autoencoder, Identity):
@@ -244,22 +244,47 @@ class Denoising:
 
     # -- the loss
 
+    @property
+    def records(self) -> bool:
+        """Whether all that the host decides about a batch is in `given`."""
+        blurred = self.small is not None and self.small.blur_probability > 0.0  # as far as the batch's widest needs
+        if self.kind != "simple" or isinstance(self.times, Importance) or blurred:
+            return False
+        source = self.latents if self.pictures is None else self.pictures.images
+        source = source if self.arrays is None else self.arrays.train
+        return source is not None and source.device.type == self.device.type
+
+    def given(self, network: Denoiser, batch: Batch) -> dict[str, Any]:
+        """What the host decides about a batch: its t and what depends on that alone, its captions or labels, ..."""
+        return {
+            **batch.own(), **self._noised(network, self.times(batch)[0]), **self.told.given(batch),
+            **({} if self.small is None else self.small.given(batch)),
+            **({} if self.pictures is None else self.pictures.given(batch)),
+        }  # fmt: skip
+
+    def _noised(self, network: Denoiser, t: np.ndarray) -> dict[str, Any]:
+        """What depends on t alone, worked out on the host, where a value can be looked at without waiting."""
+        at = network.at(t, dimensions=1 + len(self.shape))
+        c_out_squared = torch.as_tensor(at.c_out).square()
+        weight = weighting.weights(
+            self.weighting, (at.alpha / at.sigma).square(), c_out_squared, min_snr=self.min_snr,
+            p2_gamma=self.p2_gamma, p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
+        )  # fmt: skip
+        values = {name: getattr(at, name) for name in At.__slots__} | {"c_out_squared": c_out_squared, "weight": weight}
+        return {n: put(value, self.device) if isinstance(value, Tensor) else value for n, value in values.items()}
+
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """`loss`, `output` and `x0`: the plain squared errors of the output and of the x0 it implies; of images in
         validation also `bits_per_dimension`, an estimate of the bound from each sample's one t."""
         assert isinstance(network, Denoiser)
         x0 = self._x0(batch)
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
-        t, importance = self.times(batch)
-        # What depends on t alone is worked out on the host, where a value can be looked at without waiting.
-        at = network.at(t, like=x0)
-        c_out_squared = torch.as_tensor(at.c_out).square()
-        weight = weighting.weights(
-            self.weighting, (at.alpha / at.sigma).square(), c_out_squared, min_snr=self.min_snr,
-            p2_gamma=self.p2_gamma, p2_k=self.p2_k, sigma_data=getattr(network.parameterization, "sigma_data", 0.5),
-        )  # fmt: skip
-        at = at.move(lambda value: put(value, self.device))
-        c_out_squared, weight = put(c_out_squared, self.device), put(weight, self.device)
+        t = importance = None
+        given = batch.given
+        if given is None:
+            t, importance = self.times(batch)
+            given = self._noised(network, t)
+        at, weight = At(**{name: given[name] for name in At.__slots__}), given["weight"]
         x_t = at.alpha * x0 + at.sigma * eps
         cond = self._told(network)(batch)
         if self.small is not None:
@@ -267,7 +292,7 @@ class Denoising:
         said = network(x_t, at, cond, evaluate=self._evaluate(network))
         output: Any = said.output
         error = (output - network.parameterization.target(x0, eps, at.alpha, at.sigma)).square()
-        scalars = {"output": error.mean(), "x0": (c_out_squared * error).mean()}
+        scalars = {"output": error.mean(), "x0": (given["c_out_squared"] * error).mean()}
         weighted = weight * error
         bound = self._bound(network, batch, t, x0=x0, x_t=x_t, x0_hat=said.x0, logit=said.variance_logit)
         if bound is not None and not batch.training:
@@ -281,17 +306,20 @@ class Denoising:
             assert bound is not None
             each = bound if self.kind == "vlb" else each + self.vlb_weight * bound
         if isinstance(self.times, Importance):
+            assert t is not None
+            assert importance is not None
             self.times.record(batch, t, each)
             each = each * put(torch.from_numpy(importance).float(), self.device)
         return {"loss": each.mean(), **scalars}
 
     def _bound(
-        self, network: Denoiser, batch: Batch, t: np.ndarray, *, x0: Tensor, x_t: Tensor, x0_hat: Tensor,
+        self, network: Denoiser, batch: Batch, t: np.ndarray | None, *, x0: Tensor, x_t: Tensor, x0_hat: Tensor,
         logit: Tensor | None,
     ) -> Tensor | None:  # fmt: skip
         """(B,) T times the bound's term at each sample's t, whose mean estimates its sum; None where not wanted."""
         if self.kind == "simple" and (batch.training or not self.bounded):
             return None
+        assert t is not None  # which no batch is given that has a bound
         schedule = variational.discrete(network.schedule)
         # Nichol & Dhariwal 2021, section 3.1: in the hybrid the bound trains the variance and L_simple the mean.
         x0_hat = x0_hat.detach() if self.kind == "hybrid" else x0_hat
@@ -358,5 +386,8 @@ class Denoising:
 
     def export_others(self, network: nn.Module) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
         """Further trained weights, by the ending of their name: `text`, the tower."""
-        tower: Any = network.conditioner if self.tuned else None
-        return {} if tower is None else {"text": export_tower(tower)}
+        if not self.tuned:
+            return {}
+        assert isinstance(self.told, Captions)
+        tower: Any = network.conditioner
+        return {"text": export_tower(tower, self.told.train)}

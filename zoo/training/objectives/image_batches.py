@@ -59,24 +59,29 @@ class Pictures:
         device.
         """
         images = batch.take(self.images)  # type: ignore[arg-type]
-        if not isinstance(self.train, PictureDataset) or not self.train.augments:
-            return images
-        augment = self.train.augment
+        given = self.given(batch) if batch.given is None else batch.given
+        if "window_rows" in given:
+            place = torch.arange(len(images), device=images.device)[:, None, None]
+            window = given["window_rows"][:, :, None], given["window_columns"][:, None, :]
+            images = images.permute(0, 2, 3, 1)[place, *window].permute(0, 3, 1, 2)
+        if "mirrored" in given:
+            images = torch.where(given["mirrored"][:, None, None, None], images.flip(3), images)
+        return images.contiguous()
+
+    def given(self, batch: Batch) -> dict[str, Tensor]:
+        """Each image's window and whether it is mirrored, where images are cropped or mirrored at random."""
+        if self.images is None or not isinstance(self.train, PictureDataset) or not self.train.augments:
+            return {}
+        augment, found = self.train.augment, dict[str, np.ndarray]()
         down, across, mirror = batch.uniforms("augment", 3).T
         if augment.crop is not None:
-            side, (height, width) = augment.crop, images.shape[2:]
+            side, (height, width) = augment.crop, self.images.shape[2:]
             window = np.arange(side)
-            rows = (down * (height - side + 1)).astype(np.int64)[:, None] + window
-            columns = (across * (width - side + 1)).astype(np.int64)[:, None] + window
-            place = torch.arange(len(images), device=images.device)[:, None, None]
-            picked = images.permute(0, 2, 3, 1)[
-                place, put(rows, images.device)[:, :, None], put(columns, images.device)[:, None, :]
-            ]
-            images = picked.permute(0, 3, 1, 2)
+            found["window_rows"] = (down * (height - side + 1)).astype(np.int64)[:, None] + window
+            found["window_columns"] = (across * (width - side + 1)).astype(np.int64)[:, None] + window
         if self.mirrors is not None:
-            chosen = put((mirror < augment.flip) & self.mirrors[batch.rows], images.device)
-            images = torch.where(chosen[:, None, None, None], images.flip(3), images)
-        return images.contiguous()
+            found["mirrored"] = (mirror < augment.flip) & self.mirrors[batch.rows]
+        return {name: put(value, self.images.device) for name, value in found.items()}
 
     def all(self) -> Tensor:
         """Every training image as it is, uint8."""

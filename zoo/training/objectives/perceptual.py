@@ -62,10 +62,10 @@ class Perceptual(nn.Module):
 
 def _load(backbone: nn.Module, path: Path) -> None:
     """Put a backbone's weights in place; those of its classifier, which gives no features, are left out."""
-    tensors = read_tensors(path)
     known = backbone.state_dict()
     # A features-only model names the modules of `features.3` either so or `features_3`.
-    renamed = {k if k in known else k.replace("features.", "features_", 1): v for k, v in tensors.items()}
+    tensors = read_tensors(path).items()
+    renamed = {k if k in known else k.replace("features.", "features_", 1): v for k, v in tensors}
     lacking = sorted(known.keys() - renamed.keys())
     if lacking or any(renamed[k].shape != v.shape for k, v in known.items()):
         what = f"lack '{lacking[0]}'" if lacking else "have other shapes"

@@ -8,7 +8,7 @@ text encoder; small ones gain most from being trained.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
 from zoo.schema.registry import registry
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 class TokenTable(nn.Embedding):
@@ -58,8 +60,8 @@ def trainable(conditioner: ClipText, texts: Iterable[str]) -> ClipText:
 
 
 @torch.no_grad()
-def export_tower(tower: ClipText) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A trainable tower's tensors as weights ship them, and what its card says."""
+def export_tower(tower: ClipText, rows: Rows) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A trainable tower's tensors as weights ship them, and what its card says; `rows` have its captions."""
     assert tower.known is not None
     tensors = {**tower.state_dict(), "token_ids": torch.tensor(sorted(tower.known), dtype=torch.int32)}
     config = {
@@ -67,13 +69,13 @@ def export_tower(tower: ClipText) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "context_length": tower.context_length, "embed_dim": tower.embed_dim, "activation": tower.activation,
         "layer": tower.layer, "final_norm": tower.final_norm, "pad": tower.pad,
     }  # fmt: skip
-    return tensors, conditioner_facts(config)
+    return tensors, conditioner_facts(config, rows)
 
 
-def conditioner_facts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Kind, component, config and contract of a compact text tower's card."""
+def conditioner_facts(config: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """Kind, component, config, contract and captions of a compact text tower's card."""
     contract = {"context_width": config["width"], "vector_width": config["embed_dim"], "null": True}
     return {
         "kind": "conditioner", "component": registry().name_of("conditioner", ClipText),
-        "config": {**config, "compact": True}, "contract": contract,
+        "config": {**config, "compact": True}, "contract": contract, "captions": rows,
     }  # fmt: skip
