@@ -37,8 +37,8 @@ def table(results: Path) -> str:
         f"{values['explain_seconds']['median']:.2f} s. A process holds {peak['zoo']:.2f} times the file's size more at "
         f"the most, one of diffusers' {peak['diffusers']:.2f}. Largest difference from diffusers' and transformers' "
         f"outputs, over the largest output: {differences}. Medians of {record['settings']['rounds']} rounds in turn, "
-        f"with the range of their ratios, in processor seconds of one thread{evaluated}. Measured on {machine['processor']}, "
-        f"torch {record['versions']['torch']}, diffusers {record['versions']['diffusers']}."
+        f"with the range of their ratios, in processor seconds of one thread{evaluated}. Measured on "
+        f"{machine['processor']}, torch {record['versions']['torch']}, diffusers {record['versions']['diffusers']}."
     )
     return "\n".join([HEAD, *rows]) + "\n\n" + said
 

@@ -257,6 +257,10 @@ def assemble(
         before_weights(pipeline)
     for said in (place, precision):
         pipeline.parts.check(said)
+    if saving is not None and saving.offload and isinstance(place, Mapping):
+        raise UsageError(
+            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
+        )
     parts.read()
     if config.get("adapters"):
         if saving is not None and saving.offload and torch.device(place).type == "cpu":
@@ -268,10 +272,6 @@ def assemble(
         pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
-    if saving.offload and isinstance(place, Mapping):
-        raise UsageError(
-            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
-        )
     pipeline.to(dtype=precision)
     pipeline.parts.homes = parts.homes(saving.weights)
     pipeline.save_memory(**saving.record(), device=place if saving.offload else None)  # type: ignore[arg-type]
@@ -288,7 +288,7 @@ def _saving(memory: Mapping[str, Any] | None) -> Saving | None:
     known = [field.name for field in fields(Saving)]
     for key in memory or ():
         if key not in known:
-            raise UsageError(unknown("way to save memory", str(key), known), code="option-unknown")
+            raise UsageError(unknown("way to save memory", str(key), known), code="choice-unknown")
     return Saving(**memory) if memory else None
 
 
