@@ -132,9 +132,9 @@ def main() -> None:
             values[str(size)] = {"ways": found} | ({} if options.ways else {"rows_over_tiled": compared(found)})
             print(size, values[str(size)].get("rows_over_tiled"))
             if not options.quick and options.ways is None:  # after each size: the largest takes long
+                settings = {"dtype": "bfloat16", "memory_format": "channels_last", "lines": LINES, "tile": 64}
                 made = record.make(
-                    "decode", settings={"dtype": "bfloat16", "memory_format": "channels_last", "lines": LINES, "tile": 64},
-                    values=values, threads=torch.get_num_threads(), packages=("torch", "diffusers"),
+                    "decode", settings=settings, values=values, threads=torch.get_num_threads(), packages=("torch", "diffusers"),
                 )  # fmt: skip
                 print(record.write(made))
 

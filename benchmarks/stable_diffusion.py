@@ -20,7 +20,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
@@ -84,6 +84,9 @@ def loader(library: str, folder: Path) -> Callable[[str], Any]:
     if library == "zoo":
         from zoo.assemble import weights
         from zoo.config.cards import read_card
+        from zoo.networks.unet import UNet
+
+        assert UNet  # imported before any load, as the other library's class is
 
         def load(part: str) -> Any:
             card = read_card(f"{folder}#{part}")
@@ -176,7 +179,7 @@ def agree(folder: Path) -> dict[str, float]:
         tower: Any = loader("zoo", folder)("text")
         theirs = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
         states = theirs(tower.tokenize([PROMPT])).last_hidden_state
-        latents = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(2))
+        latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
         image = loader("zoo", folder)("vae").decode(latents)
         other = loader("diffusers", folder)("vae").decode(latents / VAE["scaling_factor"]).sample
         return {"text_encoder": _apart(tower([PROMPT]).tokens, states), "vae": _apart(image, other)}
@@ -190,7 +193,7 @@ def child(folder: Path, cache: Path, *what: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(folder: Path, *, tiny: bool, rounds: int, side: int) -> dict[str, Any]:
+def measure(folder: Path, *, tiny: bool, rounds: int, side: int, dtypes: Sequence[str]) -> dict[str, Any]:
     """Every quantity with all its runs; ratios are diffusers' seconds over zoo's, round by round."""
     cache = folder / "cache"
     if not (folder / FILE).is_file():
@@ -230,8 +233,7 @@ def measure(folder: Path, *, tiny: bool, rounds: int, side: int) -> dict[str, An
         },
         "explain_seconds": record.median_of(explained),
         "evaluation": {
-            dtype: _evaluated(child(folder, cache, "evaluate", dtype, str(rounds), str(side)))
-            for dtype in ("float32", "bfloat16")
+            dtype: _evaluated(child(folder, cache, "evaluate", dtype, str(rounds), str(side))) for dtype in dtypes
         },
         "apart": child(folder, cache, "agree"),
     }
@@ -261,6 +263,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="a folder with the parts, or for them; a temporary one")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each library")
     parser.add_argument("--side", type=int, default=64, help="of the latent that is evaluated: 64 is 512 pixels")
+    parser.add_argument(
+        "--evaluate", nargs="*", default=["float32", "bfloat16"], metavar="DTYPE", help="precisions of the evaluations"
+    )
     parser.add_argument("--tiny", action="store_true", help="tiny parts, two rounds and no record")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -277,7 +282,9 @@ def main() -> None:
         return
     rounds, side = (2, 8) if options.tiny else (options.rounds, options.side)
     with TemporaryDirectory() as place:
-        values = measure(options.folder or Path(place), tiny=options.tiny, rounds=rounds, side=side)
+        values = measure(
+            options.folder or Path(place), tiny=options.tiny, rounds=rounds, side=side, dtypes=options.evaluate
+        )
     print(json.dumps(values, indent=1))
     if not options.tiny:
         made = record.make(

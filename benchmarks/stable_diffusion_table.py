@@ -29,15 +29,16 @@ def table(results: Path) -> str:
     peak = {library: load[library]["peak_of_file"]["median"] for library in load}
     apart = values["apart"] | {f"U-Net in {d}": ways["zoo"]["apart"] for d, ways in values["evaluation"].items()}
     differences = ", ".join(f"{part.replace('_', ' ')} {value:.1e}" for part, value in apart.items())
+    side = record["settings"]["side"]
+    evaluated = f"; evaluations are of a latent of {side}x{side}" if values["evaluation"] else ""
     said = (
         f"A file of {values['bytes'] / 1e9:.2f} GB with random weights that diffusers wrote. zoo's first load, which "
         f"hashes it, takes {values['first_load_seconds']:.1f} s; `zoo explain` of it "
         f"{values['explain_seconds']['median']:.2f} s. A process holds {peak['zoo']:.2f} times the file's size more at "
         f"the most, one of diffusers' {peak['diffusers']:.2f}. Largest difference from diffusers' and transformers' "
         f"outputs, over the largest output: {differences}. Medians of {record['settings']['rounds']} rounds in turn, "
-        f"with the range of their ratios, in processor seconds of one thread; evaluations are of a latent of "
-        f"{record['settings']['side']}x{record['settings']['side']}. Measured on {machine['processor']}, "
-        f"torch {record['versions']['torch']}, diffusers {record['versions']['diffusers']}."
+        f"with the range of their ratios, in processor seconds of one thread{evaluated}. Measured on "
+        f"{machine['processor']}, torch {record['versions']['torch']}, diffusers {record['versions']['diffusers']}."
     )
     return "\n".join([HEAD, *rows]) + "\n\n" + said
 

@@ -353,8 +353,9 @@ def test_a_card_beside_a_lora_holds_it_to_its_hash(lora, tmp_path):
     lora(seed=4)
     with refused("weights-hash-wrong", WeightsError, naming="style.yaml"):
         zoo.check(MODEL, adapters=[file])
-    (tmp_path / "style.yaml").write_text("unrelated: true\n")
-    zoo.check(MODEL, adapters=[file])
+    for other in ("unrelated: true\n", "a: &b 1\n", "schema: zoo.lora/1\nfile: 3\n"):
+        (tmp_path / "style.yaml").write_text(other)
+        zoo.check(MODEL, adapters=[file])
 
 
 # -- PEFT's folder

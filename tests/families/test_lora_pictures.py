@@ -16,6 +16,7 @@ import zoo
 from tests.families.test_lora import CONVOLUTIONS, LINEAR, adapted, kohya, of_peft
 from tests.families.test_stable_diffusion import NEGATIVE, NOISE, STEPS
 from tests.families.written import SAME, grey_levels, stable_diffusion, stable_diffusion_xl
+from zoo.schema.files import sha256_of
 
 peft = pytest.importorskip("peft", reason="peft isn't installed; pip install peft")
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
@@ -101,8 +102,11 @@ def check(pipe, place, files, weights):
     """zoo draws diffusers' image, and another one without the LoRAs and at another scale."""
     expected = by_diffusers(pipe, files, weights)
     assert expected.std() > 0.05
+    mapped = [place / "unet/diffusion_pytorch_model.safetensors", place / "text_encoder/model.safetensors"]
+    before = [sha256_of(path) for path in mapped]
     found = zoo.load(place, adapters=[f"{file}:{weight}" for file, weight in zip(files, weights, strict=True)])
     assert grey_levels(by_zoo(found), expected) <= SAME
+    assert [sha256_of(path) for path in mapped] == before  # whose weights were changed in place
     found.adapters.set([f"{file}:{weight * 0.9}" for file, weight in zip(files, weights, strict=True)])
     assert grey_levels(by_zoo(found), expected) > SAME
     found.adapters.set([])

@@ -141,8 +141,12 @@ def _hash(file: Path) -> str:
     settings = settings_file(file)
     found = [_hashed(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in (file, settings) if path]
     card = file.with_suffix(".yaml")
-    about = read_mapping(card) if card.is_file() else {}
-    stated = about.get("file", {}).get("sha256") if about.get("schema") == CARD_SCHEMA else None
+    try:
+        about = read_mapping(card) if card.is_file() else {}
+    except ConfigError:
+        about = {}  # somebody else's file
+    own = about.get("file") if about.get("schema") == CARD_SCHEMA else None
+    stated = own.get("sha256") if isinstance(own, Mapping) else None
     if stated not in (None, found[0]):
         raise WeightsError(
             f"'{file}' isn't what its card '{card.name}' describes (SHA-256 {found[0][:12]}, not {str(stated)[:12]}); "
