@@ -24,7 +24,7 @@ COLUMNS = 8
 
 
 def overrides(export: Path, name: str) -> dict[str, object]:
-    """The cascade with a run's denoiser and text tower; the upscalers keep the tower they were trained with."""
+    """The cascade with a run's denoiser and text tower; the upscaler keeps the tower that ships."""
     return {
         "stages.base.denoiser.weights": str(export / f"{name}.yaml"),
         "conditioners.text.weights": str(export / f"{name}-text.yaml"),

@@ -30,6 +30,7 @@ def test_a_generation_shows_its_images():
     pictures = [Image.open(io.BytesIO(base64.b64decode(s))) for s in re.findall(r"base64,([^\"]+)", page)]
     assert [list(p.getdata()) for p in pictures] == [list(p.getdata()) for p in made.images]
     assert page.count("red &lt;apple&gt;</figcaption>") == 3
+    assert page.count('width="96" height="96"') == 3, "eight pixels can't be seen"
     assert Image.open(io.BytesIO(made._repr_png_())).size == made.sheet().size
 
 

@@ -122,15 +122,15 @@ def page(whole: Mapping[str, Any]) -> str:
     """The record as tables in Markdown; rows with quality and rows with random weights have separate tables."""
     place, calls = whole["machine"]["accelerators"][0], whole.get("calls") or [whole["run"]]
     codes = [call["code"] for call in whole.get("calls") or [whole]]
-    commits = " and ".join(dict.fromkeys(str(code["commit"])[:8] for code in codes))
+    commits = list(dict.fromkeys(str(code["commit"])[:8] for code in codes))
     changed = ", with changes that were not committed" if any(code.get("dirty") for code in codes) else ""
     seconds = [f"{call['wall_seconds']:.0f}" for call in calls]
     lasted = (
         f"{len(calls)} calls of {', '.join(seconds[:-1])} and {seconds[-1]} s" if seconds[1:] else f"{seconds[0]} s"
     )
     said = [
-        f"{place['name']}, driver {place['driver']}, torch {whole['versions']['torch']}, commit "
-        f"{commits}{changed}; {whole['run']['started'][:10]}, {lasted}."
+        f"{place['name']}, driver {place['driver']}, torch {whole['versions']['torch']}, commit"
+        f"{'s' if commits[1:] else ''} {' and '.join(commits)}{changed}; {whole['run']['started'][:10]}, {lasted}."
     ]
     for phase in whole["phases"]:
         mine = [row for row in whole["rows"] if row["phase"] == phase["name"]]

@@ -75,7 +75,9 @@ class Moments:
 
 def peak_bytes(decoder: Any, latents: tuple[int, int], itemsize: int) -> int:
     """About what `decode` takes besides weights, latents and images: the features that it keeps, and its chunks."""
-    return int(HELD * _finest(decoder, latents) * itemsize) + 4 * CHUNK
+    width = latents[1] * 2 ** (len(decoder.up) - 1)
+    least = LEAST * 2 * decoder.norm_out.num_channels * width * itemsize
+    return int(HELD * _finest(decoder, latents) * itemsize) + 4 * max(CHUNK, least)
 
 
 def _finest(decoder: Any, latents: tuple[int, int]) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SHOWN = 64  # images
+SMALLEST = 96  # pixels that an image is shown in, about
 
 
 def png(image: Image.Image) -> bytes:
@@ -22,14 +23,17 @@ def png(image: Image.Image) -> bytes:
 
 
 def images_html(images: Sequence[Image.Image], captions: Sequence[str]) -> str:
-    """Images in a row that wraps, each with its caption under it."""
+    """Images in a row that wraps, each with its caption under it; small ones enlarged by whole pixels."""
     figures = []
     for image, caption in zip(images[:SHOWN], captions, strict=False):
         said = escape(caption, quote=True)
+        times = max(1, round(SMALLEST / max(image.size)))
+        width, height = times * image.width, times * image.height
         source = base64.b64encode(png(image)).decode()
         figures.append(
-            f'<figure style="display:inline-block;margin:4px;text-align:center;max-width:{max(image.width, 96)}px">'
-            f'<img src="data:image/png;base64,{source}" width="{image.width}" height="{image.height}" alt="{said}">'
+            f'<figure style="display:inline-block;margin:4px;text-align:center;max-width:{max(width, SMALLEST)}px">'
+            f'<img src="data:image/png;base64,{source}" width="{width}" height="{height}" alt="{said}" '
+            f'style="image-rendering:pixelated">'
             f'<figcaption style="font-size:75%">{said}</figcaption></figure>'
         )
     more = f"<p>and {len(images) - SHOWN} more</p>" if len(images) > SHOWN else ""
