@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import budget, first_use_table, judge_table, models, stable_diffusion_table
+from benchmarks import budget, first_use_table, judge_table, memory_tables, models, stable_diffusion_table
 from benchmarks.judge_table import share
 from benchmarks.on_gpu import table as on_gpu
 from benchmarks.record import RESULTS
@@ -308,6 +308,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "judge": judge_table.judge, "judge-variants": judge_table.variants,
     "busy": first_use_table.busy, "first-picture": first_use_table.first_picture,
     "first-picture-line": first_use_table.first_picture_line,
+    "decode": memory_tables.decode, "eight-bit": memory_tables.eight_bit,
     "model-pipelines": models.pipelines, "model-weights": models.weights,
 }  # fmt: skip
 

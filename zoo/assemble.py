@@ -31,6 +31,7 @@ from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import one_of
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown
 
@@ -275,6 +276,10 @@ def assemble(
         before_weights(pipeline)
     for said in (place, precision):
         pipeline.parts.check(said)
+    if saving is not None and saving.offload and isinstance(place, Mapping):
+        raise UsageError(
+            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
+        )
     parts.read()
     if config.get("adapters"):
         if saving is not None and saving.offload and torch.device(place).type == "cpu":
@@ -286,10 +291,6 @@ def assemble(
         pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
-    if saving.offload and isinstance(place, Mapping):
-        raise UsageError(
-            "parts that are offloaded take turns on one device; give one, or leave offload out", code="option-conflict"
-        )
     pipeline.to(dtype=precision)
     pipeline.parts.homes = parts.homes(saving.weights)
     pipeline.save_memory(**saving.record(), device=place if saving.offload else None)  # type: ignore[arg-type]
@@ -306,7 +307,7 @@ def _saving(memory: Mapping[str, Any] | None) -> Saving | None:
     known = [field.name for field in fields(Saving)]
     for key in memory or ():
         if key not in known:
-            raise UsageError(unknown("way to save memory", str(key), known), code="option-unknown")
+            raise UsageError(unknown("way to save memory", str(key), known), code="choice-unknown")
     return Saving(**memory) if memory else None
 
 
@@ -325,8 +326,7 @@ def _each(said: Any, read: Callable[[Any], Any]) -> Any:
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if dtype in (*DTYPES.values(), torch.float64):
         return dtype
-    if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
-        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
+    one_of("dtype", dtype, (None, *DTYPES))
     return DTYPES[dtype or "float32"]
 
 

@@ -96,9 +96,9 @@ def test_a_precision_a_part(plain, tmp_path):
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        ({"dtype": "bfloat16,decoder=float32"}, "part-unknown"), ({"dtype": "autoencoder=float8"}, "choice-unknown"),
+        ({"dtype": "bfloat16,decoder=float32"}, "choice-unknown"), ({"dtype": "autoencoder=float8"}, "choice-unknown"),
         ({"memory": {"decode": "columns"}}, "choice-unknown"), ({"memory": {"weights": "int4"}}, "choice-unknown"),
-        ({"memory": {"swap": True}}, "option-unknown"), ({"memory": {"offload": "yes"}}, "argument-type-wrong"),
+        ({"memory": {"swap": True}}, "choice-unknown"), ({"memory": {"offload": "yes"}}, "argument-type-wrong"),
     ],
 )  # fmt: skip
 def test_what_is_no_part_and_no_way_to_save_memory_is_refused(said, code):

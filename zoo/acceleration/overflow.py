@@ -44,7 +44,7 @@ class Watch:
 
     def __init__(self, names: Mapping[nn.Module, str]) -> None:
         self.names = names
-        self.module: str | None = None  # the module's name
+        self.module: str | None = None  # the name of a module that made it of finite numbers
         self.found: str | None = None  # a sentence about it
 
     def name(self, module: nn.Module) -> str:
@@ -54,7 +54,6 @@ class Watch:
     def enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A forward pre-hook."""
         if self.found is None and not finite((args, kwargs)):
-            self.module = self.names[module]
             self.found = f"{self.name(module)} is handed NaN or infinity, which no module before it gave"
 
     def leaves(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -62,7 +61,7 @@ class Watch:
         if self.found is None and not finite(output):
             bad = [n for n, p in module.named_parameters() if not finite(p.detach())]
             why = f" with a weight '{bad[0]}' that isn't finite" if bad else ""
-            self.module = self.names[module]
+            self.module = None if bad else self.names[module]
             self.found = f"{self.name(module)} is the first module to overflow{why}"
 
 

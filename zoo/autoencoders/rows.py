@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HELD = 1.5  # times the finest level's features: what may be kept of features at any time
+HELD = 2.0  # times the finest level's features: what may be kept of features at any time
 CHUNK = 4 * 2**20  # bytes of the widest features that are computed at once
 LEAST = 4  # rows at once: two convolutions see two rows that the next rows' neighbours need
 
@@ -75,7 +75,9 @@ class Moments:
 
 def peak_bytes(decoder: Any, latents: tuple[int, int], itemsize: int) -> int:
     """About what `decode` takes besides weights, latents and images: the features that it keeps, and its chunks."""
-    return int(HELD * _finest(decoder, latents) * itemsize) + 4 * CHUNK
+    width = latents[1] * 2 ** (len(decoder.up) - 1)
+    least = LEAST * 2 * decoder.norm_out.num_channels * width * itemsize
+    return int(HELD * _finest(decoder, latents) * itemsize) + 4 * max(CHUNK, least)
 
 
 def _finest(decoder: Any, latents: tuple[int, int]) -> int:

@@ -9,10 +9,12 @@ of a number.
 from __future__ import annotations
 
 import dataclasses
+import json
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,12 +29,13 @@ import zoo
 from zoo.acceleration.eight_bit import wide_layers
 from zoo.acceleration.offload import content
 from zoo.autoencoders import rows, tiles
-from zoo.bench.pipelines import words
+from zoo.bench.pipelines import picture, words
 from zoo.bench.suite import PROMPTS
-from zoo.config.check import Resolved
+from zoo.config.check import Resolved, resolve
 from zoo.pipeline.parts import networks_in
 from zoo.pipeline.pipeline import Pipeline
-from zoo.pipeline.stage import Stage
+from zoo.pipeline.stage import Stage, lay_out, pixels
+from zoo.schema.errors import ZooError
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes of a number
 
@@ -124,7 +127,12 @@ def unread(resolved: Resolved) -> Pipeline:
 @torch.no_grad()  # in inference mode an operation made of others would be seen as one
 def needs_of(pipe: Pipeline, *, size: int | tuple[int, ...] | None = None) -> Needs:
     """What one image takes. pipe: one from `unread`."""
-    checked = pipe.check(**words(pipe, 1, PROMPTS, size), steps=1)  # type: ignore[arg-type]
+    called = words(pipe, 1, PROMPTS, size)  # type: ignore[arg-type]
+    shown = pipe.stages[0].denoiser.image_condition
+    if shown is not None:
+        side = picture(*pixels(lay_out(pipe.stages, size)[0]))
+        called |= {"image": side, "mask": side[:1]} if shown == "masked" else {shown: side[0]}
+    checked = pipe.check(**called, steps=1)
     (walk,) = pipe.walks(checked)
     one, live = slice(0, 1), Live(t for module in pipe.modules() for t in content(module).values())
     found: dict[str, PartNeeds] = {}
@@ -149,6 +157,25 @@ def needs_of(pipe: Pipeline, *, size: int | tuple[int, ...] | None = None) -> Ne
         if isinstance(stage.autoencoder, nn.Module) and next(stage.autoencoder.parameters(), None) is not None:
             found[f"{stage.name}.autoencoder"] = _decoder(f"{stage.name}.autoencoder", pipe, stage, x, live)
     return Needs(parts=tuple(found.values()))
+
+
+def planned(config: Mapping[str, Any], *, size: int | None, how: How) -> dict[str, Any]:
+    """What is planned for a row of a suite, to be held against what it took; or why nothing can be."""
+    try:
+        needs = _needs(json.dumps([config, size]))
+    except (ZooError, RuntimeError, NotImplementedError) as error:
+        return {"planned_weight_bytes": None, "planned_activation_bytes": None, "planned_reason": str(error)[:160]}
+    weights = needs.weight_bytes(how)
+    return {
+        "planned_weight_bytes": weights, "planned_activation_bytes": needs.peak_bytes(how) - weights,
+        "planned_reason": None,
+    }  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _needs(row: str) -> Needs:
+    config, size = json.loads(row)
+    return needs_of(unread(resolve(config)), size=size)
 
 
 def _part(name: str, kind: str, module: nn.Module, peak: int, operations: int, *, calls: int) -> PartNeeds:

@@ -15,7 +15,7 @@ from time import perf_counter, time
 from typing import Any
 
 from zoo.acceleration.device import out_of_memory
-from zoo.bench import machine, measure, pipelines, record
+from zoo.bench import machine, measure, needs, pipelines, record
 from zoo.bench.rows import Row, Suite
 from zoo.schema.errors import UsageError
 
@@ -243,7 +243,9 @@ def _measured(run: Run, row: Row, built: pipelines.Built, timed: measure.Timed) 
     out = record.row_of(row, "measured") | pipelines.describe(built, timed)
     out["speed"] = measure.speed(timed, out["run"]["evaluations"])
     out["profile"] = built.by_part(run.suite.settings.repeats)
-    out["memory"], out["energy"] = timed.memory, measure.energy(timed)
+    out["energy"] = measure.energy(timed)
+    how = needs.How(precision=row.asked.precision, batch=timed.batch)
+    out["memory"] = timed.memory | needs.planned(row.config or {}, size=row.asked.size, how=how)
     out["work"] = _work(run, row, built, out["speed"])
     out["notes"] = _notes(built, out)
     out["quality"] = record.quality(NOT_YET)

@@ -1,4 +1,4 @@
-"""Images with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`.
+"""Images with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`; or COCO's folder.
 
 Each line of `metadata.jsonl` is an object with `file_name` and `text`; `split`, `name`, `keywords` and whatever
 else the data has stay with the row. File names are hostile until checked: none may leave the root.
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
+from zoo.data import coco
 from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
 from zoo.images.decode import LARGEST_FILE, read_file
 from zoo.images.zips import open_zip, read_member
@@ -137,6 +138,9 @@ class FolderSource:
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
         empty = 0
+        if self._zip is None and not (self.root / METADATA).exists() and coco.caption_files(self.root):
+            yield from coco.rows(self.root)
+            return
         with self._open_metadata() as file:
             for number, line in enumerate(lines_of(file, f"{METADATA} of '{self.root}'"), 1):
                 where = f"{METADATA} line {number} of '{self.root}'"

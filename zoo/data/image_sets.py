@@ -24,6 +24,7 @@ from zoo.data.pixels import to_uint8
 from zoo.images.decode import open_picture, read_file, to_array, to_square
 from zoo.images.zips import open_zip, read_member
 from zoo.schema.errors import UsageError
+from zoo.schema.ranges import one_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
 LEFT_OUT = "left out: hidden files, and what a system or an editor keeps beside images"
@@ -81,8 +82,7 @@ class FolderPictures:
         self, path: str | Path, *, background: str | None = None, size: int | None = None,
         files: Sequence[str] | None = None, name: str | None = None,
     ) -> None:  # fmt: skip
-        if background not in (None, "white"):
-            raise UsageError(f"a background is white or none, not '{background}'", code="choice-unknown")
+        one_of("background", background, (None, "white"))
         if size is not None and size < 1:
             raise UsageError(
                 f"size is {size}; give pixels a side, 1 or more, or none to take pictures as they are",

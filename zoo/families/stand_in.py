@@ -23,6 +23,11 @@ _LISTS = {
     "sdxl-base": {
         _UNET: "sdxl_unet/sd_xl_base", f"{_XL}0.transformer.text_model.": _OPENAI, f"{_XL}1.model.": _BIG_G,
     },
+    "sd-1-inpainting": {_UNET: "sd/v1-inpainting-unet", "cond_stage_model.transformer.text_model.": _OPENAI},
+    "sd-2-inpainting": {_UNET: "sd2_unet/v2-inpainting-inference", "cond_stage_model.model.": "openclip-h/text"},
+    "sdxl-base-inpainting": {
+        _UNET: "sdxl_unet/sd_xl_inpainting", f"{_XL}0.transformer.text_model.": _OPENAI, f"{_XL}1.model.": _BIG_G,
+    },
     "sdxl-refiner": {_UNET: "sdxl_unet/sd_xl_refiner", f"{_XL}0.model.": _BIG_G},
 }  # fmt: skip
 

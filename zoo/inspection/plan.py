@@ -71,7 +71,7 @@ def read_bytes(text: str) -> int:
     """`8GB`, `8 GiB`, `800M` or a number of bytes."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
     if found is None or found[2] not in _UNITS or float(found[1]) <= 0.0:
-        raise UsageError(f"'{text[:40]}' is no amount of memory; give one like 8GB", code="memory-invalid")
+        raise UsageError(f"'{text[:40]}' is no amount of memory; give one like 8GB", code="option-value-invalid")
     return int(float(found[1]) * _UNITS[found[2]])
 
 

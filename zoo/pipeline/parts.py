@@ -87,7 +87,7 @@ class Parts:
         known = dict.fromkeys([*self.names.values(), *self.kinds.values(), "rest"])
         for key in said if isinstance(said, Mapping) else ():
             if key not in known:
-                raise UsageError(unknown("part", str(key), list(known)), code="part-unknown")
+                raise UsageError(unknown("part", str(key), list(known)), code="choice-unknown")
 
     def record(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """What a record says beside its device and dtype: parts that have others, and what overflowed."""

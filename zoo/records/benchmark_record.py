@@ -164,7 +164,10 @@ ROW: Form = {
     },
     "speed": {"images_per_second": number, "latency_seconds": {"p50": number, "p90": number}, "reason": text},
     "profile": {"seconds": {"*": number}, "of": text},
-    "memory": {"host_peak_bytes": number, "host_before_bytes": number, "device_peak_bytes": number, "reason": text},
+    "memory": {
+        "host_peak_bytes": number, "host_before_bytes": number, "device_peak_bytes": number, "reason": text,
+        "planned_weight_bytes": number, "planned_activation_bytes": number, "planned_reason": text,
+    },
     "energy": {"joules_per_image": number, "reason": text},
     "work": {"share_of_peak": number, "reason": text},
     "quality": {"values": {"*": QUALITY_VALUE}, "reason": text, "samples": texts, "samples_seed": number},

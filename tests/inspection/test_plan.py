@@ -1,0 +1,207 @@
+"""A plan is what real networks have and do, found by headers alone; the settings that it names fit and build."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import zoo
+from tests.refusals import refused
+from zoo.autoencoders.kl import AutoencoderKL
+from zoo.bench import needs
+from zoo.bench.measure import Operations, peak_memory, start_memory
+from zoo.bench.needs import How, Live, needs_of, unread
+from zoo.cli.main import run
+from zoo.config.check import resolve
+from zoo.families.explain import explain
+from zoo.families.stand_in import write_stand_in
+from zoo.inspection.cost import cost_of
+from zoo.inspection.plan import arguments, plan, read_bytes, read_pixels, settings
+from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.registry import registry
+
+NAME = "latent-text2img"
+# Published sizes, of ../shared/reference: TFLOP of one guided evaluation and of a decode, parameters of the U-Net.
+PUBLISHED = {"sd-1.5": (1.607, 2.515, 859_520_964), "sdxl-base": (13.52, 10.47, 2_567_463_684)}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return plan(NAME, batch=4, steps=7)
+
+
+def test_a_plan_has_the_parameters_and_evaluations_of_the_pipeline(made):
+    cost = cost_of(resolve(NAME, None, {"steps": 7}), registry())
+    assert [part.name for part in made.needs.parts] == ["text", "base.denoiser", "base.autoencoder"]
+    assert sum(part.parameters for part in made.needs.parts) == cost.parameters
+    assert made.evaluations == cost.stages[0].evaluations == 7
+    assert made.needs.weight_bytes(How()) == 4 * cost.parameters
+    assert made.needs.weight_bytes(How(precision="bfloat16")) == 2 * cost.parameters
+    denoiser = made.needs.parts[1]
+    assert denoiser.weight_bytes(How(weights="int8")) < 1.5 * denoiser.parameters  # most of them a byte
+
+
+@pytest.mark.slow
+def test_operations_are_those_of_a_real_call(made):
+    pipe = zoo.build(NAME)
+    with Operations([pipe.stages[0].denoiser.network]) as counted:
+        pipe("red apple", steps=1)
+    denoiser = made.needs.parts[1]
+    assert denoiser.operations == counted.calls[0][0]
+    around = sum(part.operations for part in made.needs.parts) - denoiser.operations
+    assert counted.total - counted.calls[0][0] == pytest.approx(around + made.needs.parts[0].operations, rel=0.02)
+
+
+def test_nothing_but_headers_is_read(monkeypatch, tmp_path):
+    def never(*_, **__):
+        raise AssertionError("weights were read")
+
+    for place in ("read_verified", "load_strict"):
+        monkeypatch.setattr(f"zoo.assemble.{place}", never)
+    assert unread(resolve(NAME)).stages[0].denoiser.network.time_embed[0].weight.is_meta
+
+
+@torch.no_grad()
+def test_planned_activations_are_near_what_a_process_takes():
+    model = AutoencoderKL(width=32, groups=8).eval().to(memory_format=torch.channels_last)
+    z = torch.randn(1, 4, 64, 64)
+    before = start_memory("cpu")
+    if before["host"] is None:
+        pytest.skip("this system doesn't let a process reset its peak")
+    model.decode(z[..., :8, :8])  # the libraries' code
+    before = start_memory("cpu")
+    model.decode(z)
+    found = peak_memory("cpu", before)
+    model.to("meta")
+    live = Live(model.parameters())
+    with live.watching([]) as seen:
+        model.decode(z.to("meta"))
+    assert 0.6 < (found["host_peak_bytes"] - found["host_before_bytes"]) / seen.peak < 2.0
+
+
+def test_tensors_count_until_nothing_holds_them():
+    live = Live([])
+    with live.watching([]) as seen:
+        x = torch.empty(100, device="meta")
+        y = x + 1
+        del x
+        z = y * 2  # two at once
+        del y, z
+        view = torch.empty(50, device="meta").view(5, 10)  # fewer, and once
+    assert seen.peak == 800
+    assert live.now == 200
+    del view
+    assert live.now == 0
+
+
+def test_settings_that_leave_images_as_they_are_come_first(made):
+    tried = settings(made, ("float32", "bfloat16"))
+    assert tried[0] == How(batch=4)
+    first = next(i for i, how in enumerate(tried) if how.precision == "bfloat16" or how.weights)
+    assert not any(how.decode == "tiles" for how in tried[:first])
+    assert {how.batch for how in tried} == {4, 2, 1}
+
+
+def test_less_memory_is_found_by_giving_up_more():
+    least = plan(NAME, batch=4, memory=1, steps=7)
+    assert least.how is None
+    assert least.least is not None
+    chosen = [plan(NAME, batch=4, memory=memory, steps=7) for memory in (10**10, least.least)]
+    assert chosen[0].how == How(batch=4)
+    assert chosen[1].how is not None
+    assert chosen[1].how != chosen[0].how
+    for one in chosen:
+        assert one.how is not None
+        assert one.needs.peak_bytes(one.how) + 600_000_000 <= (one.limit or 0)
+
+
+@pytest.mark.slow
+def test_the_arguments_of_a_plan_build_the_pipeline():
+    options, built = arguments(How(precision="bfloat16", batch=2, offload=True, decode="rows", weights="int8"))
+    assert options == [
+        "--dtype",
+        "bfloat16",
+        "--offload",
+        "--decode",
+        "rows",
+        "--quantize",
+        "int8",
+        "--batch-size",
+        "2",
+    ]
+    drawn = zoo.build(NAME, **built)("red apple", steps=1)
+    assert drawn.record["memory"] == {"offload": True, "decode": "rows", "weights": "int8"}
+    assert drawn.record["dtype"] == "bfloat16"
+    assert arguments(How()) == ([], {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_model_is_planned_without_its_file(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOO_MODELS", str(tmp_path))
+    guided, decode, parameters = PUBLISHED[name]
+    found = {part.kind: part for part in plan(name).needs.parts}
+    assert found["denoiser"].operations / 1e12 == pytest.approx(guided, rel=1e-3)
+    assert found["autoencoder"].operations / 1e12 == pytest.approx(decode, rel=1e-3)
+    assert found["denoiser"].parameters == parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cascade-text2img", "class2img", "upscale-2x", "pixel-ddpm-32"])
+def test_every_kind_of_pipeline_has_a_plan(name):
+    found = needs_of(unread(resolve(name)))
+    assert sum(part.parameters for part in found.parts) == cost_of(resolve(name), registry()).parameters
+    assert all(part.operations > 0 and part.activations["whole"] > 0 for part in found.parts)
+
+
+def test_a_stand_in_is_a_header_and_a_hole(tmp_path):
+    path = write_stand_in("sdxl-base", tmp_path / "sd_xl_base_1.0.safetensors")
+    report = explain(path)
+    assert (report.family, report.variant) == ("Stable Diffusion XL", "base, and fine-tunes")
+    assert all(part.exact for part in report.parts)
+    assert path.stat().st_blocks * 512 < 2**20 < path.stat().st_size
+    with refused("weights-missing", WeightsError, naming="sd-9"):
+        write_stand_in("sd-9", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("8GB", 8 * 10**9), ("8 GiB", 8 * 2**30), ("1.5g", 1_500_000_000), ("4096", 4096)]
+)
+def test_memory_is_read_in_the_usual_units(text, count):
+    assert read_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "8XB", "-1GB", "0", "GB", "1e9"])
+def test_other_amounts_are_refused(text):
+    with refused("option-value-invalid", UsageError):
+        read_bytes(text)
+
+
+def test_sizes_are_read():
+    assert (read_pixels(None), read_pixels("64"), read_pixels("64x96")) == (None, 64, (64, 96))
+    with refused("size-invalid", UsageError):
+        read_pixels("64x")
+
+
+def test_a_row_of_a_suite_holds_the_plan_or_why_there_is_none():
+    config = resolve(NAME).config
+    found = needs.planned(config, size=None, how=How())
+    assert found["planned_weight_bytes"] == plan(NAME).needs.weight_bytes(How())
+    assert found["planned_activation_bytes"] > 0
+    wrong = needs.planned({**config, "stages": []}, size=None, how=How())
+    assert wrong["planned_weight_bytes"] is None
+    assert wrong["planned_reason"]
+
+
+def test_the_command_line_says_what_fits(capsys):
+    assert run(["plan", NAME, "--memory", "8GB", "--steps", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "it fits into 8.00 GB with float32, batch 1:" in said
+    assert f"zoo generate PROMPT --model {NAME} --steps 3" in said
+    assert run(["plan", NAME, "--memory", "100MB", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["fits"] is False
+    assert told["least_bytes"] > told["memory_bytes"]
+    assert run(["plan", NAME, "--precision", "float8"]) == 2
