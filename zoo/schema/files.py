@@ -29,6 +29,7 @@ LOCK = ".lock"
 CACHE = "ZOO_CACHE"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
+LARGEST_LISTING = 2**28  # bytes of a file that is read by its lines
 PATIENCE = 30.0  # seconds to wait for a writer that numbers files in the same folder, and may be stopped
 _tidied: set[str] = set()  # folders already tidied
 
@@ -114,14 +115,14 @@ def read_plain(path: str | Path, limit: int) -> bytes:
 def lines_of(path: str | Path, longest: int) -> Iterator[bytes]:
     """The whole lines of a regular file, one at a time; longer ones, and a last one that was cut off, are left out.
 
-    OSError for a pipe or a device.
+    OSError for a pipe or a device; what is behind `LARGEST_LISTING` bytes is left out too.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        begins = True
-        while line := file.readline(longest):
+        begins, left = True, LARGEST_LISTING
+        while (line := file.readline(longest)) and (left := left - len(line)) > 0:
             ends = line.endswith(b"\n")
             if begins and ends:
                 yield line
