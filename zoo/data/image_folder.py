@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import json
 import lzma
 import sys
 import zipfile
@@ -19,7 +18,9 @@ from typing import IO, Any, Literal
 
 from zoo.data import coco
 from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
-from zoo.images.decode import LARGEST_FILE, read_file, read_member
+from zoo.images.decode import LARGEST_FILE, read_file
+from zoo.images.zips import open_zip, read_member
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 METADATA = "metadata.jsonl"
@@ -88,8 +89,7 @@ def _encoding(first: bytes) -> str | None:
                        (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):  # fmt: skip
         if first.startswith(mark):
             return name
-    zeros = first[:4].count(0)
-    return None if zeros == 0 else "UTF-32" if zeros == 3 else "UTF-16"
+    return {2: "UTF-16", 3: "UTF-32"}.get(first[:4].count(0))  # one zero is neither's: gzip's
 
 
 class FolderSource:
@@ -105,7 +105,7 @@ class FolderSource:
             raise UsageError(
                 f"the data '{path}' is no folder and no regular file; give a folder or a zip", code="file-not-regular"
             )
-        self._zip = None if self.root.is_dir() else self._open_zip()
+        self._zip = None if self.root.is_dir() else open_zip(self.root)
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
         # A zip of a few kB unfolds to millions of rows; a good one has an image of each.
@@ -135,12 +135,6 @@ class FolderSource:
                         code="metadata-too-large",
                     )
 
-    def _open_zip(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.root)
-        except (*_DAMAGE, OSError) as error:
-            raise UsageError(f"'{self.root}' is not a zip file: {error}", code="zip-damaged") from error
-
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
         empty = 0
@@ -167,12 +161,12 @@ class FolderSource:
                     yield number, Skipped(f"line {number}", "too long", sentence)
                     continue
                 try:
-                    yield number, json.loads(line.decode("utf-8"))
+                    yield number, strict_json.parse(line.decode("utf-8"), finite=False)
                 except UnicodeDecodeError as error:
                     byte = f"byte {error.start + 1} of it is 0x{line[error.start]:02x}"
                     sentence = f"{where} is not UTF-8 ({byte}); save the file as UTF-8"
                     yield number, Skipped(f"line {number}", "not UTF-8", sentence)
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield number, Skipped(f"line {number}", "not JSON", f"{where} is not JSON: {error}")
 
     def _open_metadata(self) -> Any:
