@@ -229,7 +229,7 @@ def _row(
         models = [RECIPE] if check == "training" else [*preset_names(), *model_names(), *configs]
         file = columns.get("model")  # a config file by its path, or a model's own
         own_file = isinstance(file, str) and (file.endswith(SUFFIXES) or is_source(file))
-        models += [file] if own_file and check != "training" else []
+        models += [str(file)] if own_file and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
     row = _resolved(asked, configs, known) if whole else Row(asked=asked, config=None)
