@@ -134,7 +134,8 @@ def main() -> None:
             if not options.quick and options.ways is None:  # after each size: the largest takes long
                 settings = {"dtype": "bfloat16", "memory_format": "channels_last", "lines": LINES, "tile": 64}
                 made = record.make(
-                    "decode", settings=settings, values=values, threads=torch.get_num_threads(), packages=("torch", "diffusers"),
+                    "decode", settings=settings, values=values, threads=torch.get_num_threads(),
+                    packages=("torch", "diffusers"),
                 )  # fmt: skip
                 print(record.write(made))
 
