@@ -28,7 +28,7 @@ from zoo.families.diffusers.layout import kl_tensors
 
 PEER = "diffusers tiled"
 LINES = {"seconds": 0.8, "memory": 1.05}  # of rows over diffusers' tiled decode, at 1024 pixels in bfloat16
-ROUNDS = {512: 5, 1024: 5, 2048: 2}
+ROUNDS = {512: 3, 1024: 3, 2048: 1}
 Way = Callable[[Tensor], Tensor]
 
 
@@ -121,21 +121,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Decoding whole, by rows and by tiles.")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(ROUNDS))
     parser.add_argument("--ways", nargs="+", help="only these, and no record")
+    parser.add_argument("--rounds", type=int, help="turns of each way; by size")
     parser.add_argument("--quick", action="store_true", help="one round and no record")
     options = parser.parse_args()
     values: dict[str, Any] = {}
     with torch.inference_mode():
         for size in options.sizes:
-            rounds = 1 if options.quick else ROUNDS.get(size, 3)
+            rounds = options.rounds or (1 if options.quick else ROUNDS.get(size, 3))
             found = measured(size, rounds, torch.bfloat16, options.ways)
             values[str(size)] = {"ways": found} | ({} if options.ways else {"rows_over_tiled": compared(found)})
             print(size, values[str(size)].get("rows_over_tiled"))
-    if not options.quick and options.ways is None:
-        made = record.make(
-            "decode", settings={"dtype": "bfloat16", "memory_format": "channels_last", "lines": LINES, "tile": 64},
-            values=values, threads=torch.get_num_threads(), packages=("torch", "diffusers"),
-        )  # fmt: skip
-        print(record.write(made))
+            if not options.quick and options.ways is None:  # after each size: the largest takes long
+                settings = {"dtype": "bfloat16", "memory_format": "channels_last", "lines": LINES, "tile": 64}
+                made = record.make(
+                    "decode", settings=settings, values=values, threads=torch.get_num_threads(),
+                    packages=("torch", "diffusers"),
+                )  # fmt: skip
+                print(record.write(made))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A plan is what the real networks have and do, by headers alone; and the settings that it names fit and build."""
+"""A plan is what real networks have and do, found by headers alone; the settings that it names fit and build."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def test_a_plan_has_the_parameters_and_evaluations_of_the_pipeline(made):
     assert made.evaluations == cost.stages[0].evaluations == 7
     assert made.needs.weight_bytes(How()) == 4 * cost.parameters
     assert made.needs.weight_bytes(How(precision="bfloat16")) == 2 * cost.parameters
-    assert made.needs.weight_bytes(How(weights="int8")) < 2 * cost.parameters  # most of them a byte
+    denoiser = made.needs.parts[1]
+    assert denoiser.weight_bytes(How(weights="int8")) < 1.5 * denoiser.parameters  # most of them a byte
 
 
 @pytest.mark.slow
