@@ -44,11 +44,11 @@ def randomised(module: nn.Module) -> Any:
 
 def ways(dtype: torch.dtype) -> dict[str, Way]:
     """Latents -> images, each way."""
-    from diffusers import AutoencoderKL as Theirs
+    import diffusers.models as peers
 
     ours = randomised(AutoencoderKL())
-    theirs = Theirs.from_config(kl_config(ours)).eval().requires_grad_(False)  # type: ignore[attr-defined]
-    theirs.load_state_dict(kl_tensors(ours.state_dict(), levels=4), strict=True)
+    theirs: Any = peers.AutoencoderKL.from_config(kl_config(ours)).eval().requires_grad_(False)  # type: ignore[attr-defined]
+    theirs.load_state_dict(kl_tensors(ours.state_dict()), strict=True)
     for module in (ours, theirs):
         module.to(dtype=dtype, memory_format=torch.channels_last)
 

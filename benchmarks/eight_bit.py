@@ -23,7 +23,7 @@ def measured(name: str, steps: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     images: dict[str, torch.Tensor] = {}
     for kind in (None, "int8", "fp8", "bfloat16"):
-        half = {"dtype": "bfloat16"} if kind == "bfloat16" else {"memory": {"weights": kind}} if kind else {}
+        half: dict[str, Any] = {"dtype": kind} if kind == "bfloat16" else {"memory": {"weights": kind}} if kind else {}
         pipe = zoo.build(name, **half)
         key = kind or "float32"
         images[key] = pipe(list(PROMPTS), seed=0, steps=steps).tensor * 255

@@ -324,10 +324,10 @@ def _each(said: Any, read: Callable[[Any], Any]) -> Any:
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    if dtype in (*DTYPES.values(), torch.float64):
+    if isinstance(dtype, torch.dtype) and dtype in (*DTYPES.values(), torch.float64):
         return dtype
     one_of("dtype", dtype, (None, *DTYPES))
-    return DTYPES[dtype or "float32"]
+    return DTYPES[str(dtype or "float32")]
 
 
 def load(name: str, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Any:

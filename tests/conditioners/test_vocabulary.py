@@ -9,6 +9,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from zoo.conditioners import vocabulary
 
+pytestmark = pytest.mark.peer
 THEIRS = SimpleTokenizer()
 TEXTS = (
     "red apple, 3d style", "Red  APPLE,3D style ", "a cat-face in noto style", "e.g. U.S. flag, no. 10", "-- , .",

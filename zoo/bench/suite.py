@@ -222,7 +222,7 @@ def _row(
         raise ConfigError(f"{where}: {unknown('check', check, CHECKS)}", code="suite-word-unknown")
     own = kinds[kind].models
     if own is not None:
-        models = list(own)
+        models: list[str] = list(own)
     elif check == EXTRACTORS:
         models = known_extractors()
     else:

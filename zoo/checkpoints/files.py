@@ -139,7 +139,8 @@ def mapped(entries: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
 
 def _mapped_file(file: Path) -> torch.UntypedStorage:
     try:
-        return torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
+        whole: Any = torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
+        return whole
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"the weight file '{file}' can't be read ({error}); get it again", code="weights-unreadable"

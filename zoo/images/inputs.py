@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,7 @@ def opened(source: Any, what: str) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source, what)
     if isinstance(source, (str, os.PathLike)):
-        return open_picture(read_file(source, what=what), name=str(source))
+        return open_picture(read_file(Path(source), what=what), name=str(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return open_picture(bytes(source), name=f"the {what}'s bytes")
     if callable(getattr(source, "read", None)):

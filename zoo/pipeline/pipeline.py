@@ -162,7 +162,7 @@ class Pipeline:
                 f"no autoencoder of this pipeline decodes by {decode}; leave decode out", code="decode-unfit"
             )
         for decoder in decoders:
-            decoder.by = decode
+            decoder.by = decode  # type: ignore[union-attr] - those that have it
         if weights is not None and self.saving.weights is None:
             for part in [*self.conditioners.values(), *(stage.denoiser.network for stage in self.stages)]:
                 if isinstance(part, nn.Module):

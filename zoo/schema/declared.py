@@ -54,6 +54,8 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "null_prompt": "the prompt whose condition its null one is, which is then encoded with a call's other prompts",
         "facts": '`"module:function"`, importable without torch: its arguments -> further facts, or a refusal',
         "weightless": "it has no weights, so a pipeline with it doesn't count as one of random weights",
+        "reads_prompts": "it reads prompts as a pipeline's block `prompts` says, by `read_prompts`",
+        "halves": "how many vectors of its width it fills, one after another",
     },
     "network": {
         "adapter_names": '`"module:function"`: the names of its tensors -> its modules by every spelling of a LoRA, '
@@ -62,7 +64,11 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "reads": "which of `context`, `mask`, `vector`, `label`, `level` its `forward` is told by name",
         "dims": "axes of its samples, 1 to 3; pictures have 2",
     },
-    "sampler": {"inpaints": "it is for masked pictures, whose known part is noised anew after each of its steps"},
+    "sampler": {
+        "inpaints": "it is for masked pictures, whose known part is noised anew after each of its steps",
+        "ends_paths": "it is right for networks that give the end of a path, not the mean of x0",
+    },
+    "safety": {"blank": "the value that replaces an image that it refuses; 0.5 where it says none"},
     "dataset": {"values": "the range of the arrays that it gives; one of pictures says none"},
     "extractor": {
         "serves": 'what metrics say that they are `of` and it gives: `"inception-2015"`, `"clip"` (captions too)',
