@@ -60,13 +60,8 @@ def first_picture_line(results: Path) -> str:
     seconds, size = made["values"]["total_seconds"], made["values"]["bytes"]
     return (
         f"From a fresh clone this took {seconds / 60:.1f} minutes on {made['machine']['cores']} cores{_beside(made)}, "
-<<<<<<< HEAD
         f"downloaded {size['downloaded'] / 1e9:.1f} GB and filled {size['environment'] / 1e9:.1f} GB: on Linux pip "
         "brings PyTorch with CUDA."
-=======
-        f"downloaded {size['downloaded'] / 1e9:.1f} GB and filled {size['environment'] / 1e9:.1f} GB: on Linux pip brings PyTorch "
-        "with CUDA."
->>>>>>> main
     )
 
 
