@@ -48,7 +48,7 @@ def ways(dtype: torch.dtype) -> dict[str, Way]:
 
     ours = randomised(AutoencoderKL())
     theirs = Theirs.from_config(kl_config(ours)).eval().requires_grad_(False)  # type: ignore[attr-defined]
-    theirs.load_state_dict(kl_tensors(ours.state_dict(), levels=4), strict=True)
+    theirs.load_state_dict(kl_tensors(ours.state_dict()), strict=True)
     for module in (ours, theirs):
         module.to(dtype=dtype, memory_format=torch.channels_last)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.views import MISSING, machine_of, markdown, read
 
@@ -47,8 +48,7 @@ def first_picture(results: Path) -> str:
         ("`zoo generate`", f"{seconds['generate']:.0f}", f"{size['image'] / 1e3:.0f} kB, the image"),
         ("all", f"{made['values']['total_seconds']:.0f}", ""),
     ]  # fmt: skip
-    busy = f", beside other work (load {load:.1f})" if (load := made["values"]["load_before"]) > 1.0 else ""
-    said = f"With an empty cache of pip{busy}, by `python -m benchmarks.first_picture` on {machine_of(made)}."
+    said = f"With an empty cache of pip{_beside(made)}, by `python -m benchmarks.first_picture` on {machine_of(made)}."
     return markdown(("part", "seconds", "bytes"), rows) + f"\n\n{said}"
 
 
@@ -59,7 +59,13 @@ def first_picture_line(results: Path) -> str:
         return MISSING
     seconds, size = made["values"]["total_seconds"], made["values"]["bytes"]
     return (
-        f"From a fresh clone this took {seconds / 60:.1f} minutes on {made['machine']['cores']} cores, downloaded "
+        f"From a fresh clone this took {seconds / 60:.1f} minutes on {made['machine']['cores']} cores{_beside(made)}, downloaded "
         f"{size['downloaded'] / 1e9:.1f} GB and filled {size['environment'] / 1e9:.1f} GB: on Linux pip brings PyTorch "
         "with CUDA."
     )
+
+
+def _beside(made: dict[str, Any]) -> str:
+    """What else the machine did."""
+    load = made["values"]["load_before"]
+    return f", beside other work (load {load:.1f})" if load > 1.0 else ""

@@ -7,8 +7,9 @@ is there, `ready` when each page of its weights was read once, which a mapped fi
 evaluation is one call of the network on one sample, in turn in one process. Seconds are those of the processor, with
 one thread, so that other load on the machine counts for little.
 
-    python -m benchmarks.stable_diffusion               # 3.9 GB in a temporary folder; the record
-    python -m benchmarks.stable_diffusion --tiny        # the same with tiny parts, two rounds and no record
+    python -m benchmarks.stable_diffusion loads         # 3.9 GB in a temporary folder, or in --folder; a record
+    python -m benchmarks.stable_diffusion evaluations   # another record
+    python -m benchmarks.stable_diffusion loads --tiny  # the same with tiny parts, two rounds and no record
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
@@ -193,21 +194,19 @@ def child(folder: Path, cache: Path, *what: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(folder: Path, *, tiny: bool, rounds: int, side: int, dtypes: Sequence[str]) -> dict[str, Any]:
-    """Every quantity with all its runs; ratios are diffusers' seconds over zoo's, round by round."""
+def loads(folder: Path, *, rounds: int) -> dict[str, Any]:
+    """Loading and explaining, with all runs; ratios are diffusers' seconds over zoo's, round by round."""
     cache = folder / "cache"
-    if not (folder / FILE).is_file():
-        child(folder, cache, "write", str(int(tiny)))
     (cache / NAME).unlink(missing_ok=True)
     time.sleep(FRESH)  # a file's hash isn't kept sooner
     size = (folder / FILE).stat().st_size
     first = child(folder, cache, "load", "zoo")
-    loads: dict[str, list[dict[str, float]]] = {"zoo": [], "diffusers": []}
+    found: dict[str, list[dict[str, float]]] = {"zoo": [], "diffusers": []}
     for turn in range(rounds + 1):
-        for library, runs in loads.items():
-            found = child(folder, cache, "load", library)
+        for library, runs in found.items():
+            once = child(folder, cache, "load", library)
             if turn:  # the first turn fills caches of modules and of the disk
-                runs.append(found)
+                runs.append(once)
     explained = []
     for _ in range(rounds):
         command = [sys.executable, "-m", "zoo", "explain", str(folder / FILE), "--json"]
@@ -221,21 +220,27 @@ def measure(folder: Path, *, tiny: bool, rounds: int, side: int, dtypes: Sequenc
             "load_wall_seconds": record.median_of([run["wall"] for run in runs]),
             "peak_of_file": record.median_of([run["peak"] / size for run in runs]),
         }
-        for library, runs in loads.items()
+        for library, runs in found.items()
     }
     return {
         "bytes": size,
         "first_load_seconds": round(first["load"], 4),
         "load": said,
         "times_faster": {
-            key: record.median_of([d[key] / z[key] for z, d in zip(loads["zoo"], loads["diffusers"], strict=True)])
+            key: record.median_of([d[key] / z[key] for z, d in zip(found["zoo"], found["diffusers"], strict=True)])
             for key in ("load", "ready")
         },
         "explain_seconds": record.median_of(explained),
-        "evaluation": {
-            dtype: _evaluated(child(folder, cache, "evaluate", dtype, str(rounds), str(side))) for dtype in dtypes
-        },
         "apart": child(folder, cache, "agree"),
+    }
+
+
+def evaluations(folder: Path, *, rounds: int, side: int) -> dict[str, Any]:
+    """One evaluation in each precision, with all runs."""
+    given = (str(rounds), str(side))
+    return {
+        dtype: _evaluated(child(folder, folder / "cache", "evaluate", dtype, *given))
+        for dtype in ("float32", "bfloat16")
     }
 
 
@@ -260,39 +265,40 @@ def _evaluated(found: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write the record; or what a child does."""
     parser = argparse.ArgumentParser(description="Stable Diffusion 1.5's parts beside diffusers.")
+    parser.add_argument("what", nargs="?", choices=("loads", "evaluations"), default="loads")
     parser.add_argument("--folder", type=Path, help="a folder with the parts, or for them; a temporary one")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each library")
     parser.add_argument("--side", type=int, default=64, help="of the latent that is evaluated: 64 is 512 pixels")
-    parser.add_argument(
-        "--evaluate", nargs="*", default=["float32", "bfloat16"], metavar="DTYPE", help="precisions of the evaluations"
-    )
     parser.add_argument("--tiny", action="store_true", help="tiny parts, two rounds and no record")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        what, *rest = options.child
-        folder = options.folder
-        if what == "write":
-            found: Any = write(folder, tiny=bool(int(rest[0])))
-        elif what == "load":
-            found = load_once(rest[0], folder)
-        else:
-            found = agree(folder) if what == "agree" else evaluate(folder, rest[0], int(rest[1]), int(rest[2]))
-        print(json.dumps(found))
+        print(json.dumps(_of_child(options.folder, *options.child)))
         return
     rounds, side = (2, 8) if options.tiny else (options.rounds, options.side)
     with TemporaryDirectory() as place:
-        values = measure(
-            options.folder or Path(place), tiny=options.tiny, rounds=rounds, side=side, dtypes=options.evaluate
+        folder = options.folder or Path(place)
+        if not (folder / FILE).is_file():
+            child(folder, folder / "cache", "write", str(int(options.tiny)))
+        made = (
+            loads(folder, rounds=rounds) if options.what == "loads" else evaluations(folder, rounds=rounds, side=side)
         )
-    print(json.dumps(values, indent=1))
+    print(json.dumps(made, indent=1))
     if not options.tiny:
-        made = record.make(
-            "stable-diffusion", values=values, threads=1,
-            settings={"rounds": rounds, "statistic": "median", "side": side, "seconds": "processor"},
+        settings: dict[str, Any] = {"rounds": rounds, "statistic": "median", "seconds": "processor"}
+        settings |= {"side": side} if options.what == "evaluations" else {}
+        print(record.write(record.make(
+            f"stable-diffusion-{options.what}", settings=settings, values=made, threads=1,
             packages=("torch", "diffusers", "transformers", "safetensors"),
-        )  # fmt: skip
-        print(record.write(made))
+        )))  # fmt: skip
+
+
+def _of_child(folder: Path, what: str, *rest: str) -> Any:
+    if what == "write":
+        return write(folder, tiny=bool(int(rest[0])))
+    if what == "load":
+        return load_once(rest[0], folder)
+    return agree(folder) if what == "agree" else evaluate(folder, rest[0], int(rest[1]), int(rest[2]))
 
 
 if __name__ == "__main__":

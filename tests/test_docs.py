@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -23,6 +23,7 @@ from zoo.bench.suite import read_suite
 from zoo.cli import main as command_line
 from zoo.config.cards import KEYS as CARD_KEYS
 from zoo.config.cards import read_card
+from zoo.config.presets import KEYS as PIPELINE_KEYS
 from zoo.diffusion.schedules import CosineSchedule
 from zoo.diffusion.types import Prediction
 from zoo.pipeline.generation import Generation
@@ -205,12 +206,13 @@ def test_python_examples_name_what_there_is(snippet):
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_yaml_examples_have_known_keys(text):
     value = parse_yaml(text, source="the example")
-    if value["schema"] == "zoo.pipeline/1":
+    schema = value.get("schema")
+    if schema == "zoo.pipeline/1":
         zoo.check(value)
-    elif value["schema"] == "zoo.suite/1":
+    elif schema == "zoo.suite/1":
         assert read_suite(value).rows
-    else:
-        known = {"zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[value["schema"]]
+    else:  # without a schema it is a part of a pipeline
+        known = {None: PIPELINE_KEYS, "zoo.card/1": CARD_KEYS, "zoo.recipe/1": RECIPE_KEYS}[schema]
         assert set(value) <= set(known)
 
 
@@ -362,6 +364,24 @@ def test_the_first_pages_run_as_written(name, tmp_path, monkeypatch, capsys):
 def test_the_site_has_every_page():
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
     assert {page.name for page in (ROOT / "docs").glob("*.md")} == set(re.findall(r"[\w-]+\.md", nav))
+
+
+def test_the_site_has_what_its_pages_link():
+    """Links to files that aren't in it become text (docs/site_links.py)."""
+    excluded = parse_yaml((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), source="mkdocs.yml")[
+        "exclude_docs"
+    ].split()
+    spec = importlib.util.spec_from_file_location("site_links", ROOT / "docs" / "site_links.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    for page in (ROOT / "docs").glob("*.md"):
+        left = hook.on_page_markdown(_FENCED.sub("", page.read_text(encoding="utf-8")))
+        for target, _ in _LINK.findall(left):
+            if not target.startswith(("http:", "https:")):
+                assert not target.startswith(("..", *excluded)), f"{page.name}: {target}"
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_texts_of_the_licences_are_whole():

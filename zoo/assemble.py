@@ -17,7 +17,7 @@ from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
 from zoo.acceleration.eight_bit import in_eight_bits
 from zoo.acceleration.offload import Home, content
-from zoo.checkpoints.files import Unfilled, load_strict, read_verified
+from zoo.checkpoints.files import OwnFile, Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
 from zoo.conditioners.words import read_words
@@ -31,6 +31,7 @@ from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import one_of
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown
 
@@ -41,8 +42,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def component(kind: str, block: str | Mapping[str, Any]) -> Any:
-    """A component block -> the component; arguments named like a kind are blocks themselves."""
-    return make(kind, block, registry())
+    """A component block -> the component, a file of its own read; arguments named like a kind are blocks themselves."""
+    made = make(kind, block, registry())
+    if isinstance(made, OwnFile):
+        made.read_weights()
+    return made
 
 
 def weights(card: Card) -> Any:
@@ -98,7 +102,12 @@ def denoiser(network: nn.Module, facts: Mapping[str, Any]) -> Denoiser:
 
 def part(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card] = read_card) -> Any:
     """The component in a slot of a stage: weights by their card, or a component with fresh weights."""
-    return weights(_card_of(kind, block, cards)) if "weights" in block else _fresh(kind, block)
+    if "weights" in block:
+        return weights(_card_of(kind, block, cards))
+    made = _fresh(kind, block)
+    if isinstance(made, OwnFile):
+        made.read_weights()
+    return made
 
 
 def _card_of(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card]) -> Card:
@@ -111,7 +120,11 @@ def _card_of(kind: str, block: Mapping[str, Any], cards: Callable[[str], Card]) 
 
 
 def _fresh(kind: str, block: Mapping[str, Any]) -> Any:
-    made = denoiser(component("network", block["network"]), block) if kind == "network" else component(kind, block)
+    """A component without a card; a file that it names (`OwnFile`) isn't read yet."""
+    if kind == "network":
+        made = denoiser(component("network", block["network"]), block)
+    else:
+        made = make(kind, block, registry())
     return made.eval().requires_grad_(False) if isinstance(made, nn.Module) else made
 
 
@@ -124,12 +137,16 @@ class _Parts:
     def __init__(self, cards: Mapping[str, Card]) -> None:
         self.cards = cards
         self.made: dict[str, Any] = {}
-        self.hashes: dict[str, str] = {}
+        self.own: list[OwnFile] = []
+        self.hashes: dict[str, str] = {}  # of what was read
 
     def get(self, kind: str, block: str | Mapping[str, Any]) -> Any:
         block = {"name": block} if isinstance(block, str) else block
         if "weights" not in block:
-            return _fresh(kind, block)
+            fresh = _fresh(kind, block)
+            if isinstance(fresh, OwnFile):
+                self.own.append(fresh)
+            return fresh
         name = block["weights"]
         if name not in self.made:
             card = _card_of(kind, block, self.cards.__getitem__)
@@ -143,6 +160,8 @@ class _Parts:
         for name, made in self.made.items():
             self.hashes[name] = self.cards[name].sha256  # of a published file it takes seconds
             _read(self.cards[name], made)
+        for fresh in self.own:
+            self.hashes |= fresh.read_weights()
 
     def homes(self, eight_bits: Any) -> dict[nn.Module, Home]:
         """How each module's weights are read again, as they are now."""
@@ -305,10 +324,9 @@ def _each(said: Any, read: Callable[[Any], Any]) -> Any:
 
 
 def _dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
+    if dtype in (*DTYPES.values(), torch.float64):
         return dtype
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'; choose one of {', '.join(DTYPES)}", code="choice-unknown")
+    one_of("dtype", dtype, (None, *DTYPES))
     return DTYPES[dtype or "float32"]
 
 

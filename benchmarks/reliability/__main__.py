@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.reliability import disks, fuzz, good, hostile, kills, mutants
+from benchmarks.reliability import bombs, disks, fuzz, good, hostile, kills, mutants, paths
 from benchmarks.reliability.trial import MEMORY, SECONDS
 
 Part = Callable[[Path, float], dict[str, Any]]
@@ -54,8 +54,8 @@ PARTS: dict[str, Part] = {
     "pickles": lambda folder, share: _made(
         lambda home: _joined(hostile.through(hostile.pickles(home), home, share), hostile.weights(home))
     )(folder),
-    "bombs": lambda folder, share: _made(lambda home: hostile.through(hostile.bombs(home), home, share))(folder),
-    "paths": lambda folder, share: _made(lambda home: hostile.through(hostile.paths(home), home, share))(folder),
+    "bombs": lambda folder, share: _made(lambda home: hostile.through(bombs.cases(home), home, share))(folder),
+    "paths": lambda folder, share: _made(lambda home: hostile.through(paths.cases(home), home, share))(folder),
     "plugins": lambda folder, share: _made(disks.plugins)(folder),
     "disks": lambda folder, share: _made(disks.run)(folder),
     "fuzz": lambda folder, share: _made(lambda home: fuzz.run(home, _number(10_000, share)))(folder),

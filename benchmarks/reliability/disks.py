@@ -8,6 +8,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ from benchmarks.reliability.trial import tried
 from tests.processes import started
 
 CODES = {"full": errno.ENOSPC, "denied": errno.EACCES, "broken": errno.EIO}
+LEFT = (".tmp", ".part", ".unfinished")
 CALLS = ("fsync", "rename", "replace", "mkdir", "write")
-# Verbs that write, with the file that an earlier call left, which has to survive.
+# Verbs that write, with the file that an earlier call left, which has to survive; None for those that begin anew.
 WRITERS = {
     "generate": (["generate", "a", "--model", "config.yaml", "-o", "kept/a.png"], "kept/a.png"),
     "report": (["report", "record.json", "-o", "kept/report.html"], "kept/report.html"),
@@ -33,6 +35,12 @@ WRITERS = {
         "kept/s.npz",
     ),
     "bench": (["bench", "suite.yaml", "--out", "kept/bench"], None),
+    "replay": (["replay", "image.png", "-o", "kept/again.png"], "kept/again.png"),
+    "doctor": (["doctor", "cascade", "config.yaml", "--data", "data", "-n", "2", "-o", "kept/d.png"], "kept/d.png"),
+    "convert": (["convert", "model.safetensors", "kept/folder", "--heads", "4"], None),
+    "convert back": (["convert", "model", "kept/a.safetensors"], None),
+    "export": (["export", "kept/exported"], None),
+    "new": (["new", "text2img", "captions", "--name", "made", "-o", "kept"], None),
 }  # fmt: skip
 
 
@@ -73,6 +81,9 @@ def _one(home: Path, words: list[str], kept: str | None, told: Path) -> None:
     for call in CALLS:
         for name, code in CODES.items() if call != "write" else [("short", 0)]:
             for after in (0, 1, 3):
+                if kept is None:
+                    shutil.rmtree(home / "kept")
+                    (home / "kept").mkdir()
                 before = (home / kept).read_bytes() if kept else None
                 stderr, where = io.StringIO(), f"{words[0]}, {call} {name} after {after}"
                 with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
@@ -87,11 +98,10 @@ def _one(home: Path, words: list[str], kept: str | None, told: Path) -> None:
                     faults.append(f"{where}: untyped: {stderr.getvalue().strip()[-200:]}")
                 if ended and kept and (home / kept).read_bytes() != before:
                     faults.append(f"{where}: the earlier file is lost")
-                if left := [str(p) for p in (home / "kept").rglob("*") if p.name.endswith((".tmp", ".part"))]:
+                if left := [str(p) for p in (home / "kept").rglob("*") if p.name.endswith(LEFT)]:
                     faults.append(f"{where}: left {left[0]}")
                     for path in left:
-                        with contextlib.suppress(OSError):
-                            Path(path).unlink()
+                        shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
     told.write_text(json.dumps({"trials": trials, "faults": faults}))
 
 
@@ -124,7 +134,10 @@ PLUGINS = {
 
 
 def plugins(home: Path) -> dict[str, Any]:
-    """Eight broken kinds installed side by side: others load, `zoo doctor` lists all eight."""
+    """Eight broken kinds side by side: others load, `zoo doctor` lists all eight, `zoo plugin check` says why.
+
+    No verb needs one of them, and none ends otherwise for their being there.
+    """
     site = home / "site"
     for number, (name, (source, key)) in enumerate(PLUGINS.items()):
         folder = site / f"broken_{number}-1.0.dist-info"
@@ -151,9 +164,26 @@ def _installed(site: Path, told: Path) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
     out, faults = io.StringIO(), []
     told.write_text(json.dumps({"faults": ["died"]}))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
         run(["doctor"])
     shown = out.getvalue()
+    examined = [
+        "fine",
+        *(f"broken-{i}" for i in range(len(PLUGINS))),
+        *(key.replace(".", "/") for _, key in PLUGINS.values()),
+    ]
+    for words in (
+        ["list"],
+        ["check", "class2img"],
+        ["describe", "sampler/ddim"],
+        *(["plugin", "check", p] for p in examined),
+    ):
+        with contextlib.redirect_stdout(io.StringIO()) as told_by, contextlib.redirect_stderr(io.StringIO()) as errors:
+            code = run(words)
+        good = words[0] != "plugin" or words[-1] in ("fine", "sampler/ddim")
+        if (code == 0) != good or "unexpected" in errors.getvalue() or not (told_by.getvalue() or errors.getvalue()):
+            faults.append(f"zoo {' '.join(words)} ended with {code}: {errors.getvalue().strip()[-200:]}")
     faults += [f"the doctor does not list {name}" for i, name in enumerate(PLUGINS) if f"broken-{i}" not in shown]
     known = Registry.installed()
     for name in ("ddim", "fine"):

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import zoo
 
+WEIGHTS = Path(__file__).parent.parent.parent / "zoo" / "weights"
 EXTRACTOR = "{name: random, width: 4, size: 16, layers: 2}"
 CONFIG: dict[str, Any] = {
     "schema": "zoo.pipeline/1",
@@ -43,6 +44,14 @@ RECIPE = {
     "train": {"steps": 1, "batch_size": 2, "precision": "fp32"},
 }  # fmt: skip
 
+ARRAYS: dict[str, Any] = {
+    "schema": "zoo.recipe/1", "name": "toy", "objective": {"name": "denoising"},
+    "data": {"name": "array-file", "path": "waves.npy", "values": [-1, 1]},
+    "network": {"name": "unet", "dims": 1, "in_channels": 1, "out_channels": 1, "width": 8, "mult": [1], "blocks": 1,
+                "attention": "plain", "heads": 1, "attention_levels": [0], "context_width": None, "groups": 4},
+    "schedule": "cosine", "parameterization": "v", "train": {"steps": 1, "batch_size": 2, "precision": "fp32"},
+}  # fmt: skip
+
 # Kind of file: the command lines that read it. {file} is the file, {out} a fresh folder, the rest stands in `make`'s.
 VERBS: dict[str, dict[str, list[str]]] = {
     "config.yaml": {
@@ -61,19 +70,60 @@ VERBS: dict[str, dict[str, list[str]]] = {
     },
     "recipe.yaml": {"train": ["train", "{file}", "--run", "{out}/run"], "describe": ["describe", "{file}"]},
     "suite.yaml": {"bench": ["bench", "{file}", "--dry-run"]},
+    "card.yaml": {
+        "check": ["check", "pixel-ddpm-32", "--set", "stages.0.denoiser={weights: {file}}"],
+        "generate": [
+            "generate", "--model", "pixel-ddpm-32", "--set", "stages.0.denoiser={weights: {file}}", "--steps", "1",
+            "-o", "{out}/a.png",
+        ],
+        "reproduce": ["reproduce", "{file}", "--dry-run"],
+        "doctor": ["doctor", "cascade", "config.yaml", "--data", "data", "-n", "2", "--extractor", "{file}"],
+        "data check": ["data", "check", "data", "--conditioner", "{file}"],
+    },
+    "model.safetensors": {
+        "explain": ["explain", "{file}", "--json"],
+        "convert": ["convert", "{file}", "{out}/folder", "--heads", "4"],
+        "check": ["check", "{file}"],
+        "generate": ["generate", "a", "--model", "{file}", "--size", "16", "--steps", "1", "-o", "{out}/a.png"],
+        "autoencoder": ["check", "model.safetensors", "--autoencoder", "{file}"],
+    },
+    "shards.safetensors.index.json": {"explain": ["explain", "{file}"]},
+    "model": {
+        "explain": ["explain", "{file}"],
+        "convert": ["convert", "{file}", "{out}/a.safetensors"],
+        "check": ["check", "{file}"],
+    },
+    "exported": {
+        "check": ["check", "{file}"],
+        "prompts": ["prompts", "a", "--model", "{file}"],
+        "describe": ["describe", "{file}"],
+        "explain": ["explain", "{file}"],
+    },
+    "run": {
+        "report": ["report", "{file}", "-o", "{out}/report.html"],
+        "train": ["train", "recipe.yaml", "--run", "{file}", "--resume"],
+    },
+    "measured": {"bench": ["bench", "suite.yaml", "--out", "{file}", "--resume"]},
+    "captions": {"new": ["new", "text2img", "{file}", "--name", "made", "-o", "{out}"]},
+    "drawn.npy": {"replay": ["replay", "{file}"], "diff": ["diff", "{file}", "class2img"]},
+    "waves.npy": {"train": ["train", "arrays.yaml", "--set", "data.path={file}", "--run", "{out}/run"]},
     "record.json": {"report": ["report", "{file}", "-o", "{out}/report.html"]},
     "image.png": {
         "replay": ["replay", "{file}"],
         "diff of a record": ["diff", "{file}", "class2img"],
+        "generate again": ["generate", "--from", "{file}", "-o", "{out}/a.png"],
+        "check": ["check", "{file}"],
     },
     "picture.png": {
         "generate from": [
             "generate", "red apple", "--image", "{file}", "--steps", "2", "--strength", "0.9", "-o", "{out}/a.png",
         ],
         "generate within": [
-            "generate", "red apple", "--image", "picture.png", "--mask", "{file}", "--steps", "1", "-o", "{out}/a.png",
+            "generate", "red apple", "--image", "picture.png", "--mask", "{file}", "--steps", "1",
+            "--model", "latent-text2img", "-o", "{out}/a.png",
         ],
         "plot noising": ["plot", "noising", "{file}", "-o", "{out}/a.png"],
+        "replay of": ["replay", "redrawn.png", "--image", "{file}"],
     },
     "data": {
         "data check": ["data", "check", "{file}", "--size", "16"],
@@ -82,7 +132,13 @@ VERBS: dict[str, dict[str, list[str]]] = {
         "evaluate against": ["evaluate", "data", "{file}", "--metrics", "fd", "--extractor", EXTRACTOR],
         "train": ["train", "recipe.yaml", "--set", "data.path={file}", "--run", "{out}/run"],
         "new": ["new", "text2img", "{file}", "--name", "made", "-o", "{out}"],
-        "doctor": ["doctor", "cascade", "config.yaml", "--data", "{file}", "-n", "2"],
+        "doctor": ["doctor", "cascade", "cascade-text2img", "--data", "{file}", "-n", "2", "--steps", "1"],
+        "bench": ["bench", "suite.yaml", "--data", "{file}", "--split", "val", "--dry-run"],
+        "captions": [
+            "evaluate", "config.yaml", "data", "-n", "2", "--metrics", "fd", "--extractor", EXTRACTOR, "--captions",
+            "{file}",
+        ],
+        "draw as": ["reproduce", "class2img", "--data", "{file}", "--dry-run"],
     },
     "data.tar": {"data check": ["data", "check", "{file}", "--size", "16"]},
     "statistics.npz": {
@@ -90,6 +146,10 @@ VERBS: dict[str, dict[str, list[str]]] = {
     },
 }  # fmt: skip
 VERBS["data.zip"] = VERBS["data"]
+VERBS["model.ckpt"] = VERBS["model.safetensors"]
+VERBS["data.tar"]["train"] = [
+    *VERBS["data"]["train"], "--set", "data.name=webdataset",
+]  # fmt: skip
 
 
 def png(seed: int, size: int = 16) -> bytes:
@@ -128,7 +188,8 @@ def make(folder: Path) -> Path:
     """All good files, in a folder that may be there; returns it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name, value in (("config.yaml", CONFIG), ("suite.yaml", SUITE), ("recipe.yaml", RECIPE)):
+    texts = {"config.yaml": CONFIG, "suite.yaml": SUITE, "recipe.yaml": RECIPE, "arrays.yaml": ARRAYS}
+    for name, value in texts.items():
         (folder / name).write_text(yaml.safe_dump(value, sort_keys=False))
     torch.manual_seed(0)
     zoo.build("class2img", steps=1)(labels=["objects"]).save(folder / "image.png")
@@ -144,25 +205,58 @@ def make(folder: Path) -> Path:
     np.savez(folder / "waves.npz", waves=np.load(folder / "waves.npy"))
     save_file({"a": torch.arange(64.0), "b": torch.ones(3, 3)}, folder / "weights.safetensors")
     torch.save({"a": torch.arange(64.0), "b": torch.ones(3, 3)}, folder / "weights.pt")
-    _statistics(folder)
+    shutil.copy(WEIGHTS / "emoji-ddpm-32.yaml", folder / "card.yaml")
+    shutil.copy(WEIGHTS / "emoji-ddpm-32.safetensors", folder)
+    _models(folder)
+    (folder / "captions").mkdir()
+    for i in range(6):
+        (folder / "captions" / f"{i}.png").write_bytes(png(i))
+        (folder / "captions" / f"{i}.txt").write_text(f"a thing {i}")
+    signal = {"name": "signal", "feeds": "array", "size": 16, "sampler": {"name": "ddim", "steps": 1}, "denoiser": {
+        "network": ARRAYS["network"], "schedule": "cosine", "parameterization": "v"}}  # fmt: skip
+    zoo.build({"schema": "zoo.pipeline/1", "stages": [signal]})().save(folder / "drawn.npy")
+    _written(folder)
     return folder
 
 
-def _statistics(folder: Path) -> None:
+def _models(folder: Path) -> None:
+    """A tiny Stable Diffusion: its file of either container, shards with an index, and the folder it converts to."""
+    from tests.families.test_convert import original
+    from zoo.families.stable_diffusion.convert import convert
+
+    tensors = original("sd-1", average=False, dtype=torch.float32)
+    save_file(tensors, folder / "model.safetensors")
+    torch.save({"state_dict": tensors}, folder / "model.ckpt")
+    convert(folder / "model.safetensors", folder / "model", heads=4)
+    shards = [dict(list(tensors.items())[::2]), dict(list(tensors.items())[1::2])]
+    where: dict[str, str] = {}
+    for number, shard in enumerate(shards):
+        save_file(shard, folder / f"shards-{number}.safetensors")
+        where |= dict.fromkeys(shard, f"shards-{number}.safetensors")
+    index = {"metadata": {}, "weight_map": where}
+    (folder / "shards.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _written(folder: Path) -> None:
+    """What verbs write and read again."""
     from zoo.cli.main import run
 
-    words = [
-        "evaluate",
-        str(folder / "data"),
-        "--extractor",
-        EXTRACTOR,
-        "--save-statistics",
-        str(folder / "statistics.npz"),
-    ]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = run(words)
-    if code != 0:
-        raise RuntimeError("the statistics file was not written")
+    with contextlib.chdir(folder):
+        for words in (
+            ["evaluate", "data", "--extractor", EXTRACTOR, "--save-statistics", "statistics.npz"],
+            ["train", "recipe.yaml", "--run", "run"], ["bench", "suite.yaml", "--out", "measured"],
+            ["generate", "red apple", "--model", "latent-text2img", "--image", "picture.png", "--steps", "2",
+             "-o", "redrawn.png"],
+            ["export", "exported", "--model", "latent-text2img"],
+        ):  # fmt: skip
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+                code = run(words)
+            if code != 0:
+                raise RuntimeError(f"zoo {' '.join(words)} ended with {code}: {said.getvalue()}")
+        (record,) = Path("measured").glob("*.json")
+        unfinished = json.loads(record.read_text())
+        unfinished["run"]["complete"] = False
+        record.write_text(json.dumps(unfinished))
 
 
 def fill(words: list[str], file: str | Path, out: Path) -> list[str]:

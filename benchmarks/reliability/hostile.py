@@ -1,4 +1,4 @@
-"""Hostile files through every verb that reads their kind: texts, pickles, bombs and paths.
+"""Hostile files through every verb that reads their kind: texts and pickles here, `bombs` and `paths` beside it.
 
 Each part gives `(name, kind of file, path)`; `through` runs every command line of the kind on it, after the same
 command line on a good file, and lists what is wrong.
@@ -11,10 +11,9 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
-import tarfile
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,12 +21,13 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from benchmarks.reliability import good
 from benchmarks.reliability.trial import CANARY, tried
 from tests.checkpoints.test_files import BOMBS
 from tests.config.test_safe_yaml import BINARY, HOSTILE
-from tests.images.test_given import EPS, bomb, chunk
+from tests.images.test_given import chunk
 
 Case = tuple[str, str, Path]  # its name, the kind of file, the file
 # Put in the place of a component's name or of a path: what other projects import, evaluate or open.
@@ -35,6 +35,17 @@ WORDS = (
     "os:system", "os.system", "subprocess:Popen", "zoo.schema.registry:Registry", "builtins.eval", "__import__('os')",
     "$(touch canary)", "`touch canary`", "${oc.env:HOME}", "{{7*7}}", "%(canary)s", "eval: open('canary','w')",
 )  # fmt: skip
+
+# Kinds that are a text, and folders with the texts in them, one of which is hostile.
+PLAIN = (
+    "config.yaml", "recipe.yaml", "suite.yaml", "card.yaml", "record.json", "shards.safetensors.index.json",
+)  # fmt: skip
+FOLDERS = {
+    "data": ["metadata.jsonl"], "captions": ["0.txt"], "measured": ["*.json"],
+    "run": ["run.json", "scalars.csv", "checkpoints/*/manifest.json"],
+    "model": ["model_index.json", "*/config.json", "scheduler/scheduler_config.json", "tokenizer/*.json"],
+    "exported": ["zoo.yaml", "text_encoder/words.json", "model_index.json", "*/config.json"],
+}  # fmt: skip
 
 
 def through(cases: Iterable[Case], home: Path, share: float = 1.0) -> dict[str, Any]:
@@ -66,12 +77,13 @@ def texts(home: Path) -> Iterator[Case]:
         for name, text in HOSTILE.items()
     }
     for name, data in {**whole, **BINARY}.items():
-        for kind in ("config.yaml", "recipe.yaml", "suite.yaml", "record.json", "image.png", "data"):
-            yield name, kind, _placed(data, kind, home / "texts" / name)
+        for kind in (*PLAIN, *FOLDERS, "image.png", "model.safetensors", "drawn.npy"):
+            yield name, kind, _placed(data, kind, home, home / "texts" / name)
     for word in WORDS:
         for kind in ("config.yaml", "recipe.yaml", "suite.yaml"):
             value = _with_word(yaml.safe_load((home / kind).read_text()), word)
-            yield word, kind, _placed(json.dumps(value).encode(), kind, home / "texts" / f"word {WORDS.index(word)}")
+            data = json.dumps(value).encode()
+            yield word, kind, _placed(data, kind, home, home / "texts" / f"word {WORDS.index(word)}")
 
 
 def _with_word(value: Any, word: str) -> Any:
@@ -82,18 +94,27 @@ def _with_word(value: Any, word: str) -> Any:
     return [_with_word(one, word) for one in value] if isinstance(value, list) else value
 
 
-def _placed(data: bytes, kind: str, folder: Path) -> Path:
-    """The bytes as the text of a file of this kind."""
+def _placed(data: bytes, kind: str, home: Path, folder: Path) -> Path:
+    """The bytes as the text of a file of this kind; of a folder with several, as one of them, in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / kind
-    if kind == "data":
-        path.mkdir()
-        (path / "0.png").write_bytes(good.png(0))
-        (path / "metadata.jsonl").write_bytes(data)
+    if kind in FOLDERS:
+        shutil.copytree(home / kind, path, copy_function=os.link)
+        files = [place for pattern in FOLDERS[kind] for place in sorted(path.glob(pattern))]
+        place = files[len(list(folder.parent.iterdir())) % len(files)]
+        place.unlink()  # a link to the good one
+        place.write_bytes(data)
     elif kind == "image.png":
         text = chunk(b"iTXt", b"zoo\0\0\0\0\0" + data)
         picture = good.png(0, 32)
         path.write_bytes(picture[:-12] + text + picture[-12:])
+    elif kind == "model.safetensors":
+        said = data.decode("utf-8", "replace")
+        keys = ("zoo.folder", "modelspec.prediction_type", "modelspec.architecture", "lora_adapter_metadata")
+        save_file(load_file(home / kind), path, metadata=dict.fromkeys(keys, said))
+    elif kind == "drawn.npy":
+        os.link(home / kind, path)
+        path.with_suffix(".json").write_bytes(data)
     else:
         path.write_bytes(data)
     return path
@@ -139,128 +160,8 @@ def pickles(home: Path) -> Iterator[Case]:
         plain = folder / f"{name} alone.npz"
         plain.write_bytes(data)
         for kind in good.VERBS:
-            if kind != "data":
+            if kind not in FOLDERS:
                 yield f"{name} alone", kind, plain
-
-
-def bombs(home: Path) -> Iterator[Case]:
-    """25 headers and archives that promise more than they hold."""
-    folder = home / "bombs"
-    folder.mkdir()
-
-    def file(name: str, data: bytes) -> Path:
-        path = folder / name
-        path.write_bytes(data)
-        return path
-
-    pictures = {
-        "png of 81 megapixels": bomb(9000), "png of 400 megapixels": bomb(20000), "png of 2^31": bomb(2**31 - 1),
-        "eps": EPS,
-        "png with 300 MiB of text": _png_with(b"zTXt", b"zoo\0\0" + zlib.compress(bytes(300 * 2**20), 9)),
-        "png with 300 MiB of iTXt": _png_with(b"iTXt", b"zoo\0\1\0\0\0" + zlib.compress(bytes(300 * 2**20), 9)),
-        "png with 300 MiB of a profile": _png_with(b"iCCP", b"p\0\0" + zlib.compress(bytes(300 * 2**20), 9)),
-        "gif of 2^16": b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\x80\0\0" + b"\0" * 6 + b"!\xf9\4\0\0\0\0\0,",
-        "bmp of 2^30": b"BM" + struct.pack("<IHHIIiiHHIIIIII", 54, 0, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
-        "webp of 2^14": b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0" * 4 + b"\xff" * 6,
-    }  # fmt: skip
-    for name, data in pictures.items():
-        for kind in ("picture.png", "image.png"):
-            yield name, kind, file(f"{name}.png", data)
-        many = {**good.files(), **{f"{i}.png": data for i in range(6)}}
-        if len(data) < 10**6:
-            yield name, "data.zip", good.as_zip(many, folder / f"{name}.zip")
-    big = bytes(512 * 2**20)
-    rows = good.files()
-    archives = {
-        "zip whose picture unpacks to 512 MiB": {**rows, "0.png": big},
-        "zip whose metadata is one line of 512 MiB": {**rows, "metadata.jsonl": big},
-        "zip of a million empty lines": {**rows, "metadata.jsonl": b"\n" * 2**24},
-        "zip of a million lists": {**rows, "metadata.jsonl": b"[" * 2**20 + b"]" * 2**20},
-        "zip of a long line of lists": {**rows, "metadata.jsonl": b"[" + b"[]," * 2**20 + b"[]]"},
-    }
-    for name, members in archives.items():
-        yield name, "data.zip", good.as_zip(members, folder / f"{name}.zip", zipfile.ZIP_DEFLATED)
-    del big
-    claims = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1048576, 2048), }"
-    npy = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(claims) + 1) + claims + b"\n"
-    yield (
-        "arrays that claim 16 GiB", "statistics.npz",
-        good.as_zip({"mu.npy": npy, "sigma.npy": npy}, folder / "claims.npz"),
-    )  # fmt: skip
-    yield (
-        "arrays that unpack to 512 MiB", "statistics.npz",
-        good.as_zip({"mu.npy": npy + bytes(2**29), "sigma.npy": npy}, folder / "unpacks.npz", zipfile.ZIP_DEFLATED),
-    )  # fmt: skip
-    tar = tarfile.TarInfo("0.png")
-    tar.size = 2**33 - 1
-    yield (
-        "tar whose picture claims 8 GiB",
-        "data.tar",
-        file("claims.tar", tar.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)),
-    )
-    many = yaml.safe_load((home / "suite.yaml").read_text())
-    many["matrix"] = {"model": ["tiny"], "batch": list(range(1, 4000)), "steps": list(range(1, 4000))}
-    del many["include"]
-    yield "suite of 15 million rows", "suite.yaml", file("rows.yaml", yaml.safe_dump(many).encode())
-    config = yaml.safe_load((home / "config.yaml").read_text())
-    for name, key, value in (
-        ("network of 10^9 blocks", "blocks", 10**9), ("network of 10^9 channels", "width", 10**9),
-        ("network of a million levels", "mult", [1] * 20_000),
-    ):  # fmt: skip
-        large = json.loads(json.dumps(config))
-        large["stages"][0]["denoiser"]["network"][key] = value
-        yield name, "config.yaml", file(f"{name}.yaml", json.dumps(large).encode())
-    yield "record of a million lists", "record.json", file("lists.json", b"[" + b"[]," * 2**20 + b"[]]")
-    yield "record of one deep list", "record.json", file("deep.json", b"[" * 2**20)
-    yield "record of a long number", "record.json", file("number.json", b'{"schema": ' + b"9" * 2**20 + b"}")
-
-
-def _png_with(kind: bytes, data: bytes) -> bytes:
-    picture = good.png(0, 32)
-    return picture[:33] + chunk(kind, data) + picture[33:]
-
-
-def paths(home: Path) -> Iterator[Case]:
-    """40 names that leave a folder: in metadata, zips, tars and on command lines."""
-    folder = home / "paths"
-    folder.mkdir()
-    (home.parent / "secret.png").write_bytes(good.png(9))
-    (home.parent / "secret.txt").write_text("theirs")
-    names = (
-        "../secret.png", "../../secret.png", str(home.parent / "secret.png"), "a/../../secret.png", "./../secret.png",
-        "..\\secret.png", "a\0b.png", "/etc/passwd", "//etc/passwd", "~/secret.png", "file:///etc/passwd", "", ".",
-        "..",
-        "x" * 5000, "/dev/zero", "/dev/stdin", "CON", "\u202esecret.png", "a\nb.png",
-    )  # fmt: skip
-    for number, name in enumerate(names):
-        rows = [{"file_name": name, "text": "x", "split": "train"}, {"file_name": name, "text": "y", "split": "val"}]
-        lines = "\n".join(json.dumps(row) for row in rows).encode()
-        place = folder / f"folder {number}"
-        place.mkdir()
-        (place / "metadata.jsonl").write_bytes(lines)
-        yield f"metadata names {name!r:.40}", "data", place
-        if name and "\0" not in name:
-            members = {"metadata.jsonl": lines, name[:200]: good.png(0)}
-            yield f"a member is named {name!r:.40}", "data.zip", good.as_zip(members, folder / f"{number}.zip")
-    for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)):
-        member = tarfile.TarInfo("0.png")
-        member.type, member.linkname = kind, "/etc/passwd"
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            archive.addfile(member)
-        (folder / f"link {number}.tar").write_bytes(out.getvalue())
-        yield f"a tar's member of type {kind!r}", "data.tar", folder / f"link {number}.tar"
-    linked = folder / "linked"
-    linked.mkdir()
-    for name, data in good.files().items():
-        (linked / name).write_bytes(data)
-    (linked / "0.png").unlink()
-    (linked / "0.png").symlink_to("/etc/passwd")
-    yield "a picture that is a link to another file", "data", linked
-    os.mkfifo(folder / "pipe")
-    for kind in good.VERBS:
-        yield "a pipe", kind, folder / "pipe"
-        yield "/dev/zero", kind, Path("/dev/zero")
 
 
 def weights(home: Path) -> dict[str, Any]:

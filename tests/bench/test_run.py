@@ -214,6 +214,17 @@ def test_a_killed_run_keeps_its_rows_and_another_goes_on(tmp_path, monkeypatch):
     assert record.unfinished(suite, tmp_path) is None
     path.write_text("{")
     assert record.unfinished(suite, tmp_path) is None
+    path.write_text(json.dumps(left))
+    assert record.unfinished(suite, tmp_path) is not None
+    # Nor is one that was changed: its start names the file that the record is written to.
+    row = left["rows"][0]
+    for change in (
+        {"run": {**left["run"], "started": "/../../outside"}}, {"run": {**left["run"], "resumed": "1"}},
+        {"run": {**left["run"], "wall_seconds": None}}, {"rows": [{**row, "id": "x"}]}, {"rows": [{"id": row["id"]}]},
+        {"rows": [{**row, "quality": {}}]}, {"rows": 5}, {"run": []}, {"suite": None},
+    ):  # fmt: skip
+        path.write_text(json.dumps(left | change))
+        assert record.unfinished(suite, tmp_path) is None, change
 
 
 @pytest.fixture

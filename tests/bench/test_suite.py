@@ -16,7 +16,7 @@ from zoo.config.presets import FOLDER
 from zoo.schema.errors import ConfigError, UsageError, WeightsError
 
 SHIPPED = (
-    "cascade-gpu", "cifar-gpu", "quick", "sd15-gpu", "sdxl-gpu", "shipped",
+    "cascade-gpu", "cifar-gpu", "quick", "sd", "sd15-gpu", "sdxl-gpu", "shipped",
 )  # fmt: skip
 
 

@@ -70,6 +70,11 @@ def test_the_tables_of_a_first_image_say_what_the_record_says(tmp_path):
     assert "| `zoo generate` | 9 | 12 kB, the image |" in shown
     line = tables.TABLES["first-picture-line"](tmp_path)
     assert all(said in line for said in ("5.2 minutes", "2.6 GB", "5.9 GB"))
+    assert "other work" not in shown + line
+    made["values"]["load_before"] = 3.14
+    (tmp_path / "first-picture.json").write_text(json.dumps(made))
+    for table in ("first-picture", "first-picture-line"):
+        assert "beside other work (load 3.1)" in tables.TABLES[table](tmp_path)
 
 
 def runs(default: float, one: float) -> dict:

@@ -58,18 +58,18 @@ def test_the_table_says_what_the_record_says(tmp_path):
     evaluated = {
         "seconds": runs(2.0), "diffusers_seconds": runs(3.0), "times_faster": runs(1.4, 1.5, 1.6), "apart": 2e-6,
     }  # fmt: skip
-    record = {
-        "values": {
-            "bytes": 3_438_167_536, "first_load_seconds": 7.0, "load": loads, "explain_seconds": runs(0.4),
-            "times_faster": {"load": runs(2.4, 2.5, 2.6), "ready": runs(2.5)}, "apart": {"text_encoder": 1e-6},
-            "evaluation": {"bfloat16": {"zoo": evaluated, "zoo fast": evaluated}},
-        },
-        "settings": {"rounds": 3, "side": 64}, "machine": {"processor": "a processor"},
-        "versions": {"torch": "2", "diffusers": "0"},
+    both = {"machine": {"processor": "a processor"}, "versions": {"torch": "2", "diffusers": "0"}}
+    of_loads = {
+        "bytes": 3_438_167_536, "first_load_seconds": 7.0, "load": loads, "explain_seconds": runs(0.4),
+        "times_faster": {"load": runs(2.4, 2.5, 2.6), "ready": runs(2.5)}, "apart": {"text_encoder": 1e-6},
     }  # fmt: skip
-    (tmp_path / "stable-diffusion.json").write_text(json.dumps(record))
-    said = table(tmp_path)
-    assert "| load the U-Net, its file's hash known | 0.10 s | 0.25 s | 2.50x (2.40 to 2.60) |" in said
+    of_evaluations = {"bfloat16": {"zoo": evaluated, "zoo fast": evaluated}}
+    for name, values in (("loads", of_loads), ("evaluations", of_evaluations)):
+        record = {"values": values, "settings": {"rounds": 3, "side": 64}, **both}
+        (tmp_path / f"stable-diffusion-{name}.json").write_text(json.dumps(record))
+        said = table(tmp_path)
+        assert ("evaluate it" in said) == (name == "evaluations")
+    assert "| load the U-Net, its hash known | 0.10 s | 0.25 s | 2.50x (2.40 to 2.60) |" in said
     assert "| evaluate it in bfloat16, fast path | 2.00 s | 3.00 s | 1.50x (1.40 to 1.60) |" in said
     assert "3.44 GB" in said
     assert "U-Net in bfloat16 2.0e-06" in said

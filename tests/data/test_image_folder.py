@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -14,9 +16,12 @@ import pytest
 from PIL import Image
 
 from tests.refusals import refused
+from zoo.data.arrays import ArrayFile
 from zoo.data.captions import caption, style_of
 from zoo.data.image_folder import LONGEST_LINE, FolderSource, ImageFolder
+from zoo.data.image_sets import FolderPictures
 from zoo.diffusion.draws import stream
+from zoo.evaluation.extractors.statistics_file import read_arrays
 from zoo.images.decode import FORMATS, open_picture
 from zoo.schema.errors import UsageError
 
@@ -99,6 +104,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
     [
         (["{"], {}, "line 1"),
         (["[" * 100000], {}, "line 1"),
+        (['{"file_name": "a.png", "text": "x", "text": "y"}'], {}, "'text' twice"),
         ([{"file_name": "a.png"}], {}, "lacks"),
         ([{"file_name": 3, "text": "x"}], {}, "lacks"),
         ([{"file_name": "a.png", "text": "x"}], {}, "no file 'a.png'"),
@@ -111,6 +117,35 @@ def test_broken_data_is_named(tmp_path, rows, files, sentence):
     path = make(tmp_path / "d", files, rows, zipped=False)
     with pytest.raises(UsageError, match=sentence):
         ImageFolder(path=path, size=8).image(0)
+
+
+def test_a_zip_that_lists_more_than_it_holds_is_refused_before_its_list_is_read(tmp_path):
+    place = Path(make(tmp_path / "d", {"0.png": png()}, [{"file_name": "0.png", "text": "x"}], zipped=True))
+    whole = place.read_bytes()
+    end = whole.rfind(b"PK\5\6")
+    size, start = (int.from_bytes(whole[end + i : end + i + 4], "little") for i in (12, 16))
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"x"
+    count = 40_000
+    forged = whole[: start + size] + entry * count
+    listed = size + len(entry) * count
+    forged += struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, listed, start, 0)
+    place.write_bytes(forged)
+    with refused("zip-damaged", UsageError, naming="lists files"):
+        FolderSource(str(place))
+    with refused("zip-damaged", UsageError, naming="lists files"):
+        FolderPictures(place)
+    with refused("array-unreadable", UsageError, naming="lists files"):
+        ArrayFile(path=str(shutil.copy(place, tmp_path / "a.npz")))
+    with refused("statistics-damaged", naming="lists files"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_two_files_of_one_name_in_a_zip_are_refused(tmp_path):
+    place = Path(make(tmp_path / "d", {"0.png": png()}, [{"file_name": "0.png", "text": "x"}], zipped=True))
+    with zipfile.ZipFile(place, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("0.png", png())
+    with refused("file-names-repeated", UsageError, naming="0.png"):
+        FolderSource(str(place))
 
 
 def test_a_missing_path_and_a_file_that_is_no_zip_are_named(tmp_path):

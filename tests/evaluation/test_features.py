@@ -306,7 +306,7 @@ def test_what_systems_and_editors_leave_is_no_sample_and_is_counted(tmp_path):
 
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_file_of_a_zip_is_looked_at_before_it_is_read(forged, tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.images.decode.read_member.__kwdefaults__", {"limit": 1000})
+    monkeypatch.setattr("zoo.images.zips.read_member.__kwdefaults__", {"limit": 1000})
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", b"0" * 1_000_000)

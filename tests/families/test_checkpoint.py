@@ -1,7 +1,9 @@
 """A single file in the original layout is drawn as diffusers draws what its own conversion makes of it."""
 
+import json
 import os
 import pickle
+import shutil
 import sys
 import types
 
@@ -94,6 +96,30 @@ def test_by_name_with_another_sampler_and_another_autoencoder(state, file, tmp_p
     solver = zoo.build("sd-1.5", weights=str(file), sampler="dpmpp-2m", autoencoder=str(tmp_path / "vae.safetensors"))
     assert type(solver.stages[0].sampler).__name__ == "DPMpp2M"
     assert solver.stages[0].autoencoder.scale == 0.18215
+
+
+def test_an_autoencoder_that_isnt_the_u_nets_is_refused_before_weights(state, file, tmp_path):
+    kl = {n.removeprefix("first_stage_model."): t for n, t in state.items() if n.startswith("first_stage_model.")}
+    save_file(kl, tmp_path / "vae.safetensors")
+    zoo.check(file, autoencoder=tmp_path / "vae.safetensors")
+    claims = {"modelspec.architecture": "stable-diffusion-xl-v1-base/vae"}
+    save_file(kl, tmp_path / "xl.safetensors", metadata=claims)
+    folder = tmp_path / "folder"
+    shutil.copytree(converted_autoencoder(state, tmp_path), folder)
+    config = json.loads((folder / "config.json").read_text())
+    zoo.check(file, autoencoder=folder)
+    (folder / "config.json").write_text(json.dumps({**config, "scaling_factor": 0.13025}))
+    wide = {n: torch.cat([t] * 4, 1) if n == "post_quant_conv.weight" else t for n, t in kl.items()}
+    save_file(wide, tmp_path / "wide.safetensors")
+    for place, why in (("xl.safetensors", "metadata"), ("folder", "0.13025"), ("wide.safetensors", "channels")):
+        with refused("model-contradicted", ConfigError, naming=why):
+            zoo.check(file, autoencoder=tmp_path / place)
+
+
+def converted_autoencoder(state, folder):
+    """The autoencoder of a checkpoint as diffusers saves it."""
+    original.converted(state).vae.save_pretrained(folder / "as-diffusers")
+    return folder / "as-diffusers"
 
 
 def test_a_name_without_its_file_says_which_to_put_where(file, tmp_path, monkeypatch):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import zoo
 from tests.refusals import refused
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.checkpoints.headers import TensorEntry
 from zoo.cli.main import run
 from zoo.conditioners.clip_text import ClipText
+from zoo.families.explain import explain
 from zoo.families.key_lists import key_lists
 from zoo.families.stable_diffusion import folder_configs as configs
 from zoo.families.stable_diffusion.convert import KEPT, convert
@@ -26,7 +29,7 @@ from zoo.families.stable_diffusion.layouts import (
     unet_to_original,
 )
 from zoo.networks.unet import UNet
-from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError, ZooError
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 
@@ -183,6 +186,47 @@ def test_a_file_comes_back_from_a_folder_bit_by_bit(tmp_path, line, copy, contai
     unet = load_file(tmp_path / "folder" / "unet" / "diffusion_pytorch_model.safetensors")
     taken = "model_ema.diffusion_modeltime_embed0weight" if copy == "ema" else f"{UNET}time_embed.0.weight"
     assert torch.equal(unet["time_embedding.linear_1.weight"], tensors[taken])
+
+
+def test_a_schedulers_infinity_is_read_and_comes_back(tmp_path):
+    """diffusers writes `"lambda_min_clipped": -Infinity` into a DPM-Solver's configuration."""
+    save_file(original("sd-1"), tmp_path / "x.safetensors")
+    convert(tmp_path / "x.safetensors", tmp_path / "folder", heads=4)
+    place = tmp_path / "folder" / "scheduler" / "scheduler_config.json"
+    said = {**json.loads(place.read_text()), "lambda_min_clipped": -math.inf, "sigma_max": math.nan}
+    place.write_text(json.dumps(said))
+    assert "-Infinity" in place.read_text()
+    assert explain(tmp_path / "folder").family is not None
+    assert run(["explain", str(tmp_path / "folder"), "--json"]) == 0
+    assert run(["convert", str(tmp_path / "folder"), str(tmp_path / "y.safetensors")]) == 0
+    assert run(["convert", str(tmp_path / "y.safetensors"), str(tmp_path / "again")]) == 0
+    found = json.loads((tmp_path / "again" / "scheduler" / "scheduler_config.json").read_text())
+    assert found["lambda_min_clipped"] == -math.inf
+    assert math.isnan(found["sigma_max"])
+
+
+ODD = (None, 0, -1, 2.5, "x", [], [0], [[1]], {}, {"a": 1}, True, 10**30, [None, None], "\ud800")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json",
+                                  "scheduler/scheduler_config.json"])  # fmt: skip
+def test_any_value_in_a_folders_json_is_read_or_refused_in_a_sentence(tmp_path, file):
+    save_file(original("sd-1", average=False), tmp_path / "x.safetensors")
+    convert(tmp_path / "x.safetensors", tmp_path / "folder", heads=4)
+    place = tmp_path / "folder" / file
+    usual = json.loads(place.read_text())
+    refusals = 0
+    for key in (*usual, "unheard of"):
+        for value in ODD:
+            place.write_text(json.dumps({**usual, key: value}))
+            for use in (explain, zoo.check, lambda folder: convert(folder, tmp_path / "out.safetensors")):
+                try:
+                    use(tmp_path / "folder")
+                except ZooError:
+                    refusals += 1
+            (tmp_path / "out.safetensors").unlink(missing_ok=True)
+    assert refusals > 20
 
 
 @pytest.mark.peer

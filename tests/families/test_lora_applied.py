@@ -78,6 +78,7 @@ def equal(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_loras_are_set_scaled_swapped_and_taken_out_bit_for_bit(lora):
     pipe = built()
     before, plain, files = weights(pipe), drawn(pipe), (lora("a"), lora("b", seed=1, rank=2))
@@ -104,6 +105,7 @@ def test_loras_are_set_scaled_swapped_and_taken_out_bit_for_bit(lora):
     assert torch.equal(drawn(pipe), plain)
 
 
+@pytest.mark.slow
 def test_a_weight_file_that_is_mapped_is_never_written_to(lora):
     cards = [read_card(name) for name in ("emoji-latent-64", "emoji-base-32-text")]
     pipe = built(adapters=[lora()])
@@ -111,6 +113,7 @@ def test_a_weight_file_that_is_mapped_is_never_written_to(lora):
     assert all(sha256_of(card.file) == card.sha256 for card in cards)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_again_for_other_loras(lora):
     graphs = []
 
@@ -137,6 +140,7 @@ def test_nothing_is_compiled_again_for_other_loras(lora):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_precision_chosen_later_gives_what_one_chosen_first_gives(lora, dtype):
     file = lora()
@@ -148,6 +152,7 @@ def test_a_precision_chosen_later_gives_what_one_chosen_first_gives(lora, dtype)
     assert equal(weights(built(dtype=dtype)), weights(later))
 
 
+@pytest.mark.slow
 def test_a_weight_that_overflows_is_named_and_the_pipeline_is_as_it_was(lora):
     pipe = built(dtype="float16")
     before = weights(pipe)
@@ -162,6 +167,7 @@ def test_a_weight_that_overflows_is_named_and_the_pipeline_is_as_it_was(lora):
 # -- what is recorded
 
 
+@pytest.mark.slow
 def test_an_image_records_its_loras_and_is_drawn_again_by_them(lora, tmp_path, capsys):
     file, picture = lora(), str(tmp_path / "apple.png")
     quick = ["--model", MODEL, "--steps", "2", "--seed", "3"]
@@ -185,6 +191,7 @@ def test_an_image_records_its_loras_and_is_drawn_again_by_them(lora, tmp_path, c
         replay(picture)
 
 
+@pytest.mark.slow
 def test_loras_set_later_are_in_the_record_too(lora):
     pipe, file = built(), lora()
     before = pipe(PROMPT, seed=1).record
@@ -196,6 +203,7 @@ def test_loras_set_later_are_in_the_record_too(lora):
     assert pipe.record["config"] == before["config"]
 
 
+@pytest.mark.slow
 def test_a_config_has_loras_and_a_call_its_own(lora, tmp_path):
     file = lora()
     config = {**zoo.check(MODEL), "adapters": [{"file": file, "scale": 0.5}]}
@@ -207,6 +215,7 @@ def test_a_config_has_loras_and_a_call_its_own(lora, tmp_path):
     assert again == zoo.check(config)
 
 
+@pytest.mark.slow
 def test_a_lora_is_of_the_first_stage_or_of_the_one_that_it_names(lora):
     base = {f"{BLOCK}.attn1.to_q": (144, 144)}
     file = lora(unet=base, text={})
@@ -301,6 +310,7 @@ def broken(path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     "cut off", "empty", "a longer header than there is", "a flipped name", "a flipped type", "a flipped shape", "NaN",
     "a rank over both sides", "no rank", "half of it", "two alphas", "an endless alpha", "another model's",
@@ -377,6 +387,7 @@ def folder(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_pefts_folder_is_read_with_its_settings_which_its_hash_covers(folder):
     place = folder()
     entry = zoo.check(MODEL, adapters=[place])["adapters"][0]

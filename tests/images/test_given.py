@@ -356,3 +356,46 @@ def test_jpegs_noise_is_not_white():
     a = Image.fromarray(half())
     found = read_mask(saved(a, "JPEG", quality=60), size=(16, 16))[0, 0]
     assert (float(found[:, :8].mean()), float(found[:, 8:].mean())) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("alpha", [None, 255])
+def test_truth_values_are_a_mask_whatever_their_alpha(alpha):
+    ones = np.zeros((64, 64), np.uint8)
+    ones[:, 32:] = 1
+    bands = [ones] * 3 if alpha is None else [*[ones] * 3, np.full_like(ones, alpha)]
+    assert float(read_mask(Image.fromarray(np.dstack(bands)), size=SIZE).mean()) == 0.5
+    assert float(read_mask(np.ones((64, 64), np.uint8), size=SIZE).mean()) == 1.0
+
+
+def test_whole_numbers_without_a_range_are_refused_in_tensors_as_in_arrays():
+    for dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16):
+        with refused("image-values-wrong", naming=str(dtype).removeprefix("torch.")):
+            read_image(torch.ones(3, 64, 64).to(dtype), size=SIZE, count=1)
+    assert float(read_image(torch.ones(3, 64, 64, dtype=torch.bool), size=SIZE, count=1).mean()) == 1.0
+
+
+def test_sixteen_bits_of_either_byte_order_are_read():
+    deep = (np.asarray(base()).astype(np.uint16) * 257).astype(">u2")
+    assert read(deep) == RIGHT
+
+
+class Named:
+    """Something else than a Path that names a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+def test_a_file_is_named_by_anything_with_a_path(tmp_path):
+    base().save(tmp_path / "a.png")
+    assert read(Named(tmp_path / "a.png")) == RIGHT
+
+
+def test_what_was_just_written_is_read_from_its_beginning():
+    file = io.BytesIO()
+    base().save(file, "PNG")
+    assert file.read() == b""
+    assert read(file) == RIGHT

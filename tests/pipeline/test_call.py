@@ -101,6 +101,8 @@ def test_more_samples_than_memory_holds_are_refused(pipe, n):
         {"n": 0}, {"n": 1.0}, {"n": "2"}, {"steps": 10**9},
         {"steps": 2.0}, {"guidance": "3"}, {"guidance": torch.tensor(3.0)}, {"stages": 0}, {"stages": 1.0},
         {"batch_size": 0}, {"batch_size": 1.5}, {"strength": "1"}, {"noise": 5}, {"noise": "x"}, {"image": 5},
+        {"prompts": {"cat", "dog"}}, {"prompts": {"cat": 1}}, {"labels": {1, 2}}, {"negative": {"cat"}},
+        {"guidance": 10**400}, {"strength": 10**400}, {"noise": torch.zeros(2, 3, 32, 32)}, {"callback": 3},
         {"noise": {}}, {"noise": {"start": 3}}, {"noise": torch.zeros(1)}, {"noise": {5: torch.zeros(1, 4, 4, 4)}},
         {"noise": np.zeros((1, 4, 4, 4))}, {"noise": torch.full((1, 3, 4, 4), float("nan"))}, {"noise": [1]},
     ],

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 import zoo
+from tests.processes import ended, started
 from tests.refusals import refused
 from zoo.pipeline.arrays import Arrays
 from zoo.pipeline.generation import Generation
@@ -35,6 +37,48 @@ def test_an_open_file_holds_one_image_or_a_sheet(pipe):
         made.save(file)
     made.save(file, grid=True)
     assert len(zoo_record(file)["images"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        (5, "output-type-wrong"), (io.StringIO(), "output-type-wrong"), ("a\0b.png", "output-unwritable"),
+        ("a" * 300 + ".png", "name-too-long"), ("s/" * 2100 + "x.png", "name-too-long"),
+    ],
+    ids=["number", "text file", "NUL", "long name", "long path"],
+)  # fmt: skip
+def test_what_is_no_place_is_refused(pipe, place, code):
+    with refused(code, UsageError):
+        pipe(n=1).save(place)
+
+
+def test_no_place_is_the_default_file_and_numbers_go_on(pipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [pipe(n=1).save()[0].name for _ in range(3)] == ["out.png", "out-1.png", "out-2.png"]
+
+
+@pytest.mark.parametrize("columns", [0, -1, 1.5, "2", True, float("nan"), 10**30])
+def test_a_sheet_has_a_number_of_columns(pipe, columns):
+    made = pipe(n=2)
+    if columns == 10**30:
+        assert made.sheet(columns).size == made.sheet(2).size
+    else:
+        with refused("number-out-of-range", UsageError):
+            made.sheet(columns)
+
+
+def _numbered(folder, count, times):
+    one = Generation(samples=torch.zeros(count), drawn=torch.zeros(count, 3, 8, 8), record={"images": [{}] * count})
+    for _ in range(times):
+        one.save(folder)
+        one.save(folder / "a.png")
+
+
+@pytest.mark.slow
+def test_several_who_number_in_one_folder_lose_no_image(tmp_path):
+    writers = [started(partial(_numbered, tmp_path / "new", 3, 10)) for _ in range(4)]
+    assert ended(writers) == [0] * 4
+    assert len(list((tmp_path / "new").glob("[0-9]*.png"))) == len(list((tmp_path / "new").glob("a-*.png"))) == 120
 
 
 def zoo_record(file):

@@ -98,6 +98,18 @@ def test_ddim_agrees_where_x0_is_clipped(eta):
     assert relative(zoo_run(DDIM(eta=eta), schedule, 20), expected) > 1e-2
 
 
+@pytest.mark.peer
+@pytest.mark.parametrize(("steps", "divides"), [(25, True), (30, False), (48, False)])
+def test_ddim_goes_from_node_to_node_where_diffusers_goes_by_whole_strides(steps, divides):
+    """docs/samplers.md, "Differences on purpose"."""
+    from diffusers import DDIMScheduler
+
+    schedule = LinearSchedule()
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing", **LINEAR)
+    apart = relative(zoo_run(DDIM(), schedule, steps), drive(scheduler, steps, schedule=schedule))
+    assert (apart < CLOSE) == divides
+
+
 @pytest.mark.slow
 @pytest.mark.peer
 def test_ddim_agrees_at_every_point_on_linspace():

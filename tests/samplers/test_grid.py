@@ -1,6 +1,7 @@
 """Grids land where published samplers do, and the rows of a table join up."""
 
 import dataclasses
+import itertools
 import math
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from tests.refusals import refused
 from tests.samplers.oracle import AngleSchedule
+from zoo.config import blocks
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.parameterization import X0
 from zoo.diffusion.schedules import (
@@ -34,6 +36,7 @@ from zoo.samplers.grid import Karras, Leading, Linspace, LogSNR, Trailing
 from zoo.samplers.multistep import LMS
 from zoo.samplers.unipc import UniPC
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.registry import registry
 
 SCHEDULES = [LinearSchedule(), ScaledLinearSchedule(), CosineSchedule(), CosineSchedule(steps=50)]
 GRIDS = [Leading(), Leading(offset=0), Trailing(), Linspace(), Karras()]
@@ -234,6 +237,21 @@ def test_a_stride_that_leads_nowhere_leaves_the_state(sampler, grid):
         end = sampler(_half, table, x, noise=_ones, callback=reports.append)
         if not isinstance(sampler, UniPC):  # which corrects its last state by that look
             torch.testing.assert_close(end, reports[-1].x_t, rtol=1e-9, atol=1e-9)
+
+
+ENDING = ["karras", "log-snr", "linspace", {"name": "leading", "offset": 0}, {"name": "sections", "sections": "ddim5"}]
+
+
+@pytest.mark.parametrize("name", [name for name in registry().names("sampler") if name != "repaint"])
+def test_every_sampler_ends_at_the_first_point_whatever_the_grid(name):
+    for grid, schedule, steps in itertools.product(ENDING, (LinearSchedule(), VESchedule(steps=40)), (1, 2, 5)):
+        sampler = blocks.make("sampler", {"name": name, "grid": grid, "final": "first"}, registry())
+        if grid == ENDING[-1] and steps != 5:
+            continue
+        table = sampler.plan(schedule, steps)
+        assert all(math.isfinite(c) for step in table.steps for c in step.coefficients)
+        end = sampler(_half, table, table.start.sigma * torch.ones(1, 1, 2, 2, dtype=torch.float64), noise=_ones)
+        assert bool(torch.isfinite(end).all())
 
 
 def _half(x, step):

@@ -18,7 +18,7 @@ from tests.refusals import refused
 from zoo.pipeline.generation import Generation
 from zoo.schema import files
 from zoo.schema.errors import UsageError, ZooError
-from zoo.schema.files import LOCK, atomic, locked, read_plain, sha256_of, write_atomically, write_text
+from zoo.schema.files import LOCK, atomic, lines_of, locked, read_plain, sha256_of, write_atomically, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -187,10 +187,20 @@ def test_what_never_ends_or_never_begins_is_no_file_to_read(tmp_path):
                 read(place)
 
 
+def test_lines_are_read_one_at_a_time_and_long_ones_left_out(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"one\n" + b"x" * 100 + b"\ntwo\n" + b"y" * 9 + b"\n\nthree\ncut o")
+    assert list(lines_of(tmp_path / "a.csv", 10)) == [b"one\n", b"two\n", b"yyyyyyyyy\n", b"\n", b"three\n"]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        list(lines_of(tmp_path / "pipe", 10))
+
+
 def readers():
     """Whatever reads a JSON, a list or a checkpoint of somebody's."""
     from zoo.bench.record import read as suite_record
     from zoo.bench.report import read_record
+    from zoo.checkpoints import folders
+    from zoo.conditioners.words import read_words
     from zoo.data.reserved import ReservedNames
     from zoo.inspection.sides import read_side
     from zoo.records.reading import read_json
@@ -198,13 +208,14 @@ def readers():
     from zoo.training.engine import checkpoint
 
     return {
-        "record": read_json, "report": read_record, "bench": suite_record,
+        "record": read_json, "report": read_record, "bench": suite_record, "words": read_words,
+        "folder": folders.read_json,
         "reserved": lambda p: ReservedNames([str(p)]),
         "diff": lambda p: read_side(str(p), components=registry()), "checkpoint": lambda p: checkpoint.read(p.parent),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["record", "report", "bench", "reserved", "diff", "checkpoint"])
+@pytest.mark.parametrize("name", ["words", "folder", "record", "report", "bench", "reserved", "diff", "checkpoint"])
 def test_no_reader_waits_for_a_pipe(name, tmp_path):
     os.mkfifo(tmp_path / "manifest.json")
     with pytest.raises(ZooError, match=r"manifest\.json|regular file"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.refusals import refused
+from zoo.cli.main import run
 from zoo.config.describe import listing
 from zoo.inspection.installation import tried
 from zoo.samplers.ddim import DDIM
@@ -135,6 +136,12 @@ def test_a_name_that_two_plugins_take_belongs_to_neither_and_one_of_zoos_stays_i
     with refused("component-broken"):
         known.entry("grid", "own").signature()
     assert "ddpm" in known.names("sampler")
+
+
+def test_a_plugin_that_takes_a_name_of_zoos_is_told_so_when_it_is_checked(install, capsys):
+    install("taker", {"plugin_t": "class X: ..."}, {"sampler.ddim": "plugin_t:X"})
+    assert run(["plugin", "check", "taker"]) == 1
+    assert "comes with zoo" in " ".join(capsys.readouterr().out.split())
 
 
 def test_registering_a_taken_name_raises_naming_both_sources():

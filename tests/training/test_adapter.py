@@ -162,6 +162,7 @@ def exported(network, settings, place):
     return write(place, "x", tensors, {}, schema="zoo.lora/1", metadata=metadata).with_suffix(".safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NETWORKS, "a plugin's"])
 def test_a_lora_of_any_denoiser_is_read_back_as_it_was_trained(name, tmp_path):
     torch.manual_seed(0)

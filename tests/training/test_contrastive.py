@@ -158,7 +158,7 @@ def test_rows_without_concepts_and_too_few_at_once_are_refused():
         Concepts(Pictures().rows, at_once=None, context_length=16)
     with refused("number-out-of-range", ConfigError):
         Concepts(rows(), at_once=1, context_length=16)
-    with refused("choice-unknown", ConfigError, naming="'concepts'"):
+    with refused("choice-unknown", ConfigError, naming="concepts"):
         objective(against="everything")
 
 

@@ -50,6 +50,21 @@ def test_a_logger_is_told_what_the_csv_holds(tmp_path):
     assert (tmp_path / "run" / "scalars.csv").read_text().splitlines()[-1] == "4,loss,0.5"
 
 
+def test_a_run_that_goes_on_reads_what_was_logged_whatever_it_is(tmp_path):
+    lines = [
+        "step,name,value",
+        "1,loss,0.5",
+        "2,loss,0.4",
+        "²,loss,1",
+        f"{'9' * 5000},loss,1",
+        "x" * 10_000,
+        "9,loss,1",
+    ]
+    (tmp_path / "scalars.csv").write_bytes("\n".join(lines).encode() + b"\n\xff\0\n1,lo")
+    Scalars(tmp_path, 2).close()
+    assert (tmp_path / "scalars.csv").read_text().splitlines() == lines[:3]
+
+
 def test_wandb_gets_a_run_of_the_folders_name(tmp_path, monkeypatch):
     heard: list[tuple] = []
     run = types.SimpleNamespace(log=lambda values, step: heard.append((step, values)), finish=lambda: heard.append(()))

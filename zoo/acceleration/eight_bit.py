@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.schema.errors import UsageError
+from zoo.schema.ranges import one_of
 
 Kind = Literal["int8", "fp8"]
 KINDS: tuple[Kind, ...] = ("int8", "fp8")
@@ -57,10 +57,7 @@ def wide_layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
 @torch.no_grad()
 def in_eight_bits(module: nn.Module, kind: Kind) -> int:
     """Store the wide layers of a module in eight bits; returns how many weights they have. Done once, for good."""
-    if kind not in KINDS:
-        raise UsageError(
-            f"unknown kind of eight bits '{kind}'; choose one of {', '.join(KINDS)}", code="choice-unknown"
-        )
+    one_of("kind", kind, KINDS)
     found = 0
     for layer in wide_layers(module):
         if isinstance(layer, _EightBit):

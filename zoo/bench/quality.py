@@ -16,12 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import zoo
 from zoo.acceleration.device import out_of_memory
 from zoo.bench.pipelines import Built
 from zoo.bench.rows import Quality
-from zoo.bench.suite import known_extractors
-from zoo.config.cards import card_names, read_card
 from zoo.data.image_folder import ImageFolder
 from zoo.data.image_sets import ArrayPictures
 from zoo.diffusion.draws import stream
@@ -33,10 +30,9 @@ from zoo.evaluation.extractors.features import Features, extract
 from zoo.evaluation.measurement import measure
 from zoo.evaluation.metrics.hit_score import HitScore, Judge
 from zoo.evaluation.metrics.keys import metric_key
-from zoo.evaluation.selection import metric_of
+from zoo.evaluation.selection import build, metric_of
 from zoo.schema.errors import UsageError
 from zoo.schema.registry import registry
-from zoo.schema.unknown import unknown
 
 SHEET = 8  # images of a sample sheet
 FORMAT = "uint8 RGB, in memory"
@@ -59,7 +55,7 @@ class Judges:
                 raise UsageError(
                     f"'{data}' has no split '{wanted}'; give one of {', '.join(there)}", code="split-unknown"
                 )
-        self.extractor = _extractor(asked.extractor)
+        self.extractor = build(asked.extractor, registry(), torch.device("cpu"))
         self._references: dict[int, Features] = {}
         self._each = 0.0  # seconds of one image's features, of the latest set of them
         self._judge: Judge | None = None
@@ -263,21 +259,6 @@ def _resized(extractor: Any) -> str | None:
         return f"bicubic, antialiased, to {extractor.image_size} px"
     how = getattr(extractor, "resize", None)
     return how if isinstance(how, str) else None
-
-
-def _extractor(name: str) -> Any:
-    """Weights of kind extractor with their hash, or a registered extractor."""
-    if name in card_names():
-        card = read_card(name)
-        if card.kind != "extractor":
-            raise UsageError(
-                f"the weights '{name}' are of kind '{card.kind}' where an extractor is needed",
-                code="weights-kind-wrong",
-            )
-        return Named(extractor=zoo.load(name), name=name, sha256=card.sha256)
-    if name not in registry().names("extractor"):
-        raise UsageError(unknown("extractor", name, known_extractors()), code="component-unknown")
-    return registry().load("extractor", name)()
 
 
 def sheet(built: Built, folder: Path, name: str) -> dict[str, Any]:

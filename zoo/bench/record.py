@@ -16,7 +16,7 @@ from typing import Any
 from zoo.bench import machine
 from zoo.bench.rows import Row, Suite
 from zoo.bench.suite import random_weights
-from zoo.records.benchmark_record import SUITE_RECORD, read_file
+from zoo.records.benchmark_record import SUITE_FORM, SUITE_RECORD, filled, read_file
 from zoo.schema.errors import UsageError
 
 SCHEMA = SUITE_RECORD
@@ -135,14 +135,24 @@ def unfinished(suite: Suite, folder: Path) -> dict[str, Any] | None:
     for path in sorted(folder.glob(f"{suite.name}-*.json"), reverse=True):
         try:
             found = read(path)
-        except UsageError:
+            filled(found, SUITE_FORM, str(path))
+            # What was changed isn't gone on with: its name is where the record is written.
+            changed = path_of(found, folder) != path or not _whole(found, suite)
+        except (UsageError, LookupError, TypeError, AttributeError):
             continue
         same = all(found.get(key) == begun[key] for key in ("code", "machine", "versions"))
-        run, of, rows = found.get("run"), found.get("suite"), found.get("rows")
-        if not (isinstance(run, dict) and isinstance(of, dict) and isinstance(rows, list)):
-            continue  # it was changed
-        if not all(isinstance(r, dict) and isinstance(r.get("id"), str) and "status" in r for r in rows):
-            continue
-        if not run.get("complete") and of.get("sha256") == suite.sha256 and same:
+        if not changed and same and found["suite"].get("sha256") == suite.sha256 and not found["run"].get("complete"):
             return found
     return None
+
+
+def _whole(found: Mapping[str, Any], suite: Suite) -> bool:
+    """Whether a record has all that going on with it reads, of rows of this suite."""
+    keys, ids = row_of(suite.rows[0], "failed").keys(), {row.id for row in suite.rows}
+    run = found["run"]
+    return (
+        type(run["resumed"]) is int
+        and type(run["wall_seconds"]) in (int, float)
+        and all(row.keys() >= keys and row["id"].partition("-")[0] in ids for row in found["rows"])
+        and all(row["quality"] is None or "reason" in row["quality"] for row in found["rows"])
+    )

@@ -27,8 +27,10 @@ from zoo.bench.rows import PROMPTS, Asked, Quality, Row, Settings, Suite
 from zoo.config.blocks import check_block
 from zoo.config.cards import check_schema
 from zoo.config.check import Resolved, resolve
+from zoo.config.models import model_names
 from zoo.config.overrides import Overrides, apply_overrides
 from zoo.config.presets import SUFFIXES, preset_names
+from zoo.config.sources import is_source
 from zoo.schema.errors import ConfigError, UsageError, WeightsError, ZooError
 from zoo.schema.plain import show, to_plain
 from zoo.schema.ranges import seeded, within
@@ -224,9 +226,10 @@ def _row(
     elif check == EXTRACTORS:
         models = known_extractors()
     else:
-        models = [RECIPE] if check == "training" else [*preset_names(), *configs]
-        file = columns.get("model")  # a config file, by its path
-        models += [file] if isinstance(file, str) and file.endswith(SUFFIXES) and check != "training" else []
+        models = [RECIPE] if check == "training" else [*preset_names(), *model_names(), *configs]
+        file = columns.get("model")  # a config file by its path, or a model's own
+        own_file = isinstance(file, str) and (file.endswith(SUFFIXES) or is_source(file))
+        models += [file] if own_file and check != "training" else []
     asked = _asked(columns, models)
     whole = own is None and check not in (EXTRACTORS, "training")
     row = _resolved(asked, configs, known) if whole else Row(asked=asked, config=None)

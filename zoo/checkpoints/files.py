@@ -19,7 +19,9 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from torch.utils._device import DeviceContext
 
 from zoo.checkpoints.headers import BITS, TensorEntry, read_safetensors
+from zoo.checkpoints.torch_files import check_torch
 from zoo.schema.errors import WeightsError
+from zoo.schema.files import sha256_of
 
 _INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
 _DTYPES = {
@@ -54,6 +56,15 @@ class Packed(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnFile(Protocol):
+    """A component whose arguments name its weight file: made without reading it, and read when all else is made."""
+
+    def read_weights(self) -> dict[str, str]:
+        """Read the file, if one is named, verified; its path and SHA-256, for the record."""
+        ...
+
+
 def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file that has this size and hash, mapped from the file.
 
@@ -85,6 +96,24 @@ def read_verified(path: Path, *, bytes: int, sha256: str) -> dict[str, Tensor]:
         raise WeightsError(
             f"the weight file '{path}' can't be read ({error}); {mend}", code="weights-unreadable"
         ) from error
+
+
+def hash_of_file(path: Path, meant: str | None = None) -> str:
+    """A weight file's SHA-256; WeightsError where it is another than `meant`, or can't be read."""
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise WeightsError(
+            f"the weight file '{path}' can't be read: {error.strerror or error}; give the path of one",
+            code="weights-unreadable",
+        ) from error
+    if meant is not None and found != meant.lower():
+        raise WeightsError(
+            f"the weight file '{path}' is another one (SHA-256 {found[:12]}… where {meant[:12]}… is meant); get the "
+            "right one",
+            code="weights-hash-wrong",
+        )
+    return found
 
 
 def mapped(entries: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
@@ -127,6 +156,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             read_safetensors(path)  # refused by its header: parsing would allocate
             return _mapped(path)
+        check_torch(path)
         read = _unpickled(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(

@@ -71,6 +71,15 @@ def read_torch(path: Path) -> Header:
     return _header(path, container, pickle, places)
 
 
+def check_torch(path: Path) -> None:
+    """WeightsError for a file that torch would unfold into more than it holds; torch itself refuses what would run."""
+    try:
+        read_torch(path)
+    except WeightsError as error:
+        if error.code != "pickle-refused":
+            raise
+
+
 # -- the containers
 
 

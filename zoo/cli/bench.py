@@ -22,7 +22,12 @@ def bench(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the suite.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the record.")] = Path("runs/bench"),
-    data: Annotated[str | None, typer.Option(help="Folder or zip with metadata.jsonl to judge quality by.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or zip with metadata.jsonl, or COCO's folder, to judge quality by.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A model's own file, folder or name, for the suite's first rows.")
+    ] = None,
     split: Annotated[str, typer.Option(help="The split of the data to judge by.")] = "test",
     device: Annotated[
         str, typer.Option(help="Of rows that name none: cpu, cuda, ...; auto is the best that is there.")
@@ -37,6 +42,8 @@ def bench(
         raise UsageError(
             f"the data '{data}' does not exist; give a folder or a zip with metadata.jsonl", code="data-missing"
         )
+    if weights is not None:
+        overrides = [f"matrix.0.model={json.dumps(weights)}", *(overrides or ())]
     bench_suite(
         suite, overrides, dry_run=dry_run, as_json=as_json, out=out, data=data, split=split, device=device,
         resume=resume,

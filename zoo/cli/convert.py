@@ -14,7 +14,9 @@ def convert(
     copy: Annotated[str | None, typer.Option(help="ema or plain, of a file that has both; ema if not given.")] = None,
     prediction: Annotated[str | None, typer.Option(help="eps or v, where the family has both (SD 2).")] = None,
     heads: Annotated[int | None, typer.Option(help="Of a U-Net of no published size.", min=1)] = None,
-    shard_gib: Annotated[float, typer.Option(help="The most a folder's weight file has, in GiB.", min=0.0)] = 10.0,
+    shard_gib: Annotated[
+        float, typer.Option(help="The most a folder's weight file has, in GiB.", min=0.0, max=1e6)
+    ] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rewrite Stable Diffusion 1, 2 or XL in the other layout, every tensor bit by bit."""

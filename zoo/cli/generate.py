@@ -182,12 +182,12 @@ def generate(
     count = _check_words(resolved, call, notes)
     check_count(count)
     space = space_of(resolved.config["stages"][-1])
-    output = output or str(free(Path(space.default_file), overwrite=overwrite))
+    place = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
     note = space.size_note(lengths, f"'{resolved.config['name']}'")
     if note is not None:
         notes.say(note, also=space.size_note(lengths, "this pipeline"))
-    _check_writable(output, count, grid=grid, space=space, overwrite=overwrite)
+    _check_writable(place, count, grid=grid, space=space, overwrite=overwrite)
     with step_bar(quiet=as_json) as bar, warnings.catch_warnings():
         notes.take_warnings()
         bar.describe("loading")
@@ -202,7 +202,7 @@ def generate(
             pipe.compile()
         bar.describe("drawing")
         made = pipe.draw(checked[0], callback=lambda p: bar.update(p.done, p.total))
-    files = made.save(output, grid=grid, overwrite=overwrite)
+    files = made.save(output or None, grid=grid, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "record": made.record}))
         return

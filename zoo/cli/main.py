@@ -2,7 +2,8 @@
 
 A failure is one sentence on stderr, the error's code in brackets behind it (docs/errors.md), and an exit code: 2 where
 the request was wrong, 1 where a valid request could not be carried out, 130 after Ctrl-C, 143 where the system ends it
-(SIGTERM). `--json` adds an object with the code on stdout. A traceback is shown with `--debug` only.
+(SIGTERM), 129 where its terminal is gone (SIGHUP). `--json` adds an object with the code on stdout. A traceback is
+shown with `--debug` only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Annotated
 import typer
 
 from zoo.acceleration.threads import prepare
-from zoo.schema.errors import ZooError
+from zoo.schema.errors import Terminated, ZooError
 from zoo.schema.version import __version__
 
 # Every verb, one file each: its function. What is slow to import is imported inside them.
@@ -86,9 +87,9 @@ def run(arguments: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         typer.echo(f"zoo {__version__}")
         return 0
-    # Each verb's options cost milliseconds to declare, so only the requested one is declared.
-    command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
     try:
+        # Each verb's options cost milliseconds to declare, so only the requested one is declared.
+        command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
         result = command.main(args=words, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
         code = result if isinstance(result, int) else 0
@@ -98,8 +99,8 @@ def run(arguments: Sequence[str]) -> int:
         # `zoo list | head`: the reader has closed the pipe. Without this Python would print another error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Terminated:
-        return _tell("ended by the system; what was saved is whole", 143, debug)
+    except Terminated as ended:
+        return _tell("ended by the system; what was saved is whole", ended.status, debug)
     except KeyboardInterrupt:
         return _tell("interrupted", 130, debug)
     except ZooError as error:
@@ -129,23 +130,25 @@ def _tell(sentence: str, code: int, debug: bool) -> int:
     return code
 
 
-class Terminated(SystemExit):
-    """SIGTERM: cleanup runs, and it isn't reported as an error."""
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _terminate(number: int, _: object) -> None:
+    raise Terminated(number)
 
 
 def main() -> None:
     """The entry point of the console script."""
-    with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
+        with contextlib.suppress(ValueError, AttributeError):  # not the main thread
+            if signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+                signal.signal(getattr(signal, name), _terminate)
     for stream in (sys.stdout, sys.stderr):  # an ascii terminal, and names that aren't UTF-8
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    prepare()  # before a verb imports torch
-    sys.exit(run(sys.argv[1:]))
+    try:
+        prepare()  # before a verb imports torch
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before `run` listens for it, or while it says what happened
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -16,5 +16,5 @@ def _prepare(threads: int | None) -> int | None:
 
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, callback=_prepare, help="Threads on the CPU; one a core if not given."),
+    typer.Option("--threads", min=1, max=4096, callback=_prepare, help="Threads on the CPU; one a core if not given."),
 ]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zoo.networks.arguments import MOST, MOST_BLOCKS, WIDEST, choose, clip_vision, residual_tower
+from zoo.networks.arguments import MOST, MOST_BLOCKS, WIDEST, clip_vision, residual_tower
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import within
+from zoo.schema.ranges import one_of, within
 
 ENDS = 2  # tokens of every prompt: where it starts and where it ends
 STAGES = 4  # of a ResNet of bottleneck blocks
@@ -39,9 +39,9 @@ def clip_text(
 ) -> None:  # fmt: skip
     """Of `zoo.conditioners.clip_text:ClipText`."""
     text_tower(width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim)
-    choose("activation", activation, ("gelu", "quick-gelu"))
-    choose("pad", pad, ("zero", "end"))
-    choose("nothing", nothing, ("encoded", "zeros"))
+    one_of("activation", activation, ("gelu", "quick-gelu"))
+    one_of("pad", pad, ("zero", "end"))
+    one_of("nothing", nothing, ("encoded", "zeros"))
     within(1, layers, {"layer": layer})  # counted from the end
 
 
@@ -63,7 +63,7 @@ def clip(
     text_heads: int, text_layers: int, context_length: int, image_blocks: str,
 ) -> None:  # fmt: skip
     """Of `zoo.conditioners.clip:build_clip` and `zoo.evaluation.extractors.clip:Clip`."""
-    choose("image_blocks", image_blocks, ("bottleneck", "basic"))
+    one_of("image_blocks", image_blocks, ("bottleneck", "basic"))
     text_tower(
         width=text_width, heads=text_heads, layers=text_layers, context_length=context_length, embed_dim=embed_dim,
         prefix="text_",

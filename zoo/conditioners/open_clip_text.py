@@ -5,15 +5,13 @@ Nothing is downloaded: weights are a card's, or a file's that the user has (the 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
+from zoo.checkpoints.files import Unfilled, hash_of_file, load_strict, read_tensors
 from zoo.conditioners.clip_text import ClipText
 from zoo.conditioners.open_clip_models import facts, text_tower
-from zoo.schema.errors import WeightsError
-from zoo.schema.files import sha256_of
 
 # Tensors of a whole CLIP's file that its text tower doesn't use.
 OTHER = ("visual.", "logit_scale", "logit_bias", "attn_mask")
@@ -26,7 +24,8 @@ class OpenClipText(ClipText):
 
     Args:
         model: open_clip's name of a plain CLIP; OpenAI's weights need one that ends in -quickgelu.
-        file: the path of its weights, safetensors or a pickle of tensors alone; without, fresh ones, or a card's.
+        file: the path of its weights, safetensors or a pickle of tensors alone, which `read_weights` reads (a pipeline
+            does, when all else is made); without, fresh ones, or a card's.
         sha256: the hash that the file must have.
         layer, final_norm, pad: as `ClipText`'s. Stable Diffusion 2 reads layer 2 with the final norm, SDXL without.
     """
@@ -40,25 +39,19 @@ class OpenClipText(ClipText):
         final_norm: bool = True, pad: Literal["zero", "end"] = "zero",
     ) -> None:  # fmt: skip
         facts({"model": model, "layer": layer, "file": file})
-        super().__init__(**text_tower(model), layer=layer, final_norm=final_norm, pad=pad)
-        self.model = model
-        if file is not None:
-            from zoo.checkpoints.files import load_strict
+        # Without memory for weights that a file brings, until `read_weights`.
+        with Unfilled() if file is not None else nullcontext():
+            super().__init__(**text_tower(model), layer=layer, final_norm=final_norm, pad=pad)
+        self.model, self.file, self.sha256 = model, file, sha256
 
-            tensors = _read(Path(file).expanduser(), sha256)
-            load_strict(self, tensors, what=f"the weights '{file}'", other=OTHER)
-            self.requires_grad_(False)
-
-
-def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """The tensors of a weight file of this hash, a text tower's own names without the `text.` that some have before."""
-    from zoo.checkpoints.files import read_tensors
-
-    found = sha256_of(path)
-    if sha256 is not None and found != sha256.lower():
-        raise WeightsError(
-            f"the weight file '{path}' is another one (SHA-256 {found[:12]}… where {sha256[:12]}… is meant); get the "
-            "right one",
-            code="weights-hash-wrong",
-        )
-    return {name.removeprefix("text."): tensor for name, tensor in read_tensors(path).items()}
+    def read_weights(self) -> dict[str, str]:
+        """See `zoo.checkpoints.files.OwnFile`."""
+        if self.file is None:
+            return {}
+        path = Path(self.file).expanduser()
+        found = hash_of_file(path, self.sha256)
+        # Some files have the tower's own names behind `text.`.
+        own = {name.removeprefix("text."): tensor for name, tensor in read_tensors(path).items()}
+        load_strict(self, own, what=f"the weights '{self.file}'", other=OTHER)
+        self.requires_grad_(False)
+        return {self.file: found}

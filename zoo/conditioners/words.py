@@ -17,7 +17,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.files import read_plain
 
 if TYPE_CHECKING:
     from zoo.config.check import Resolved
@@ -230,15 +232,14 @@ def words_of(resolved: Resolved) -> list[Words]:
 @lru_cache(maxsize=8)
 def read_words(path: Path) -> Words:
     """A file of words; WeightsError where it is missing, damaged or of another kind."""
-    import json
-
     again = "install zoo again or restore it beside its card"
     try:
-        if path.stat().st_size > LARGEST:
+        text = read_plain(path, LARGEST)
+        if len(text) > LARGEST:
             raise WeightsError(
                 f"the file of words '{path}' is larger than {LARGEST >> 20} MiB; {again}", code="words-file-damaged"
             )
-        raw: Any = json.loads(path.read_bytes())
+        raw: Any = strict_json.parse(text)
         if raw["schema"] != SCHEMA:
             raise WeightsError(
                 f"'{path}' has schema {str(raw['schema'])[:40]!r} where '{SCHEMA}' is read; {again}",

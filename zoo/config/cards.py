@@ -18,6 +18,7 @@ from zoo.config.card import Card
 from zoo.config.published import read_published
 from zoo.config.sources import is_source, source_card
 from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.names import check_length
 from zoo.schema.registry import KINDS, Registry
 from zoo.schema.safe_yaml import read_mapping
 from zoo.schema.signature import read_signature
@@ -43,6 +44,7 @@ def find_card(name: str) -> Path:
     """The file of a card, by name or by the path of a .yaml file."""
     if not isinstance(name, str):
         raise ConfigError(f"weights are named by text, not {name!r}; write the name of a card", code="weights-unknown")
+    check_length(name, "name of weights")
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     names = card_names()

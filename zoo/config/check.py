@@ -18,6 +18,7 @@ from zoo.config.models import from_file
 from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
 from zoo.config.presets import check_form, check_preset, preset_names, read_preset
 from zoo.schema.errors import ZooError
+from zoo.schema.names import check_length
 from zoo.schema.plain import to_plain
 from zoo.schema.registry import Registry, registry
 
@@ -55,6 +56,8 @@ def resolve(
         if not overrides and all(value is None for value in (shortcuts or {}).values()):
             return config
         config = config.config
+    if isinstance(config, (str, Path)):
+        check_length(config, "pipeline")
     known = registry() if components is None else components
     given, shortcuts = from_file(config, shortcuts or {}, preset_names())
     written, source = read_preset(given)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, quote
 
 from zoo.config.hub import is_hub
-from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.errors import ConfigError, WeightsError, model_read
 from zoo.schema.registry import registry
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def open_source(path: Path) -> Source:
         )
     families = registry()
     for name in families.names("family"):
-        found = families.load("family", name)(path)
+        with model_read(path):
+            found = families.load("family", name)(path)
         if found is not None:
             return found
     told = ", ".join(families.names("family"))
@@ -87,7 +88,9 @@ def open_source(path: Path) -> Source:
 def source_config(path: Path, answers: Mapping[str, Any]) -> dict[str, Any]:
     """The pipeline of a model file or folder."""
     said = {key: str(value) for key, value in answers.items() if value is not None}
-    return open_source(path).config(said)
+    source = open_source(path)
+    with model_read(path):
+        return source.config(said)
 
 
 def source_card(name: str) -> Card:
@@ -97,4 +100,6 @@ def source_card(name: str) -> Card:
         raise ConfigError(
             f"the weights '{name}' are a whole model; name a part, like '{name}#unet'", code="model-part-unknown"
         )
-    return open_source(path).card(part, answers, name)
+    source = open_source(path)
+    with model_read(path):
+        return source.card(part, answers, name)

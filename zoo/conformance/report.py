@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from zoo.schema.errors import ZooError
+from zoo.schema.errors import Terminated, ZooError
 
 SCHEMA = "zoo.conformance/1"
 
@@ -120,7 +120,7 @@ def hold(checks: Iterable[Check], subject: Subject) -> tuple[Outcome, ...]:
             state, said = "not asked", str(reason)
         except Fault as fault:
             state, said, mend = "failed", fault.seen, fault.mend
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             raise
         except ZooError as error:
             state, said, mend = "failed", f"it is refused: {error}", "give it an `example` that can be used, or mend it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from zoo.config.blocks import is_block, make
@@ -59,7 +60,10 @@ def examine_package(package: str, arguments: Arguments | None = None) -> Report:
         from zoo.schema.unknown import unknown
 
         raise UsageError(unknown(f"component of '{plugin.package}'", stray[0], plugin.keys), code="component-unknown")
-    outcomes = [o for key in plugin.keys for o in _examine_entry(registry().at(key), given.get(key, {}))]
+    known, source = registry(), f"plugin package '{plugin.package}'"
+    # One that takes a name of zoo's own isn't the entry of that name.
+    entries = {key: replace(known.at(key), broken=known.fault(key, source)) for key in plugin.keys}
+    outcomes = [o for key, entry in entries.items() for o in _examine_entry(entry, given.get(key, {}))]
     return Report(plugin.package, tuple(outcomes), version=plugin.version)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from zoo.images.decode import LARGEST_PICTURE
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import ordered, seeded, within
+from zoo.schema.ranges import one_of, ordered, seeded, within
 
 MOST_VALUES = 2**30  # of made-up rows: 4 GiB
 LARGEST_SIDE = math.isqrt(LARGEST_PICTURE)  # pixels a side that images are made
@@ -24,10 +24,8 @@ def pictures(
     if not 1 <= size <= LARGEST_SIDE:
         raise ConfigError(f"size is {size}; give pixels a side, from 1 to {LARGEST_SIDE}", code="size-invalid")
     within(size, LARGEST_SIDE, {"resize": resize})  # from which `size` is cropped
-    if crop not in ("centre", "random"):
-        raise ConfigError(f"crop is '{crop}'; use 'centre' or 'random'", code="choice-unknown")
-    if on_bad not in ("error", "skip"):
-        raise ConfigError(f"on_bad is '{on_bad}'; use 'error' or 'skip'", code="choice-unknown")
+    one_of("crop", crop, ("centre", "random"))
+    one_of("on_bad", on_bad, ("error", "skip"))
     within(1, LARGEST_SIDE, {"smallest": smallest})
     augmented(flip=flip, flip_unless=flip_unless)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from zoo.data.dataset import Row
+from zoo.images.zips import check_list
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.npy import LARGEST, numbers_of, read_npy
 from zoo.schema.ranges import within
@@ -141,6 +142,7 @@ def _read_npz(path: Path, key: str | None) -> np.ndarray:
             code="data-missing",
         )
     try:
+        check_list(path)
         with zipfile.ZipFile(path) as archive:
             found = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
             name = next(iter(found), "") if key is None and len(found) == 1 else key

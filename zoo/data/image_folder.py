@@ -1,4 +1,4 @@
-"""Images with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`.
+"""Images with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`; or COCO's folder.
 
 Each line of `metadata.jsonl` is an object with `file_name` and `text`; `split`, `name`, `keywords` and whatever
 else the data has stay with the row. File names are hostile until checked: none may leave the root.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import json
 import lzma
 import sys
 import zipfile
@@ -17,8 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
+from zoo.data import coco
 from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
-from zoo.images.decode import LARGEST_FILE, read_file, read_member
+from zoo.images.decode import LARGEST_FILE, read_file
+from zoo.images.zips import open_zip, read_member
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 METADATA = "metadata.jsonl"
@@ -87,8 +89,7 @@ def _encoding(first: bytes) -> str | None:
                        (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):  # fmt: skip
         if first.startswith(mark):
             return name
-    zeros = first[:4].count(0)
-    return None if zeros == 0 else "UTF-32" if zeros == 3 else "UTF-16"
+    return {2: "UTF-16", 3: "UTF-32"}.get(first[:4].count(0))  # one zero is neither's: gzip's
 
 
 class FolderSource:
@@ -104,7 +105,7 @@ class FolderSource:
             raise UsageError(
                 f"the data '{path}' is no folder and no regular file; give a folder or a zip", code="file-not-regular"
             )
-        self._zip = None if self.root.is_dir() else self._open_zip()
+        self._zip = None if self.root.is_dir() else open_zip(self.root)
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
         # A zip of a few kB unfolds to millions of rows; a good one has an image of each.
@@ -134,15 +135,12 @@ class FolderSource:
                         code="metadata-too-large",
                     )
 
-    def _open_zip(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self.root)
-        except (*_DAMAGE, OSError) as error:
-            raise UsageError(f"'{self.root}' is not a zip file: {error}", code="zip-damaged") from error
-
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
         empty = 0
+        if self._zip is None and not (self.root / METADATA).exists() and coco.caption_files(self.root):
+            yield from coco.rows(self.root)
+            return
         with self._open_metadata() as file:
             for number, line in enumerate(lines_of(file, f"{METADATA} of '{self.root}'"), 1):
                 where = f"{METADATA} line {number} of '{self.root}'"
@@ -163,12 +161,12 @@ class FolderSource:
                     yield number, Skipped(f"line {number}", "too long", sentence)
                     continue
                 try:
-                    yield number, json.loads(line.decode("utf-8"))
+                    yield number, strict_json.parse(line.decode("utf-8"), finite=False)
                 except UnicodeDecodeError as error:
                     byte = f"byte {error.start + 1} of it is 0x{line[error.start]:02x}"
                     sentence = f"{where} is not UTF-8 ({byte}); save the file as UTF-8"
                     yield number, Skipped(f"line {number}", "not UTF-8", sentence)
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield number, Skipped(f"line {number}", "not JSON", f"{where} is not JSON: {error}")
 
     def _open_metadata(self) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -22,8 +21,10 @@ from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from zoo.data.pixels import to_uint8
-from zoo.images.decode import open_picture, read_file, read_member, to_array, to_square
+from zoo.images.decode import open_picture, read_file, to_array, to_square
+from zoo.images.zips import open_zip, read_member
 from zoo.schema.errors import UsageError
+from zoo.schema.ranges import one_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
 LEFT_OUT = "left out: hidden files, and what a system or an editor keeps beside images"
@@ -81,8 +82,7 @@ class FolderPictures:
         self, path: str | Path, *, background: str | None = None, size: int | None = None,
         files: Sequence[str] | None = None, name: str | None = None,
     ) -> None:  # fmt: skip
-        if background not in (None, "white"):
-            raise UsageError(f"a background is white or none, not '{background}'", code="choice-unknown")
+        one_of("background", background, (None, "white"))
         if size is not None and size < 1:
             raise UsageError(
                 f"size is {size}; give pixels a side, 1 or more, or none to take pictures as they are",
@@ -96,19 +96,9 @@ class FolderPictures:
             there = {name: (self.root / name).stat() for name in names_below(self.root)}
             found = {name: (s.st_size, s.st_mtime_ns) for name, s in there.items()}
         elif self.root.is_file():
-            try:
-                self._zip = zipfile.ZipFile(self.root)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise UsageError(
-                    f"'{path}' is no zip file: {error}; give a folder or a zip of pictures", code="zip-damaged"
-                ) from error
+            self._zip = open_zip(self.root)
             listed = [i for i in self._zip.infolist() if not i.is_dir() and not stat.S_ISLNK(i.external_attr >> 16)]
             found = {i.filename: (i.file_size, i.CRC) for i in listed}
-            if len(found) != len(listed):
-                raise UsageError(
-                    f"'{path}' holds two files of one name; which is meant can't be told, so rename one",
-                    code="file-names-repeated",
-                )
         else:
             raise UsageError(f"there is no folder or zip '{path}'; give one that holds pictures", code="data-missing")
         if files is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from zoo.data.dataset import PictureDataset, Row, Skipped, trouble_of
 from zoo.data.image_folder import MOST_VALUES
 from zoo.data.tar_index import Member
 from zoo.images.decode import LARGEST_FILE
+from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
@@ -170,8 +170,8 @@ class ShardSource:
                 text = data.decode("utf-8-sig")
                 if extension == "json" and data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
                     raise ValueError(f"it has over {MOST_VALUES} values")
-                value = {"text": text.strip()} if extension == "txt" else json.loads(text)
-            except (ValueError, RecursionError) as error:
+                value = {"text": text.strip()} if extension == "txt" else strict_json.parse(text, finite=False)
+            except ValueError as error:
                 raise UsageError(
                     f"the .{extension} of the sample '{name}' can't be read: {error}", code="metadata-unreadable"
                 ) from error

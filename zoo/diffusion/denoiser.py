@@ -65,6 +65,7 @@ from zoo.diffusion.types import (
     StepTable,
 )
 from zoo.schema.errors import ConfigError, NumericError, UsageError
+from zoo.schema.ranges import one_of
 
 TIME_INPUTS = ("index", "index1000", "t999", "sigma", "log-sigma-quarter")
 TIME_ROUNDINGS = ("nearest", "interpolate")
@@ -116,30 +117,11 @@ class Denoiser(nn.Module):
         image_condition: Literal["masked", "depth"] | None = None,
     ) -> None:
         super().__init__()
-        if time_input not in TIME_INPUTS:
-            raise ConfigError(
-                f"unknown time_input '{time_input}'; choose one of {', '.join(TIME_INPUTS)}", code="choice-unknown"
-            )
-        if time_rounding not in TIME_ROUNDINGS:
-            raise ConfigError(
-                f"unknown time_rounding '{time_rounding}'; choose one of {', '.join(TIME_ROUNDINGS)}",
-                code="choice-unknown",
-            )
-        if initial_scale not in INITIAL_SCALES:
-            raise ConfigError(
-                f"unknown initial_scale '{initial_scale}'; choose one of {', '.join(INITIAL_SCALES)}",
-                code="choice-unknown",
-            )
-        if variance is not None and variance not in VARIANCES:
-            raise ConfigError(
-                f"unknown variance '{variance}'; choose one of {', '.join(VARIANCES)}, or leave it out",
-                code="choice-unknown",
-            )
-        if image_condition is not None and image_condition not in IMAGE_CONDITIONS:
-            raise ConfigError(
-                f"unknown image_condition '{image_condition}'; choose {' or '.join(IMAGE_CONDITIONS)}, or leave it out",
-                code="choice-unknown",
-            )
+        one_of("time_input", time_input, TIME_INPUTS)
+        one_of("time_rounding", time_rounding, TIME_ROUNDINGS)
+        one_of("initial_scale", initial_scale, INITIAL_SCALES)
+        one_of("variance", variance, (None, *VARIANCES))
+        one_of("image_condition", image_condition, (None, *IMAGE_CONDITIONS))
         if schedule.T is None and time_input in ("index", "index1000"):
             raise ConfigError(
                 f"time_input '{time_input}' needs a schedule with discrete points; use t999 or sigma",

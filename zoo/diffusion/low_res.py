@@ -27,6 +27,7 @@ from torch import Tensor
 
 from zoo.diffusion.types import Condition, NoiseSchedule
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.ranges import one_of
 
 Resize = Literal["bilinear", "bicubic"]
 Noised = Literal["before", "after"]
@@ -54,9 +55,9 @@ class GaussianAugmentation:
     tells: Tells = "level"
 
     def __post_init__(self) -> None:
-        _check(self.resize, get_args(Resize), "resize")
-        _check(self.noised, get_args(Noised), "noised")
-        _check(self.tells, get_args(Tells), "tells")
+        one_of("resize", self.resize, get_args(Resize))
+        one_of("noised", self.noised, get_args(Noised))
+        one_of("tells", self.tells, get_args(Tells))
         if self.tells == "label" and self.schedule.T is None:
             raise ConfigError(
                 "a label is the index of a schedule's point and this schedule is continuous; say tells: level",
@@ -107,7 +108,7 @@ class Plain:
     resize: Resize = "bilinear"
 
     def __post_init__(self) -> None:
-        _check(self.resize, get_args(Resize), "resize")
+        one_of("resize", self.resize, get_args(Resize))
 
     def noise_shape(self, small: tuple[int, int], size: tuple[int, int]) -> None:
         """No noise is needed."""
@@ -128,10 +129,3 @@ def enlarge(small: Tensor, size: tuple[int, int], resize: Resize) -> Tensor:
     if tuple(small.shape[2:]) == tuple(size):
         return small
     return F.interpolate(small, size, mode=resize, align_corners=False)
-
-
-def _check(value: str, choices: tuple[str, ...], what: str) -> None:
-    if value not in choices:
-        raise ConfigError(
-            f"unknown {what} '{value}' of a small picture; choose {' or '.join(choices)}", code="choice-unknown"
-        )

@@ -37,6 +37,7 @@ from zoo.schema.version import __version__
 
 SCHEMA = "zoo.evaluation/1"
 FEWEST_EXTRAPOLATED = 20  # images
+LARGEST = 10**9  # images, and ranges of them
 PARTS = 3  # disjoint parts of a single range that its error bar is over
 
 
@@ -109,9 +110,9 @@ def evaluate(
     """
     begun = time.perf_counter()
     place = own_device(device)
-    if ranges < 1 or (n is not None and n < 1) or batch < 1:
+    if not (1 <= ranges <= LARGEST and (n is None or 1 <= n <= LARGEST) and batch >= 1):
         raise UsageError(
-            f"{ranges} ranges of {n} pictures can't be measured; give 1 or more of each", code="count-out-of-range"
+            f"{ranges} ranges of {n} pictures can't be measured; give 1 to {LARGEST} of each", code="count-out-of-range"
         )
     drawing = Drawing(
         seed=seed, overrides=overrides, sampler=sampler, steps=steps, guidance=guidance, batch_size=batch_size,

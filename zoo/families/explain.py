@@ -19,6 +19,7 @@ from zoo.checkpoints.headers import Header, TensorEntry
 from zoo.families.adapters import adapter
 from zoo.families.identify import ADDED, Match, Parts, split
 from zoo.families.published_models import AUTOENCODER, DENOISER, PRIOR, QUESTIONS, TEXT
+from zoo.schema.errors import ZooError, model_read
 
 _NAMED = 3  # how many tensors a sentence names
 _METADATA = 40  # entries of metadata in a report
@@ -85,10 +86,10 @@ def explain(path: str | Path) -> Report:
     Raises UsageError where there is none; WeightsError for a file that is damaged, hostile or no weights.
     """
     place = Path(path)
-    if place.is_dir():
-        return _explain_folder(read_folder(place))
-    header = read_index(place) if is_index(place) else read_header(place)
-    return explain_header(header)
+    with model_read(place):
+        if place.is_dir():
+            return _explain_folder(read_folder(place))
+        return explain_header(read_index(place) if is_index(place) else read_header(place))
 
 
 def explain_header(header: Header) -> Report:
@@ -261,7 +262,6 @@ def _card(path: Path) -> tuple[str, str, str] | None:
     if path.suffix != ".safetensors" or not place.is_file():
         return None
     from zoo.config.cards import read_card
-    from zoo.schema.errors import ZooError
 
     try:
         card = read_card(str(place))

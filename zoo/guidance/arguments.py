@@ -9,7 +9,7 @@ import math
 from typing import Literal, get_args
 
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import ordered, within
+from zoo.schema.ranges import one_of, ordered, within
 
 LARGEST_SCALE = 1000.0  # beyond it float32 has no digits left for the sample
 LARGEST_SIDE = 2**14  # pixels
@@ -53,19 +53,13 @@ def dynamic_threshold(*, percentile: float) -> None:
 
 def rescale(*, space: str, strength: float) -> None:
     """Of `zoo.guidance.rescale:Rescale`."""
-    if space not in get_args(Space):
-        raise ConfigError(
-            f"unknown space '{space}' to rescale in; choose one of {', '.join(get_args(Space))}", code="choice-unknown"
-        )
+    one_of("space", space, get_args(Space))
     within(0.0, 1.0, {"strength": strength}, usual=0.7)
 
 
 def posterior(*, method: str, noise: float, scale: float, deviation: float) -> None:
     """Of `zoo.guidance.posterior:Posterior`."""
-    if method not in get_args(Method):
-        raise ConfigError(
-            f"unknown method '{method}' of posterior guidance; choose pigdm or dps", code="choice-unknown"
-        )
+    one_of("method", method, get_args(Method))
     within(0.0, 1e3, {"noise": noise})
     within(0.0, 1e3, {"deviation": deviation}, "(]")
     scaled(scale=scale)

@@ -11,7 +11,6 @@ import io
 import os
 import stat
 import warnings
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, Literal
@@ -55,24 +54,6 @@ def read_file(path: str | Path, *, what: str = "file", limit: int = LARGEST_FILE
     if len(data) > limit:
         raise UsageError(
             f"the {what} '{path}' has more bytes than are read, at most {limit}; make it smaller", code="file-too-large"
-        )
-    return data
-
-
-def read_member(archive: zipfile.ZipFile, name: str, *, where: str, limit: int = LARGEST_FILE) -> bytes:
-    """The bytes of a zip's file; UsageError over `limit`, whatever size its entry claims, and where it is damaged."""
-    try:
-        with archive.open(name) as file:
-            data = b"" if archive.getinfo(name).file_size > limit else file.read(limit + 1)
-            large = archive.getinfo(name).file_size > limit or len(data) > limit
-    except KeyError as error:
-        raise UsageError(f"'{where}' has no file '{name}'", code="file-missing") from error
-    except Exception as error:  # a damaged zip may raise anything
-        raise UsageError(f"'{name}' in '{where}' can't be read: {error}", code="zip-damaged") from error
-    if large:
-        raise UsageError(
-            f"'{name}' in '{where}' has more bytes than are read, at most {limit}; make it smaller",
-            code="file-too-large",
         )
     return data
 
@@ -188,7 +169,7 @@ def bytes_of(values: np.ndarray, said: str) -> np.ndarray:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * 255
-    if values.dtype == np.uint16:
+    if values.dtype.newbyteorder("=") == np.uint16:
         return _from_16_bits(values, said)
     if values.dtype.kind == "f":
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)

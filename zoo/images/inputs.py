@@ -7,8 +7,9 @@ being made smaller.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def read_image(image: Any, *, size: tuple[int, int], count: int, each: int = 1) 
 
 
 def _from_tensor(image: Tensor, size: tuple[int, int], count: int) -> Tensor:
+    given = image.dtype
     image = _plain(image, "image")
     batch = image if image.ndim == 4 else image[None]
     if batch.shape[1:] != (3, *size):
@@ -71,6 +73,12 @@ def _from_tensor(image: Tensor, size: tuple[int, int], count: int) -> Tensor:
         )
     if batch.dtype == torch.uint8:
         return batch.float() / 127.5 - 1.0
+    if not (image.is_floating_point() or given == torch.bool):
+        raise UsageError(
+            f"the image tensor is of {str(given).removeprefix('torch.')}, whose range nothing shows; give uint8, bool, "
+            "or floats in [0, 1]",
+            code="image-values-wrong",
+        )
     low, high = float(batch.min()), float(batch.max())
     if not (low >= 0.0 and high <= 1.0):  # the way round also refuses NaN
         raise UsageError(
@@ -159,7 +167,7 @@ def _whiteness(picture: Image.Image) -> np.ndarray:
         picture = picture.convert("RGBA")
         alpha = np.asarray(picture.getchannel("A"), dtype=np.float32) / 255.0
     values = np.asarray(picture.convert("L"), dtype=np.float32)
-    if alpha is None and values.size and set(np.unique(values).tolist()) == {0.0, 1.0}:
+    if values.size and values.max() == 1.0:
         values = values * 255.0  # truth values, written as 1 and 0
     return (values if alpha is None else values * alpha) > HALF
 
@@ -186,7 +194,7 @@ def opened(source: Any, what: str) -> Image.Image:
         return _from_pil(source, what)
     if isinstance(source, np.ndarray):
         return _from_array(source, what)
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, os.PathLike)):
         return open_picture(read_file(source, what=what), name=str(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return open_picture(bytes(source), name=f"the {what}'s bytes")
@@ -224,7 +232,19 @@ def _from_pil(source: Image.Image, what: str) -> Image.Image:
 
 
 def _all_of(source: Any, name: str) -> bytes:
-    """The bytes of an open file from where it stands, some over `LARGEST_FILE` at most; a read may give fewer."""
+    """The bytes of an open file from where it stands, some over `LARGEST_FILE` at most; a read may give fewer.
+
+    One that stands at its end, as what was just written does, is read from its beginning.
+    """
+    data = _rest_of(source, name)
+    if not data and callable(getattr(source, "seek", None)):
+        with contextlib.suppress(Exception):  # a pipe, and whatever a caller's own object raises
+            source.seek(0)
+            data = _rest_of(source, name)
+    return data
+
+
+def _rest_of(source: Any, name: str) -> bytes:
     data, whole = bytearray(), False
     while len(data) <= LARGEST_FILE and not whole:
         try:

@@ -51,6 +51,8 @@ def to_pil(tensor: Tensor) -> Image.Image:
 def sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int = GAP) -> Image.Image:
     """Images of one size side by side on white."""
     width, height = images[0].size
+    if columns is not None and (not isinstance(columns, int) or isinstance(columns, bool) or columns < 1):
+        raise UsageError(f"columns is {columns!r}; give a whole number from 1 up", code="number-out-of-range")
     columns, sides = _sheet(len(images), (height, width), columns, gap)
     out = Image.new("RGB", (sides[1], sides[0]), "white")
     for i, image in enumerate(images):
@@ -60,7 +62,7 @@ def sheet(images: Sequence[Image.Image], *, columns: int | None = None, gap: int
 
 def _sheet(count: int, size: tuple[int, int], columns: int | None, gap: int) -> tuple[int, tuple[int, int]]:
     """How many columns a sheet of images of (height, width) has, and its own (height, width)."""
-    columns = columns or min(count, max(1, round(count**0.5 + 0.49)))
+    columns = min(count, columns or max(1, round(count**0.5 + 0.49)))
     rows = -(-count // columns)
     return columns, (rows * (size[0] + gap) - gap, columns * (size[1] + gap) - gap)
 

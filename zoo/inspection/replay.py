@@ -21,7 +21,9 @@ import torch
 from PIL import Image
 
 from zoo.acceleration.device import AUTO, resolve
+from zoo.checkpoints.files import hash_of_file
 from zoo.config.cards import read_card
+from zoo.config.sources import SUFFIXES
 from zoo.diffusion.noise import AddressedNoise, Renumbered, SeededSamples
 from zoo.diffusion.types import NoiseSource
 from zoo.images.inputs import hash_of, read_depth, read_image, read_mask
@@ -242,19 +244,25 @@ def _device(recorded: str, wanted: str | torch.device | None) -> tuple[str, list
     return place, [] if place == recorded else [f"it was drawn on {recorded[:40]}, and now on {place}"]
 
 
+def _hash_here(name: str) -> str:
+    """The hash that weights have here: of a card, or of a file that a component names itself."""
+    path = Path(name).expanduser()
+    return hash_of_file(path) if path.suffix in SUFFIXES else read_card(name).sha256
+
+
 def _reasons(record: Mapping[str, Any], count: int, place: str, source: str) -> list[str]:
     """What differs here from the recorded run; UsageError where weights are missing altogether."""
     found = []
     for name, recorded in record["weights"].items():
         try:
-            card = read_card(name)
+            found_now = _hash_here(name)
         except ZooError as error:
             raise UsageError(
                 f"'{source}' can't be drawn again: its weights '{name}' are not here ({error})",
                 code="record-weights-missing",
             ) from error
-        if card.sha256 != recorded:
-            found.append(f"the weights '{name}' are others (SHA-256 {str(recorded)[:12]} then, {card.sha256[:12]} now)")
+        if found_now != recorded:
+            found.append(f"the weights '{name}' are others (SHA-256 {str(recorded)[:12]} then, {found_now[:12]} now)")
     text = json.dumps(record["config"], sort_keys=True)
     if record.get("config_sha256") not in (None, hashlib.sha256(text.encode()).hexdigest()):
         found.append("the config in its record isn't the one it was drawn with: it was changed")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import within
+from zoo.schema.ranges import one_of, within
 
 MOST = 2**20  # of any count of channels: more is a typo
 # An untrusted config that requests more would take all memory and time before anything fails. No published network
@@ -18,12 +18,6 @@ MOST = 2**20  # of any count of channels: more is a typo
 WIDEST = 2**14
 MOST_BLOCKS = 256
 MOST_LEVELS = 16
-
-
-def choose(name: str, value: object, known: Sequence[str]) -> None:
-    """ConfigError unless a word is one of the known."""
-    if value not in known:
-        raise ConfigError(f"{name} is '{value}'; choose {', '.join(known[:-1])} or {known[-1]}", code="choice-unknown")
 
 
 def levels_of(
@@ -131,11 +125,11 @@ def unet(
         raise ConfigError(
             f"depth is {depths}; give one number, or one for each of {len(mult)} levels", code="network-levels-invalid"
         )
-    choose("attention", attention, ("transformer", "plain"))
-    choose("qkv_order", qkv_order, ("legacy", "new"))
-    choose("projection", projection, ("conv", "linear"))
-    choose("downsample_padding", downsample_padding, ("both", "end"))
-    choose("time_features", time_features, ("cosines-first", "sines-first"))
+    one_of("attention", attention, ("transformer", "plain"))
+    one_of("qkv_order", qkv_order, ("legacy", "new"))
+    one_of("projection", projection, ("conv", "linear"))
+    one_of("downsample_padding", downsample_padding, ("both", "end"))
+    one_of("time_features", time_features, ("cosines-first", "sines-first"))
     if attention == "plain" and context_width is not None:
         raise ConfigError("plain attention reads no text; write context_width: null", code="arguments-conflict")
     if attention == "transformer" and context_width is None:
@@ -195,9 +189,9 @@ def song_unet(
     within(0.0, 1.0, {"norm_eps": norm_eps}, "(]")
     within(0.0, 1e3, {"skip_scale": skip_scale}, "(]")
     within(1, WIDEST, {"resolution": resolution})
-    choose("embedding", embedding, ("positional", "fourier"))
-    choose("encoder", encoder, ("standard", "residual", "skip"))
-    choose("decoder", decoder, ("standard", "skip"))
+    one_of("embedding", embedding, ("positional", "fourier"))
+    one_of("encoder", encoder, ("standard", "residual", "skip"))
+    one_of("decoder", decoder, ("standard", "skip"))
     taps = list(resample_filter)
     if not taps or len(taps) % 2 or not 0.0 < sum(taps) < math.inf:
         raise ConfigError(
@@ -255,8 +249,8 @@ def classifier(
     within(1, MOST, {"in_channels": in_channels, "size": size})
     within(1, MOST_BLOCKS, {"blocks": blocks})
     within(1, 3, {"dims": dims})
-    choose("pool", pool, ("attention", "mean"))
-    choose("qkv_order", qkv_order, ("legacy", "new"))
+    one_of("pool", pool, ("attention", "mean"))
+    one_of("qkv_order", qkv_order, ("legacy", "new"))
     halved = 2 ** (len(mult) - 1)
     if size % halved:
         raise ConfigError(
@@ -285,7 +279,7 @@ def clip_vision(
     """Of `zoo.networks.clip_vision:ClipVision`."""
     within(1, MOST, {"width": width, "heads": heads, "embed_dim": embed_dim, "image_size": image_size, "patch": patch})
     within(1, MOST_BLOCKS, {"layers": layers})
-    choose("activation", activation, ("gelu", "quick-gelu"))
+    one_of("activation", activation, ("gelu", "quick-gelu"))
     if width % heads:
         raise ConfigError(f"width {width} isn't divided by heads {heads}; choose a divisor", code="width-indivisible")
     if image_size < patch:

@@ -59,5 +59,5 @@ class ClipVision(nn.Module):
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)
             left, top = (width - side) // 2, (height - side) // 2
             made.append(np.asarray(picture.crop((left, top, left + side, top + side)), dtype=np.float32) / 255)
-        pixels = (np.stack(made) - np.float32(MEAN)) / np.float32(DEVIATION)
+        pixels = (np.stack(made) - np.asarray(MEAN, np.float32)) / np.asarray(DEVIATION, np.float32)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)

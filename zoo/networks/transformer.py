@@ -120,13 +120,15 @@ class SpatialTransformer(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Context, mask: Tensor | None) -> Tensor:
-        positions = x.shape[2:]
+        positions, channels_first = x.shape[2:], x.is_contiguous()
 
+        # Tokens lie one after the other, and the image as it came: sums of tensors laid out differently are slow.
         def to_tokens(h: Tensor) -> Tensor:
-            return h.flatten(2).transpose(1, 2)
+            return h.flatten(2).transpose(1, 2).contiguous()
 
         def to_image(h: Tensor) -> Tensor:
-            return h.transpose(1, 2).unflatten(2, positions)
+            h = h.transpose(1, 2)
+            return (h.contiguous() if channels_first else h).unflatten(2, positions)
 
         h = self.norm(x)
         h = self.proj_in(to_tokens(h)) if self.linear else to_tokens(self.proj_in(h))

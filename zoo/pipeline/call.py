@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -63,6 +63,8 @@ def read_call(
     else:
         source = cast("NoiseSource", noise)
     count = len(asked) * n
+    if isinstance(noise, (Tensor, np.ndarray)) and noise.ndim and len(noise) != count:
+        raise UsageError(f"noise of {len(noise)} samples for {count}; give as many", code="counts-differ")
     sizes = lay_out(stages, size)
     smalls = small_sizes(stages, sizes)
     note = stages[-1].space.size_note(sizes[-1], "this pipeline")
@@ -162,7 +164,8 @@ def _listed(given: Any) -> list[Any]:
     given = plain(given)
     if given is None or isinstance(given, str) or whole(given):
         return [given]
-    return [plain(one) for one in given] if isinstance(given, Iterable) else []
+    ordered = isinstance(given, Iterable) and not isinstance(given, (Set, Mapping))
+    return [plain(one) for one in given] if ordered else []
 
 
 def _texts(what: str, given: Any) -> list[str]:

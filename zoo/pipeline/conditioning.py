@@ -99,8 +99,10 @@ class Conditioning:
         new = [value for value in wanted if (key, value) not in self._encoded]
         for start in range(0, len(new), AT_ONCE):
             batch = new[start : start + AT_ONCE]
-            given = [[self._value(source, value) for value in batch], *self._noise(conditioner, batch)]
-            said = self.parts.condition(conditioner, lambda given=given: conditioner(*given)).to(self.device)
+            values: Any = [self._value(source, value) for value in batch]
+            noise = self._noise(conditioner, batch)
+            said = self.parts.condition(conditioner, lambda values=values, noise=noise: conditioner(values, *noise))
+            said = said.to(self.device)
             for i, value in enumerate(batch):
                 self._encoded[key, value] = said.rows(slice(i, i + 1))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +18,9 @@ from zoo.images.display import png
 from zoo.images.space import IMAGES, sheet, to_pil
 from zoo.pipeline.space import SampleSpace
 from zoo.records.reading import RECORD_KEY, read_record
-from zoo.schema.names import targets
+from zoo.schema.errors import UsageError
+from zoo.schema.files import numbering
+from zoo.schema.names import check_length, free, targets
 
 __all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
 
@@ -88,16 +92,31 @@ class Generation:
         """The files `save` would write."""
         return self.space.targets(path, len(self), grid=grid, overwrite=overwrite)
 
-    def save(self, path: str | Path | BinaryIO, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
+    def save(
+        self, path: str | os.PathLike[str] | BinaryIO | None = None, *, grid: bool = False, overwrite: bool = False
+    ) -> list[Path]:  # fmt: skip
         """Write the samples with their record as their space does, and return the files; `grid` is all in one image.
 
         Images go to an image file each (NAME-0.png, ... for several), with the record inside a PNG; arrays into one
-        .npy with the record in a .json beside it. A path without a suffix is a folder. Numbers go on after
-        those of existing files; with `overwrite` they begin again. Each file appears whole or not at all. An open
+        .npy with the record in a .json beside it. A path without a suffix is a folder; none is out.png or out.npy, or
+        out-1.png where that is there. Numbers go on after those of existing files, whoever writes there; with
+        `overwrite` they begin again. Each file appears whole or not at all. An open
         binary file (`io.BytesIO`) gets one image as a PNG, or the .npy, and no file is returned. Raises UsageError for
         an unknown suffix and ZooError where the disk refuses.
         """
-        if not isinstance(path, (str, Path)):
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            if not callable(getattr(path, "write", None)) or isinstance(path, io.TextIOBase):
+                raise UsageError(
+                    f"samples are saved to a path or an open binary file, not {type(path).__name__}; give one of them",
+                    code="output-type-wrong",
+                )
             self.space.write(self.drawn, self.record, path, grid=grid)
             return []
-        return self.space.save(self.drawn, self.record, path, grid=grid, overwrite=overwrite)
+        place = Path(self.space.default_file if path is None else path)
+        check_length(place, "file")
+        if "\0" in str(place):
+            raise UsageError("the name of a file has a NUL in it; leave it out", code="output-unwritable")
+        given = str(path) if path is not None and str(path).endswith(("/", "\\")) else place  # a folder, by its slash
+        with numbering(self.targets(given, grid=grid, overwrite=overwrite)[0].parent):
+            place = free(place, overwrite=overwrite) if path is None else given
+            return self.space.save(self.drawn, self.record, place, grid=grid, overwrite=overwrite)

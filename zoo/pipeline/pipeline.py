@@ -366,6 +366,10 @@ class Pipeline:
         return read_inputs(self._first(stages), image=image, mask=mask, depth=depth, size=size)
 
     def _draw(self, checked: Checked, callback: Callable[[Progress], Any] | None) -> Generation:
+        if callback is not None and not callable(callback):
+            raise UsageError(
+                f"the callback is {type(callback).__name__}; give a function of a Progress", code="callback-unfit"
+            )
         begun, stages = time.perf_counter(), checked.stages
         walks = self.walks(checked)
         whole, done = sum(walk.length for walk in walks), 0

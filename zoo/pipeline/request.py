@@ -211,8 +211,11 @@ def whole(value: Any) -> bool:
 
 
 def real(value: Any) -> bool:
-    """Whether a value is a number."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether a value is a number that a float holds."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) >= 0.0
+    except OverflowError:
+        return False
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from zoo.diffusion.types import Prediction, Step, StepNoise
 from zoo.samplers.linear import LinearSampler, Rows, Walk, kept_noise
-from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,10 +41,7 @@ class DDPM(LinearSampler):
     variance: Variance = "fixed_small"
 
     def __post_init__(self) -> None:
-        if self.variance not in get_args(Variance):
-            raise ConfigError(
-                f"unknown variance '{self.variance}'; choose fixed_small or fixed_large", code="choice-unknown"
-            )
+        one_of("variance", self.variance, get_args(Variance))
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step, with the variances that it may have."""

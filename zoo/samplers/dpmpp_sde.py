@@ -17,6 +17,7 @@ from typing import Literal
 
 from zoo.samplers.linear import LinearSampler, Mix, Rows, Walk, ancestral, between, finite, stays
 from zoo.schema.errors import ConfigError
+from zoo.schema.ranges import one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,7 @@ class DPMpp2MSDE(LinearSampler):
                 f"DPM-Solver++'s eta is {self.eta}; give a number from 0, the ODE, over 1, the SDE, to 10",
                 code="eta-out-of-range",
             )
-        if self.solver not in ("midpoint", "heun"):
-            raise ConfigError(f"unknown solver '{self.solver}'; choose midpoint or heun", code="choice-unknown")
+        one_of("solver", self.solver, ("midpoint", "heun"))
 
     def write(self, table: Rows, walk: Walk) -> None:
         """One evaluation a step."""

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, along, finite, leaps, level_at, towards
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import within
+from zoo.schema.ranges import one_of, within
 
 Solver = Literal["heun", "euler"]
 
@@ -65,8 +65,7 @@ class EDM(LinearSampler):
             raise ConfigError(
                 f"churn needs s_min <= s_max, not {self.s_min} and {self.s_max}; mend them", code="sigmas-invalid"
             )
-        if self.solver not in get_args(Solver):
-            raise ConfigError(f"unknown solver '{self.solver}'; choose heun or euler", code="choice-unknown")
+        one_of("solver", self.solver, get_args(Solver))
 
     def write(self, table: Rows, walk: Walk) -> None:
         """2 steps - 1 evaluations to a clean end, one a step with Euler's method."""

@@ -25,7 +25,7 @@ from zoo.diffusion.types import NoiseSchedule, Prediction, Step, StepNoise
 from zoo.samplers.grid import check_length
 from zoo.samplers.linear import Level, LinearSampler, Rows, Walk, towards
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import within
+from zoo.schema.ranges import one_of, within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,11 +84,7 @@ class PredictorCorrector(LinearSampler):
     def __post_init__(self) -> None:
         within(0, inf, {"corrections": self.corrections})
         within(0.0, MOST_SNR, {"snr": self.snr}, "(]", usual=0.16)
-        if self.predictor not in get_args(Predictor):
-            raise ConfigError(
-                f"unknown predictor '{self.predictor}'; choose one of {', '.join(get_args(Predictor))}",
-                code="choice-unknown",
-            )
+        one_of("predictor", self.predictor, get_args(Predictor))
 
     def write(self, table: Rows, walk: Walk) -> None:
         """steps * (1 + corrections) evaluations."""

@@ -5,6 +5,11 @@ not be carried out (exit code 1). All are `ValueError`, so callers need not know
 worded anew in any version; `error.code` says what is wrong in words that stay, and docs/errors.md lists them.
 """
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class ZooError(ValueError):
     """A failure with a clear sentence; the command line prints it without a traceback and exits with 1."""
@@ -32,6 +37,15 @@ class UsageError(ZooError):
     exit_code = 2
 
 
+class Terminated(SystemExit):
+    """The system ends the command (SIGTERM, SIGHUP): cleanup runs, and it isn't reported as an error."""
+
+    def __init__(self, number: int = 15) -> None:
+        """The process exits with 128 and the signal's number wherever this ends it."""
+        self.status = 128 + number
+        super().__init__(self.status)
+
+
 class RequestNote(UserWarning):
     """A warning about an unusual request that is carried out all the same."""
 
@@ -46,3 +60,22 @@ class WeightsError(ZooError):
 
 class NumericError(ZooError):
     """A network or a loss produced NaN or infinity."""
+
+
+@contextlib.contextmanager
+def model_read(what: object) -> Iterator[None]:
+    """What code stumbles over that reads the configurations and shapes of a model's file: a WeightsError that names it.
+
+    Such a file may hold a list where a number is meant, in any of a hundred places.
+    """
+    try:
+        yield
+    except ZooError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise WeightsError(
+            f"'{what}' says what no model of its kind does ({type(error).__name__}: {said}); get it from its publisher "
+            "again",
+            code="model-config-unreadable",
+        ) from error

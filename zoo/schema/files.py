@@ -29,6 +29,7 @@ LOCK = ".lock"
 CACHE = "ZOO_CACHE"
 PREFIX, SUFFIX = ".zoo-", ".tmp"
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
+PATIENCE = 30.0  # seconds to wait for a writer that numbers files in the same folder, and may be stopped
 _tidied: set[str] = set()  # folders already tidied
 
 
@@ -62,6 +63,29 @@ def atomic(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def numbering(folder: Path) -> Iterator[None]:
+    """Alone among all of zoo's writers who number files in a folder, which is made where it is missing."""
+    descriptor = None
+    with contextlib.suppress(OSError):  # whoever writes there says what is wrong
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + PATIENCE
+        while descriptor is not None and fcntl is not None and time.monotonic() < until:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file so that it is the old one or the new one, whatever happens, a power cut included."""
     with atomic(path, durable=True) as file:
@@ -85,6 +109,23 @@ def read_plain(path: str | Path, limit: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return file.read(limit + 1)
+
+
+def lines_of(path: str | Path, longest: int) -> Iterator[bytes]:
+    """The whole lines of a regular file, one at a time; longer ones, and a last one that was cut off, are left out.
+
+    OSError for a pipe or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        begins = True
+        while line := file.readline(longest):
+            ends = line.endswith(b"\n")
+            if begins and ends:
+                yield line
+            begins = ends
 
 
 def cache_folder() -> Path:

@@ -15,6 +15,16 @@ from zoo.schema.errors import UsageError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
+LONGEST, LONGEST_PART = 4096, 255  # bytes of a path, and of a name in it, on any file system in use
+
+
+def check_length(name: str | Path, what: str) -> None:
+    """UsageError for a name that no file system takes, which any question of a file of that name would fail on."""
+    written = str(name).encode("utf-8", "surrogatepass")
+    if len(written) >= LONGEST or max(map(len, re.split(rb"[/\\]", written))) > LONGEST_PART:
+        raise UsageError(f"the {what} '{str(name)[:40]}…' is too long for any file's name", code="name-too-long")
+
+
 def targets(path: str | Path, count: int, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
     """The files that `count` images would be saved to under `path`; see `Generation.save`."""
     given, path = str(path), Path(path)

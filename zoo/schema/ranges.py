@@ -1,9 +1,9 @@
-"""The range of a number that someone else wrote: one sentence and one code for all that lie outside."""
+"""The range of a number that someone else wrote, and the words that it may be: one sentence and one code for each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from zoo.schema.errors import ConfigError
@@ -43,6 +43,16 @@ def ordered(bounds: Mapping[str, float], *, equal: bool = True) -> None:
             f"{low_name} is {low:.15g} and {high_name} is {high:.15g}; give the smaller one first",
             code="bounds-reversed",
         )
+
+
+def one_of(name: str, value: object, known: Iterable[object]) -> None:
+    """ConfigError unless a word is one of the known; None is allowed where it is among them."""
+    listed = list(known)
+    if value not in listed:
+        words = [str(word) for word in listed if word is not None]
+        choice = f"{', '.join(words[:-1])} or {words[-1]}" if words[1:] else words[0]
+        left = ", or leave it out" if None in listed else ""
+        raise ConfigError(f"{name} is '{value}'; choose {choice}{left}", code="choice-unknown")
 
 
 def seeded(seed: int | None, name: str = "seed") -> None:

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, Terminated, UsageError
 from zoo.schema.safe_yaml import read_mapping
 from zoo.schema.signature import Signature, find_source, parse_module, read_signature, read_summary
 from zoo.schema.unknown import unknown
@@ -70,8 +70,8 @@ class Entry:
         module, _, attr = self.target.partition(":")
         try:
             loaded = getattr(import_module(module), attr)
-        # A plugin may raise anything on import, even SystemExit; only Ctrl-C is the user's own.
-        except KeyboardInterrupt:
+        # A plugin may raise anything on import, even SystemExit; these two are the user's own.
+        except (KeyboardInterrupt, Terminated):
             raise
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"

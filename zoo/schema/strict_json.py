@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 MOST_VALUES = 500_000
@@ -15,7 +16,8 @@ def parse(text: str | bytes, *, finite: bool = True) -> Any:
         # Each of these begins a value, which takes sixty bytes or more once parsed.
         if sum(text.count(mark) for mark in "[{,") > MOST_VALUES:
             raise ValueError(f"it holds over {MOST_VALUES} values")
-        return json.loads(text, parse_constant=_constant if finite else float, object_pairs_hook=_once)
+        constant, number = (_constant, _finite) if finite else (float, float)
+        return json.loads(text, parse_constant=constant, parse_float=number, object_pairs_hook=_once)
     except UnicodeDecodeError as error:
         raise ValueError("it is no UTF-8 text") from error
     except RecursionError as error:
@@ -24,6 +26,13 @@ def parse(text: str | bytes, *, finite: bool = True) -> Any:
 
 def _constant(name: str) -> Any:
     raise ValueError(f"it holds {name}, which is no finite number; write null and a reason")
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if not math.isfinite(found):
+        _constant(text[:40])
+    return found
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

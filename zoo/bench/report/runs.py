@@ -12,16 +12,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from zoo.records.benchmark_record import as_text, read_file
 from zoo.schema.errors import UsageError
-from zoo.schema.files import read_plain
+from zoo.schema.files import lines_of
 
 RUN = "zoo.run/1"
-LARGEST = 256 * 2**20  # bytes of a file of scalars
+LONGEST_LINE, MOST_LINES = 4096, 500_000  # of a file of scalars: bytes, and lines, a value each
+_STEP = re.compile(r"[0-9]{1,18}")
 SHEET = re.compile(r"step-(\d{1,12})\.png")
 SAVED = re.compile(r"step-\d{1,12}")
 _UNSAID = ("name", "summary", "card", "schema")  # of a recipe: what it is called, and not how it trains
@@ -130,12 +130,15 @@ def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, str]:
 def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     if not path.is_file():
         return {}
-    text = read_plain(path, LARGEST)
-    if len(text) > LARGEST:
-        raise UsageError(f"'{path}' is larger than {LARGEST >> 20} MiB; report on a shorter run", code="file-too-large")
     found: dict[str, list[tuple[int, float]]] = {}
-    for row in csv.reader(StringIO(text.decode("utf-8", errors="replace"))):
-        if len(row) != 3 or not row[0].isdecimal():  # the heading, and a line that a kill cut off
+    for number, line in enumerate(lines_of(path, LONGEST_LINE)):
+        if number > MOST_LINES:
+            raise UsageError(
+                f"'{path}' has over {MOST_LINES} lines; report on a shorter run, or one that logs less often",
+                code="file-too-large",
+            )
+        row = next(csv.reader([line.decode("utf-8", errors="replace")]))
+        if len(row) != 3 or not _STEP.fullmatch(row[0]):  # the heading
             continue
         try:
             value = float(row[2])
@@ -158,7 +161,9 @@ def _saved(folder: Path) -> tuple[int, float | None]:
             continue
         seconds = _mapping(manifest.get("state")).get("seconds")
         step = manifest.get("step")
-        return step if isinstance(step, int) else 0, float(seconds) if isinstance(seconds, (int, float)) else None
+        # What a whole number is that is no number of seconds: a JSON of 400 digits.
+        known = isinstance(seconds, (int, float)) and abs(seconds) < 1e18
+        return step if isinstance(step, int) else 0, float(seconds) if known else None
     return 0, None
 
 

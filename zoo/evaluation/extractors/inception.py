@@ -15,7 +15,7 @@ from zoo.evaluation.extractors.inception_network import LAYERS, SIZE, InceptionN
 from zoo.evaluation.extractors.resize import resize_clean, resize_tf1
 from zoo.evaluation.extractors.weight_file import PublishedFile, hash_of
 from zoo.schema.errors import UsageError
-from zoo.schema.ranges import seeded
+from zoo.schema.ranges import one_of, seeded
 
 WEIGHTS = PublishedFile(
     purpose="the 2015 Inception (FID, sFID, KID, inception score)",
@@ -50,11 +50,8 @@ class Inception2015(nn.Module):
         precision: Literal["float32", "bfloat16"] = "float32", seed: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if resize not in ("tf1", "clean") or precision not in ("float32", "bfloat16"):
-            raise UsageError(
-                "inception-2015 resizes by tf1 or clean, in float32 or bfloat16; give one of each",
-                code="choice-unknown",
-            )
+        one_of("resize", resize, ("tf1", "clean"))
+        one_of("precision", precision, ("float32", "bfloat16"))
         seeded(seed)
         self.resize = resize
         if seed is not None:

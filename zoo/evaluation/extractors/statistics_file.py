@@ -29,6 +29,7 @@ from zoo.evaluation.extractors.features import Features
 from zoo.evaluation.extractors.inception import NAME, WEIGHTS
 from zoo.evaluation.extractors.inception_network import LAYERS
 from zoo.evaluation.extractors.moments import Moments
+from zoo.images.zips import check_list
 from zoo.schema import strict_json
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.files import write_atomically
@@ -193,6 +194,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise UsageError(
                 f"there is no statistics file '{path}'; give the path of an .npz", code="statistics-missing"
             )
+        check_list(path)
         with zipfile.ZipFile(path) as archive:
             found: dict[str, np.ndarray] = {}
             there = path.stat().st_size

@@ -32,6 +32,7 @@ from zoo.evaluation.extractors.features import Features
 from zoo.evaluation.extractors.statistics_file import read_statistics
 from zoo.evaluation.inputs.duplicates import UNLIKE, kept_places
 from zoo.evaluation.inputs.generated import PipelinePictures, evaluations_of
+from zoo.images.zips import open_zip
 from zoo.pipeline.pipeline import Pipeline
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import UsageError
@@ -184,12 +185,10 @@ def _has_metadata(path: str) -> bool:
         return (Path(path) / METADATA).is_file()
     if not Path(path).is_file():  # reading a pipe would wait, and a device never ends
         return False
-    import zipfile
-
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return METADATA in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except UsageError:
         return False  # FolderPictures says what is wrong with it
 
 

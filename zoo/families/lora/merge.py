@@ -11,7 +11,6 @@ Several LoRAs add up, each from the weights as they were, so their order doesn't
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from zoo.families.lora.spelling import Target, other, parse, plain
+from zoo.schema import strict_json
 from zoo.schema.errors import WeightsError
 
 _NAMED = 3
@@ -212,8 +212,8 @@ def _alphas(metadata: Mapping[str, str], config: Mapping[str, Any], what: str) -
     """diffusers writes PEFT's settings of all parts as JSON into the metadata, `unet.lora_alpha` and so on."""
     settings: dict[str, dict[str, Any]] = {"": dict(config)} if config else {}
     try:
-        said = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except (ValueError, RecursionError):
+        said = strict_json.parse(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError:
         said = {}
     for name, value in said.items() if isinstance(said, dict) else ():
         part, _, key = name.rpartition(".") if name.count(".") == 1 else name.partition(".")[::1]

@@ -10,8 +10,16 @@ from typing import Any
 from zoo.config.cards import Card
 from zoo.families.stable_diffusion.containers import Container
 from zoo.families.stable_diffusion.names import AVERAGED, Layout, ema_whole, shapes_of
+from zoo.families.stable_diffusion.pairs import Given
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
+from zoo.families.stable_diffusion.pipeline import (
+    check_answers,
+    check_autoencoder,
+    denoiser_block,
+    pipeline_config,
+    read_by,
+    settle,
+)
 from zoo.families.stable_diffusion.shapes import (
     kl_from_shapes,
     text_from_shapes,
@@ -58,10 +66,17 @@ class Checkpoint:
                 f"'{self.path}' holds no autoencoder; say autoencoder='PATH', the file of one",
                 code="model-part-missing",
             )
+        unet = Given(self.container.shapes, str(self.path), metadata=self.container.metadata)
+        check_autoencoder(unet, answers, self.variant.scale)
         return pipeline_config(
             self.path, self.variant, answers, sampler=self.variant.sampler, size=self.variant.sizes[prediction],
             prediction=said, copy=self.copy(answers) if self.averaged else None,
         )  # fmt: skip
+
+    @property
+    def scale(self) -> float:
+        """Of its autoencoder's latents."""
+        return self.variant.scale
 
     @property
     def averaged(self) -> bool:
@@ -138,6 +153,8 @@ class Checkpoint:
 
 class AutoencoderFile:
     """A file with an autoencoder alone, in the original layout or diffusers'."""
+
+    scale: float | None = None  # of its latents, which no tensor tells
 
     def __init__(self, path: Path, container: Container, prefix: str) -> None:
         self.path, self.container, self.prefix = path, container, prefix

@@ -33,7 +33,7 @@ from zoo.families.stable_diffusion.layouts import (
 )
 from zoo.families.stable_diffusion.variants import VARIANTS, Variant, predicted, told_by
 from zoo.schema import strict_json
-from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError, model_read
 
 KEPT = "original.safetensors"
 _FOLDER = "zoo.folder"  # the key of a file's metadata that holds a folder's JSON
@@ -79,8 +79,11 @@ def convert(
             raise UsageError(
                 f"'{target}' is no name of a safetensors file; end it with .safetensors", code="output-format-unknown"
             )
-        return _to_file(read_folder(source), target)
-    return _to_folder(read_weights(source), target, copy=copy, prediction=prediction, heads=heads, limit=shard_bytes)
+        with model_read(source):
+            return _to_file(read_folder(source), target)
+    with model_read(source):
+        header = read_weights(source)
+        return _to_folder(header, target, copy=copy, prediction=prediction, heads=heads, limit=shard_bytes)
 
 
 # -- a file to a folder
@@ -210,7 +213,7 @@ def _stored_json(header: Header) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = strict_json.parse(text) if len(text) <= _JSON_LIMIT else None
+        found = strict_json.parse(text, finite=False) if len(text) <= _JSON_LIMIT else None
     except ValueError:
         found = None
     names = {"model_index.json", "scheduler/scheduler_config.json"}

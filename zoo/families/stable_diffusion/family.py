@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,16 +15,19 @@ from zoo.schema.errors import WeightsError
 
 _AUTOENCODERS = ("AutoencoderKL", TINY_CLASS)
 _HALVES = ("encoder", "decoder")  # of a tiny autoencoder in its author's two files
+_MOST = 1000  # files of a folder whose state is looked at
 
 
 def stable_diffusion(path: Path) -> Source | None:
     """Stable Diffusion 1, 2 and XL, with its refiner: a diffusers folder, or a file in the original layout."""
-    about = (path / INDEX if (path / INDEX).is_file() else path).stat()
-    return _opened(path, about.st_size, about.st_mtime_ns)
+    # A folder stays as it was where a file in it is written anew.
+    files = [path, *itertools.islice(path.glob("*"), _MOST), *itertools.islice(path.glob("*/*"), _MOST)]
+    about = [file.stat() for file in files if file.exists()]
+    return _opened(path, tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in about))
 
 
 @lru_cache(maxsize=4)  # a pipeline opens its file once for each of its parts
-def _opened(path: Path, size: int, changed: int) -> Source | None:
+def _opened(path: Path, state: tuple[tuple[int, int, int], ...]) -> Source | None:
     if path.is_dir():
         if (path / INDEX).is_file():
             known = read_json(path / INDEX).get("_class_name") in (*CLASSES, *CLASSES_XL)

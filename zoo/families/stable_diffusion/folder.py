@@ -17,8 +17,16 @@ from zoo.config.overrides import apply_overrides
 from zoo.families.stable_diffusion.checkpoint import tiny_card
 from zoo.families.stable_diffusion.containers import Container, Several, find_weights, open_container
 from zoo.families.stable_diffusion.names import Layout
+from zoo.families.stable_diffusion.pairs import Given
 from zoo.families.stable_diffusion.parts import FilePart, card_of
-from zoo.families.stable_diffusion.pipeline import check_answers, denoiser_block, pipeline_config, read_by, settle
+from zoo.families.stable_diffusion.pipeline import (
+    check_answers,
+    check_autoencoder,
+    denoiser_block,
+    pipeline_config,
+    read_by,
+    settle,
+)
 from zoo.families.stable_diffusion.scheduler import Read, read_scheduler
 from zoo.families.stable_diffusion.second import SECONDS
 from zoo.families.stable_diffusion.shapes import (
@@ -77,6 +85,8 @@ class Folder:
                 f"'{self.path}': {read.why}; say sampler='ddim', or another of `zoo list sampler`",
                 code="sampler-unmatched",
             )
+        unet = Given(self._weights("unet", _MODEL).shapes, str(self.path))
+        check_autoencoder(unet, answers, self.variant.scale)
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
         made = pipeline_config(
             self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,
@@ -227,6 +237,11 @@ class Folder:
         return unet_from_config(self._config("unet"), what=f"'{self.path}/unet'")
 
     @property
+    def scale(self) -> float | None:
+        """Of its autoencoder's latents, where its configuration says it."""
+        return self._config("vae").get("scaling_factor")
+
+    @property
     def _factor(self) -> int:
         return 2 ** (len(self._config("vae").get("block_out_channels") or (1, 1, 1, 1)) - 1)
 
@@ -252,6 +267,7 @@ class AutoencoderFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._config = read_json(path / "config.json")
+        self.scale: float | None = self._config.get("scaling_factor")
 
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """It draws nothing alone."""

@@ -23,6 +23,9 @@ HASHES = {"31e35c80": ("Stable Diffusion XL", "base"), "7440042b": ("Stable Diff
 _SCALES = {"Stable Diffusion 1": 0.18215, "Stable Diffusion 2": 0.18215, "Stable Diffusion XL": 0.13025,
            "Stable Diffusion x4 upscaler": 0.08333}  # fmt: skip
 
+# Rules by which parts are refused that no published list is near; a strict load may know better.
+UNKNOWN = ("no denoiser", "unknown part")
+
 
 @dataclass(frozen=True)
 class Given:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.config.sources import reference
+from zoo.config.sources import open_source, reference
+from zoo.families.stable_diffusion.pairs import UNKNOWN, Given, fit
 from zoo.families.stable_diffusion.second import SECONDS, followed
 from zoo.families.stable_diffusion.variants import ENLARGES, NUMBER_WIDTH, PREDICTIONS, Variant
 from zoo.schema.errors import ConfigError, UsageError
@@ -90,6 +91,31 @@ def pipeline_config(
         if name in answers:
             made = followed(name, made, _path(answers[name]), answers.get("switch"))
     return made
+
+
+def check_autoencoder(unet: Given, answers: Mapping[str, str], scale: float) -> None:
+    """ConfigError where the autoencoder that is given doesn't belong to a U-Net whose latents are scaled by `scale`.
+
+    SD's and SDXL's have the same tensors: that it was given for this U-Net says whose it is, unless the file says else.
+    """
+    if "autoencoder" not in answers:
+        return
+    path = _path(answers["autoencoder"])
+    source: Any = open_source(path)
+    card = source.card("vae", {"scale": str(scale)}, f"{path}#vae")
+    if card.component != "kl":  # a tiny one, of which nothing tells whose it is
+        return
+    part: Any = card.source
+    shapes = {name: shape for name, shape in part.container.shapes.items() if name.startswith(part.prefix)}
+    own = getattr(source, "scale", None)
+    said = {} if own is None else {"scaling_factor": own}
+    other = Given(shapes, f"'{path}'", metadata=part.container.metadata, config=said)
+    found = fit(unet, other, answers={"scale": str(scale)})
+    if found.verdict == "refused" and found.rule not in UNKNOWN:
+        raise ConfigError(
+            f"the autoencoder '{path}' isn't one for '{unet.name}': {found.reason}; give another",
+            code="model-contradicted",
+        )
 
 
 def denoiser_block(

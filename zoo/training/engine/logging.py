@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from zoo.schema.files import atomic, write_atomically
+from zoo.schema.files import atomic, lines_of
 from zoo.training.engine.loggers import Logger
 
 HEADER = "step,name,value"
+LONGEST_LINE = 4096  # bytes
+_STEP = re.compile(rb"([0-9]{1,18}),")
 
 
 class Scalars:
@@ -25,10 +28,12 @@ class Scalars:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         place = folder / "scalars.csv"
-        lines = place.read_text(encoding="utf-8", errors="replace").splitlines() if place.is_file() else []
-        kept = [ln for ln in lines[1:] if ln.partition(",")[0].isdigit() and int(ln.partition(",")[0]) <= step]
         # Also where it is new: a link to nowhere would be followed out of the folder.
-        write_atomically(place, "".join(f"{ln}\n" for ln in [HEADER, *kept]).encode())
+        with atomic(place, durable=True) as file:
+            file.write(f"{HEADER}\n".encode())
+            for line in lines_of(place, LONGEST_LINE) if place.is_file() else ():
+                if (found := _STEP.match(line)) and int(found[1]) <= step:
+                    file.write(line)
         self._file = place.open("a", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._loggers = loggers

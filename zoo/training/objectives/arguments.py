@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from zoo.schema.errors import ConfigError
-from zoo.schema.ranges import ordered, within
+from zoo.schema.ranges import one_of, ordered, within
 
 Weighting = Literal["min-snr", "snr", "p2", "uniform", "edm", "simple"]
 Times = Literal["uniform", "logit-normal", "log-normal", "importance"]
@@ -21,17 +21,13 @@ LOSSES = ("simple", "hybrid", "vlb")
 
 def weighting_of(*, weighting: str, min_snr: float | None, p2_k: float) -> None:
     """Check the weighting of the squared error: a known name, and parameters above 0."""
-    if weighting not in get_args(Weighting):
-        raise ConfigError(
-            f"unknown weighting '{weighting}'; choose one of {', '.join(get_args(Weighting))}", code="choice-unknown"
-        )
+    one_of("objective.weighting", weighting, get_args(Weighting))
     within(0.0, 1e6, {"objective.min_snr": min_snr, "objective.p2_k": p2_k}, "(]")  # an error counts by it
 
 
 def times_of(*, times: str, mean: float | None, deviation: float | None) -> None:
     """Check the density of t."""
-    if times not in get_args(Times):
-        raise ConfigError(f"unknown times '{times}'; choose one of {', '.join(get_args(Times))}", code="choice-unknown")
+    one_of("objective.times", times, get_args(Times))
     if times not in USUAL and (mean is not None or deviation is not None):
         raise ConfigError(
             f"objective.times '{times}' has no mean and deviation; take time_mean and time_deviation out",
@@ -61,8 +57,7 @@ def denoising(
     ordered({"objective.blur_sigma.0": blur_sigma[0], "objective.blur_sigma.1": blur_sigma[1]})
     within(-LARGEST_GUIDANCE, LARGEST_GUIDANCE, {"objective.guidance": guidance})
     within(1, MOST_STEPS, {"objective.sheet_steps": sheet_steps})
-    if loss not in LOSSES:
-        raise ConfigError(f"unknown loss '{loss}'; choose one of {', '.join(LOSSES)}", code="choice-unknown")
+    one_of("objective.loss", loss, LOSSES)
     times_of(times=times, mean=time_mean, deviation=time_deviation)
 
 
@@ -79,8 +74,7 @@ def reconstruction(
     within(0, 10**9, {"objective.adversary_start": adversary_start})
     within(1, 2**14, {"objective.adversary_width": adversary_width})
     within(1, 16, {"objective.adversary_layers": adversary_layers})
-    if pixel not in ("l1", "l2"):
-        raise ConfigError(f"unknown pixel loss '{pixel}'; choose l1 or l2", code="choice-unknown")
+    one_of("objective.pixel", pixel, ("l1", "l2"))
 
 
 def contrastive(
@@ -92,5 +86,4 @@ def contrastive(
     within(0.0, 1.0, {f"objective.{name}": share for name, share in shares.items()})
     within(1, 2**24, {"objective.concepts_at_once": concepts_at_once})
     within(0.0, 100.0, {"objective.style_weight": style_weight}, "[)")
-    if against not in ("batch", "concepts"):
-        raise ConfigError(f"objective.against is '{against}'; use 'batch' or 'concepts'", code="choice-unknown")
+    one_of("objective.against", against, ("batch", "concepts"))

@@ -1,0 +1,85 @@
+"""A command that is ended from outside says so, exits with 128 and the signal's number, and what it saved is whole."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from zoo.cli.main import run
+from zoo.schema.errors import Terminated
+from zoo.schema.registry import Entry
+
+RECIPE = {
+    "schema": "zoo.recipe/1", "name": "toy", "objective": "autoencoder-kl",
+    "data": {"name": "image-folder", "path": "data", "size": 16},
+    "autoencoder": {"name": "kl", "channels": 4, "z_channels": 4, "width": 8, "mult": [1, 2], "blocks": 1, "groups": 4},
+    "train": {"steps": 10**6, "batch_size": 2, "precision": "fp32", "save_every": 1},
+}  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    rows = []
+    for i in range(4):
+        Image.fromarray(np.full((16, 16, 3), 60 * i, np.uint8)).save(f"data/{i}.png")
+        rows.append({"file_name": f"{i}.png", "text": "x", "split": "val" if i == 0 else "train"})
+    Path("data/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Path("recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+
+
+def started(*words):
+    return subprocess.Popen([sys.executable, "-m", "zoo", *words], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGTERM, 143, "ended by the system"), (signal.SIGHUP, 129, "ended by the system"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+)  # fmt: skip
+def test_a_run_that_is_ended_keeps_its_last_checkpoint_and_goes_on(here, number, code, said):
+    process = started("train", "recipe.yaml", "--run", "run")
+    until = time.monotonic() + 300.0
+    while len(list(Path().glob("run/checkpoints/step-*/manifest.json"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert said in err
+    assert "Traceback" not in err
+    assert not [p for p in Path("run").rglob("*") if p.name.endswith(".tmp")]
+    step = max(int(p.name.removeprefix("step-")) for p in Path("run/checkpoints").iterdir())
+    words = ["train", "recipe.yaml", "--run", "run", "--resume", "--set", f"train.steps={step + 1}"]
+    assert run(words) == 0
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_as_it_starts_says_so_by_its_code(here):
+    for wait in (0.05, 0.15, 0.3, 0.6):
+        process = started("check", "recipe.yaml")
+        time.sleep(wait)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+        # Before the command listens the system itself ends it; it may be done already, and a recipe is no config.
+        assert process.returncode in (-signal.SIGTERM, 143, 2)
+
+
+def test_what_is_imported_meanwhile_is_not_called_broken(tmp_path, monkeypatch):
+    (tmp_path / "slow_plugin.py").write_text("from zoo.schema.errors import Terminated\nraise Terminated()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Terminated) as told:
+        Entry("sampler", "slow", "slow_plugin:X", "plugin package 'slow'").load()
+    assert told.value.code == 143
