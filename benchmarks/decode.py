@@ -47,7 +47,7 @@ def ways(dtype: torch.dtype) -> dict[str, Way]:
     import diffusers.models as peers
 
     ours = randomised(AutoencoderKL())
-    theirs: Any = peers.AutoencoderKL.from_config(kl_config(ours)).eval().requires_grad_(False)  # type: ignore[attr-defined]
+    theirs: Any = peers.AutoencoderKL.from_config(kl_config(ours)).eval().requires_grad_(False)
     theirs.load_state_dict(kl_tensors(ours.state_dict()), strict=True)
     for module in (ours, theirs):
         module.to(dtype=dtype, memory_format=torch.channels_last)
