@@ -192,8 +192,9 @@ def _decoder(name: str, pipe: Pipeline, stage: Stage, x: Tensor, live: Live) -> 
     """An autoencoder; what its decoder takes by rows and by tiles follows from its features' sizes."""
     with live.watching([]) as seen:
         images = pipe.parts.decode(stage, x).nbytes
-    made = _part(name, "autoencoder", stage.autoencoder, seen.peak, seen.total, calls=1)
-    decoder: Any = getattr(stage.autoencoder, "decoder", None)
+    coder: Any = stage.autoencoder
+    made = _part(name, "autoencoder", coder, seen.peak, seen.total, calls=1)
+    decoder: Any = getattr(coder, "decoder", None)
     if not hasattr(decoder, "by"):
         return made
     height, width = x.shape[2:]

@@ -162,8 +162,8 @@ def _saved(folder: Path) -> tuple[int, float | None]:
         seconds = _mapping(manifest.get("state")).get("seconds")
         step = manifest.get("step")
         # What a whole number is that is no number of seconds: a JSON of 400 digits.
-        known = isinstance(seconds, (int, float)) and abs(seconds) < 1e18
-        return step if isinstance(step, int) else 0, float(seconds) if known else None
+        known = float(seconds) if isinstance(seconds, (int, float)) and abs(seconds) < 1e18 else None
+        return step if isinstance(step, int) else 0, known
     return 0, None
 
 
