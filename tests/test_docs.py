@@ -138,7 +138,7 @@ def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
     said = capsys.readouterr()
     if "--exit-code" in words:
         assert code in (0, 1), said.err
-    elif words[0] in ("generate", "export", "train"):
+    elif words[0] in ("generate", "export", "train", "plan"):
         assert [name for name, _, _ in heard] == ["train" if words[0] == "train" else "build"], said.err
     else:
         assert code == 0, said.err

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.families.test_explain import averaged, sdxl
 from tests.test_docs import PAGES, ROOT, blocks, commands, heard, lines_of, with_capitals  # noqa: F401  a fixture
@@ -34,7 +36,7 @@ ENDS = {
 }  # fmt: skip
 NAMES = {
     "evaluate": "cascade-text2img", "reproduce": "cascade-text2img", "doctor": "cascade-text2img", "plugin": "package",
-    "generate": "own", "train": "own", "bench": "record",
+    "generate": "own", "train": "own", "bench": "record", "prompts": "own",
 }  # fmt: skip
 # Programs that aren't zoo's, in the documentation for what they always do.
 PROGRAMS = ("python3 -m venv", ". .venv/bin/activate", "ruff", "pyright", "pytest", "cp -r", "sh PATH/run.sh")
@@ -56,6 +58,7 @@ def reader(tmp_path, heard, monkeypatch):  # noqa: F811
         rows.append(json.dumps(row))
     (tmp_path / "data" / "metadata.jsonl").write_text("\n".join(rows))
     Image.new("RGB", (64, 64), "orange").save(tmp_path / "small.png")
+    save_file({"emb_params": torch.zeros(1, 768)}, tmp_path / "charturner.safetensors")
     (tmp_path / "mine.yaml").write_text(next(b.values[0] for b in blocks("yaml") if "zoo.suite/1" in b.values[0]))
     for verb, place in ENDS.items():
 
@@ -76,7 +79,8 @@ def filled(command: str, folder: Path) -> list[str]:
     """The words of a command with what the reader has in the place of capitals."""
     verb = command.split()[1]
     path, new = folder / "data", folder / "made"
-    if verb in ("explain", "convert") or (verb in ("generate", "check") and "PATH" in command):
+    of_model = verb in ("generate", "check", "plan") and "PATH" in command
+    if verb in ("explain", "convert") or of_model or "--weights PATH" in command:
         path = sparse(folder / "sd.safetensors", sdxl() if "sdxl" in command else stable_diffusion_1())
     if verb == "convert" and command.split()[2] == "FOLDER":  # and back
         path, new = new.with_suffix(".safetensors"), path
@@ -87,7 +91,9 @@ def filled(command: str, folder: Path) -> list[str]:
         "NAME": "upscale-2x" if "--image" in command else NAMES.get(verb, "x"),
     }  # fmt: skip
     words = shlex.split(with_capitals.sub(lambda m: str(replaced[m[0]]), command))[1:]
-    own = ("small.png", "drawn/", "reference.npz", "shards/", "mine.yaml", "own.yaml", "own-draw.yaml")
+    words = [str(folder / "data") if word == "COCO" else word for word in words]
+    own = ("charturner.safetensors", "small.png", "drawn/", "reference.npz", "shards/", "mine.yaml")
+    own += ("own.yaml", "own-draw.yaml")
     return [str(folder / word) if word in own else word for word in words]
 
 
@@ -97,7 +103,7 @@ def test_a_command_runs_with_what_the_reader_has(command, reader, heard, capsys,
     words = filled(command, reader)
     if words[0] == "train" and "NAME.yaml" in command:  # by a line before
         assert command_line.run(["new", "text2img", str(reader / "data"), "--name", "own", "-o", str(reader)]) == 0
-    if words[0] == "generate" and "NAME-draw.yaml" in command:  # that trained one: tests/cli/test_new.py
+    if words[0] in ("generate", "prompts") and "NAME-draw.yaml" in command:  # that trained one: tests/cli/test_new.py
         preset = (ROOT / "zoo/presets/latent-text2img.yaml").read_text(encoding="utf-8")
         (reader / "own-draw.yaml").write_text(preset, encoding="utf-8")
     if words[0] == "generate" and "runs/" in command:
@@ -106,10 +112,10 @@ def test_a_command_runs_with_what_the_reader_has(command, reader, heard, capsys,
         monkeypatch.chdir(reader)
     code = command_line.run(words)
     said = capsys.readouterr()
-    if "--dry-run" in words or words[0] in ("new", "report", "explain", "check", "data"):
+    if "--dry-run" in words or words[0] in ("new", "report", "explain", "check", "data", "prompts"):
         assert code == 0, said.err
     else:
-        end = {"generate": "build", "doctor": "build"}.get(words[0], words[0])
+        end = {"generate": "build", "doctor": "build", "plan": "build"}.get(words[0], words[0])
         assert [verb for verb, *_ in heard] == [end], said.err
 
 

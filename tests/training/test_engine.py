@@ -75,7 +75,9 @@ def test_dropout_goes_by_sample_and_not_by_place():
 def test_dropout_s_numbers_are_the_same_on_a_device():
     samples = np.array([0, 5, 900])
     for shape in ((7, 5, 3), (3,), (2, 2)):
-        one_by_one = dropout._uniform(3, "dropout/x", samples, shape, torch.device("cpu"))
+        one_by_one = dropout._uniform(
+            Batch(rows=samples, samples=samples, seed=3), "dropout/x", shape, torch.device("cpu")
+        )
         assert torch.equal(dropout.quarters(3, "dropout/x", torch.from_numpy(samples), shape), one_by_one)
 
 

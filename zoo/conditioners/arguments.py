@@ -115,5 +115,4 @@ def clip_image(
         width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
         activation=activation,
     )  # fmt: skip
-    if level < 0:
-        raise ConfigError(f"level is {level}, the index of a noise; give 0 or more", code="number-out-of-range")
+    within(0, 9_999, {"level": level})  # the schedule says which of them it has

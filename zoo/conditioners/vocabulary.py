@@ -35,9 +35,13 @@ def _tokenizer() -> Any:
 @lru_cache(maxsize=2**16)
 def encode(text: str) -> tuple[int, ...]:
     """Token ids of one text, without start and end; cached by text."""
-    pieces = text.split()
-    if len(pieces) > 1 and PLAIN.fullmatch(text):  # no token spans a space: words are encoded once, whatever the text
-        return tuple(token for word in pieces for token in encode(word))
+    if PLAIN.fullmatch(text):  # no token spans a space: words are encoded once, whatever the text
+        return tuple(token for word in text.split() for token in _encoded(word))
+    return _encoded(text)
+
+
+@lru_cache(maxsize=2**16)
+def _encoded(text: str) -> tuple[int, ...]:
     return tuple(_tokenizer().encode(text))
 
 

@@ -124,8 +124,10 @@ def _asked(subject: Subject, conditioner: Any) -> tuple[Any, ...]:
 
 
 def _condition(conditioner: Any, prompts: Any) -> Condition:
+    shape = getattr(conditioner, "noise_shape", None)  # of one that noises images, the same for each of them here
+    eps = [] if shape is None else [normal(1, *shape, seed=7).expand(len(prompts), *shape)]
     with torch.no_grad():
-        condition = conditioner(list(prompts))
+        condition = conditioner(list(prompts), *eps)
     if not isinstance(condition, Condition):
         raise Fault(f"it gives a {type(condition).__name__}", "return a zoo.diffusion.types.Condition")
     return condition

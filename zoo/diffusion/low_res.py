@@ -74,7 +74,7 @@ class GaussianAugmentation:
         """small (B, 3, h, w) in [-1, 1], level (B,) in [0, 1], eps (B, *noise_shape) -> concat (B, 3, *size), level."""
         level = small.new_zeros(len(small)) if level is None else level.to(small.device)
         if eps is None:
-            if bool((level > 0).any()):
+            if not level.is_meta and bool((level > 0).any()):
                 raise UsageError(
                     "a small picture is to be noised and no noise was given; give eps", code="noise-missing"
                 )

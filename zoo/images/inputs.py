@@ -74,7 +74,7 @@ def _from_tensor(image: Tensor, size: tuple[int, int], count: int) -> Tensor:
         )
     if batch.dtype == torch.uint8:
         return batch.float() / 127.5 - 1.0
-    if not (image.is_floating_point() or given == torch.bool):
+    if not (given.is_floating_point or given == torch.bool):
         raise UsageError(
             f"the image tensor is of {str(given).removeprefix('torch.')}, whose range nothing shows; give uint8, bool, "
             "or floats in [0, 1]",
