@@ -191,9 +191,9 @@ def kinds(home: Path) -> list[Kind]:
     Image.open(home / "picture.png").convert("RGB").save(out, "JPEG")
     (home / "picture.jpg").write_bytes(out.getvalue())
     shutil.copy(Path(__file__).parent.parent.parent / "zoo" / "weights" / "emoji-kl-f4.yaml", home / "card.yaml")
-    (home / "run").mkdir()
+    (home / "mutated-run").mkdir()
     data = {"path": "data", "files": 7, "sha256": "0" * 64}
-    (home / "run" / "run.json").write_text(json.dumps({"schema": "zoo.run/1", "data": data, "sittings": []}))
+    (home / "mutated-run" / "run.json").write_text(json.dumps({"schema": "zoo.run/1", "data": data, "sittings": []}))
     return [
         *(Kind(f"checkpoint's {name}", "sealed", f"{saved}/{name}", _checkpoint) for name in parts),
         Kind("weights of a card", "sealed", "weights.safetensors", partial(_weights, facts=facts)),
@@ -215,7 +215,7 @@ def kinds(home: Path) -> list[Kind]:
         Kind("recipe", "open", "recipe.yaml", _recipe),
         Kind("suite", "open", "suite.yaml", _suite),
         Kind("card", "open", "card.yaml", _card),
-        Kind("facts of a run", "open", "run/run.json", _run_facts),
+        Kind("facts of a run", "open", "mutated-run/run.json", _run_facts),
     ]  # fmt: skip
 
 

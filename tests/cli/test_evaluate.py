@@ -73,7 +73,9 @@ def test_a_pipeline_is_drawn_with_the_captions_of_what_it_is_compared_with(monke
     words += ["--steps", "3", "--set", "stages.0.sampler.eta=0.5", *SMALL]
     assert run(words) == 0
     found = json.loads(capsys.readouterr().out)
-    assert asked == [("latent-text2img", ["stages.0.sampler.eta=0.5"], {"steps": 3})]
+    ((resolved, _, _),) = asked
+    sampler = resolved.config["stages"][0]["sampler"]
+    assert (resolved.config["name"], sampler["steps"], sampler["eta"]) == ("latent-text2img", 3, 0.5)
     assert found["generated"]["count"] == 12
     assert found["generated"]["captions"]["split"] == "test"
     assert found["values"][0]["count"] == 6

@@ -153,7 +153,7 @@ def test_a_switch_that_zoos_network_has_not_is_refused_by_name():
     }  # fmt: skip
     assert unet_from_config(config, what="it")["heads"] == 8
     for change, sentence in (
-        ({"act_fn": "gelu"}, "model-switch-unfit: gelu"), ({"time_cond_proj_dim": 256}, "model-switch-unfit: 256"),
+        ({"act_fn": "gelu"}, "model-switch-unfit: gelu"),
         ({"addition_embed_type": "image"}, "model-switch-unfit: image"),
         ({"down_block_types": ("KDownBlock2D", "DownBlock2D")}, "model-switch-unfit"),
         ({"attention_head_dim": (3, 8)}, "model-switch-unfit"),

@@ -35,7 +35,7 @@ def where(pipe):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("memory", "away"),
-    [({"decode": "rows"}, 0.01), ({"decode": "tiles"}, 0.0), ({"offload": True}, 0.0), ({"weights": "int8"}, 16.0)],
+    [({"decode": "rows"}, 0.01), ({"decode": "tiles"}, 0.0), ({"offload": True}, 0.0), ({"weights": "int8"}, 40.0)],
 )
 def test_images_with_less_memory(memory, away, plain):
     made = zoo.build(NAME, memory=memory)(**WORDS)
@@ -89,7 +89,7 @@ def test_a_precision_a_part(plain, tmp_path):
     assert found == {"text": "bfloat16", "base.denoiser": "bfloat16", "base.autoencoder": "float32"}
     assert 0.0 < grey(made, plain) < 40.0
     (file,) = made.save(tmp_path / "a.png")
-    assert replay(file).verdict == "identical"
+    assert replay(file).verdict == "equal"
     assert not zoo.build(NAME, dtype="bfloat16")(**WORDS).record.get("parts")
 
 
