@@ -24,6 +24,7 @@ from zoo.schema.errors import WeightsError
 from zoo.schema.files import sha256_of
 
 _INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
+_ASKED = re.compile(r"Unsupported global: GLOBAL (\S+)")  # by a file that isn't a zip
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
@@ -196,7 +197,7 @@ def _unpickled(file: Path) -> Any:
             except RuntimeError:  # no zip, which can't be mapped
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or truncated file may raise anything
-        other = [name for name in named if not _INERT.fullmatch(name)]
+        other = [name for name in named if not _INERT.fullmatch(name)] or _ASKED.findall(str(error))
         told = f"it asks for {other[0][:80]}" if other else str(error).splitlines()[0][:160]
         raise WeightsError(
             f"the weight file '{file}' isn't tensors alone and nothing of it was run ({told}); get a safetensors file",
