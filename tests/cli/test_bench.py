@@ -85,7 +85,7 @@ def test_a_run_prints_its_rows_and_where_the_record_is(here, capsys):
     [
         (["quikc"], "did you mean 'quick'"),
         (["absent.yaml"], "does not exist"),
-        (["quick", "--set", "settings.repeats=0"], "whole number from 1"),
+        (["quick", "--set", "settings.repeats=0"], "a number from 1 to"),
         (["quick", "--data", "nowhere.zip"], "'nowhere.zip' does not exist"),
         (["quick", "--set", "repeats"], "not KEY=VALUE"),
     ],

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,9 @@ def here(tmp_path, monkeypatch):
 
 
 def started(*words):
-    return subprocess.Popen([sys.executable, "-m", "zoo", *words], stderr=subprocess.PIPE, text=True)
+    # A shell without a terminal ignores SIGINT for what it starts beside itself, this test's process too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "-m", "zoo", *words], stderr=subprocess.PIPE, text=True, preexec_fn=heard)
 
 
 @pytest.mark.slow

@@ -31,6 +31,9 @@ UNET = {
     "context_width": 16, "groups": 4,
 }  # fmt: skip
 SMALL = {
+    "conditioner/clip-image": {
+        "schedule": "cosine", "width": 16, "heads": 2, "layers": 1, "embed_dim": 8, "image_size": 16, "patch": 8,
+    },
     "network/unet": UNET,
     "network/efficient-unet": {
         "in_channels": 6, "out_channels": 3, "width": 8, "mult": (1, 2), "blocks": (1, 1), "groups": 4,

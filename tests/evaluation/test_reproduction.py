@@ -9,6 +9,7 @@ from PIL import Image
 from tests.refusals import refused
 from tests.tiny import tiny_pipeline
 from zoo.config.cards import read_card
+from zoo.config.check import Resolved
 from zoo.config.presets import read_preset
 from zoo.evaluation import evaluate, reproduction
 from zoo.evaluation.comparison import Evaluation, Value
@@ -34,9 +35,10 @@ def toy(tmp_path, monkeypatch):
     (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
     asked = []
 
-    def build(config, *, overrides=None, device=None, dtype=None, **chosen):
-        asked.append(chosen)
-        return tiny_pipeline(steps=chosen.get("steps", 4), record={"config": {"name": "toy"}, "config_sha256": "ab"})
+    def build(config, *, overrides=None, device=None, dtype=None, steps=4):
+        steps = config.config["stages"][0]["sampler"]["steps"] if isinstance(config, Resolved) else steps
+        asked.append({"steps": steps})
+        return tiny_pipeline(**asked[-1], record={"config": {"name": "toy"}, "config_sha256": "ab"})
 
     monkeypatch.setattr("zoo.build", build)
 

@@ -61,7 +61,7 @@ def test_no_checkpoint_is_made_of_a_step_whose_loss_nobody_has_seen(tmp_path):
 def test_losses_arrive_late_in_order_and_none_after_a_bad_one():
     lagged = Lagged(torch.device("cpu"), lag=2)
     for step, loss in enumerate([1.0, 2.0, float("inf"), 4.0]):
-        lagged.see(step, torch.tensor(loss), torch.tensor(1.0))
+        lagged.send(step, lagged.judge(torch.tensor(loss), torch.tensor(1.0)))
     assert lagged.arrived() == [(0, 1.0, 1.0), (1, 2.0, 1.0)]
     assert float(lagged.flag) == 1.0
     assert [step for step, _, _ in lagged.arrived(all=True)] == [2]

@@ -9,7 +9,7 @@ also draw from embeddings that a prior made:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,6 @@ class ClipImage(ClipVision):
     papers = ("2204.06125 Hierarchical Text-Conditional Image Generation with CLIP Latents",)
     fits = "zoo.conditioners.arguments:clip_image"
     source = "image"
-    example: ClassVar[Mapping[str, Any]] = {
-        "schedule": "cosine", "width": 16, "heads": 2, "layers": 1, "embed_dim": 8, "image_size": 16, "patch": 8,
-    }  # fmt: skip
     halves = 2  # the embedding and, as wide, its level's features
     fills: ClassVar[Mapping[str, Sequence[str]]] = {"vector": ("halves", "embed_dim")}
 

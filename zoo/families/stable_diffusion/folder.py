@@ -85,7 +85,7 @@ class Folder:
                 f"'{self.path}': {read.why}; say sampler='ddim', or another of `zoo list sampler`",
                 code="sampler-unmatched",
             )
-        unet = Given(self._weights("unet", _MODEL).shapes, str(self.path))
+        unet = Given(self._weights("unet", _MODEL).shapes, str(self.path), config={"factor": self._factor})
         check_autoencoder(unet, answers, self.variant.scale)
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
         made = pipeline_config(

@@ -116,12 +116,12 @@ def _autoencoder_fits(own: Part, unet: Given, part: Part, other: Given, said: Ma
     first = _channels(own, ("input_blocks.0.0.weight", "conv_in.weight"), 1)
     wanted, levels = _family(own), _levels(part)
     upscaler = wanted == "Stable Diffusion x4 upscaler" or (first == 7 and needed == 4)
-    if levels is not None and (levels == 3) != upscaler and wanted.startswith("Stable Diffusion"):
+    factor = unet.config.get("factor") or (4 if upscaler else 8)  # a folder's own says it
+    if levels is not None and 2 ** (levels - 1) != factor and wanted.startswith("Stable Diffusion"):
         return Answer(
             "refused",
             "latent size",
-            f"the U-Net's latents are of 1/{4 if upscaler else 8} of the image, "
-            f"{other.name}'s of 1/{2 ** (levels - 1)}",
+            f"the U-Net's latents are of 1/{factor} of the image, {other.name}'s of 1/{2 ** (levels - 1)}",
         )
     if _family(part) == "TAESD":
         return _tiny(wanted, said)
