@@ -36,7 +36,6 @@ WRITERS = {
     ),
     "bench": (["bench", "suite.yaml", "--out", "kept/bench"], None),
     "replay": (["replay", "image.png", "-o", "kept/again.png"], "kept/again.png"),
-    "doctor": (["doctor", "cascade", "config.yaml", "--data", "data", "-n", "2", "-o", "kept/d.png"], "kept/d.png"),
     "convert": (["convert", "model.safetensors", "kept/folder", "--heads", "4"], None),
     "convert back": (["convert", "model", "kept/a.safetensors"], None),
     "export": (["export", "kept/exported"], None),

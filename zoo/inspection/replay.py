@@ -9,6 +9,7 @@ whole, and steps are 255ths of the range of -1 to 1.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ from zoo.pipeline.space import SampleSpace, space_of
 from zoo.pipeline.stage import lay_out, pixels, small_sizes
 from zoo.records.reading import check_record, check_whole, read_record, record_of
 from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.files import write_atomically
 from zoo.schema.registry import registry
 from zoo.schema.version import __version__
 
@@ -68,9 +70,11 @@ class Replay:
         """Write what was drawn now, without a record: the image it came from has it."""
         if self.picture is None:
             return
+        path, content = Path(path), io.BytesIO()
         try:
-            self.picture.save(path)
-        except (OSError, ValueError) as error:
+            self.picture.save(content, Image.registered_extensions()[path.suffix.lower()])
+            write_atomically(path, content.getvalue())
+        except (OSError, ValueError, KeyError) as error:
             raise ZooError(
                 f"'{path}' can't be written: {error}; choose another place or a name in .png", code="output-unwritable"
             ) from error
