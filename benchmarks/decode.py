@@ -44,10 +44,11 @@ def randomised(module: nn.Module) -> Any:
 
 def ways(dtype: torch.dtype) -> dict[str, Way]:
     """Latents -> images, each way."""
-    import diffusers.models as peers
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL as Theirs
 
     ours = randomised(AutoencoderKL())
-    theirs: Any = peers.AutoencoderKL.from_config(kl_config(ours)).eval().requires_grad_(False)
+    theirs: Any = Theirs.from_config(kl_config(ours))
+    theirs.eval().requires_grad_(False)
     theirs.load_state_dict(kl_tensors(ours.state_dict()), strict=True)
     for module in (ours, theirs):
         module.to(dtype=dtype, memory_format=torch.channels_last)
