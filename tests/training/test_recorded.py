@@ -10,6 +10,7 @@ from tests.refusals import refused
 from tests.training.line import Line, equal, settings, weights_of
 from tests.training.test_denoising import PAIRS, objective
 from tests.training.toy import Net, Pictures
+from zoo.diffusion import philox
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.low_res import GaussianAugmentation
 from zoo.diffusion.schedules import CosineSchedule
@@ -126,3 +127,15 @@ def test_what_decides_on_the_host_is_refused(tmp_path, monkeypatch):
         with refused("graphs-unfit", ConfigError):
             loop_of(tmp_path, made, monkeypatch, graphs=True, watched=[])
     assert loop_of(tmp_path, Line()).recorded is None
+
+
+def test_what_a_recording_draws_from_is_kept_by_it():
+    samples = torch.arange(4)
+    key = philox.key_of(5, "kept")
+    with philox.held() as kept:
+        drawn = philox.words(key, samples, 8)
+    for number in range(300):  # more addresses than the cache holds
+        philox.words(philox.key_of(number, "others"), samples, 1)
+    assert len(kept) == 1
+    assert kept[0] is not philox._fixed(key, 0, 0, samples.device)  # the cache dropped it, and the recording has it
+    assert torch.equal(philox.words(key, samples, 8), drawn)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 # moving: inputs that differ from step to step; fixed: those of the whole run.
 Moving = tuple[Tensor | None, ...]
@@ -63,25 +66,41 @@ def record_cuda_graph(
     place = next(m.device for m in moving if m is not None)
     # A stream, and so a graph, belongs to the device that is current when it is made.
     with torch.cuda.device(place):
-        # Recording allows no first-time work (compilation, workspaces), so the function runs before, off the stream.
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        # Recording allows no first-time work (compilation, workspaces), so the function runs before.
+        with aside(place):
             for _ in range(3):
                 function(moving, fixed)
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        clear_workspaces()
-        # Another thread's calls to the driver (to read its power, say) must not break the recording.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = function(moving, fixed)
-        clear_workspaces()
+        graph, outputs = captured(lambda: function(moving, fixed))
 
     def run() -> None:
         with torch.cuda.device(place):
             graph.replay()
 
     return outputs, run if torch.cuda.device_count() > 1 else graph.replay
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """Work on a stream of its own, as recording does, in order with what comes before and after; on a CPU as ever."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def captured(function: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
+    """A function that has run before, recorded on the current device; its result is written anew by each replay."""
+    graph = torch.cuda.CUDAGraph()
+    clear_workspaces()
+    # Another thread's calls to the driver (to read its power, say) must not break the recording.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = function()
+    clear_workspaces()
+    return graph, result
 
 
 def clear_workspaces() -> None:

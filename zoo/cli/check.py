@@ -7,30 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.model_options import Autoencoder, Loras, Overrides, Prediction, Sampler, Steps, Weights
+
 if TYPE_CHECKING:
     from zoo.inspection.cost import StageCost
 
 
 def check(
     config: Annotated[str, typer.Argument(help="A pipeline's or model's name, a config file, or a model's file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
-    ] = None,
-    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    overrides: Overrides = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The file or folder of a published model.")
-    ] = None,
-    autoencoder: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Another autoencoder's, for such a model.")
-    ] = None,
-    prediction: Annotated[
-        str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
-    ] = None,
+    weights: Weights = None,
+    autoencoder: Autoencoder = None,
+    prediction: Prediction = None,
+    lora: Loras = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the config as it will be built.")] = False,
 ) -> None:
     """Check a config's names, arguments and contracts, that its weight files are there, and say what it will cost."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.model_options import Overrides
 from zoo.schema.errors import UsageError
 from zoo.schema.files import atomic
 
@@ -28,9 +29,7 @@ def doctor(
     levels: Annotated[str | None, typer.Option(help="Augmentation levels to try, like 0,0.1,0.3.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps of every stage.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
-    ] = None,
+    overrides: Overrides = None,
     extractor: Annotated[str, typer.Option(help="Weights whose features are compared.")] = "emoji-evaluator",
     batch_size: Annotated[int, typer.Option(help="Pictures a network call.", min=1)] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto is the best that is there.")] = "auto",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.model_options import Steps
 from zoo.cli.threads import Threads
 from zoo.schema import files
 from zoo.schema.errors import UsageError
@@ -36,7 +37,7 @@ def evaluate(
     captions: Annotated[str | None, typer.Option(metavar="DATA", help="What to draw, if B doesn't say.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     sampler: Annotated[str | None, typer.Option(help="Another sampler.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
+    steps: Steps = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the pipeline's config.")

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.model_options import Overrides, Sampler
+
 
 def export(
     output: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
     model: Annotated[str, typer.Option(help="A pipeline's name or a config file.")] = "latent-text2img",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
-    ] = None,
-    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
+    overrides: Overrides = None,
+    sampler: Sampler = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folder and its files as JSON.")] = False,
 ) -> None:
     """Write a latent text-to-image pipeline as a diffusers folder (StableDiffusionPipeline), which zoo reads too."""

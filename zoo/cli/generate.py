@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.model_options import Autoencoder, Loras, Overrides, Prediction, Sampler, Weights
 from zoo.cli.threads import Threads
 from zoo.schema.errors import RequestNote, UsageError
 
@@ -76,18 +77,10 @@ def generate(
         str | None,
         typer.Option(help=f"A pipeline's or model's name, its file or folder, an image of zoo's; {DEFAULT_MODEL}."),
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The file or folder of a published model.")
-    ] = None,
-    autoencoder: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Another autoencoder's, for such a model.")
-    ] = None,
-    prediction: Annotated[
-        str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
-    ] = None,
-    lora: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
-    ] = None,
+    weights: Weights = None,
+    autoencoder: Autoencoder = None,
+    prediction: Prediction = None,
+    lora: Loras = None,
     clip_skip: Annotated[
         int | None, typer.Option(min=0, help="Last layers of such a model's text encoder to leave out; 0.")
     ] = None,
@@ -107,7 +100,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Same seed, same images; 0.")] = None,
     first: Annotated[int | None, typer.Option(min=0, help="Number of the seed's first sample; 0.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps; super-resolution stages keep theirs.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
+    sampler: Sampler = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
     negative: Annotated[str | None, typer.Option(help="What to move away from.")] = None,
     size: Annotated[
@@ -119,9 +112,7 @@ def generate(
     mask: Annotated[str | None, typer.Option(help="White where the picture is drawn anew.")] = None,
     depth: Annotated[str | None, typer.Option(help="A depth map to draw by, white nearest.")] = None,
     strength: Annotated[float | None, typer.Option(help="How much of the picture is drawn anew, up to 1.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
-    ] = None,
+    overrides: Overrides = None,
     output: Annotated[
         str | None,
         typer.Option("-o", "--output", help="An image file, an .npy of arrays, or a folder; out.png or out.npy."),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.model_options import Autoencoder, Overrides, Prediction, Sampler, Steps, Weights
+
 if TYPE_CHECKING:
     from zoo.bench.needs import How
     from zoo.inspection.plan import Plan
@@ -19,20 +21,12 @@ def plan(
     batch: Annotated[int, typer.Option(min=1, help="Images a network call.")] = 1,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     memory: Annotated[str | None, typer.Option(help="Look for settings that fit, like 8GB.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The file or folder of a published model.")
-    ] = None,
-    autoencoder: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Another autoencoder's, for such a model.")
-    ] = None,
-    prediction: Annotated[
-        str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
-    ] = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    weights: Weights = None,
+    autoencoder: Autoencoder = None,
+    prediction: Prediction = None,
+    overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what drawing takes: parameters, memory, operations; with --memory, the settings that fit."""

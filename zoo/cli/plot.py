@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.model_options import Overrides, Sampler, Steps
+
 plot = typer.Typer(help="Draw schedules, noising, trajectories and step grids; PNG or SVG by the file's name.")
 Out = Annotated[str, typer.Option("-o", "--out", "--output", help="A file in .png or .svg.")]
 _DRAWN = "A name, or a block like '{name: cosine, offset: 0.02}'."
@@ -69,12 +71,10 @@ def trajectory(
     label: Annotated[str | None, typer.Option(metavar="CLASS", help="A class to draw, by name or number.")] = None,
     columns: Annotated[int, typer.Option(min=2, max=30, help="How many steps to show.")] = 8,
     seed: Annotated[int, typer.Option(help="Same seed, same picture.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Another sampler; see `zoo list sampler`.")] = None,
+    steps: Steps = None,
+    sampler: Sampler = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the config.")
-    ] = None,
+    overrides: Overrides = None,
     out: Out = "trajectory.png",
 ) -> None:
     """Draw x_t and the network's estimate of x0 over the steps of a run."""

@@ -8,14 +8,13 @@ What the host decides (rows, t, captions, the learning rate) is written into the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.acceleration.graphs import clear_workspaces
+from zoo.acceleration.graphs import aside, captured
 from zoo.diffusion import philox
 from zoo.training.engine.objective import Batch, Objective, put
 
@@ -48,7 +47,7 @@ class RecordedStep:
         given += [self.objective.given(self.objective.network, share) for share in shares]  # type: ignore[attr-defined]
         if self.calls < WARM_UP:
             self.calls += 1
-            with _aside(device):
+            with aside(device):
                 return self._step(shares, given)
         if self.again is None:
             self.read = [{n: v.clone() if isinstance(v, Tensor) else v for n, v in one.items()} for one in given]
@@ -77,34 +76,7 @@ def _copy(mine: Mapping[str, Any], new: Mapping[str, Any]) -> None:
             raise ValueError(f"a recorded step has {name} {value} and a batch {new[name]}")
 
 
-def _aside(device: torch.device) -> Any:
-    """Work on a stream of its own, as recording does, in order with what comes before and after."""
-    if device.type != "cuda":
-        return nullcontext()
-    return _Aside(device)
-
-
-class _Aside:
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def __enter__(self) -> None:
-        self.stream = torch.cuda.Stream(self.device)
-        self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        self.inside = torch.cuda.stream(self.stream)
-        self.inside.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.inside.__exit__(*error)
-        torch.cuda.current_stream(self.device).wait_stream(self.stream)
-
-
 def record_cuda_graph(function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
     """A CUDA graph of the function, which has run before."""
-    graph = torch.cuda.CUDAGraph()
-    clear_workspaces()
-    # Another thread's calls to the driver (to read its power, say) must not break the recording.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = function()
-    clear_workspaces()
+    graph, result = captured(function)
     return result, graph.replay
