@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import zoo
 from tests.refusals import refused
 from zoo.autoencoders.kl import AutoencoderKL
 from zoo.bench import needs
-from zoo.bench.measure import Operations, peak_memory, start_memory
+from zoo.bench.measure import Operations
 from zoo.bench.needs import How, Live, needs_of, unread
 from zoo.cli.main import run
 from zoo.config.check import resolve
@@ -63,22 +65,33 @@ def test_nothing_but_headers_is_read(monkeypatch, tmp_path):
     assert unread(resolve(NAME)).stages[0].denoiser.network.time_embed[0].weight.is_meta
 
 
-@torch.no_grad()
-def test_planned_activations_are_near_what_a_process_takes():
-    model = AutoencoderKL(width=32, groups=8).eval().to(memory_format=torch.channels_last)
-    z = torch.randn(1, 4, 64, 64)
-    before = start_memory("cpu")
-    if before["host"] is None:
-        pytest.skip("this system doesn't let a process reset its peak")
+DECODES = """
+import torch
+from zoo.autoencoders.kl import AutoencoderKL
+from zoo.bench.measure import peak_memory, start_memory
+
+model = AutoencoderKL(width=32, groups=8).eval().to(memory_format=torch.channels_last)
+z = torch.randn(1, 4, 64, 64)
+with torch.no_grad():
     model.decode(z[..., :8, :8])  # the libraries' code
     before = start_memory("cpu")
     model.decode(z)
-    found = peak_memory("cpu", before)
-    model.to("meta")
+found = peak_memory("cpu", before)
+print(found["reason"] or found["host_peak_bytes"] - found["host_before_bytes"])
+"""
+
+
+@torch.no_grad()
+def test_planned_activations_are_near_what_a_process_takes():
+    # A process of its own: an allocator that other tests have filled asks the system for nothing more.
+    found = subprocess.run([sys.executable, "-c", DECODES], capture_output=True, text=True, check=True).stdout.strip()
+    if not found.isdigit():
+        pytest.skip(found)
+    model = AutoencoderKL(width=32, groups=8).eval().to("meta", memory_format=torch.channels_last)
     live = Live(model.parameters())
     with live.watching([]) as seen:
-        model.decode(z.to("meta"))
-    assert 0.6 < (found["host_peak_bytes"] - found["host_before_bytes"]) / seen.peak < 2.0
+        model.decode(torch.randn(1, 4, 64, 64, device="meta"))
+    assert 0.6 < int(found) / seen.peak < 2.0
 
 
 def test_tensors_count_until_nothing_holds_them():
