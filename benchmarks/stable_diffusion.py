@@ -134,7 +134,7 @@ def evaluate(folder: Path, dtype: str, rounds: int, side: int) -> dict[str, Any]
     x = torch.randn(1, 4, side, side, generator=draw).to(precision)
     context = torch.randn(1, 77, width, generator=draw).to(precision)
     at = torch.full((1,), 501.0)
-    fast = choose(torch.device("cpu"), precompute=None, channels_last=None, compile=None, graphs=None)
+    fast = choose(torch.device("cpu"))
 
     def plain() -> Any:
         return ours(x, at, context=context)
@@ -147,7 +147,7 @@ def evaluate(folder: Path, dtype: str, rounds: int, side: int) -> dict[str, Any]
         outputs = {name: way() for name, way in ways.items()}
         found: dict[str, list[float]] = {name: [] for name in ways}
         _turns(ways, found, rounds)
-        # As Pipeline.compile does: embeddings and the text's keys and values once a run, channels last.
+        # As Pipeline.compile does: embeddings and the text's keys and values once a run, channels last, packed.
         emb, keys = ours.embed(at, dtype=precision), ours.keys_values(context)
         lay_out_weights(ours, fast)
         outputs["zoo fast"] = quick()

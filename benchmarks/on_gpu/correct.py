@@ -91,7 +91,7 @@ def _short(name: str) -> str | dict[str, Any]:
 
 def _parts() -> list[dict[str, bool]]:
     """Each part of the fast path alone, and all of them; what is compiled takes too long to be compiled twice."""
-    one = [{part: part == on for part in PARTS} for on in PARTS if on != "compile"]
+    one = [{part: part == on for part in (*PARTS, "packed")} for on in PARTS if on != "compile"]
     return [*one, dict.fromkeys(PARTS, True)]
 
 

@@ -61,10 +61,10 @@ def count(module: torch.nn.Module) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["precompute", "channels_last", "both"])
+@pytest.mark.parametrize("part", ["precompute", "channels_last", "packed", "all"])
 def test_fast_draws_what_slow_draws_to_rounding(part):
     slow = tiny_pipeline()(PROMPTS, seed=3)
-    switches = {"precompute": part != "channels_last", "channels_last": part != "precompute"}
+    switches = {name: part in (name, "all") for name in ("precompute", "channels_last", "packed")}
     fast = tiny_pipeline().compile(**switches)(PROMPTS, seed=3)
     assert (fast.tensor - slow.tensor).abs().max() < 1e-4  # a fortieth of a grey level
     assert fast.record["fast"] == {"compile": False, "graphs": False, **switches}

@@ -78,6 +78,9 @@ def mutants(data, other):
     yield "two runs of data exchanged", bytes(swapped)
 
 
+DAMAGED = "weights-format-unread|weights-hash-wrong|weights-header-damaged|weights-size-wrong"
+
+
 def test_every_mutant_of_a_file_is_refused_by_name_and_changes_nothing(tmp_path):
     path, data = sound_file(tmp_path)
     other = sound_file(tmp_path, seed=1)[1]
@@ -89,7 +92,7 @@ def test_every_mutant_of_a_file_is_refused_by_name_and_changes_nothing(tmp_path)
         if mutant == data:
             continue
         path.write_bytes(mutant)
-        with pytest.raises(WeightsError, match=path.name):
+        with refused(DAMAGED, WeightsError, naming=path.name):
             load_strict(module, read_verified(path, **described), what=name)
         assert unchanged(module, before), name
         count += 1
@@ -164,7 +167,7 @@ def test_a_header_bomb_is_refused_before_it_takes_memory(name, tmp_path):
     del data
     tracemalloc.start()
     begun = time.process_time()
-    with pytest.raises(WeightsError, match=r"bomb\.safetensors"):
+    with refused("weights-format-unread|weights-header-damaged", WeightsError, naming="bomb.safetensors"):
         read_verified(path, **told)
     seconds, peak = time.process_time() - begun, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

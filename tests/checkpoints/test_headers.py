@@ -98,6 +98,7 @@ def test_an_optimizer_is_not_read_for_a_model(tmp_path):
 # -- damaged and hostile files; each with a part of the reason
 
 ENTRY = b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+UNREAD = "weights-header-damaged|weights-format-unread|weights-unreadable"
 HEADERS = {
     "twice": (b"{" + ENTRY + b"," + ENTRY + b"}", "lists the tensor 'a' twice"),
     "metadata twice": (b'{"__metadata__":{},"__metadata__":{},' + ENTRY + b"}", "'__metadata__' twice"),
@@ -129,7 +130,7 @@ HEADERS = {
 def test_a_header_that_is_no_list_of_tensors_is_refused_by_its_reason(tmp_path, name):
     header, reason = HEADERS[name]
     path = raw(tmp_path / "x.safetensors", header, 4)
-    with pytest.raises(WeightsError, match=r"x\.safetensors") as caught:
+    with refused("weights-header-damaged|weights-format-unread", WeightsError, naming="x.safetensors") as caught:
         read_header(path)
     assert reason in str(caught.value)
 
@@ -152,7 +153,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, kept):
         save(TENSORS, tmp_path / name)
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[:kept])
-        with pytest.raises(WeightsError, match=name):
+        with refused(UNREAD, WeightsError, naming=name):
             read_header(tmp_path / name)
 
 
@@ -171,7 +172,11 @@ def test_a_flipped_byte_ends_in_a_header_or_in_a_reason(tmp_path_factory, place,
     with contextlib.suppress(WeightsError):
         read_header(path)
         return
-    with pytest.raises(WeightsError, match=said):
+    with refused(
+        f"{UNREAD}|weights-truncated|weights-not-tensors|weights-no-state-dict|pickle-refused",
+        WeightsError,
+        naming=said,
+    ):
         read_header(path)
 
 
@@ -306,7 +311,7 @@ def test_a_bomb_costs_little_memory(tmp_path, name):
     BOMBS[name](path)
     tracemalloc.start()
     try:
-        with pytest.raises(WeightsError, match=r"x\.safetensors"):
+        with refused(UNREAD, WeightsError, naming="x.safetensors"):
             read_header(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

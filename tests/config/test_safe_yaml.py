@@ -67,13 +67,18 @@ HOSTILE = {
 }  # fmt: skip
 
 
+REFUSED = (
+    "file-too-large|yaml-key-invalid|yaml-key-repeated|yaml-number-invalid|yaml-refused|yaml-too-large|yaml-unreadable"
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_file_is_refused_by_name_and_runs_nothing(tmp_path, text):
     canary = tmp_path / "canary"
     path = tmp_path / "evil.yaml"
     path.write_text(text.format(canary=canary) if "{canary}" in text or "{{" in text else text)
-    with pytest.raises(ConfigError, match=r"evil\.yaml"):
+    with refused(REFUSED, ConfigError, naming="evil.yaml"):
         read_yaml(path)
     assert not canary.exists()
 

@@ -100,22 +100,22 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "files", "sentence"),
+    ("rows", "files", "code"),
     [
-        (["{"], {}, "line 1"),
-        (["[" * 100000], {}, "line 1"),
-        (['{"file_name": "a.png", "text": "x", "text": "y"}'], {}, "'text' twice"),
-        ([{"file_name": "a.png"}], {}, "lacks"),
-        ([{"file_name": 3, "text": "x"}], {}, "lacks"),
-        ([{"file_name": "a.png", "text": "x"}], {}, "no file 'a.png'"),
-        ([{"file_name": "a.png", "text": "x"}], {"a.png": b"text"}, "not a picture"),
-        ([{"file_name": "a.png", "text": "x"}], {"a.png": png()[:40]}, "not a picture"),
-        ([], {}, "no rows"),
+        (["{"], {}, "data-row-broken: line 1"),
+        (["[" * 100000], {}, "data-row-broken: line 1"),
+        (['{"file_name": "a.png", "text": "x", "text": "y"}'], {}, "data-row-broken: 'text' twice"),
+        ([{"file_name": "a.png"}], {}, "data-row-broken: 'text'"),
+        ([{"file_name": 3, "text": "x"}], {}, "data-row-broken: 'file_name'"),
+        ([{"file_name": "a.png", "text": "x"}], {}, "file-missing: 'a.png'"),
+        ([{"file_name": "a.png", "text": "x"}], {"a.png": b"text"}, "image-format-unread: 'a.png'"),
+        ([{"file_name": "a.png", "text": "x"}], {"a.png": png()[:40]}, "image-damaged: 'a.png'"),
+        ([], {}, "data-empty"),
     ],
 )
-def test_broken_data_is_named(tmp_path, rows, files, sentence):
+def test_broken_data_is_named(tmp_path, rows, files, code):
     path = make(tmp_path / "d", files, rows, zipped=False)
-    with pytest.raises(UsageError, match=sentence):
+    with refused(code, UsageError):
         ImageFolder(path=path, size=8).image(0)
 
 

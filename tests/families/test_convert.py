@@ -329,17 +329,21 @@ def test_what_cannot_be_told_is_not_guessed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "copy", "reason"),
+    ("change", "copy", "code"),
     [
-        ({f"{UNET}out.2.extra": torch.zeros(1)}, "plain", "out.2.extra"),
-        ({"first_stage_model.encoder.other.weight": torch.zeros(1)}, None, "isn't whole|no place|another"),
-        ({"low_scale_model.x": torch.zeros(1)}, None, "isn't converted"),
-        ({"model_ema.diffusion_modelout2bias": None}, "ema", "'out.2.bias' is missing"),
-        ({n: None for n in original("sd-1") if n.startswith("cond_stage")}, None, "no 'model.diffusion_model.' with"),
-        ({n: None for n in original("sd-1") if n.startswith(VAE)}, None, "no autoencoder"),
+        ({f"{UNET}out.2.extra": torch.zeros(1)}, "plain", "layout-wrong: out.2.extra"),
+        ({"first_stage_model.encoder.other.weight": torch.zeros(1)}, None, ""),
+        ({"low_scale_model.x": torch.zeros(1)}, None, "conversion-unfit"),
+        ({"model_ema.diffusion_modelout2bias": None}, "ema", "average-unfit: 'out.2.bias'"),
+        (
+            {n: None for n in original("sd-1") if n.startswith("cond_stage")},
+            None,
+            "conversion-unfit: model.diffusion_model.",
+        ),
+        ({n: None for n in original("sd-1") if n.startswith(VAE)}, None, "tensor-missing"),
     ],
 )
-def test_a_file_that_is_not_whole_is_refused_and_leaves_nothing(tmp_path, change, copy, reason):
+def test_a_file_that_is_not_whole_is_refused_and_leaves_nothing(tmp_path, change, copy, code):
     tensors = {n: t for n, t in (original("sd-1") | change).items() if t is not None}
     save_file(tensors, tmp_path / "x.safetensors")
     before = set(tmp_path.iterdir())
@@ -348,7 +352,7 @@ def test_a_file_that_is_not_whole_is_refused_and_leaves_nothing(tmp_path, change
         convert(tmp_path / "folder", tmp_path / "back.safetensors")
         same(load_file(tmp_path / "back.safetensors"), tensors)
         return
-    with pytest.raises((WeightsError, ConfigError), match=reason):
+    with refused(code):
         convert(tmp_path / "x.safetensors", tmp_path / "folder", copy=copy, heads=4)
     assert set(tmp_path.iterdir()) == before
 

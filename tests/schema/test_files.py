@@ -170,9 +170,10 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_what_a_link_names_is_left(k
 def test_a_lock_names_its_holder_while_it_is_held(tmp_path):
     with locked(tmp_path, mend="wait"):
         assert f"process {os.getpid()} on " in (tmp_path / LOCK).read_text()
-        said = f"in use by process {os.getpid()} .*; wait$"
-        with pytest.raises(UsageError, match=said), locked(tmp_path, mend="wait"):
+        holder = f"in use by process {os.getpid()} "
+        with refused("folder-in-use", UsageError, naming=holder) as caught, locked(tmp_path, mend="wait"):
             pass
+        assert str(caught.value).endswith("; wait")
     assert (tmp_path / LOCK).read_text() == ""
 
 
@@ -218,5 +219,5 @@ def readers():
 @pytest.mark.parametrize("name", ["words", "folder", "record", "report", "bench", "reserved", "diff", "checkpoint"])
 def test_no_reader_waits_for_a_pipe(name, tmp_path):
     os.mkfifo(tmp_path / "manifest.json")
-    with pytest.raises(ZooError, match=r"manifest\.json|regular file"):
+    with refused("checkpoint-damaged|file-unreadable|reserved-list-unreadable|weights-unreadable"):
         readers()[name](tmp_path / "manifest.json")

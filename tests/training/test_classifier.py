@@ -38,7 +38,7 @@ def objective(net=None, **arguments):
 
 def test_loss_is_cross_entropy_of_the_class_given_x_t():
     made, whole = objective(), batch()
-    x0 = from_uint8(torch.from_numpy(made.pictures.train.arrays[whole.rows]))
+    x0 = from_uint8(torch.from_numpy(made.samples.train.arrays[whole.rows]))
     t, _ = made.times(whole)
     alpha, sigma = (torch.from_numpy(a).float().view(-1, 1, 1, 1) for a in CosineSchedule()(t))
     logits = made.network.network(
@@ -52,7 +52,7 @@ def test_loss_is_cross_entropy_of_the_class_given_x_t():
 def test_validation_tells_how_often_the_class_is_found_at_each_noise_level():
     made = objective()
     optimizer = torch.optim.Adam(made.network.parameters(), lr=1e-2)
-    made.pictures.validation = made.pictures.images[:6]  # to be seen that it learned
+    made.samples.validation = made.samples.kept[:6]  # to be seen that it learned
     for step in range(60):
         optimizer.zero_grad()
         made.loss(made.network, batch(12, step=step))["loss"].backward()

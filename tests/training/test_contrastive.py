@@ -166,7 +166,7 @@ def test_a_residual_tower_takes_any_size_and_refuses_what_cant_be_built():
     tower = ResidualTower(widths=(8, 12), layers=(1, 2), embed_dim=16, image_size=24).eval()
     assert tower(torch.zeros(2, 3, 24, 24)).shape == tower(torch.zeros(2, 3, 37, 37)).shape == (2, 16)
     for wrong in ({"widths": (8,)}, {"widths": (7, 12)}, {"layers": (0, 1)}):
-        with pytest.raises(ConfigError, match=r"residual tower|layers of stage 0"):
+        with refused("network-shape-invalid|number-out-of-range", ConfigError):
             ResidualTower(**{"widths": (8, 12), "layers": (1, 2), "embed_dim": 4, "image_size": 24, **wrong})
     with refused("width-indivisible"):
         build_clip(**{**NETWORK, "image_width": 8})

@@ -44,7 +44,7 @@ def objective(pair="v", *, net=None, low_res=None, train=None, **arguments):
 def replay(pair, made, whole):
     """x0, eps, alpha, sigma and the network's output of a batch, worked out here."""
     schedule, parameterization, _ = PAIRS[pair]
-    x0 = from_uint8(torch.from_numpy(made.pictures.train.arrays[whole.rows]))
+    x0 = from_uint8(torch.from_numpy(made.samples.train.arrays[whole.rows]))
     eps = whole.noise(tuple(x0.shape[1:]), "eps")
     place = (np.arange(len(x0)) + whole.uniform("t")) / len(x0)
     t = 1 - place if schedule.T is None else (np.floor(place * schedule.T) + 1) / schedule.T
@@ -144,7 +144,7 @@ def test_a_smaller_picture_is_the_pictures_own_and_noised_while_training():
     made.loss(made.network, whole)
     level, concat = net.asked[-1]["level"], net.asked[-1]["x"][:, 3:]
     assert 0.0 <= float(level.min()) < float(level.max()) <= 0.5
-    x0 = from_uint8(torch.from_numpy(made.pictures.train.arrays[whole.rows]))
+    x0 = from_uint8(torch.from_numpy(made.samples.train.arrays[whole.rows]))
     small = x0.view(12, 3, 4, 2, 4, 2).mean(dim=(3, 5))
     eps = whole.noise((3, 4, 4), "level-noise")
     expected = low_res(small, size=(8, 8), level=level, eps=eps).concat

@@ -53,7 +53,7 @@ def test_a_batch_is_what_the_dataset_makes_of_each_row(tmp_path, augment, wide):
         for r, g in zip(whole.rows, whole.draw("augment"), strict=True)
     ]
     assert torch.equal(kept(whole), from_uint8(torch.from_numpy(np.stack(one_by_one))))
-    assert (kept.images is None) == (wide and "crop" in augment)  # images of several sizes can't be stacked
+    assert (kept.kept is None) == (wide and "crop" in augment)  # images of several sizes can't be stacked
 
 
 def test_what_does_not_fit_is_decoded_each_time(tmp_path):

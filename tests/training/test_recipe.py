@@ -262,28 +262,28 @@ def test_train_from_the_command_line_and_its_refusals(shop, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("overrides", "sentence"),
+    ("overrides", "code"),
     [
-        ({"colour": "red"}, "colour"),
-        ({"train.stepps": 3}, "steps"),
-        ({"train.steps": "many"}, "steps"),
-        ({"objective.kl_wait": 1.0}, "kl_weight"),
-        ({"objective.network": "kl"}, "network"),
-        ({"autoencoder.widht": 3}, "width"),
-        ({"autoencoder": {"weights": "emoji-kl-f4"}}, "init_from"),
-        ({"data.size": "big"}, "size"),
-        ({"variants": {"count": "many"}}, "count"),
-        ({"variants": {"cuont": 3}}, "count"),
-        ({"variants": {"data": {}}}, "data"),
-        ({"variants": 3}, "block with a count"),
-        ({"init_fresh": ["decoder."]}, "init_from"),
-        ({"init_from": "emoji-kl-f4", "init_fresh": "decoder."}, "list of the beginnings"),
-        ({"storage": "int7"}, "storage 'int7'.*int8"),
-        ({"name": "../escape"}, "plain word"),
+        ({"colour": "red"}, "recipe-key-unknown: colour"),
+        ({"train.stepps": 3}, "argument-unknown: steps"),
+        ({"train.steps": "many"}, "argument-type-wrong: steps"),
+        ({"objective.kl_wait": 1.0}, "argument-unknown: kl_weight"),
+        ({"objective.network": "kl"}, "argument-unknown: network"),
+        ({"autoencoder.widht": 3}, "argument-unknown: width"),
+        ({"autoencoder": {"weights": "emoji-kl-f4"}}, "recipe-value-invalid: init_from"),
+        ({"data.size": "big"}, "argument-type-wrong: size"),
+        ({"variants": {"count": "many"}}, "argument-type-wrong: count"),
+        ({"variants": {"cuont": 3}}, "argument-unknown: count"),
+        ({"variants": {"data": {}}}, "argument-unknown: data"),
+        ({"variants": 3}, "recipe-value-invalid: a count"),
+        ({"init_fresh": ["decoder."]}, "init-fresh-unmatched: init_from"),
+        ({"init_from": "emoji-kl-f4", "init_fresh": "decoder."}, "recipe-value-invalid: init_fresh"),
+        ({"storage": "int7"}, "recipe-value-unknown: int8"),
+        ({"name": "../escape"}, "name-invalid: ../escape"),
     ],
 )
-def test_wrong_recipes_are_refused_before_anything_is_read(shop, overrides, sentence):
-    with pytest.raises(ConfigError, match=sentence):
+def test_wrong_recipes_are_refused_before_anything_is_read(shop, overrides, code):
+    with refused(code, ConfigError):
         read_recipe(shop / "ae.yaml", registry(), overrides)
 
 

@@ -5,6 +5,7 @@
 | `precompute` | time embeddings of all steps at once, keys and values of the text once a run | everywhere |
 | `channels_last` | convolutions see channels side by side in memory; on cuda a decoder's only if compiled | cpu, cuda |
 | `compile` | networks and decoder through torch.compile, which fuses norms and activations | cuda |
+| `packed` | linear layers and convolutions by oneDNN, weights in its layout (zoo.acceleration.packed) | cpu |
 | `graphs` | a network evaluation is recorded once as a CUDA graph and replayed: no launch overhead | cuda |
 
 Guided and unguided samples go through the network in one batch with or without it (`zoo.guidance.classifier_free`).
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zoo.acceleration import packed as packing
 from zoo.schema.errors import UsageError
 
 
@@ -28,6 +30,7 @@ class Fast:
 
     precompute: bool = False
     channels_last: bool = False
+    packed: bool = False
     compile: bool = False
     graphs: bool = False
     backend: str = "inductor"
@@ -39,11 +42,16 @@ class Fast:
 
 
 def choose(
-    device: torch.device, *, precompute: bool | None, channels_last: bool | None, compile: bool | None,
-    graphs: bool | None,
+    device: torch.device, *, precompute: bool | None = None, channels_last: bool | None = None,
+    packed: bool | None = None, compile: bool | None = None, graphs: bool | None = None,
 ) -> Fast:  # fmt: skip
     """What was requested; None is what helps on the device (see the module)."""
-    cuda = device.type == "cuda"
+    cuda, cpu = device.type == "cuda", device.type == "cpu"
+    if packed and (not cpu or not packing.able()):
+        why = f"the pipeline is on {device}" if not cpu else "this PyTorch was built without it"
+        raise UsageError(f"packed weights are oneDNN's, on a CPU, and {why}; leave packed out", code="device-unfit")
+    if packed and compile:
+        raise UsageError("a compiled network packs its weights itself; leave packed out", code="option-conflict")
     if graphs and not cuda:
         raise UsageError(
             f"CUDA graphs need a cuda device and the pipeline is on {device}; leave graphs out", code="device-unfit"
@@ -53,8 +61,9 @@ def choose(
         return otherwise if value is None else bool(value)
 
     return Fast(
-        precompute=said(precompute, True), channels_last=said(channels_last, cuda or device.type == "cpu"),
-        compile=said(compile, cuda), graphs=said(graphs, cuda),
+        precompute=said(precompute, True), channels_last=said(channels_last, cuda or cpu),
+        packed=said(packed, cpu and not compile and packing.able()), compile=said(compile, cuda),
+        graphs=said(graphs, cuda),
     )  # fmt: skip
 
 
@@ -74,10 +83,13 @@ def compiled(method: Any, backend: str) -> Any:
 
 
 def lay_out_weights(module: Any, fast: Fast) -> None:
-    """The weights of a module in the requested memory format."""
+    """The weights of a module in the requested memory format, and by oneDNN where that is requested."""
+    if not isinstance(module, nn.Module):
+        return
     # torch has this memory format for images' filters only, and refuses volumes' instead of skipping them.
-    if fast.channels_last and isinstance(module, nn.Module) and all(p.ndim < 5 for p in module.parameters()):
+    if fast.channels_last and all(p.ndim < 5 for p in module.parameters()):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    (packing.pack if fast.packed else packing.unpack)(module)
 
 
 def speed_up_decoder(autoencoder: Any, fast: Fast) -> None:

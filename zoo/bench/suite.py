@@ -52,7 +52,7 @@ COMPARISONS = (
     "`python -m benchmarks.peers SUITE`"
 )
 MOST_ROWS = 10_000  # of a suite
-PARTS = ("precompute", "channels_last", "compile", "graphs")  # of the fast path
+PARTS = ("precompute", "channels_last", "packed", "compile", "graphs")  # of the fast path
 _NUMBERED = re.compile(r"([a-z]+):[0-9]{1,3}")  # one of several devices
 EVERY = "shipped"  # as a model: each preset
 

@@ -13,18 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from zoo.acceleration.accelerated import speed_up
-from zoo.acceleration.device import resolve
-from zoo.acceleration.eight_bit import in_eight_bits
-from zoo.acceleration.fast import Fast, choose, speed_up_decoder
+from zoo.acceleration.fast import Fast
 from zoo.diffusion.types import Conditioner, NoiseSource, Sampler, StepReport
 from zoo.images.display import table_html
 from zoo.pipeline.call import Inputs, read_call, read_inputs
 from zoo.pipeline.conditioning import Conditioning
 from zoo.pipeline.generation import Generation
-from zoo.pipeline.parts import Parts, Saving, networks_in
+from zoo.pipeline.parts import Parts, Saving
+from zoo.pipeline.placed import Placed
 from zoo.pipeline.prepared import Given, Prepared, prepare
 from zoo.pipeline.request import Request, real, whole
 from zoo.pipeline.safety import SafetyCheck
@@ -62,7 +60,7 @@ class Checked:
 
 
 @dataclass
-class Pipeline:
+class Pipeline(Placed):
     """See the module; `record` is the resolved config and the hashes of the weights.
 
     `first` is the number of the first stage in the noise's address: a stage alone draws with the noise it has in the
@@ -85,7 +83,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         if self.parts is None:
             self.parts = Parts(self.conditioners, self.stages)
-        self.parts.changed = self._prepared_again
+        self.parts.changed = self.prepared_again
         for stage in self.stages:
             stage.space.check_pipeline(stage.name, stages=len(self.stages), safety=self.safety, guidance=stage.guidance)
 
@@ -106,115 +104,6 @@ class Pipeline:
         ]  # fmt: skip
         columns = ("stage", "size", "network", "schedule", "parameterization", "sampler", "guidance")
         return table_html(columns, rows, repr(self))
-
-    def modules(self) -> list[nn.Module]:
-        """Every network of the pipeline, once."""
-        parts: list[Any] = [*self.conditioners.values(), self.safety]
-        for stage in self.stages:
-            parts += [stage.denoiser, stage.autoencoder, *networks_in(stage.guidance)]
-        return list({id(p): p for p in parts if isinstance(p, nn.Module)}.values())
-
-    def to(
-        self, device: torch.device | str | Mapping[str, Any] | None = None,
-        dtype: torch.dtype | Mapping[str, torch.dtype] | None = None,
-    ) -> Pipeline:  # fmt: skip
-        """Move every network, with `auto` to the best device available; returns this pipeline.
-
-        Either may be a mapping of parts: {"autoencoder": torch.float32, "rest": torch.float16} (zoo.pipeline.parts).
-        Samples stay float32 whatever the networks' dtype.
-        """
-        for said in (device, dtype):
-            self.parts.check(said)
-        if device is not None and self.parts.turns is not None:
-            raise UsageError(
-                "parts that are offloaded stay with the device that they take turns on; build the pipeline for another",
-                code="option-conflict",
-            )
-        if isinstance(device, Mapping):
-            place: Any = {part: resolve(one) for part, one in device.items()}
-        else:
-            place = None if device is None else resolve(device)
-        for module in self.modules():
-            module.to(device=self.parts.chosen(place, module), dtype=self.parts.chosen(dtype, module))
-        self._prepared_again()
-        return self
-
-    def save_memory(
-        self, *, offload: bool = False, decode: str = "whole", weights: str | None = None,
-        device: torch.device | None = None,
-    ) -> Pipeline:  # fmt: skip
-        """Draw with less memory (zoo.pipeline.parts.Saving); returns this pipeline.
-
-        offload: parts take turns on the device, `device` or the one that they are on, and wait in the host's memory;
-            on the CPU in their files. decode: `rows` or `tiles`. weights: `int8` or `fp8`, for good.
-        """
-        saving = Saving(offload=offload, decode=decode, weights=weights)  # type: ignore[arg-type]
-        if self.saving.weights not in (None, weights) or (self.saving.offload and not offload):
-            raise UsageError(
-                "weights in eight bits and offloading can't be taken back; build the pipeline again",
-                code="option-conflict",
-            )
-        if offload and self.fast.graphs:
-            raise UsageError("recorded graphs need their weights to stay; leave graphs out", code="option-conflict")
-        decoders = [d for s in self.stages if hasattr(d := getattr(s.autoencoder, "decoder", None), "by")]
-        if decode != "whole" and not decoders:
-            raise UsageError(
-                f"no autoencoder of this pipeline decodes by {decode}; leave decode out", code="decode-unfit"
-            )
-        for decoder in decoders:
-            decoder.by = decode  # type: ignore[union-attr] - those that have it
-        if weights is not None and self.saving.weights is None:
-            for part in [*self.conditioners.values(), *(stage.denoiser.network for stage in self.stages)]:
-                if isinstance(part, nn.Module):
-                    in_eight_bits(part, weights)  # type: ignore[arg-type]
-        self.saving = saving
-        if offload and self.parts.turns is None:
-            self.parts.take_turns(self.device if device is None else device, self.modules())
-        self._prepared_again()
-        return self
-
-    def _prepared_again(self) -> None:
-        if self.fast != Fast():
-            self._speed_up(self.fast)  # recordings refer to the weights' former memory
-
-    def compile(
-        self, *, precompute: bool | None = None, channels_last: bool | None = None, compile: bool | None = None,
-        graphs: bool | None = None, dtype: torch.dtype | None = None,
-    ) -> Pipeline:  # fmt: skip
-        """Turn the fast path on (zoo.acceleration.fast); returns this pipeline.
-
-        Images change by rounding alone. Each part can be switched; None is what helps on this device. `dtype` moves
-        the networks to another precision first. The first call after is slower where something is compiled.
-        """
-        if dtype is not None:
-            self.to(dtype=dtype)
-        if self.parts.turns is not None:
-            if graphs:
-                raise UsageError("recorded graphs need their weights to stay; leave graphs out", code="option-conflict")
-            graphs = False
-        self._speed_up(choose(
-            self.device, precompute=precompute, channels_last=channels_last, compile=compile, graphs=graphs
-        ))  # fmt: skip
-        return self
-
-    def _speed_up(self, fast: Fast) -> None:
-        self.fast = fast
-        for stage in self.stages:
-            speed_up(stage.denoiser, fast)
-            speed_up_decoder(stage.autoencoder, fast)
-
-    @property
-    def device(self) -> torch.device:
-        """The first network's device, or that on which parts take turns."""
-        if self.parts.turns is not None:
-            return self.parts.turns.device
-        parameters = (p for m in self.modules() for p in m.parameters())
-        return next((p.device for p in parameters), torch.device("cpu"))
-
-    def _device_of(self, stage: Stage) -> torch.device:
-        """Where a stage samples."""
-        first = None if self.parts.turns is not None else next(stage.denoiser.parameters(), None)
-        return self.device if first is None else first.device
 
     def stage(self, which: int | str, *, augmentation: float | None = None) -> Pipeline:
         """One stage alone, by number or name, as a pipeline of its own that samples to t = 0.
@@ -440,7 +329,7 @@ class Pipeline:
             table = stage.sampler.plan(stage.denoiser.schedule, group.steps, interval=(high, low))
             runs.append(StageRun(
                 stage=stage, table=table, number=number, address=self.first + number, before=runs[-1] if runs else None,
-                conditioning=conditioning, request=group, device=self._device_of(stage), parts=self.parts,
+                conditioning=conditioning, request=group, device=self.device_of(stage), parts=self.parts,
             ))  # fmt: skip
         return Walk(group=group, runs=runs, batch=batch_size or len(group.rows), changed=changed)
 

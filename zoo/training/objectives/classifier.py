@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from zoo.autoencoders.identity import Identity
 from zoo.conditioners.class_label import ClassLabel
 from zoo.data.dataset import Dataset
-from zoo.data.latents import encode_all
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.types import Autoencoder, source_of
 from zoo.schema.errors import ConfigError
 from zoo.training.engine.objective import CPU, Batch
+from zoo.training.objectives.array_batches import refuse_arrays
 from zoo.training.objectives.conditions import class_names, label_numbers
-from zoo.training.objectives.image_batches import Pictures
+from zoo.training.objectives.samples import open_samples
 from zoo.training.objectives.timesteps import Drawn
 
 BANDS = 4  # of t, for which validation reports how often the class is found
@@ -65,23 +65,16 @@ class Classifier:
         numbers = ClassLabel(names=self.names, null_class=False)
         self.labels = label_numbers(train.rows, labels, numbers)
         self.validation_labels = label_numbers(validation.rows, labels, numbers)
-        self.pictures = None
-        if autoencoder is None or isinstance(autoencoder, Identity):
-            self.pictures = Pictures(train, validation, device=device)
-            self.shape = self.pictures.shape
-        else:
-            self.latents = encode_all(autoencoder, train, cache=cache)
-            self.validation_latents = encode_all(autoencoder, validation, cache=cache)
-            self.shape = tuple(self.latents.shape[1:])
+        refuse_arrays(train)
+        coder = Identity() if autoencoder is None else autoencoder
+        self.samples = open_samples(train, validation, coder, cache=cache, device=device)
+        self.shape = self.samples.shape
         self.times = Drawn(network.schedule)
 
     def loss(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Cross-entropy and `top1`; of a validation batch also `top1_T` at the middle T of each quarter of [0, 1]."""
         assert isinstance(network, Denoiser)
-        if self.pictures is not None:
-            x0 = self.pictures(batch)
-        else:
-            x0 = batch.take(self.latents if batch.training else self.validation_latents)
+        x0 = self.samples(batch)
         label = batch.take(self.labels if batch.training else self.validation_labels)
         if not batch.training:  # each image at each band's middle, so that the shares don't depend on the batch
             return self._validate(network, x0, label, batch)

@@ -23,20 +23,16 @@ from zoo.autoencoders.identity import Identity
 from zoo.data.arrays import ArrayDataset
 from zoo.data.captions import all_texts
 from zoo.data.dataset import Dataset
-from zoo.data.latents import encode_all
-from zoo.data.pixels import grid, to_uint8
 from zoo.diffusion.denoiser import At, Denoiser
 from zoo.diffusion.types import Autoencoder, Evaluate
-from zoo.pipeline.arrays import view
 from zoo.schema.errors import ConfigError
-from zoo.training.engine.objective import CPU, Batch, put, resident
+from zoo.training.engine.objective import CPU, Batch, put
 from zoo.training.objectives import arguments, variational, weighting
 from zoo.training.objectives.arguments import Times, Weighting
-from zoo.training.objectives.array_batches import Arrays
 from zoo.training.objectives.condition_sources import check_hears, told_of
 from zoo.training.objectives.conditions import Captions, Labels, SmallPictures, Told
-from zoo.training.objectives.image_batches import Pictures, check_size
 from zoo.training.objectives.sample_sheets import draw
+from zoo.training.objectives.samples import open_samples
 from zoo.training.objectives.text_tower import export_tower, trainable
 from zoo.training.objectives.timesteps import Importance, draw_of
 
@@ -93,7 +89,9 @@ class Denoising:
         self.weighting: Weighting = weighting
         self.min_snr, self.p2_gamma, self.p2_k = min_snr, p2_gamma, p2_k
         self.guidance, self.sheet_steps = guidance, sheet_steps
-        self._open(train, validation, autoencoder, cache)
+        self.autoencoder: Autoencoder = Identity() if autoencoder is None else autoencoder
+        self.samples = open_samples(train, validation, self.autoencoder, cache=cache, device=device)
+        self.shape = self.samples.shape
         self._check(network, loss)
         self.told = told_of(
             network, conditioner, train.rows, validation.rows, labels=labels, dropout=condition_dropout,
@@ -112,40 +110,7 @@ class Denoising:
         if isinstance(self.times, Importance):  # state of the run, which is in its checkpoints
             self.state, self.load_state = self.times.state, self.times.load_state
 
-    # -- training data
-
-    def _open(
-        self, train: Dataset | ArrayDataset, validation: Dataset | ArrayDataset, autoencoder: Autoencoder | None,
-        cache: Path,
-    ) -> None:  # fmt: skip
-        self.pictures: Pictures | None = None
-        self.arrays: Arrays | None = None
-        self.autoencoder: Autoencoder = Identity() if autoencoder is None else autoencoder
-        if isinstance(train, ArrayDataset) or isinstance(validation, ArrayDataset):
-            assert isinstance(train, ArrayDataset)
-            assert isinstance(validation, ArrayDataset)
-            if not isinstance(self.autoencoder, Identity):
-                raise ConfigError(
-                    "the data is arrays and the autoencoder one of pictures; leave the autoencoder out",
-                    code="array-part-unfit",
-                )
-            self.arrays = Arrays(train, validation, device=self.device)
-            self.shape = self.arrays.shape
-            return
-        if isinstance(self.autoencoder, Identity):
-            self.pictures = Pictures(train, validation, device=self.device)
-            self.shape = self.pictures.shape
-            return
-        if train.augments:
-            raise ConfigError(
-                "latents are encoded once, and the data is to be cropped or mirrored at random; take crop and flip out "
-                "of the block data, or train on pixels",
-                code="crops-at-random",
-            )
-        check_size(train.size, self.autoencoder)
-        self.latents = resident(encode_all(self.autoencoder, train, cache=cache), self.device)
-        self.validation_latents = resident(encode_all(self.autoencoder, validation, cache=cache), self.device)
-        self.shape = tuple(self.latents.shape[1:])
+    # -- checks
 
     def _check(self, network: Denoiser, loss: str) -> None:
         multiple = getattr(network.network, "size_multiple", 1)
@@ -184,10 +149,12 @@ class Denoising:
         bounded = isinstance(network.schedule, variational.DiscreteSchedule) and network.schedule.steps > 1
         if loss != "simple":
             variational.discrete(network.schedule)
-            if self.pictures is None:
-                mend = "leave the autoencoder out" if self.arrays is None else "use simple for arrays"
-                raise ConfigError(f"objective.loss '{loss}' is a bound for pictures; {mend}", code="bound-undefined")
-        self.bounded = self.pictures is not None and bounded
+            if self.samples.pixels_by is not None:
+                raise ConfigError(
+                    f"objective.loss '{loss}' is a bound for 8-bit images; {self.samples.pixels_by}, or use simple",
+                    code="bound-undefined",
+                )
+        self.bounded = self.samples.pixels_by is None and bounded
 
     def _small(
         self, network: Denoiser, size: int | None, level: float, probability: float, sigma: tuple[float, ...]
@@ -200,9 +167,11 @@ class Denoising:
             )
         if network.low_res is None or size is None:
             return None
-        if self.pictures is None:
-            mend = "leave the autoencoder out" if self.arrays is None else "take low_res out"
-            raise ConfigError(f"low_res conditioning is trained on pixels; {mend}", code="latents-unfit")
+        if self.samples.pixels_by is not None:
+            raise ConfigError(
+                f"low_res conditioning is trained on pixels; {self.samples.pixels_by}, or take low_res out",
+                code="latents-unfit",
+            )
         if not 0 < size < self.shape[-1]:
             raise ConfigError(
                 f"objective.low_size is {size} for pictures of {self.shape[-1]}; make it smaller",
@@ -235,13 +204,6 @@ class Denoising:
         tower: Any = network.conditioner
         return self.told.through(tower)
 
-    def _x0(self, batch: Batch) -> Tensor:
-        if self.pictures is not None:
-            return self.pictures(batch)
-        if self.arrays is not None:
-            return self.arrays(batch)
-        return batch.take(self.latents if batch.training else self.validation_latents)
-
     # -- the loss
 
     @property
@@ -250,16 +212,14 @@ class Denoising:
         blurred = self.small is not None and self.small.blur_probability > 0.0  # as far as the batch's widest needs
         if self.kind != "simple" or isinstance(self.times, Importance) or blurred:
             return False
-        source = self.latents if self.pictures is None else self.pictures.images
-        source = source if self.arrays is None else self.arrays.train
-        return source is not None and source.device.type == self.device.type
+        return self.samples.kept is not None and self.samples.kept.device.type == self.device.type
 
     def given(self, network: Denoiser, batch: Batch) -> dict[str, Any]:
         """What the host decides about a batch: its t and what depends on that alone, its captions or labels, ..."""
         return {
             **batch.own(), **self._noised(network, self.times(batch)[0]), **self.told.given(batch),
             **({} if self.small is None else self.small.given(batch)),
-            **({} if self.pictures is None else self.pictures.given(batch)),
+            **self.samples.given(batch),
         }  # fmt: skip
 
     def _noised(self, network: Denoiser, t: np.ndarray) -> dict[str, Any]:
@@ -277,7 +237,7 @@ class Denoising:
         """`loss`, `output` and `x0`: the plain squared errors of the output and of the x0 it implies; of images in
         validation also `bits_per_dimension`, an estimate of the bound from each sample's one t."""
         assert isinstance(network, Denoiser)
-        x0 = self._x0(batch)
+        x0 = self.samples(batch)
         eps = batch.noise(tuple(x0.shape[1:]), "eps")
         t = importance = None
         given = batch.given
@@ -354,15 +314,12 @@ class Denoising:
         if self.small is not None:
             places = np.resize(self.shown, count)
             pictures = Batch(rows=places, samples=places, seed=0, training=False, device=self.device)
-            cond = cond.merge(self.small(pictures, self._x0(pictures)))
+            cond = cond.merge(self.small(pictures, self.samples(pictures)))
         drawn = draw(
             network, self.autoencoder, cond.to(self.device), told.null(count), count=count,
             shape=self.shape, guidance=self.guidance, steps=self.sheet_steps, device=self.device,
         )  # fmt: skip
-        if self.arrays is not None:
-            picture = np.array(view(drawn, (-1.0, 1.0)), dtype=np.uint8)
-            return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
-        return grid(to_uint8(drawn), columns=8)
+        return self.samples.sheet(drawn)
 
     def export(self, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The network's weights alone; the card holds their contract."""
@@ -371,10 +328,8 @@ class Denoising:
         joined = 0 if self.small is None else shape[0]
         contract: dict[str, Any] = {
             "in_channels": shape[0] + joined, "out_channels": shape[0] * (2 if self.learned else 1),
-            "size": shape[-1], "size_multiple": getattr(inner, "size_multiple", 1),
+            "size": shape[-1], "size_multiple": getattr(inner, "size_multiple", 1), **self.samples.contract(),
         }  # fmt: skip
-        if self.arrays is not None:
-            contract |= {"size": list(shape[1:]), "values": list(self.arrays.values)}
         if isinstance(self.told, Captions):
             contract["context_width"] = self.told.conditioner.width
         if isinstance(self.told, Labels):

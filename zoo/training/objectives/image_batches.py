@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.data.dataset import Dataset, PictureDataset
-from zoo.data.pixels import from_uint8
+from zoo.data.pixels import from_uint8, grid, to_uint8
 from zoo.schema.errors import ConfigError
 from zoo.training.engine.objective import CPU, Batch, put, resident
 from zoo.training.objectives.array_batches import refuse_arrays
@@ -32,13 +32,15 @@ def check_size(size: int, autoencoder: Any) -> None:
 class Pictures:
     """A dataset's images, kept as uint8 (N, 3, size, size), or (N, 3, H, W) where a window is cropped at random."""
 
+    pixels_by: str | None = None
+
     def __init__(self, train: Dataset, validation: Dataset, *, device: torch.device = CPU) -> None:
         refuse_arrays(train)
         self.train = train
         whole = train.images() if not train.augments else _before_augmenting(train)
-        self.images = None if whole is None else resident(torch.from_numpy(whole), device)
+        self.kept = None if whole is None else resident(torch.from_numpy(whole), device)
         self.mirrors = None
-        if self.images is not None and isinstance(train, PictureDataset) and train.augment.flip > 0.0:
+        if self.kept is not None and isinstance(train, PictureDataset) and train.augment.flip > 0.0:
             may = [train.augment.may_flip(row) for row in train.rows]
             self.mirrors = np.array(may)
         self.validation = resident(torch.from_numpy(validation.images()), device)
@@ -48,7 +50,7 @@ class Pictures:
         """(B, 3, size, size) in [-1, 1] on the batch's device."""
         if not batch.training:
             return from_uint8(batch.take(self.validation))
-        if self.images is not None:
+        if self.kept is not None:
             return from_uint8(self._augmented(batch))
         draws = batch.draw("augment")
         drawn = [self.train.augmented(int(row), g) for row, g in zip(batch.rows, draws, strict=True)]
@@ -58,7 +60,7 @@ class Pictures:
         """What `zoo.data.augmentation.Augment` makes of the batch's images, for all of them at once and on their
         device.
         """
-        images = batch.take(self.images)  # type: ignore[arg-type]
+        images = batch.take(self.kept)  # type: ignore[arg-type]
         given = self.given(batch) if batch.given is None else batch.given
         if "window_rows" in given:
             place = torch.arange(len(images), device=images.device)[:, None, None]
@@ -70,26 +72,30 @@ class Pictures:
 
     def given(self, batch: Batch) -> dict[str, Tensor]:
         """Each image's window and whether it is mirrored, where images are cropped or mirrored at random."""
-        if self.images is None or not isinstance(self.train, PictureDataset) or not self.train.augments:
+        if self.kept is None or not isinstance(self.train, PictureDataset) or not self.train.augments:
             return {}
         augment, found = self.train.augment, dict[str, np.ndarray]()
         down, across, mirror = batch.uniforms("augment", 3).T
         if augment.crop is not None:
-            side, (height, width) = augment.crop, self.images.shape[2:]
+            side, (height, width) = augment.crop, self.kept.shape[2:]
             window = np.arange(side)
             found["window_rows"] = (down * (height - side + 1)).astype(np.int64)[:, None] + window
             found["window_columns"] = (across * (width - side + 1)).astype(np.int64)[:, None] + window
         if self.mirrors is not None:
             found["mirrored"] = (mirror < augment.flip) & self.mirrors[batch.rows]
-        return {name: put(value, self.images.device) for name, value in found.items()}
+        return {name: put(value, self.kept.device) for name, value in found.items()}
+
+    def sheet(self, drawn: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1], eight a row."""
+        return grid(to_uint8(drawn), columns=8)
+
+    def contract(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def all(self) -> Tensor:
         """Every training image as it is, uint8."""
-        return (
-            self.images
-            if self.images is not None and not self.train.augments
-            else torch.from_numpy(self.train.images())
-        )
+        return self.kept if self.kept is not None and not self.train.augments else torch.from_numpy(self.train.images())
 
 
 def _before_augmenting(train: Dataset) -> np.ndarray | None:
