@@ -36,7 +36,7 @@ def counted(monkeypatch, pipe):
     tower = randomise(ClipText(width=WIDTH, heads=2, layers=2, embed_dim=WIDTH), 4)
     pipe.conditioners = {"text": tower}
     runs, encoded = [], []
-    states, encoder = tower.states, vocabulary._tokenizer()
+    states, encoder = tower.states, vocabulary.tokenizer()
     plain = encoder.encode
     monkeypatch.setattr(tower, "states", lambda ids: runs.append(len(ids)) or states(ids))
     monkeypatch.setattr(encoder, "encode", lambda text: encoded.append(text) or plain(text))

@@ -1,8 +1,8 @@
 """CLIP's text tower as a conditioner: token states for cross-attention, and the pooled embedding.
 
-Radford et al. 2021, section 2.4; Rombach et al. 2022 (Stable Diffusion) read its token states. The transformer is
-open_clip's and keeps its parameter names. What tensors don't show is given as arguments: activation, layer, final norm,
-padding token.
+Radford et al. 2021, section 2.4; Rombach et al. 2022 (Stable Diffusion) read its token states. The transformer has
+open_clip's parameter names. What tensors don't show is given as arguments: activation, layer, final norm, padding
+token.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zoo.conditioners import arguments, emphasis, vocabulary
 from zoo.conditioners.embedding_files import read_embedding
 from zoo.conditioners.prompt_reading import Reading, Window
+from zoo.conditioners.text_transformer import TextTransformer
 from zoo.conditioners.words import Words, refuse_unknown
 from zoo.diffusion.types import Condition
 from zoo.schema.errors import RequestNote, WeightsError
@@ -62,17 +63,10 @@ class ClipText(nn.Module):
             width=width, heads=heads, layers=layers, context_length=context_length, embed_dim=embed_dim,
             activation=activation, layer=layer, pad=pad, nothing=nothing,
         )  # fmt: skip
-        from open_clip.transformer import QuickGELU, TextTransformer  # slow to import: only when one is built
-
         tower = TextTransformer(
-            context_length=context_length,
-            vocab_size=vocabulary.VOCABULARY,
-            width=width,
-            heads=heads,
-            layers=layers,
-            output_dim=embed_dim,
-            act_layer=QuickGELU if activation == "quick-gelu" else nn.GELU,
-        )
+            width=width, heads=heads, layers=layers, context_length=context_length, vocabulary=vocabulary.VOCABULARY,
+            embed_dim=embed_dim, quick=activation == "quick-gelu",
+        )  # fmt: skip
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
         self.transformer = tower.transformer

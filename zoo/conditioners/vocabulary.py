@@ -11,13 +11,15 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.schema.errors import UsageError
+from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.signature import find_source
 
 VOCABULARY = 49408
 START, END = 49406, 49407
@@ -26,10 +28,15 @@ UNKNOWN = 49405  # a token no caption has; in training it replaces words that ar
 
 
 @cache
-def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # slow to import: on first use only
-
-    return SimpleTokenizer()
+def tokenizer() -> Any:
+    """open_clip's tokenizer, from its file alone: the package brings torchvision, timm and transformers along."""
+    place = find_source("open_clip.tokenizer")
+    spec = spec_from_file_location("zoo_open_clip_tokenizer", place) if place is not None else None
+    if spec is None or spec.loader is None:
+        raise ConfigError("CLIP's vocabulary is in the package open_clip_torch; install it", code="package-missing")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, "_tokenizer", None) or module.SimpleTokenizer()  # it has made one while it was imported
 
 
 @lru_cache(maxsize=2**16)
@@ -42,7 +49,7 @@ def encode(text: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=2**16)
 def _encoded(text: str) -> tuple[int, ...]:
-    return tuple(_tokenizer().encode(text))
+    return tuple(tokenizer().encode(text))
 
 
 def words(text: str) -> list[str]:
@@ -75,7 +82,7 @@ def refuse_long(prompt: str, count: int, room: int) -> None:
 
 def text_of(ids: Iterable[int]) -> str:
     """The words of some token ids."""
-    return _tokenizer().decode(list(ids)).strip()
+    return tokenizer().decode(list(ids)).strip()
 
 
 def shorten(text: str, length: int = 60) -> str:
@@ -105,7 +112,7 @@ def restore(rows: Tensor, token_ids: Tensor) -> Tensor:
 
 def known_words(known: Iterable[int]) -> list[str]:
     """The whole words among some token ids."""
-    decoder = _tokenizer().decoder
+    decoder = tokenizer().decoder
     texts = (decoder[i] for i in known if i < UNKNOWN)
     return [text.removesuffix("</w>") for text in texts if text.endswith("</w>")]
 

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zoo.autoencoders.kl import AutoencoderKL
+from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
 from zoo.config.conditions import conditioners_of
 from zoo.families.diffusers import layout as diffusers_layout
@@ -160,11 +161,9 @@ def _tokenizer_config(length: int, *, pads_with_zero: bool) -> dict[str, Any]:
 
 
 def _write_tokenizer(folder: Path, *, pads_with_zero: bool) -> None:
-    from open_clip.tokenizer import SimpleTokenizer
-
-    tokenizer = SimpleTokenizer()
-    names: dict[str, str] = {"<start_of_text>": _START, "<end_of_text>": _END}
-    ids: dict[str, int] = {names.get(token, token): i for token, i in tokenizer.encoder.items()}
+    tokenizer = vocabulary.tokenizer()
+    names = {"<start_of_text>": _START, "<end_of_text>": _END}
+    ids: dict[Any, int] = {names.get(token, token): i for token, i in tokenizer.encoder.items()}
     if pads_with_zero:
         # Token 0 is "!" inside a word. Padding by that name would turn every "!" of a prompt into padding, so token 0
         # gets a second name.
