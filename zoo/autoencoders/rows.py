@@ -12,6 +12,10 @@ under sums of the 3x3 weights (Shi et al. 2016), at 4/9 of the work.
 
 from __future__ import annotations
 
+import ctypes
+import math
+import mmap
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,6 +97,7 @@ def decode(decoder: Any, z: Tensor) -> Tensor:
 
 def _decoded(decoder: Any, z: Tensor) -> Tensor:
     first = decoder.middle(z).contiguous(memory_format=torch.channels_last)
+    _trim()
     limit = HELD * _finest(decoder, (z.shape[2], z.shape[3])) * first.element_size()
     x = _held(first)
     del first
@@ -228,9 +233,20 @@ def _pointwise(rows: Rows, layer: nn.Conv2d) -> Rows:
 
 
 def _new(x: Features, channels: int) -> Tensor:
-    return torch.empty(
-        (1, channels, x.height, x.width), dtype=x.held.dtype, device=x.held.device, memory_format=torch.channels_last
-    )
+    """Room for features (1, channels, H, W), channels-last."""
+    shape, held = (1, x.height, x.width, channels), x.held
+    if held.device.type != "cpu":
+        return torch.empty(shape, dtype=held.dtype, device=held.device).permute(0, 3, 1, 2)
+    # From the system, and given back to it with the tensor: a heap keeps what the chunks have left holes in.
+    memory = mmap.mmap(-1, math.prod(shape) * held.element_size())
+    return torch.frombuffer(memory, dtype=held.dtype).view(shape).permute(0, 3, 1, 2)
+
+
+def _trim() -> None:
+    """Give what the heap holds free back to the system, where that can be requested (glibc)."""
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if release is not None:
+        release(0)
 
 
 def _chunks(height: int, row: int) -> list[tuple[int, int]]:
