@@ -31,7 +31,10 @@ Rows = Callable[[int, int], Tensor]  # (a, b) -> rows a to b - 1 of features: (1
 
 
 class Features(NamedTuple):
-    """Features (1, C, H, W) of one image; `held` is the tensor they are, or are computed from."""
+    """Features (1, C, H, W) of one image; `held` is the tensor they are, or are computed from.
+
+    pointwise: rows after a 1x1 convolution, where that is less work than rows and then the convolution.
+    """
 
     rows: Rows
     channels: int
@@ -40,6 +43,7 @@ class Features(NamedTuple):
     held: Tensor
     lazy: bool = False  # computed from `held`, each time they are read
     moments: Moments | None = None
+    pointwise: Callable[[nn.Conv2d], Rows] | None = None
 
 
 class Moments:
@@ -130,9 +134,19 @@ def convolved(rows: Rows, layer: nn.Conv2d, height: int) -> Rows:
     return made
 
 
-def enlarged(rows: Rows, layer: nn.Conv2d, height: int) -> Rows:
-    """Rows, twice as many and as wide, after nearest-neighbour upsampling and a 3x3 convolution; `height` is before."""
-    weight = layer.weight.to(torch.promote_types(layer.weight.dtype, torch.float32))
+def enlarged(rows: Rows, layer: nn.Conv2d, height: int, then: nn.Conv2d | None = None) -> Rows:
+    """Rows, twice as many and as wide, after nearest-neighbour upsampling and a 3x3 convolution; `height` is before.
+
+    then: a 1x1 convolution of the result, which is linear as the first is: both are one.
+    """
+    precise = torch.promote_types(layer.weight.dtype, torch.float32)
+    weight, bias = layer.weight.to(precise), layer.bias
+    if then is not None:
+        matrix = then.weight.to(precise)[:, :, 0, 0]
+        weight = torch.einsum("oc,cikl->oikl", matrix, weight)
+        biases = [] if bias is None else [matrix @ bias.to(precise)]
+        biases += [] if then.bias is None else [then.bias.to(precise)]
+        bias = sum(biases[1:], biases[0]).to(layer.weight.dtype) if biases else None
     # A pixel's upper half sees the row above by the first weights, and its own row by the sum of the others.
     halves = (torch.stack([weight[:, :, 0], weight[:, :, 1:].sum(2)], 2),
               torch.stack([weight[:, :, :2].sum(2), weight[:, :, 2]], 2))  # fmt: skip
@@ -142,8 +156,8 @@ def enlarged(rows: Rows, layer: nn.Conv2d, height: int) -> Rows:
         .to(layer.weight.dtype).contiguous(memory_format=torch.channels_last)
         for half in halves
     ]  # fmt: skip
-    bias = None if layer.bias is None else layer.bias.repeat(2)
-    channels = layer.out_channels
+    bias = None if bias is None else bias.repeat(2)
+    channels = len(weight)
 
     def made(a: int, b: int) -> Tensor:
         first, last = a // 2, (b + 1) // 2
@@ -165,9 +179,10 @@ def enlarged(rows: Rows, layer: nn.Conv2d, height: int) -> Rows:
 def _block(x: Features, block: Any, limit: float) -> Features:
     """A residual block."""
     out, groups = block.conv1.out_channels, block.norm2.num_groups
-    inner = convolved(_moments(x, block.norm1.num_groups).normal(x.rows, block.norm1), block.conv1, x.height)
+    read = _remembered(x.rows, x.height) if x.lazy else x.rows
+    inner = convolved(_moments(x, block.norm1.num_groups).normal(read, block.norm1), block.conv1, x.height)
     size = out * x.height * x.width * x.held.element_size()
-    shortcut = x.rows if out == x.channels else _pointwise(x.rows, block.nin_shortcut)
+    shortcut = x.rows if out == x.channels else (x.pointwise or _pointwise(x.rows))(block.nin_shortcut)
     step = x.width * max(out, x.channels) * x.held.element_size()
     target, moments = x.held, Moments(groups)
     if x.lazy or out != x.channels or x.held.nbytes + size <= limit:
@@ -196,7 +211,10 @@ def _block(x: Features, block: Any, limit: float) -> Features:
 
 def _upsampled(x: Features, layer: nn.Conv2d, limit: float) -> Features:
     rows = enlarged(x.rows, layer, x.height)
-    made = Features(rows, layer.out_channels, 2 * x.height, 2 * x.width, x.held, lazy=True)
+    made = Features(
+        rows, layer.out_channels, 2 * x.height, 2 * x.width, x.held, lazy=True,
+        pointwise=lambda then: enlarged(x.rows, layer, x.height, then),
+    )  # fmt: skip
     size = made.channels * made.height * made.width * x.held.element_size()
     return _held(_whole(made)) if x.held.nbytes + size <= limit else made
 
@@ -228,8 +246,26 @@ def _rows(x: Tensor) -> Rows:
     return lambda a, b: x[:, :, a:b]
 
 
-def _pointwise(rows: Rows, layer: nn.Conv2d) -> Rows:
-    return lambda a, b: F.conv2d(rows(a, b), layer.weight, layer.bias)
+def _remembered(rows: Rows, height: int) -> Rows:
+    """The same rows, read chunk by chunk; those that a chunk shares with the one before are not computed twice."""
+    begin, end, kept = 0, 0, None
+
+    def made(a: int, b: int) -> Tensor:
+        nonlocal begin, end, kept
+        until = min(b + b % 2, height)  # upsampling makes them by twos
+        if kept is not None and begin <= a < end <= until:
+            kept = kept[:, :, a - begin :]
+            kept = kept if end == until else torch.cat([kept, rows(end, until)], dim=2)
+        else:
+            kept = rows(a, until)
+        begin, end = a, until
+        return kept[:, :, : b - a]
+
+    return made
+
+
+def _pointwise(rows: Rows) -> Callable[[nn.Conv2d], Rows]:
+    return lambda layer: lambda a, b: F.conv2d(rows(a, b), layer.weight, layer.bias)
 
 
 def _new(x: Features, channels: int) -> Tensor:
