@@ -58,16 +58,16 @@ def folders(tmp_path_factory):
     return folder
 
 
-def picture():
-    """(3, SIDE, SIDE) in [0, 1]."""
-    rows = torch.linspace(0, 1, SIDE)
-    return torch.stack([rows[:, None].expand(SIDE, SIDE), rows[None].expand(SIDE, SIDE), 1 - rows[:, None] * rows])
+def picture(side=SIDE):
+    """(3, side, side) in [0, 1]."""
+    rows = torch.linspace(0, 1, side)
+    return torch.stack([rows[:, None].expand(side, side), rows[None].expand(side, side), 1 - rows[:, None] * rows])
 
 
-def hole():
-    """(SIDE, SIDE), 1 where it is drawn anew; its edges lie between latents."""
-    white = torch.zeros(SIDE, SIDE)
-    white[8:24, 4:20] = 1.0
+def hole(side=SIDE):
+    """(side, side), 1 where it is drawn anew; its edges lie between latents."""
+    white = torch.zeros(side, side)
+    white[side // 4 : 3 * side // 4, side // 8 : 5 * side // 8] = 1.0
     return white
 
 
