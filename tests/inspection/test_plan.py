@@ -17,6 +17,7 @@ from zoo.bench.measure import Operations
 from zoo.bench.needs import How, Live, needs_of, unread
 from zoo.cli.main import run
 from zoo.config.check import resolve
+from zoo.config.models import model_names, read_model
 from zoo.families.explain import explain
 from zoo.families.stand_in import write_stand_in
 from zoo.inspection.cost import cost_of
@@ -27,6 +28,15 @@ from zoo.schema.registry import registry
 NAME = "latent-text2img"
 # Published sizes, of ../shared/reference: TFLOP of one guided evaluation and of a decode, parameters of the U-Net.
 PUBLISHED = {"sd-1.5": (1.607, 2.515, 859_520_964), "sdxl-base": (13.52, 10.47, 2_567_463_684)}
+
+# Of a variant, or of a name whose model is drawn in another size: parameters of the published U-Net, pixels a side.
+SIZES = {
+    "sd-1": (859_520_964, 512), "sd-1-inpainting": (859_535_364, 512), "sd-1-lcm": (859_602_884, 512),
+    "sd-2": (865_910_724, 512), "sd-2.1": (865_910_724, 768), "sd-2-inpainting": (865_925_124, 512),
+    "sd-2-depth": (865_913_604, 512), "sd-2-unclip": (870_173_124, 768), "sd-2-x4": (473_398_020, 512),
+    "sdxl-base": (2_567_463_684, 1024), "sdxl-turbo": (2_567_463_684, 512),
+    "sdxl-base-inpainting": (2_567_478_084, 1024), "sdxl-refiner": (2_259_526_660, 1024),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +169,22 @@ def test_a_published_model_is_planned_without_its_file(name, monkeypatch, tmp_pa
     assert found["denoiser"].operations / 1e12 == pytest.approx(guided, rel=1e-3)
     assert found["autoencoder"].operations / 1e12 == pytest.approx(decode, rel=1e-3)
     assert found["denoiser"].parameters == parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", model_names())
+def test_every_published_model_is_planned_without_its_file(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOO_MODELS", str(tmp_path))
+    found = plan(name)
+    denoiser = next(part for part in found.needs.parts if part.kind == "denoiser")
+    published = SIZES.get(name) or SIZES[read_model(name).variant]
+    assert (denoiser.parameters, found.size[-1]) == published
+    assert all(part.operations > 0 and part.activations["whole"] > 0 for part in found.needs.parts)
+    kinds = [part.kind for part in found.needs.parts]
+    assert kinds.count("denoiser") == kinds.count("autoencoder") == 1
+    two = ("sdxl-base", "sdxl-base-inpainting", "sd-2-unclip")
+    assert kinds.count("conditioners") == 1 + (read_model(name).variant in two)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
