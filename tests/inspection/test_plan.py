@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -91,17 +92,26 @@ print(found["reason"] or found["host_peak_bytes"] - found["host_before_bytes"])
 """
 
 
+# glibc's malloc keeps freed blocks in its heap, which pieces of other sizes don't fit into; with a fixed threshold
+# every larger block is the system's again once it is freed, and what is left is what torch asked for.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "least", "most"), [({}, 0.6, 2.0), ({"MALLOC_MMAP_THRESHOLD_": "65536"}, 0.95, 1.1)]
+)
 @torch.no_grad()
-def test_planned_activations_are_near_what_a_process_takes():
+def test_planned_activations_are_near_what_a_process_takes(settings, least, most):
     # A process of its own: an allocator that other tests have filled asks the system for nothing more.
-    found = subprocess.run([sys.executable, "-c", DECODES], capture_output=True, text=True, check=True).stdout.strip()
+    told = subprocess.run(
+        [sys.executable, "-c", DECODES], capture_output=True, text=True, check=True, env={**os.environ, **settings}
+    )
+    found = told.stdout.strip()
     if not found.isdigit():
         pytest.skip(found)
     model = AutoencoderKL(width=32, groups=8).eval().to("meta", memory_format=torch.channels_last)
     live = Live(model.parameters())
     with live.watching([]) as seen:
         model.decode(torch.randn(1, 4, 64, 64, device="meta"))
-    assert 0.6 < int(found) / seen.peak < 2.0
+    assert least < int(found) / seen.peak < most
 
 
 def test_tensors_count_until_nothing_holds_them():
