@@ -111,7 +111,7 @@ FLIPPED = {
     "U-Net's groups": ("unet/config.json", {"norm_num_groups": 16}),
     "U-Net's eps": ("unet/config.json", {"norm_eps": 1e-2}),
     "padding of downsampling": ("unet/config.json", {"downsample_padding": 0}),
-    "latent scale": ("vae/config.json", {"scaling_factor": 0.13025}),
+    "latent scale": ("vae/config.json", {"scaling_factor": 0.2}),
     "autoencoder's groups": ("vae/config.json", {"norm_num_groups": 16}),
     "activation": ("text_encoder/config.json", {"hidden_act": "gelu"}),
     "text heads": ("text_encoder/config.json", {"num_attention_heads": 2}),

@@ -71,7 +71,7 @@ XL_FLIPPED = {
     "first padding": ("tokenizer/tokenizer_config.json", {"pad_token": "!"}),
     "second padding": ("tokenizer_2/tokenizer_config.json", {"pad_token": "<|endoftext|>"}),
     "second activation": ("text_encoder_2/config.json", {"hidden_act": "quick_gelu"}),
-    "latent scale": ("vae/config.json", {"scaling_factor": 0.18215}),
+    "latent scale": ("vae/config.json", {"scaling_factor": 0.2}),
     "heads": ("unet/config.json", {"attention_head_dim": [2, 4]}),
 }
 
