@@ -105,6 +105,7 @@ def row(
         "speed": {"latency_seconds": {"p50": sorted(latency)[2], "p90": max(latency), "runs": latency},
                   "images_per_second": round(a_second, 4)},
         "memory": {"host_peak_bytes": host, "host_before_bytes": 430_000_000, "device_peak_bytes": device_peak,
+                   "planned_weight_bytes": 57_600_000, "planned_activation_bytes": 110_000_000, "planned_reason": None,
                    "reason": None},
         "energy": {"joules_per_image": round(300 / a_second, 3) if device == "cuda" else None,
                    "reason": None if device == "cuda" else "the driver tells no power of cpu"},

@@ -4,7 +4,7 @@
 
 Each `*.json.gz` there has lists by name, `{"keys": {tensor: shape}}`, counted on the original classes. Lists that
 follow from others are added: diffusers' names of a U-Net in the original's, the original names of open_clip's text
-towers in transformers', and U-Nets with more input channels.
+towers in transformers', and U-Nets with more input channels. Image towers are counted here, on open_clip's class.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.transformer import VisionTransformer
 
 from zoo.families.diffusers.layout import open_clip_names, unet_names
 from zoo.families.key_lists import FILE, KeyLists, Shapes, encode
@@ -37,6 +41,11 @@ _WIDENED = {
 }
 # New list -> (the text tower in transformers' names, layers that the file has more than the class).
 _TOWERS = {"openclip-h/text": ("openclip-h/text(23L)", 1), "openclip-bigG/text": ("openclip-bigG/text+proj", 0)}
+
+_IMAGES: dict[str, dict[str, Any]] = {
+    "openclip-h/vision": {"width": 1280, "layers": 32, "heads": 16, "output_dim": 1024},
+    "openclip-l/vision": {"width": 1024, "layers": 24, "heads": 16, "output_dim": 768},
+}
 
 
 def read_manifests(folder: Path) -> dict[str, Shapes]:
@@ -67,6 +76,10 @@ def derived(lists: dict[str, Shapes]) -> Iterator[tuple[str, Shapes]]:
             tower |= {n.replace(f".{layers - 1}.", f".{extra}.", 1): s for n, s in last.items()}
         more[name] = open_clip_shapes(tower)
     yield from more.items()
+    for name, sizes in _IMAGES.items():
+        with torch.device("meta"):
+            tower = VisionTransformer(image_size=224, patch_size=14, mlp_ratio=4.0, **sizes)
+        yield name, {n: tuple(tensor.shape) for n, tensor in tower.state_dict().items()}
 
 
 def open_clip_shapes(tower: Shapes) -> dict[str, tuple[int, ...]]:

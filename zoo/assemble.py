@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from zoo.acceleration.accelerated import cached
 from zoo.acceleration.device import requested, resolve
 from zoo.acceleration.eight_bit import in_eight_bits
-from zoo.acceleration.offload import Home, content
+from zoo.acceleration.offload import Home, content, put
 from zoo.checkpoints.files import OwnFile, Unfilled, load_strict, read_verified
 from zoo.checkpoints.packed import unpack
 from zoo.conditioners.vocabulary import restore
@@ -163,12 +163,17 @@ class _Parts:
         for fresh in self.own:
             self.hashes |= fresh.read_weights()
 
-    def homes(self, eight_bits: Any) -> dict[nn.Module, Home]:
-        """How each module's weights are read again, as they are now."""
+    def homes(self, eight_bits: Any, adapters: Adapters) -> dict[nn.Module, Home]:
+        """How each module's weights are read again, as they are now, with the LoRAs that it has then."""
 
         def read(card: Card, like: nn.Module) -> Mapping[str, Tensor]:
             made = _unread(card)
-            _read(card, made, dtype_of(like))
+            if adapters.change(like):
+                _read(card, made)
+                put(_bare(made), adapters.merged_into(like, dict(_bare(made).named_parameters())))
+                made.to(dtype_of(like))
+            else:
+                _read(card, made, dtype_of(like))
             if eight_bits is not None and card.kind in ("network", "conditioner"):
                 in_eight_bits(_bare(made), eight_bits)
             return content(_bare(made))
@@ -282,17 +287,11 @@ def assemble(
         )
     parts.read()
     if config.get("adapters"):
-        if saving is not None and saving.offload and torch.device(place).type == "cpu":
-            raise UsageError(
-                "LoRAs are merged into weights, and parts that are offloaded on the CPU are read from their files "
-                "again; leave offload out",
-                code="option-conflict",
-            )
         pipeline.adapters.set(config["adapters"])  # from the weights as they were stored, before they are rounded
     if saving is None:
         return pipeline.to(place, precision)
     pipeline.to(dtype=precision)
-    pipeline.parts.homes = parts.homes(saving.weights)
+    pipeline.parts.homes = parts.homes(saving.weights, pipeline.adapters)
     pipeline.save_memory(**saving.record(), device=place if saving.offload else None)  # type: ignore[arg-type]
     return pipeline if saving.offload else pipeline.to(place)
 

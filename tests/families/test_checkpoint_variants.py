@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 import zoo
 from tests.families import original, original_variants
+from tests.families.test_stable_diffusion import hole, picture
 from tests.families.written import SAME, grey_levels
 from tests.refusals import refused
 from zoo.schema.errors import ConfigError
@@ -77,9 +78,7 @@ def test_a_file_for_inpainting_draws_in_the_hole_what_diffusers_draws(tmp_path, 
     plain = original.converted(state, in_channels=9)
     pipe = StableDiffusionInpaintPipeline(**plain.components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
-    rows, white = torch.linspace(0, 1, SIDE), torch.zeros(SIDE, SIDE)
-    image = torch.stack([rows[:, None].expand(SIDE, SIDE), rows[None].expand(SIDE, SIDE), 1 - rows[:, None] * rows])
-    white[16:48, 8:40] = 1.0
+    image, white = picture(SIDE), hole(SIDE)
     wanted = expected(pipe, 7.5, image=image[None], mask_image=white[None, None], strength=1.0)
     drawn = made(zoo.load(tmp_path / "inpainting.safetensors"), image=image, mask=white)
     assert grey_levels(drawn[..., white.bool()], wanted[..., white.bool()]) <= SAME

@@ -413,3 +413,33 @@ def test_pefts_folder_is_read_with_its_settings_which_its_hash_covers(folder):
 def test_what_pefts_settings_say_beyond_a_lora_is_refused(folder, settings, told):
     with refused("lora-damaged" if "alpha" in told or "a+" in told else "lora-unfit", WeightsError, naming=told):
         zoo.check(MODEL, adapters=[folder(**settings)])
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"dtype": "bfloat16"}, {"memory": {"weights": "int8"}}], ids=["float32", "bfloat16", "int8"]
+)
+@pytest.mark.slow
+def test_offloaded_parts_are_read_again_with_their_loras(lora, more):
+    files, plain = [f"{lora('a')}:0.7", lora("b", seed=1, rank=2)], drawn(built(**more))
+    memory = {**more.get("memory", {}), "offload": True}
+    wanted = drawn(built(adapters=files, **more))
+    made = built(adapters=files, **{**more, "memory": memory})
+    assert {p.device.type for module in made.modules() for p in module.parameters()} == {"meta"}
+    for _ in range(2):  # read again for each
+        assert torch.equal(drawn(made), wanted)
+    assert not torch.allclose(wanted, plain, atol=0.02)
+    assert made.record["config"]["adapters"][0]["scale"] == 0.7
+    for other in ([files[1]], []):
+        with refused("option-conflict", UsageError, naming="offloaded"):
+            made.adapters.set(other)
+    assert torch.equal(drawn(made), wanted)  # as it was
+
+
+@pytest.mark.slow
+def test_what_is_offloaded_later_has_the_loras_that_it_has_then(lora):
+    pipe = built(memory={"decode": "rows"}, adapters=[lora("a")])
+    pipe.adapters.set([lora("b", seed=1)])
+    wanted = drawn(pipe)
+    pipe.save_memory(offload=True, decode="rows")
+    assert torch.equal(drawn(pipe), wanted)
+    assert not torch.allclose(wanted, drawn(built()), atol=0.02)

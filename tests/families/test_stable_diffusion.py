@@ -58,16 +58,16 @@ def folders(tmp_path_factory):
     return folder
 
 
-def picture():
-    """(3, SIDE, SIDE) in [0, 1]."""
-    rows = torch.linspace(0, 1, SIDE)
-    return torch.stack([rows[:, None].expand(SIDE, SIDE), rows[None].expand(SIDE, SIDE), 1 - rows[:, None] * rows])
+def picture(side=SIDE):
+    """(3, side, side) in [0, 1]."""
+    rows = torch.linspace(0, 1, side)
+    return torch.stack([rows[:, None].expand(side, side), rows[None].expand(side, side), 1 - rows[:, None] * rows])
 
 
-def hole():
-    """(SIDE, SIDE), 1 where it is drawn anew; its edges lie between latents."""
-    white = torch.zeros(SIDE, SIDE)
-    white[8:24, 4:20] = 1.0
+def hole(side=SIDE):
+    """(side, side), 1 where it is drawn anew; its edges lie between latents."""
+    white = torch.zeros(side, side)
+    white[side // 4 : 3 * side // 4, side // 8 : 5 * side // 8] = 1.0
     return white
 
 
@@ -111,7 +111,7 @@ FLIPPED = {
     "U-Net's groups": ("unet/config.json", {"norm_num_groups": 16}),
     "U-Net's eps": ("unet/config.json", {"norm_eps": 1e-2}),
     "padding of downsampling": ("unet/config.json", {"downsample_padding": 0}),
-    "latent scale": ("vae/config.json", {"scaling_factor": 0.13025}),
+    "latent scale": ("vae/config.json", {"scaling_factor": 0.2}),
     "autoencoder's groups": ("vae/config.json", {"norm_num_groups": 16}),
     "activation": ("text_encoder/config.json", {"hidden_act": "gelu"}),
     "text heads": ("text_encoder/config.json", {"num_attention_heads": 2}),

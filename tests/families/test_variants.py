@@ -71,7 +71,7 @@ XL_FLIPPED = {
     "first padding": ("tokenizer/tokenizer_config.json", {"pad_token": "!"}),
     "second padding": ("tokenizer_2/tokenizer_config.json", {"pad_token": "<|endoftext|>"}),
     "second activation": ("text_encoder_2/config.json", {"hidden_act": "quick_gelu"}),
-    "latent scale": ("vae/config.json", {"scaling_factor": 0.18215}),
+    "latent scale": ("vae/config.json", {"scaling_factor": 0.2}),
     "heads": ("unet/config.json", {"attention_head_dim": [2, 4]}),
 }
 
@@ -114,6 +114,30 @@ def test_sdxls_refiner_is_a_second_stage_over_the_last_part_of_t(base, refiner, 
         zoo.load(base[1], refiner=base[1])
     with refused("arguments-conflict", UsageError):
         zoo.load(base[1], switch=0.2)
+
+
+def test_clip_skip_leaves_out_layers_of_the_refiners_encoder_too(base, refiner):
+    first, second = base[0], refiner[0]
+    call = {"num_inference_steps": STEPS, "guidance_scale": SCALE}
+
+    def states(pipe):  # diffusers skips for the prompt alone; zoo for the negative one too
+        names = ("prompt_embeds", "pooled_prompt_embeds")
+        made = [pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False, clip_skip=1)[::2]
+                for text in (PROMPT, NEGATIVE)]  # fmt: skip
+        return dict(zip(names, made[0], strict=True)) | {
+            f"negative_{name}": value for name, value in zip(names, made[1], strict=True)
+        }
+
+    latents = first(
+        latents=NOISE.clone(), denoising_end=0.4, output_type="latent", **states(first), **call
+    ).images  # fmt: skip
+    expected = second(image=latents, denoising_start=0.4, output_type="pt", **states(second), **call).images
+    both = zoo.load(base[1], refiner=refiner[1], switch=0.6, clip_skip=1)
+    assert grey_levels(drawn(both), expected) <= SAME
+    alone = {"conditioners.refiner-clip-g.weights": f"{refiner[1]}#clip-g"}  # the base's encoders alone
+    assert grey_levels(drawn(zoo.build(both.record["config"], overrides=alone)), expected) > SAME
+    with refused("number-out-of-range", naming="clip_skip"):
+        zoo.check(base[1], refiner=refiner[1], clip_skip=2)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from zoo.bench.measure import Operations
 from zoo.bench.needs import How, Live, needs_of, unread
 from zoo.cli.main import run
 from zoo.config.check import resolve
+from zoo.config.models import model_names, read_model
 from zoo.families.explain import explain
 from zoo.families.stand_in import write_stand_in
 from zoo.inspection.cost import cost_of
@@ -27,6 +29,15 @@ from zoo.schema.registry import registry
 NAME = "latent-text2img"
 # Published sizes, of ../shared/reference: TFLOP of one guided evaluation and of a decode, parameters of the U-Net.
 PUBLISHED = {"sd-1.5": (1.607, 2.515, 859_520_964), "sdxl-base": (13.52, 10.47, 2_567_463_684)}
+
+# Of a variant, or of a name whose model is drawn in another size: parameters of the published U-Net, pixels a side.
+SIZES = {
+    "sd-1": (859_520_964, 512), "sd-1-inpainting": (859_535_364, 512), "sd-1-lcm": (859_602_884, 512),
+    "sd-2": (865_910_724, 512), "sd-2.1": (865_910_724, 768), "sd-2-inpainting": (865_925_124, 512),
+    "sd-2-depth": (865_913_604, 512), "sd-2-unclip": (870_173_124, 768), "sd-2-x4": (473_398_020, 512),
+    "sdxl-base": (2_567_463_684, 1024), "sdxl-turbo": (2_567_463_684, 512),
+    "sdxl-base-inpainting": (2_567_478_084, 1024), "sdxl-refiner": (2_259_526_660, 1024),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +92,26 @@ print(found["reason"] or found["host_peak_bytes"] - found["host_before_bytes"])
 """
 
 
+# glibc's malloc keeps freed blocks in its heap, which pieces of other sizes don't fit into; with a fixed threshold
+# every larger block is the system's again once it is freed, and what is left is what torch asked for.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "least", "most"), [({}, 0.6, 2.0), ({"MALLOC_MMAP_THRESHOLD_": "65536"}, 0.95, 1.1)]
+)
 @torch.no_grad()
-def test_planned_activations_are_near_what_a_process_takes():
+def test_planned_activations_are_near_what_a_process_takes(settings, least, most):
     # A process of its own: an allocator that other tests have filled asks the system for nothing more.
-    found = subprocess.run([sys.executable, "-c", DECODES], capture_output=True, text=True, check=True).stdout.strip()
+    told = subprocess.run(
+        [sys.executable, "-c", DECODES], capture_output=True, text=True, check=True, env={**os.environ, **settings}
+    )
+    found = told.stdout.strip()
     if not found.isdigit():
         pytest.skip(found)
     model = AutoencoderKL(width=32, groups=8).eval().to("meta", memory_format=torch.channels_last)
     live = Live(model.parameters())
     with live.watching([]) as seen:
         model.decode(torch.randn(1, 4, 64, 64, device="meta"))
-    assert 0.6 < int(found) / seen.peak < 2.0
+    assert least < int(found) / seen.peak < most
 
 
 def test_tensors_count_until_nothing_holds_them():
@@ -159,6 +179,22 @@ def test_a_published_model_is_planned_without_its_file(name, monkeypatch, tmp_pa
     assert found["denoiser"].operations / 1e12 == pytest.approx(guided, rel=1e-3)
     assert found["autoencoder"].operations / 1e12 == pytest.approx(decode, rel=1e-3)
     assert found["denoiser"].parameters == parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", model_names())
+def test_every_published_model_is_planned_without_its_file(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOO_MODELS", str(tmp_path))
+    found = plan(name)
+    denoiser = next(part for part in found.needs.parts if part.kind == "denoiser")
+    published = SIZES.get(name) or SIZES[read_model(name).variant]
+    assert (denoiser.parameters, found.size[-1]) == published
+    assert all(part.operations > 0 and part.activations["whole"] > 0 for part in found.needs.parts)
+    kinds = [part.kind for part in found.needs.parts]
+    assert kinds.count("denoiser") == kinds.count("autoencoder") == 1
+    two = ("sdxl-base", "sdxl-base-inpainting", "sd-2-unclip")
+    assert kinds.count("conditioners") == 1 + (read_model(name).variant in two)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

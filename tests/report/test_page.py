@@ -21,8 +21,11 @@ from benchmarks.report_check import hostile
 from tests.report.dom import Node, read
 from zoo.bench.report import page, read_record, read_records, views
 from zoo.bench.report.groups import groups
+from zoo.bench.report.leaderboard import HIDDEN, Board
 from zoo.bench.report.page import environment, visible
+from zoo.bench.report.plots import written
 from zoo.bench.report.standing import margins, unbeaten
+from zoo.records.benchmark_record import planned_peaks
 
 ENVIRONMENT = environment()
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +125,7 @@ def test_tables_plots_and_pictures_can_be_heard(any_tree):
 def test_every_value_of_the_leaderboard_stands_under_its_own_column(tree, found):
     for i, group in enumerate(groups(found)):
         board = tree.all("table", id=f"board-{i}")[0]
-        columns = [c for c in group.columns if c.key not in ("seconds-per-image", "latency-p90", "host-added")]
+        columns = [c for c in group.columns if c.key not in HIDDEN]
         heads = board.all("thead")[0].all("th")
         before = len(heads) - len(columns)
         rows = board.all("tbody")[0].all("tr")
@@ -267,6 +270,37 @@ def test_the_fronts_of_memory_are_of_what_a_call_adds(tree, found):
     cells = next(e for e in groups(found)[0].entries).row.cells
     values = {column.key: cell.value for column, cell in cells.items()}
     assert values["host-added"] == values["host-peak"] - 430_000_000
+
+
+def test_planned_memory_stands_beneath_the_measured_peak(found):
+    planned = {"host": 430_000_000 + 110_000_000, "device": 57_600_000 + 110_000_000}
+    seen = set()
+    for board in map(Board, groups(found)):
+        for entry in board.measured:
+            for column in board.columns:
+                place = column.key.removesuffix("-peak")
+                if place in planned and entry.row.asked.get("model") == "latent-text2img":
+                    wanted = (entry.row.asked["device"] == "cuda") == (place == "device")
+                    said = f"planned {written(planned[place], 'bytes', 3)}"
+                    assert (said in board.beneath(entry, column)) == wanted
+                    seen |= {place} if wanted else set()
+    assert seen == {"host", "device"}
+
+
+@pytest.mark.parametrize(
+    ("memory", "peaks"),
+    [
+        ({}, (None, None)), ({"planned_weight_bytes": None, "planned_activation_bytes": None}, (None, None)),
+        ({"planned_weight_bytes": 5, "planned_activation_bytes": 7, "host_before_bytes": 100}, (107, None)),
+        ({"planned_weight_bytes": 5, "planned_activation_bytes": 7, "host_before_bytes": None}, (None, None)),
+        (
+            {"planned_weight_bytes": 5, "planned_activation_bytes": 7, "host_before_bytes": 9, "device_peak_bytes": 20},
+            (None, 12),
+        ),
+    ],
+)  # fmt: skip
+def test_a_plan_is_held_against_the_place_that_was_measured(memory, peaks):
+    assert planned_peaks(memory) == peaks
 
 
 def channel(c: float) -> float:

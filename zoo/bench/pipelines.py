@@ -19,7 +19,7 @@ from zoo.bench.rows import Asked, Row, Settings
 from zoo.bench.suite import random_weights
 from zoo.diffusion.types import source_of
 from zoo.pipeline.pipeline import Pipeline
-from zoo.pipeline.stage import lay_out, small_sizes
+from zoo.pipeline.stage import lay_out, pixels, small_sizes
 from zoo.schema.errors import ZooError
 
 PROFILED = 3  # calls that are timed by part where the measured ones can't be
@@ -122,7 +122,8 @@ class Builder:
 
 
 def words(pipe: Pipeline, batch: int, prompts: Sequence[str], size: int | None, *, start: int = 0) -> dict[str, Any]:
-    """What a pipeline is called with, for so many images: prompts in turn, classes in turn, an image to enlarge."""
+    """What a pipeline is called with, for so many images: prompts in turn, classes in turn, an image to enlarge or to
+    draw from."""
     said: dict[str, Any] = {} if size is None else {"size": size}
     heard = {source_of(c): c for c in pipe.conditioners.values()}
     if "prompts" in heard:
@@ -132,14 +133,15 @@ def words(pipe: Pipeline, batch: int, prompts: Sequence[str], size: int | None, 
         said["labels"] = [(start + i) % len(names) for i in range(batch)]
     if not heard:
         said["n"] = batch
-    small = small_sizes(pipe.stages, lay_out(pipe.stages, size))[0]
+    sizes = lay_out(pipe.stages, size)
+    small = pixels(sizes[0]) if "image" in heard else small_sizes(pipe.stages, sizes)[0]
     if small is not None:
         said["image"] = picture(*small)
     return said
 
 
 def picture(height: int, width: int) -> torch.Tensor:
-    """An image to enlarge, the same everywhere: three waves, (3, height, width) in [0, 1]."""
+    """An image, the same everywhere: three waves, (3, height, width) in [0, 1]."""
     y, x = torch.linspace(0, 6.0, height)[:, None], torch.linspace(0, 6.0, width)[None]
     return torch.stack([torch.sin(x + y), torch.sin(2 * x - y), torch.cos(x * y / 3)]) * 0.5 + 0.5
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.records.benchmark_record import planned_peaks
 from zoo.schema.errors import UsageError
 
 
@@ -161,7 +162,7 @@ def _print(record: dict[str, Any]) -> None:
 
     keys = list(dict.fromkeys(k for r in record["rows"] for k in ((r["quality"] or {}).get("values") or {})))
     print_table(
-        ("row", "p50 s", "p90 s", "images/s", "share of peak", "peak MB", *keys, "note"),
+        ("row", "p50 s", "p90 s", "images/s", "share of peak", "peak MB", "planned MB", *keys, "note"),
         [(row["name"], *_cells(row), *(_value(row, key) for key in keys), _note(row)) for row in record["rows"]],
     )
     for pair in record["pairs"]:
@@ -174,14 +175,17 @@ def _print(record: dict[str, Any]) -> None:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["speed"] is None:
-        return ("-",) * 5
+        return ("-",) * 6
     speed, memory, work = row["speed"], row["memory"] or {}, row["work"] or {}
     held = memory.get("device_peak_bytes") or memory.get("host_peak_bytes")
+    host, device = planned_peaks(memory)
+    planned = device or host
     rate, share = speed["images_per_second"], work.get("share_of_peak")
     latency = speed["latency_seconds"]
     return (
         f"{latency['p50']:.4g}", f"{latency['p90']:.4g}", "-" if rate is None else f"{rate:.4g}",
         "-" if share is None else f"{100 * share:.1f} %", "-" if held is None else f"{held / 1e6:.0f}",
+        "-" if planned is None else f"{planned / 1e6:.0f}",
     )  # fmt: skip
 
 

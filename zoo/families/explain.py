@@ -18,12 +18,13 @@ from zoo.checkpoints.folders import Folder, is_index, read_folder, read_index
 from zoo.checkpoints.headers import Header, TensorEntry
 from zoo.families.adapters import adapter
 from zoo.families.identify import ADDED, Match, Parts, split
-from zoo.families.published_models import AUTOENCODER, DENOISER, PRIOR, QUESTIONS, TEXT
+from zoo.families.published_models import AUTOENCODER, DENOISER, IMAGE, PRIOR, QUESTIONS, TEXT
 from zoo.schema.errors import ZooError, model_read
 
 _NAMED = 3  # how many tensors a sentence names
 _METADATA = 40  # entries of metadata in a report
-_KINDS = {DENOISER: "denoiser alone", AUTOENCODER: "autoencoder alone", TEXT: "text encoder alone"}
+_KINDS = {DENOISER: "denoiser alone", AUTOENCODER: "autoencoder alone", TEXT: "text encoder alone",
+          IMAGE: "image encoder alone"}  # fmt: skip
 
 
 @dataclass(frozen=True)

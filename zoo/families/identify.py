@@ -14,7 +14,7 @@ from typing import Literal
 
 from zoo.families.diffusers.layout import CLIP_PREFIX
 from zoo.families.key_lists import Shapes, key_lists
-from zoo.families.published_models import DENOISER, Published, published
+from zoo.families.published_models import DENOISER, IMAGE, Published, published
 
 # Prefix of a part in a single file -> the part's name; longer ones first where one begins with another.
 PREFIXES = {
@@ -34,7 +34,7 @@ PREFIXES = {
     "low_scale_model.": "low_scale_model",
     "noise_augmentor.": "noise_augmentor",
     "depth_model.": "depth_estimator",
-    "embedder.": "image_encoder",
+    "embedder.model.visual.": "image_encoder",
     "model_first_steps.": "first_steps",
     "model_last_step.": "last_step",
 }
@@ -55,7 +55,9 @@ _BUFFERS = frozenset((
 # and whole, beside the parts of a single file:
 _COUNTERS = re.compile(
     r"betas|alphas_cumprod(_prev)?|sqrt_.*|posterior_.*|log_one_minus_alphas_cumprod|logvar|lvlb_weights|scale_factor|"
-    r"model_ema\.(decay|num_updates)|ddim_.*|denoiser\.sigmas|loss\..*"
+    r"model_ema\.(decay|num_updates)|ddim_.*|denoiser\.sigmas|loss\..*|"
+    # what Stable unCLIP's files keep of the text side of the CLIP whose image tower they use
+    r"embedder\.(mean|std|model\.(positional_embedding|token_embedding\.weight|ln_final\..*|text_projection))"
 )
 # Tensors that a network may have beyond its list, and what they mean.
 ADDED = {
@@ -189,7 +191,7 @@ def _part(name: str, prefix: str, tensors: dict[str, tuple[int, ...]]) -> Part:
 
 
 def _named(found: Match | None) -> str:
-    names = {DENOISER: "unet", "autoencoder": "vae", "text encoder": "text_encoder"}
+    names = {DENOISER: "unet", "autoencoder": "vae", "text encoder": "text_encoder", IMAGE: "image_encoder"}
     if found is None:
         return "tensors"
     kind = found.published.kind

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 DENOISER, AUTOENCODER, TEXT, CLASSIFIER, PRIOR = "denoiser", "autoencoder", "text encoder", "classifier", "prior"
+IMAGE = "image encoder"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ clip-vit-l-14/text | CLIP ViT-L/14 | text (SD 1, SDXL's first) | text encoder | 
 clip-vit-l-14/text+proj | CLIP ViT-L/14 | text with projection (SD3, unCLIP) | text encoder | layer
 openclip-h/text(23L) | OpenCLIP ViT-H/14 | text, 23 layers (SD 2) | text encoder |
 openclip-h/text | OpenCLIP ViT-H/14 | text (SD 2) | text encoder | layer
+openclip-h/vision | OpenCLIP ViT-H/14 | images (unCLIP-h) | image encoder |
+openclip-l/vision | CLIP ViT-L/14 | images (unCLIP-l) | image encoder |
 openclip-bigG/text* | OpenCLIP ViT-bigG/14 | text with projection (SDXL) | text encoder | layer
 t5-v1_1-xxl/encoder | T5 v1.1 XXL | encoder | text encoder |
 ldm_unet/celeba256 | Latent diffusion (LDM) | CelebA-HQ, FFHQ or LSUN bedrooms 256 | denoiser | which LDM

@@ -52,7 +52,7 @@ class ClipVision(nn.Module):
     def prepared(self, images: Tensor) -> Tensor:
         """Resized in eight bits (bicubic, the shorter side), cropped around the centre and standardised, as CLIP's."""
         side, made = self.image_size, []
-        for image in (images.float().clamp(0, 1) * 255).round().to("cpu", torch.uint8):
+        for image in (images.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu():
             picture = Image.fromarray(image.permute(1, 2, 0).numpy())
             shorter = min(picture.size)
             width, height = (side * length // shorter for length in picture.size)

@@ -205,3 +205,17 @@ GENERATE_FORM: Form = {
     "settings": {"count": number, "model": said, "size": said, "steps": said, "dtype": said},
     "values": {"after_loading_seconds": {"*": {"median": number, "runs": numbers, "reason": text}}},
 }  # fmt: skip
+
+
+def planned_peaks(memory: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """(host, device) bytes that a suite row's plan says for its measured peaks; None for a place without activations.
+
+    A host's process holds weights, and other rows', before the measured call; a device's peak counts them.
+    """
+    weights, activations = memory.get("planned_weight_bytes"), memory.get("planned_activation_bytes")
+    if weights is None or activations is None:
+        return None, None
+    if memory.get("device_peak_bytes") is not None:
+        return None, weights + activations
+    before = memory.get("host_before_bytes")
+    return None if before is None else before + activations, None

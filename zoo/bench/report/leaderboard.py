@@ -12,10 +12,21 @@ from zoo.bench.report.plots import written
 from zoo.bench.report.standing import faster, margins, unbeaten
 
 FACETS = 8  # a dimension with more values than this is filtered by text
-ONCE = ("host-peak", "host-added")  # they depend on the process's history, and their spread is unknown
-_HIDDEN = ("seconds-per-image", "latency-p90", "host-added")  # shown by or beneath another; CSV has them apart
-_BENEATH = {"latency-p50": ("latency-p90", "latency of a batch, p90", "p90"),
-            "host-peak": ("host-added", "host memory of a call", "a call adds")}  # fmt: skip
+ONCE = (
+    "host-peak",
+    "host-added",
+    "host-planned",
+    "device-planned",
+)  # they depend on the process's history, and their spread is unknown
+_BENEATH = {
+    "latency-p50": (("latency-p90", "latency of a batch, p90", "p90"),),
+    "host-peak": (
+        ("host-added", "host memory of a call", "a call adds"), ("host-planned", "host memory, planned", "planned"),
+    ),
+    "device-peak": (("device-planned", "device memory, planned", "planned"),),
+}  # fmt: skip
+# Shown by or beneath another; CSV has them apart.
+HIDDEN = ("seconds-per-image", *(key for beneath in _BENEATH.values() for key, _, _ in beneath))
 TIMED = ("images-per-second", "latency-p50", "energy", "share-of-peak")  # as noisy as the clock
 
 
@@ -28,7 +39,7 @@ class Board:
     @cached_property
     def columns(self) -> list[Column]:
         """Those that are shown."""
-        return [c for c in self.group.columns if c.key not in _HIDDEN]
+        return [c for c in self.group.columns if c.key not in HIDDEN]
 
     @cached_property
     def measured(self) -> list[Entry]:
@@ -117,8 +128,7 @@ class Board:
             said.append(f"± {written(cell.deviation, column.unit, 2)}")
         if cell.floor is not None and self.floor(column) is None:
             said.append(f"floor {written(cell.floor, column.unit, 3)}")
-        if column.key in _BENEATH:
-            key, name, label = _BENEATH[column.key]
+        for key, name, label in _BENEATH.get(column.key, ()):
             value = entry.cell(replace(column, key=key, name=name)).value
             said += [] if value is None else [f"{label} {written(value, column.unit, 3)}"]
         return said

@@ -20,6 +20,7 @@ from zoo.records.benchmark_record import (
     SUITE_RECORD,
     as_text,
     filled,
+    planned_peaks,
     read_file,
 )  # fmt: skip
 from zoo.schema.errors import UsageError
@@ -34,7 +35,9 @@ _COSTS = (  # key, name, unit, better, the record's block and the way in it; wha
     ("latency-p90", "latency of a batch, p90", "s", "lower", "speed", "p90"),
     ("host-peak", "host memory, peak", "bytes", "lower", "memory", "host_peak_bytes"),
     ("host-added", "host memory of a call", "bytes", "lower", "memory", "host_added_bytes"),
+    ("host-planned", "host memory, planned", "bytes", "lower", "memory", "host_planned_bytes"),
     ("device-peak", "device memory, peak", "bytes", "lower", "memory", "device_peak_bytes"),
+    ("device-planned", "device memory, planned", "bytes", "lower", "memory", "device_planned_bytes"),
     ("evaluations", "network evaluations", "", "lower", "run", "evaluations"),
     ("energy", "energy an image", "J", "lower", "energy", "joules_per_image"),
     ("share-of-peak", "share of the machine's peak", "", "higher", "work", "share_of_peak"),
@@ -175,8 +178,10 @@ def _costs(row: Mapping[str, Any], where: str) -> dict[Column, Cell]:
     rate, peak, before = speed["images_per_second"], memory["host_peak_bytes"], memory["host_before_bytes"]
     # The process holds other rows too, so only what a call adds to it is the row's own.
     added = None if peak is None or before is None else max(peak - before, 0.0)
+    planned = dict(zip(("host_planned_bytes", "device_planned_bytes"), planned_peaks(memory), strict=True))
     blocks = {
-        **{name: row[name] for name in ("run", "energy", "work")}, "memory": {**memory, "host_added_bytes": added},
+        **{name: row[name] for name in ("run", "energy", "work")},
+        "memory": {**memory, "host_added_bytes": added, **planned},
         "speed": {**speed, **speed["latency_seconds"], "seconds_per_image": 1 / rate if rate else None},
     }  # fmt: skip
     cells = {}

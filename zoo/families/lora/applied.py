@@ -27,6 +27,8 @@ from zoo.schema.plain import to_plain
 from zoo.schema.registry import Registry
 
 Carriers = Mapping[str, nn.Module]  # what the parts of a LoRA change: `unet`, `text_encoder`, `text_encoder_2`, ...
+# A weight -> the LoRAs that change it, with their scales.
+_Wanted = dict[tuple[nn.Module, str], list[tuple[Sequence[Adapted], float]]]
 _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
@@ -43,6 +45,7 @@ class Adapters:
         self.entries: list[dict[str, Any]] = []  # as in a config: file, scale, stage, sha256
         self._read: dict[tuple[str, str], dict[str, list[Adapted]]] = {}  # (stage, hash) -> part -> matrices
         self._before: dict[tuple[nn.Module, str], Tensor] = {}  # weights as they were before any LoRA
+        self._wanted: _Wanted = {}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.entries)
@@ -66,36 +69,53 @@ class Adapters:
         for entry in entries:
             key = (entry["stage"], entry["sha256"])
             read[key] = self._read.get(key) or read_entry(entry, self.stages[entry["stage"]])
-        wanted: dict[tuple[nn.Module, str], list[tuple[Sequence[Adapted], float]]] = {}
+        wanted: _Wanted = {}
         for entry in entries:
             for part, found in read[entry["stage"], entry["sha256"]].items():
                 for one in found:
                     place = (self.stages[entry["stage"]][part], one.target.weight)
                     wanted.setdefault(place, []).append(([one], entry["scale"]))
+        places = list({**wanted, **self._before})
+        there = {module: dict(module.named_parameters()) for module in dict(places)}
+        for module, name in places:
+            weight = there[module].get(name)
+            if weight is None or weight.is_meta:
+                raise UsageError(
+                    f"'{name}' of {type(module).__name__} is in eight bits or offloaded, and a LoRA changes weights "
+                    "in place; give LoRAs while the pipeline is built, or leave weights and offload out",
+                    code="option-conflict",
+                )
         try:
             for place, loras in wanted.items():
                 self._merge(place, loras)
             self._restore(place for place in list(self._before) if place not in wanted)
         except BaseException:
             self._restore(list(self._before))
-            self._remember({}, [])
+            self._remember({}, [], {})
             raise
-        self._remember(read, entries)
+        self._remember(read, entries, wanted)
 
-    def _remember(self, read: dict[tuple[str, str], dict[str, list[Adapted]]], entries: list[dict[str, Any]]) -> None:
-        self._read, self.entries = read, entries
+    def change(self, module: nn.Module) -> bool:
+        """Whether a weight of a module is adapted."""
+        return any(one is module for one, _ in self._wanted)
+
+    @torch.no_grad()
+    def merged_into(self, module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of weights that were read again for a module, those that are adapted, with its LoRAs."""
+        what = type(module).__name__
+        changed = [(name, loras) for (one, name), loras in self._wanted.items() if one is module]
+        return {name: merged({name: weights[name]}, loras, what=what)[name] for name, loras in changed}
+
+    def _remember(
+        self, read: dict[tuple[str, str], dict[str, list[Adapted]]], entries: list[dict[str, Any]], wanted: _Wanted
+    ) -> None:
+        self._read, self.entries, self._wanted = read, entries, wanted
         self._record(entries)
 
     @torch.no_grad()
     def _merge(self, place: tuple[nn.Module, str], loras: Sequence[tuple[Sequence[Adapted], float]]) -> None:
         module, name = place
-        weight = dict(module.named_parameters()).get(name)
-        if weight is None or weight.is_meta:
-            raise UsageError(
-                f"'{name}' of {type(module).__name__} is in eight bits or offloaded, and a LoRA changes weights "
-                "in place; give LoRAs while the pipeline is built, or leave weights and offload out",
-                code="option-conflict",
-            )
+        weight = module.get_parameter(name)
         if place not in self._before:
             self._before[place] = weight.detach().to("cpu", copy=True)
         before = self._before[place].to(weight.device)

@@ -27,7 +27,7 @@ from zoo.families.stable_diffusion.shapes import (
     unet_from_shapes,
     vision_from_shapes,
 )
-from zoo.families.stable_diffusion.variants import Variant, predicted, told_by, variant_of
+from zoo.families.stable_diffusion.variants import Variant, mixed_with, predicted, told_by, variant_of
 from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
 
 UNET = "model.diffusion_model."
@@ -47,6 +47,12 @@ class Checkpoint:
                 f"'{path}' holds a U-Net and no text encoder that zoo knows, and can't draw alone; give a file with "
                 "both, or a diffusers folder",
                 code="model-switch-unfit",
+            )
+        if others := mixed_with(found, container.shapes):
+            raise ConfigError(
+                f"'{path}' has text encoders of {found.title} and of {', '.join(others)}: parts of two models; give "
+                "the file of one",
+                code="model-contradicted",
             )
         self._network = unet_from_shapes(shapes_of(container, UNET, "network", "original"), what=f"'{path}'")
         self.variant: Variant = variant_of(found, self._network, what=str(path))

@@ -87,6 +87,15 @@ class Folder:
             )
         unet = Given(self._weights("unet", _MODEL).shapes, str(self.path), config={"factor": self._factor})
         check_autoencoder(unet, answers, self.variant.scale)
+        elsewhere = {
+            variant.scale: variant.title for variant in VARIANTS.values() if variant.scale != self.variant.scale
+        }
+        if "autoencoder" not in answers and self.scale in elsewhere and not (self.path / OWN).is_file():
+            raise ConfigError(
+                f"'{self.path}' is {self.variant.title}, and its vae/config.json says scaling_factor {self.scale}, "
+                f"that of {elsewhere[self.scale]}: parts of two models; say autoencoder='PATH', or get it again",
+                code="model-contradicted",
+            )
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
         made = pipeline_config(
             self.path, self.variant, answers, sampler=read.sampler or self.variant.sampler, prediction=None, copy=None,

@@ -89,7 +89,7 @@ def pipeline_config(
     }  # fmt: skip
     for name in SECONDS:
         if name in answers:
-            made = followed(name, made, _path(answers[name]), answers.get("switch"))
+            made = followed(name, made, _path(answers[name]), answers)
     return made
 
 

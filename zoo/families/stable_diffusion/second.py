@@ -20,8 +20,10 @@ SWITCH = 0.2  # the t at which the refiner takes over: diffusers' denoising_end 
 SECONDS = {"refiner": ("sdxl-refiner", "refiner of SDXL"), "upscaler": ("sd-2-x4", "x4 upscaler")}
 
 
-def followed(name: str, base: Mapping[str, Any], path: Path, switch: str | None) -> dict[str, Any]:
+def followed(name: str, base: Mapping[str, Any], path: Path, answers: Mapping[str, str]) -> dict[str, Any]:
     """The base's pipeline with the model at `path` behind it; a refiner runs from t = `switch` on.
+
+    A `clip_skip` is of each text encoder, this model's too.
 
     Raises ConfigError for a file that is no such model, and UsageError for a switch outside (0, 1).
     """
@@ -33,11 +35,11 @@ def followed(name: str, base: Mapping[str, Any], path: Path, switch: str | None)
         )
     *before, first = base["stages"]
     size = first["size"] if name == "refiner" else ENLARGES * first["size"]
-    second = source.config({"size": str(size)})
+    second = source.config({"size": str(size), **{key: answers[key] for key in ("clip_skip",) if key in answers}})
     last = dict(second["stages"][0])
     last["listens"] = {field: _renamed(names, f"{name}-") for field, names in last["listens"].items()}
     if name == "refiner":
-        at = _read_switch(switch)
+        at = _read_switch(answers.get("switch"))
         ends = {"feeds": "latent", "interval": [1.0, at]}
         starts = {"takes": "latent", "interval": [at, 0.0]}
     else:

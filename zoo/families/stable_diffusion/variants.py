@@ -201,6 +201,13 @@ def told_by(names: Iterable[str]) -> Variant | None:
     return max(found, key=lambda variant: len(variant.texts), default=None)
 
 
+def mixed_with(found: Variant, names: Iterable[str]) -> list[str]:
+    """Titles of other lines whose text encoders a single file has beside those of its own line."""
+    own, listed = {text.prefix for text in found.texts.values()}, list(names)
+    others = {v.title: text.prefix for v in _LINES for text in v.texts.values() if text.prefix not in own}
+    return [title for title, prefix in others.items() if any(name.startswith(prefix) for name in listed)]
+
+
 def predicted(names: Iterable[str], metadata: Mapping[str, str]) -> str | None:
     """What a single file's network predicts, where the file says it: by ComfyUI's marks, or its metadata."""
     if any(name.endswith("v_pred") for name in names):
