@@ -10,6 +10,7 @@ import torch
 
 from tests.refusals import refused
 from tests.test_tracked_files import ROOT
+from zoo.schema import files
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.registry import registry
 from zoo.training.engine.loggers import TensorBoard, WandB, usual
@@ -116,3 +117,28 @@ def test_loggers_that_are_none_are_refused(tmp_path, recipe, line):
     (tmp_path / "a.yaml").write_text(f"{recipe}{line}\n")
     with pytest.raises(ConfigError):
         read_recipe(tmp_path / "a.yaml", registry())
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 777, 20_000, 39_998, 40_000, 10**9])
+def test_a_long_run_goes_on_from_any_step_with_the_lines_up_to_it(tmp_path, monkeypatch, step):
+    """A real run's lines were beyond a limit of the reader's, and its newest were lost."""
+    monkeypatch.setattr(files, "LARGEST_LISTING", 2**16)
+    lines = [f"{i},{name},{i / 7:.6g}" for i in range(40_000) for name in ("loss", "validation/loss")]
+    (tmp_path / "scalars.csv").write_text("\n".join(["step,name,value", *lines, "40000,lo"]))
+    Scalars(tmp_path, step).close()
+    kept = (tmp_path / "scalars.csv").read_text().splitlines()
+    assert kept == ["step,name,value", *lines[: 2 * (step + 1)]]
+
+
+@pytest.mark.parametrize("start", [0, 100, 2**18, 300_000])
+def test_a_damaged_place_in_a_run_s_scalars_costs_no_other_line(tmp_path, start):
+    lines = [f"{i},loss,0.5\n".encode() for i in range(40_000)]
+    whole = bytearray(b"step,name,value\n" + b"".join(lines))
+    whole[start : start + 8192] = bytes(8192)
+    number = whole.index(b"\n19997,")
+    whole[number + 1 : number + 6] = b"99997"  # a step that reads as a later one
+    (tmp_path / "scalars.csv").write_bytes(whole)
+    Scalars(tmp_path, 39_000).close()
+    kept = set((tmp_path / "scalars.csv").read_bytes().splitlines(keepends=True))
+    assert kept >= set(lines[:39_001]) & set(bytes(whole).splitlines(keepends=True))
+    assert not kept & set(lines[39_001:])

@@ -15,6 +15,7 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,15 +101,22 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def open_plain(path: str | Path) -> Iterator[BufferedReader]:
+    """A regular file, to be read; OSError for a pipe, which would block, and for a device, which never ends."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        yield file
+
+
 def read_plain(path: str | Path, limit: int) -> bytes:
     """The bytes of a regular file, at most `limit` + 1: the one byte more shows the caller that it is too large.
 
-    OSError for a pipe, which would block, and for a device, which never ends.
+    OSError for a pipe or a device.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with open_plain(path) as file:
         return file.read(limit + 1)
 
 
@@ -117,10 +125,7 @@ def lines_of(path: str | Path, longest: int) -> Iterator[bytes]:
 
     OSError for a pipe or a device; what is behind `LARGEST_LISTING` bytes is left out too.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with open_plain(path) as file:
         begins, left = True, LARGEST_LISTING
         while (line := file.readline(longest)) and (left := left - len(line)) > 0:
             ends = line.endswith(b"\n")
@@ -146,10 +151,7 @@ def flush(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """The file's SHA-256, in hex."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

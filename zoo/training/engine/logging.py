@@ -6,16 +6,18 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 from torch import Tensor
 
-from zoo.schema.files import atomic, lines_of
+from zoo.schema.files import atomic, open_plain
 from zoo.training.engine.loggers import Logger
 
 HEADER = "step,name,value"
 LONGEST_LINE = 4096  # bytes
-_STEP = re.compile(rb"([0-9]{1,18}),")
+WINDOW = 16 * LONGEST_LINE  # bytes of the file that are looked at in one place
+_LINE = re.compile(rb"^([0-9]{1,18}),.*\n", re.MULTILINE)
 
 
 class Scalars:
@@ -31,9 +33,9 @@ class Scalars:
         # Also where it is new: a link to nowhere would be followed out of the folder.
         with atomic(place, durable=True) as file:
             file.write(f"{HEADER}\n".encode())
-            for line in lines_of(place, LONGEST_LINE) if place.is_file() else ():
-                if (found := _STEP.match(line)) and int(found[1]) <= step:
-                    file.write(line)
+            if place.is_file():
+                with open_plain(place) as before:
+                    _keep(before, file, step)
         self._file = place.open("a", newline="", encoding="utf-8")
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._loggers = loggers
@@ -61,3 +63,29 @@ class Scalars:
         self._file.close()
         for logger in self._loggers:
             logger.close()
+
+
+def _keep(before: BinaryIO, after: BinaryIO, step: int) -> None:
+    """Copy the lines up to a step. Steps only grow, so the last such line is found by halving, however many."""
+
+    def window(at: int) -> bytes:
+        before.seek(at)
+        return before.read(WINDOW)
+
+    first = window(0).partition(b"\n")[0]
+    start = len(first) + 1 if first == HEADER.encode() else 0
+    low, high = start, before.seek(0, 2)
+    while high - low > WINDOW:
+        middle = (low + high) // 2
+        found = sorted(int(line) for line in _LINE.findall(window(middle).partition(b"\n")[2])[:9])
+        if found and found[len(found) // 2] <= step:  # of several, since one may be damaged
+            low = middle
+        else:
+            high = middle
+    low += window(low).find(b"\n") + 1 if low > start else 0
+    before.seek(start)
+    while start < low:
+        start += after.write(before.read(min(low - start, 2**20)))
+    for line in _LINE.finditer(before.read(high - low + WINDOW)):
+        if int(line[1]) <= step and len(line[0]) <= LONGEST_LINE:
+            after.write(line[0])
