@@ -142,6 +142,7 @@ def _folder_bombs(home: Path, folder: Path) -> Iterator[Case]:
         yield changed(kind, "of a sparse GiB", inner, 2**30)
         yield changed(kind, "of a million lists", inner, lists)
     yield changed("run", "of 3 million lines", "scalars.csv", b"1,loss,1\n" * 3_000_000)
+    yield changed("run", "of 20,000 names", "scalars.csv", b"".join(b"1,loss %d,1\n" % i for i in range(20_000)))
     index = folder / "index"
     index.mkdir()
     for name, data in (("of a million lists", lists), ("of as many shards", json.dumps(

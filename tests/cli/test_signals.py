@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -86,3 +87,43 @@ def test_what_is_imported_meanwhile_is_not_called_broken(tmp_path, monkeypatch):
     with pytest.raises(Terminated) as told:
         Entry("sampler", "slow", "slow_plugin:X", "plugin package 'slow'").load()
     assert told.value.code == 143
+
+
+def shell(line, folder, **environment):
+    """A line of the shell with `zoo` in it; its exit code and stderr."""
+    line = line.replace("zoo", f"{sys.executable} -m zoo")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=os.environ | environment, capture_output=True,
+        timeout=300, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_that_stops_reading_ends_no_command_with_an_error(tmp_path):
+    """Output that fills the pipe ended with 1: click answers a broken pipe itself."""
+    assert shell("zoo list --json | head -c 1", tmp_path) == (0, "")
+    assert shell("zoo describe sampler/ddim | true", tmp_path) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_silence_and_no_file_takes_their_number(here, closed):
+    folder = Path.cwd()
+    assert shell(f"zoo list {closed}", folder) == (0, "")
+    assert shell(f"zoo train recipe.yaml --run run --set train.steps=1 {closed}", folder)[0] == 0
+    assert shell(f"zoo train recipe.yaml --run run --resume --set train.steps=2 {closed}", folder)[0] == 0
+    assert shell(f"zoo plot grid trailing -o a.png {closed}", folder)[0] == 0
+    Image.open(folder / "a.png").load()
+    assert shell(f"zoo check nowhere.yaml {closed}", folder)[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["list", "doctor", "check class2img"])
+def test_a_current_folder_that_was_deleted_is_said(tmp_path, words):
+    """torch's MKL ended the process with a sentence of its own."""
+    (tmp_path / "gone").mkdir()
+    code, err = shell(f"rmdir ../gone; zoo {words}", tmp_path / "gone")
+    assert code == 2
+    assert "the current folder was deleted" in err
+    assert "[current-folder-missing]" in err

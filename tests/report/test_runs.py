@@ -119,6 +119,13 @@ def test_the_command_takes_runs_and_refuses_mixtures(runs, tmp_path, monkeypatch
     assert "scalars.csv" in capsys.readouterr().err
 
 
+def test_a_run_of_names_without_end_is_refused(runs):
+    """Each is a curve in the page: 9 MB of them took minutes."""
+    (runs / "one" / "scalars.csv").write_text("".join(f"1,loss {i},1\n" for i in range(20_000)))
+    with refused("file-too-large", UsageError, naming="scalars.csv"):
+        read_runs(run_folders([runs]))
+
+
 def test_a_damaged_run_is_named(runs):
     (runs / "one" / "run.json").write_text("{")
     with refused("benchmark-record-damaged", UsageError, naming="run.json"):

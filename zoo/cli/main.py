@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from zoo.acceleration.threads import prepare
-from zoo.schema.errors import Terminated, ZooError
+from zoo.schema.errors import Terminated, UsageError, ZooError
 from zoo.schema.version import __version__
 
 # Every verb, one file each: its function. What is slow to import is imported inside them.
@@ -88,6 +88,7 @@ def run(arguments: Sequence[str]) -> int:
         typer.echo(f"zoo {__version__}")
         return 0
     try:
+        _stand_somewhere()
         # Each verb's options cost milliseconds to declare, so only the requested one is declared.
         command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
         result = command.main(args=words, prog_name="zoo", standalone_mode=False)
@@ -96,11 +97,13 @@ def run(arguments: Sequence[str]) -> int:
         # typer answers Ctrl-C with this code and says nothing.
         return _tell("interrupted", 130, debug) if code == 130 else code
     except BrokenPipeError:
-        # `zoo list | head`: the reader has closed the pipe. Without this Python would print another error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unheard()
     except Terminated as ended:
         return _tell("ended by the system; what was saved is whole", ended.status, debug)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # click's answer to one
+            return _unheard()
+        raise
     except KeyboardInterrupt:
         return _tell("interrupted", 130, debug)
     except ZooError as error:
@@ -117,6 +120,32 @@ def run(arguments: Sequence[str]) -> int:
         if hasattr(error, "format_message"):  # typer's own usage errors
             return _tell(error.format_message(), getattr(error, "exit_code", 2), debug)  # type: ignore[attr-defined]
         return _tell(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where", 1, debug)
+
+
+def _stand_somewhere() -> None:
+    """UsageError where the current folder was deleted: relative paths mean nothing there, and MKL ends the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the current folder was deleted; change to one that is there", code="current-folder-missing"
+        ) from error
+
+
+def _unheard() -> int:
+    """`zoo list | head`: the reader has closed the pipe. Without this Python would print another error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _open_streams() -> None:
+    """Let what is closed (`zoo list >&-`) lead nowhere: the next file would take its number, and be printed into."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _tell(sentence: str, code: int, debug: bool) -> int:
@@ -136,6 +165,7 @@ def _terminate(number: int, _: object) -> None:
 
 def main() -> None:
     """The entry point of the console script."""
+    _open_streams()
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
         with contextlib.suppress(ValueError, AttributeError):  # not the main thread
             if signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:

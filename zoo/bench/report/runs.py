@@ -21,6 +21,7 @@ from zoo.schema.files import lines_of
 
 RUN = "zoo.run/1"
 LONGEST_LINE, MOST_LINES = 4096, 500_000  # of a file of scalars: bytes, and lines, a value each
+MOST_CURVES = 300  # of a run; each is a picture in the page
 _STEP = re.compile(r"[0-9]{1,18}")
 SHEET = re.compile(r"step-(\d{1,12})\.png")
 SAVED = re.compile(r"step-\d{1,12}")
@@ -146,6 +147,10 @@ def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
             continue
         if math.isfinite(value):
             found.setdefault(row[1], []).append((int(row[0]), value))
+        if len(found) > MOST_CURVES:
+            raise UsageError(
+                f"'{path}' has values of over {MOST_CURVES} names; a run logs some tens", code="file-too-large"
+            )
     return {name: sorted(points, key=lambda p: p[0]) for name, points in found.items()}
 
 
