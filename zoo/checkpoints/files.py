@@ -22,6 +22,7 @@ from zoo.checkpoints.headers import BITS, TensorEntry, read_safetensors
 from zoo.checkpoints.torch_files import check_torch
 from zoo.schema.errors import WeightsError
 from zoo.schema.files import sha256_of
+from zoo.schema.names import check_utf8
 
 _INERT = re.compile(r"(pytorch_lightning|lightning)(\.\w+)+")  # whose classes a checkpoint may name and nobody needs
 _ASKED = re.compile(r"Unsupported global: GLOBAL (\S+)")  # by a file that isn't a zip
@@ -139,6 +140,7 @@ def mapped(entries: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
 
 
 def _mapped_file(file: Path) -> torch.UntypedStorage:
+    check_utf8(file, "weight file")
     try:
         whole: Any = torch.UntypedStorage.from_file(str(file), False, file.stat().st_size)
         return whole

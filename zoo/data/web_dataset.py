@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ class ShardSource:
         seen: set[str] = set()
         for shard in self.shards:
             members, headers = tar_index.index(shard)
-            digest.update(f"{shard.name} {shard.stat().st_size} {headers};".encode())
+            digest.update(os.fsencode(f"{shard.name} {shard.stat().st_size} {headers};"))
             # Two shards of one name in different folders differ by their folders.
             label = shard.name if shard.name not in seen else shard.as_posix()
             seen.add(shard.name)

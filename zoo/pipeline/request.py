@@ -22,6 +22,7 @@ from typing import Any
 from zoo.config.overrides import to_plain
 from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
+from zoo.schema.names import is_utf8
 
 SCHEMA = "zoo.request/1"
 LARGEST_GUIDANCE = 1000.0  # beyond it float32 has no digits left for the sample
@@ -60,6 +61,7 @@ class SampleSpec:
     def __post_init__(self) -> None:
         for name in ("prompt", "negative"):
             _must(isinstance(getattr(self, name), str), name, getattr(self, name), "a text")
+            _must(is_utf8(getattr(self, name)), name, getattr(self, name), "a text in UTF-8")
         _must(self.label is None or isinstance(self.label, str) or whole(self.label), "label", self.label,
               "a number or a name")  # fmt: skip
         if self.label is not None and not isinstance(self.label, str):

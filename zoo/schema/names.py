@@ -25,6 +25,21 @@ def check_length(name: str | Path, what: str) -> None:
         raise UsageError(f"the {what} '{str(name)[:40]}…' is too long for any file's name", code="name-too-long")
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text has UTF-8: no lone surrogates, as which bytes of another encoding come from a command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_utf8(path: str | Path, what: str) -> None:
+    """UsageError for a path in another encoding, where it goes to a library that takes UTF-8 alone."""
+    if not is_utf8(str(path)):
+        raise UsageError(f"the {what} '{path}' has a name that is not UTF-8; rename it", code="name-not-utf-8")
+
+
 def targets(path: str | Path, count: int, *, grid: bool = False, overwrite: bool = False) -> list[Path]:
     """The files that `count` images would be saved to under `path`; see `Generation.save`."""
     given, path = str(path), Path(path)

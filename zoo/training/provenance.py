@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -50,7 +51,8 @@ def hash_of_data(source: Any) -> dict[str, Any] | None:
         try:
             for split in ("train", "val") if "{split}" in source else ("",):
                 for shard in shards_of(source.replace("{split}", split)):
-                    digest.update(f"{shard.name} {shard.stat().st_size} {tar_index.index(shard)[1]}\n".encode())
+                    said = f"{shard.name} {shard.stat().st_size} {tar_index.index(shard)[1]}\n"
+                    digest.update(os.fsencode(said))
                     count += 1
         except (UsageError, OSError):
             return None  # opening them reports what is wrong
@@ -63,7 +65,7 @@ def hash_of_data(source: Any) -> dict[str, Any] | None:
     files = sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
         inside = sha256_of(file) if file.suffix == ".jsonl" else ""
-        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size} {inside}\n".encode())
+        digest.update(os.fsencode(f"{file.relative_to(path).as_posix()} {file.stat().st_size} {inside}\n"))
     return {"sha256": digest.hexdigest(), "of": f"names and sizes of {len(files)} files, and the contents of .jsonl"}
 
 

@@ -20,6 +20,7 @@ from zoo.families.lora.train import AdapterSettings, adapt
 from zoo.families.lora.train import trained as trained_lora
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.files import locked
+from zoo.schema.names import check_utf8
 from zoo.training import export, provenance
 from zoo.training.engine.distributed import started
 from zoo.training.engine.ema import Average
@@ -118,6 +119,7 @@ def train(
     set, and where that run was trained on other data and `other_data` is not set.
     """
     settings = settings_of(recipe)
+    check_utf8(folder, "run's folder")
     with ExitStack() as held:
         devices = held.enter_context(started(settings, device))
         _make(folder)
