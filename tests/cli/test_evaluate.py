@@ -47,6 +47,16 @@ def test_values_are_printed_with_their_keys_and_what_is_missing_with_what_it_nee
     assert not list((here / "cache").rglob("*.npz"))  # kept in case of a kill only
 
 
+@pytest.mark.parametrize("place", ["drawn/0.png", "drawn/0.png/below", "/dev/null"])
+def test_a_cache_that_cannot_be_written_is_no_obstacle(here, capsys, monkeypatch, place):
+    """A home that is read-only, or isn't there, ended every evaluation."""
+    monkeypatch.setenv("ZOO_CACHE", place)
+    assert run(["evaluate", "drawn", "real", "--json", *SMALL]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["values"]
+    assert "ZOO_CACHE names another folder" in told.err
+
+
 def test_with_json_stdout_is_one_value_and_the_same_again(here, capsys):
     words = ["evaluate", "drawn", "real", "--json", "--n", "20", "--seed-ranges", "1", "--features", "kept", *SMALL]
     found = []

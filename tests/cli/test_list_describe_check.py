@@ -130,7 +130,11 @@ def test_a_traceback_is_shown_with_debug_only(mine, capsys):
         (KeyboardInterrupt(), 130, "interrupted"),
         (Terminated(), 143, "ended by the system"),
         (RuntimeError("boom"), 1, "unexpected RuntimeError: boom"),
-        (PermissionError(13, "Permission denied", "out.png"), 1, "Permission denied 'out.png'"),
+        (
+            PermissionError(13, "Permission denied", "out.png"),
+            1,
+            "'out.png': Permission denied; choose another place, or change its permissions [system-refused]",
+        ),
     ],
 )
 def test_other_failures_have_their_exit_codes(monkeypatch, capsys, failure, code, said):

@@ -119,6 +119,16 @@ def test_closed_streams_are_silence_and_no_file_takes_their_number(here, closed)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("words", ["list --json", "describe sampler/ddim", "check nowhere.yaml --json"])
+def test_output_that_cannot_be_written_is_an_error_in_a_sentence(tmp_path, words):
+    code, err = shell(f"zoo {words} > /dev/full", tmp_path)
+    assert code == (2 if "nowhere" in words else 1)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["list", "doctor", "check class2img"])
 def test_a_current_folder_that_was_deleted_is_said(tmp_path, words):
     """torch's MKL ended the process with a sentence of its own."""

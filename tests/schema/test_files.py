@@ -221,3 +221,19 @@ def test_no_reader_waits_for_a_pipe(name, tmp_path):
     os.mkfifo(tmp_path / "manifest.json")
     with refused("checkpoint-damaged|file-unreadable|reserved-list-unreadable|weights-unreadable"):
         readers()[name](tmp_path / "manifest.json")
+
+
+@pytest.mark.parametrize("call", ["open", "replace", "fsync"])
+def test_a_refusal_names_the_file_that_was_asked_for(call, tmp_path, monkeypatch):
+    """It named the temporary one beside it, or none."""
+    real = getattr(Path if call == "replace" else os, call)
+
+    def refuses(path, *rest, **words):
+        if call == "fsync" or ".zoo-" in str(path):
+            raise OSError(errno.EACCES, "Permission denied", None if call == "fsync" else str(path))
+        return real(path, *rest, **words)
+
+    monkeypatch.setattr(Path if call == "replace" else os, call, refuses)
+    with pytest.raises(OSError, match="Permission denied") as told:
+        write_atomically(tmp_path / "a.txt", b"")
+    assert told.value.filename == str(tmp_path / "a.txt")

@@ -80,7 +80,7 @@ def evaluate(
             a, b, metrics=asked, extractors=wanted, n=n, ranges=ranges, split=split, captions=captions, seed=seed,
             size=size, background=background, protocol=protocol, overrides=overrides, sampler=sampler, steps=steps,
             guidance=guidance, batch_size=batch_size, device=device, dtype=dtype,
-            features=cache_folder() if features is None else features, forget=features is None,
+            features=kept_features() if features is None else features, forget=features is None,
             save_statistics=save_statistics, watch=watch,
         )  # fmt: skip
     if found is None:  # torchrun started several processes, and only the first prints
@@ -115,9 +115,25 @@ def check_names(asked: list[Any]) -> None:
         metric_block(block, registry())
 
 
-def cache_folder() -> Path:
-    """Where features are kept until a run is done, by default: $ZOO_CACHE/features, or below ~/.cache/zoo."""
-    return files.cache_folder() / "features"
+def kept_features() -> Path | None:
+    """Where features are kept until a run is done, by default: $ZOO_CACHE/features, or below ~/.cache/zoo.
+
+    None, and a note, where nothing can be kept: a home that is read-only, or isn't there.
+    """
+    place = files.cache_folder() / "features"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if os.access(place, os.W_OK | os.X_OK):
+            return place
+        reason = "no permission"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    typer.echo(
+        f"note: '{place}' can't be written ({reason}), so an evaluation that is ended begins anew; ZOO_CACHE names "
+        "another folder",
+        err=True,
+    )
+    return None
 
 
 def _print(found: Evaluation) -> None:

@@ -9,6 +9,7 @@ shown with `--debug` only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -48,6 +49,13 @@ VERBS = {
     "doctor": "zoo.cli.doctor:doctor",
     "plugin": "zoo.cli.plugin:plugin",
     "bench": "zoo.cli.bench:bench",
+}
+
+
+# What mends it where the system refuses a file.
+_MENDS = {
+    (errno.EACCES, errno.EPERM, errno.EROFS): "; choose another place, or change its permissions",
+    (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)): "; make room, or choose another place",
 }
 
 
@@ -107,19 +115,25 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", 130, debug)
     except ZooError as error:
-        if "--json" in options and not error.answered:
-            said = {"schema": "zoo.error/1", "code": error.code, "error": str(error), "exit_code": error.exit_code}
-            typer.echo(json.dumps(said))
-        return _tell(f"{error} [{error.code}]", error.exit_code, debug)
+        return _answer(error, options, debug)
     except OSError as error:
-        where = f" '{error.filename}'" if error.filename else ""
-        return _tell(f"{error.strerror or error}{where}", 1, debug)
+        where = f"'{os.fsdecode(error.filename)}': " if error.filename else ""
+        mend = next((mend for codes, mend in _MENDS.items() if error.errno in codes), "")
+        return _answer(ZooError(f"{where}{error.strerror or error}{mend}", code="system-refused"), options, debug)
     except Exception as error:
         if type(error).__name__ == "Abort":  # typer's Ctrl-C and end of input
             return _tell("interrupted", 130, debug)
         if hasattr(error, "format_message"):  # typer's own usage errors
             return _tell(error.format_message(), getattr(error, "exit_code", 2), debug)  # type: ignore[attr-defined]
         return _tell(f"unexpected {type(error).__name__}: {error}; run again with --debug to see where", 1, debug)
+
+
+def _answer(error: ZooError, options: Sequence[str], debug: bool) -> int:
+    if "--json" in options and not error.answered:
+        said = {"schema": "zoo.error/1", "code": error.code, "error": str(error), "exit_code": error.exit_code}
+        with contextlib.suppress(OSError):  # what stdout leads to may be what is full
+            typer.echo(json.dumps(said))
+    return _tell(f"{error} [{error.code}]", error.exit_code, debug)
 
 
 def _stand_somewhere() -> None:

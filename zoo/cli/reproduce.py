@@ -35,7 +35,7 @@ def reproduce(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure what was published for a pipeline or weights, and hold the values against each other."""
-    from zoo.cli.evaluate import cache_folder
+    from zoo.cli.evaluate import kept_features
     from zoo.cli.progress import step_bar
     from zoo.evaluation import reproduction
     from zoo.evaluation import requirements as needs
@@ -57,7 +57,7 @@ def reproduce(
             needed = []
             found = reproduction.reproduce(
                 name, reference=reference, data=data, protocol=protocol, n=n, device=device, dtype=dtype,
-                batch_size=batch_size, features=cache_folder() if features is None else features,
+                batch_size=batch_size, features=kept_features() if features is None else features,
                 forget=features is None, watch=watch,
             )  # fmt: skip
             if found is None:  # torchrun started several processes, and only the first prints

@@ -76,7 +76,8 @@ class Replay:
             write_atomically(path, content.getvalue())
         except (OSError, ValueError, KeyError) as error:
             raise ZooError(
-                f"'{path}' can't be written: {error}; choose another place or a name in .png", code="output-unwritable"
+                f"'{path}' can't be written: {getattr(error, 'strerror', None) or error}; choose another place or a name in .png",
+                code="output-unwritable",
             ) from error
 
     def __str__(self) -> str:

@@ -47,9 +47,10 @@ def atomic(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     _tidy(place.parent)
     # Not the place's own name, which may be as long as a name can be.
     temporary = place.parent / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with named_as(place, temporary):
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with named_as(place, temporary), os.fdopen(descriptor, "w+b") as file:
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
@@ -57,12 +58,25 @@ def atomic(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        temporary.replace(place)
+        with named_as(place, temporary):
+            temporary.replace(place)
         if durable:
             flush(place.parent)
     finally:
         with contextlib.suppress(OSError):  # gone: it has its place
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def named_as(place: Path, temporary: Path) -> Iterator[None]:
+    """Let an OSError of the block name `place` where it would name no file, or what is temporary on the way to it."""
+    try:
+        yield
+    except OSError as error:
+        theirs = error.filename is not None and not os.fsdecode(error.filename).startswith(str(temporary))
+        if theirs or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 @contextlib.contextmanager
