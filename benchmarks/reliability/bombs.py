@@ -88,7 +88,7 @@ def cases(home: Path) -> Iterator[Case]:
         large["stages"][0]["denoiser"]["network"][key] = value
         yield name, "config.yaml", file(f"{name}.yaml", json.dumps(large).encode())
     for name, make in BOMBS.items():
-        for kind in ("model.safetensors", "model.ckpt"):
+        for kind in ("model.safetensors", "model.ckpt", "lora.safetensors", "token.safetensors", "token.pt"):
             yield name, kind, file(f"{name}.{kind.partition('.')[2]}", make())
     yield from _torch_bombs(home, folder)
     yield from _folder_bombs(home, folder)

@@ -39,6 +39,19 @@ WRITERS = {
     "convert": (["convert", "model.safetensors", "kept/folder", "--heads", "4"], None),
     "convert back": (["convert", "model", "kept/a.safetensors"], None),
     "export": (["export", "kept/exported"], None),
+    "doctor": (
+        "doctor cascade cascade.yaml --data data -n 2 --steps 1 -o kept/doctor.png".split(),  # noqa: SIM905
+        "kept/doctor.png",
+    ),
+    "report of runs": (["report", "run", "-o", "kept/runs.html"], "kept/runs.html"),
+    "tables": (["report", "record.json", "--csv", "kept/tables"], None),
+    "numbers": (["generate", "--model", "signal.yaml", "-o", "kept/a.npy"], "kept/a.npy"),
+    "several": (["generate", "a", "b", "--model", "config.yaml", "-o", "kept/several"], None),
+    "trajectory": (["plot", "trajectory", "config.yaml", "a", "-o", "kept/path.png"], "kept/path.png"),
+    "features": (
+        [*"evaluate data data --metrics fd --features kept/features --extractor".split(), good.EXTRACTOR],  # noqa: SIM905
+        None,
+    ),
     "new": (["new", "text2img", "captions", "--name", "made", "-o", "kept"], None),
 }  # fmt: skip
 

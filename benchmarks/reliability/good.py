@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
 import zoo
 
+WIDTH = 32  # of the text encoder of the tiny Stable Diffusion
 WEIGHTS = Path(__file__).parent.parent.parent / "zoo" / "weights"
 EXTRACTOR = "{name: random, width: 4, size: 16, layers: 2}"
 CONFIG: dict[str, Any] = {
@@ -52,6 +52,26 @@ ARRAYS: dict[str, Any] = {
     "schedule": "cosine", "parameterization": "v", "train": {"steps": 1, "batch_size": 2, "precision": "fp32"},
 }  # fmt: skip
 
+
+def _cascade() -> dict[str, Any]:
+    """CONFIG's stage, and one that enlarges what it draws."""
+    (base,) = CONFIG["stages"]
+    denoiser = base["denoiser"]
+    network = {**denoiser["network"], "in_channels": 6, "level": True}
+    low_res = {"name": "gaussian", "schedule": "cosine"}
+    larger = {
+        **base, "name": "larger", "size": 32, "augmentation": 0.1,
+        "denoiser": {**denoiser, "network": network, "low_res": low_res},
+    }  # fmt: skip
+    return {**CONFIG, "stages": [{**base, "feeds": "low_res"}, larger]}
+
+
+CASCADE = _cascade()
+SIGNAL: dict[str, Any] = {"schema": "zoo.pipeline/1", "stages": [{
+    "name": "signal", "feeds": "array", "size": 16, "sampler": {"name": "ddim", "steps": 1},
+    "denoiser": {"weights": "waved/export/toy.yaml"},
+}]}  # fmt: skip
+
 # Kind of file: the command lines that read it. {file} is the file, {out} a fresh folder, the rest stands in `make`'s.
 VERBS: dict[str, dict[str, list[str]]] = {
     "config.yaml": {
@@ -61,14 +81,14 @@ VERBS: dict[str, dict[str, list[str]]] = {
         "export": ["export", "{out}/exported", "--model", "{file}"],
         "plot trajectory": ["plot", "trajectory", "{file}", "a", "-o", "{out}/a.png"],
         "doctor": ["doctor", "cascade", "{file}", "--data", "data", "-n", "2"],
-        "describe": ["describe", "{file}"],
-        "prompts": ["prompts", "a", "--model", "{file}"],
-        "reproduce": ["reproduce", "{file}"],
+        "plan": ["plan", "{file}", "--memory", "8GB"],
+        "prompts": ["prompts", "apple", "--model", "{file}"],
+        "reproduce": ["reproduce", "{file}", "--dry-run"],
         "evaluate": [
             "evaluate", "{file}", "data", "-n", "2", "--metrics", "fd", "--extractor", EXTRACTOR, "--captions", "data",
         ],
     },
-    "recipe.yaml": {"train": ["train", "{file}", "--run", "{out}/run"], "describe": ["describe", "{file}"]},
+    "recipe.yaml": {"train": ["train", "{file}", "--run", "{out}/run"]},
     "suite.yaml": {"bench": ["bench", "{file}", "--dry-run"]},
     "card.yaml": {
         "check": ["check", "pixel-ddpm-32", "--set", "stages.0.denoiser={weights: {file}}"],
@@ -77,26 +97,37 @@ VERBS: dict[str, dict[str, list[str]]] = {
             "-o", "{out}/a.png",
         ],
         "reproduce": ["reproduce", "{file}", "--dry-run"],
-        "doctor": ["doctor", "cascade", "config.yaml", "--data", "data", "-n", "2", "--extractor", "{file}"],
+        "doctor": ["doctor", "cascade", "cascade.yaml", "--data", "data", "-n", "2", "--extractor", "{file}"],
         "data check": ["data", "check", "data", "--conditioner", "{file}"],
     },
     "model.safetensors": {
         "explain": ["explain", "{file}", "--json"],
+        "plan": ["plan", "{file}"],
         "convert": ["convert", "{file}", "{out}/folder", "--heads", "4"],
         "check": ["check", "{file}"],
         "generate": ["generate", "a", "--model", "{file}", "--size", "16", "--steps", "1", "-o", "{out}/a.png"],
         "autoencoder": ["check", "model.safetensors", "--autoencoder", "{file}"],
     },
+    "lora.safetensors": {
+        "explain": ["explain", "{file}"],
+        "generate": ["generate", "a", "--model", "config.yaml", "--lora", "{file}", "-o", "{out}/a.png"],
+    },
+    "token.safetensors": {
+        "generate": [
+            "generate", "a", "--model", "model.safetensors", "--size", "16", "--steps", "1", "--embedding", "{file}",
+            "-o", "{out}/a.png",
+        ],
+    },
     "shards.safetensors.index.json": {"explain": ["explain", "{file}"]},
     "model": {
         "explain": ["explain", "{file}"],
+        "plan": ["plan", "{file}"],
         "convert": ["convert", "{file}", "{out}/a.safetensors"],
         "check": ["check", "{file}"],
     },
     "exported": {
         "check": ["check", "{file}"],
-        "prompts": ["prompts", "a", "--model", "{file}"],
-        "describe": ["describe", "{file}"],
+        "prompts": ["prompts", "apple", "--model", "{file}"],
         "explain": ["explain", "{file}"],
     },
     "run": {
@@ -105,7 +136,7 @@ VERBS: dict[str, dict[str, list[str]]] = {
     },
     "measured": {"bench": ["bench", "suite.yaml", "--out", "{file}", "--resume"]},
     "captions": {"new": ["new", "text2img", "{file}", "--name", "made", "-o", "{out}"]},
-    "drawn.npy": {"replay": ["replay", "{file}"], "diff": ["diff", "{file}", "class2img"]},
+    "drawn.npy": {"replay": ["replay", "{file}"], "diff": ["diff", "{file}", "signal.yaml"]},
     "waves.npy": {"train": ["train", "arrays.yaml", "--set", "data.path={file}", "--run", "{out}/run"]},
     "record.json": {"report": ["report", "{file}", "-o", "{out}/report.html"]},
     "image.png": {
@@ -132,7 +163,7 @@ VERBS: dict[str, dict[str, list[str]]] = {
         "evaluate against": ["evaluate", "data", "{file}", "--metrics", "fd", "--extractor", EXTRACTOR],
         "train": ["train", "recipe.yaml", "--set", "data.path={file}", "--run", "{out}/run"],
         "new": ["new", "text2img", "{file}", "--name", "made", "-o", "{out}"],
-        "doctor": ["doctor", "cascade", "cascade-text2img", "--data", "{file}", "-n", "2", "--steps", "1"],
+        "doctor": ["doctor", "cascade", "cascade.yaml", "--data", "{file}", "-n", "2", "--steps", "1"],
         "bench": ["bench", "suite.yaml", "--data", "{file}", "--split", "val", "--dry-run"],
         "captions": [
             "evaluate", "config.yaml", "data", "-n", "2", "--metrics", "fd", "--extractor", EXTRACTOR, "--captions",
@@ -145,11 +176,19 @@ VERBS: dict[str, dict[str, list[str]]] = {
         "evaluate": ["evaluate", "data", "{file}", "--metrics", "fd", "--extractor", EXTRACTOR],
     },
 }  # fmt: skip
-VERBS["data.zip"] = VERBS["data"]
+VERBS["data.zip"] = {verb: words for verb, words in VERBS["data"].items() if verb != "new"}  # of a folder alone
 VERBS["model.ckpt"] = VERBS["model.safetensors"]
+VERBS["token.pt"] = VERBS["token.safetensors"]
 VERBS["data.tar"]["train"] = [
     *VERBS["data"]["train"], "--set", "data.name=webdataset",
 ]  # fmt: skip
+# What is good for a verb where the kind's own file is good for others.
+GOOD = {
+    ("config.yaml", "export"): "latent.yaml", ("config.yaml", "prompts"): "latent.yaml",
+    ("config.yaml", "reproduce"): "latent.yaml", ("config.yaml", "doctor"): "cascade.yaml",
+    ("card.yaml", "reproduce"): "emoji-evaluator.yaml", ("card.yaml", "doctor"): "emoji-evaluator.yaml",
+    ("card.yaml", "data check"): "emoji-base-32-text.yaml",
+}  # fmt: skip
 
 
 def png(seed: int, size: int = 16) -> bytes:
@@ -188,9 +227,10 @@ def make(folder: Path) -> Path:
     """All good files, in a folder that may be there; returns it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    texts = {"config.yaml": CONFIG, "suite.yaml": SUITE, "recipe.yaml": RECIPE, "arrays.yaml": ARRAYS}
+    texts = {"config.yaml": CONFIG, "suite.yaml": SUITE, "recipe.yaml": RECIPE, "arrays.yaml": ARRAYS,
+             "cascade.yaml": CASCADE, "signal.yaml": SIGNAL}  # fmt: skip
     for name, value in texts.items():
-        (folder / name).write_text(yaml.safe_dump(value, sort_keys=False))
+        (folder / name).write_text(json.dumps(value, indent=1))  # YAML that shares no part with another
     torch.manual_seed(0)
     zoo.build("class2img", steps=1)(labels=["objects"]).save(folder / "image.png")
     shutil.copy(Path(__file__).parent.parent / "results" / "startup.json", folder / "record.json")
@@ -199,22 +239,24 @@ def make(folder: Path) -> Path:
     for name, data in files().items():
         (folder / "data" / name).write_bytes(data)
     as_zip(files(), folder / "data.zip")
-    pairs = {f"{i}.{end}": png(i) if end == "png" else b"a thing" for i in range(6) for end in ("png", "txt")}
+    rows = [json.dumps({"text": "a thing", "split": "val" if i < 2 else "train"}).encode() for i in range(6)]
+    pairs = {f"{i}.{end}": png(i) if end == "png" else row for i, row in enumerate(rows) for end in ("png", "json")}
     as_tar(pairs, folder / "data.tar")
     np.save(folder / "waves.npy", np.random.default_rng(0).uniform(-1, 1, (6, 1, 16)).astype(np.float32))
     np.savez(folder / "waves.npz", waves=np.load(folder / "waves.npy"))
     save_file({"a": torch.arange(64.0), "b": torch.ones(3, 3)}, folder / "weights.safetensors")
     torch.save({"a": torch.arange(64.0), "b": torch.ones(3, 3)}, folder / "weights.pt")
     shutil.copy(WEIGHTS / "emoji-ddpm-32.yaml", folder / "card.yaml")
-    shutil.copy(WEIGHTS / "emoji-ddpm-32.safetensors", folder)
+    for name in ("emoji-ddpm-32.safetensors", "emoji-evaluator.yaml", "emoji-evaluator.safetensors",
+                 "emoji-base-32-text.yaml", "emoji-base-32-text.safetensors"):  # fmt: skip
+        shutil.copy(WEIGHTS / name, folder)
+    shutil.copy(WEIGHTS.parent / "presets" / "latent-text2img.yaml", folder / "latent.yaml")
     _models(folder)
+    _added(folder)
     (folder / "captions").mkdir()
     for i in range(6):
         (folder / "captions" / f"{i}.png").write_bytes(png(i))
         (folder / "captions" / f"{i}.txt").write_text(f"a thing {i}")
-    signal = {"name": "signal", "feeds": "array", "size": 16, "sampler": {"name": "ddim", "steps": 1}, "denoiser": {
-        "network": ARRAYS["network"], "schedule": "cosine", "parameterization": "v"}}  # fmt: skip
-    zoo.build({"schema": "zoo.pipeline/1", "stages": [signal]})().save(folder / "drawn.npy")
     _written(folder)
     return folder
 
@@ -237,6 +279,19 @@ def _models(folder: Path) -> None:
     (folder / "shards.safetensors.index.json").write_text(json.dumps(index))
 
 
+def _added(folder: Path) -> None:
+    """A LoRA of the config's network, and a learned token of the model's text encoder in either container."""
+    from zoo.families.lora.train import AdapterSettings, adapt, trained
+
+    (stage,) = zoo.build(str(folder / "config.yaml")).stages
+    adapt(stage.denoiser.network, AdapterSettings(rank=2))
+    tensors, metadata = trained(stage.denoiser.network, AdapterSettings(rank=2))
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "lora.safetensors", metadata)
+    token = {"<thing>": torch.linspace(-0.1, 0.1, WIDTH)}
+    save_file(token, folder / "token.safetensors")
+    torch.save(token, folder / "token.pt")
+
+
 def _written(folder: Path) -> None:
     """What verbs write and read again."""
     from zoo.cli.main import run
@@ -244,7 +299,8 @@ def _written(folder: Path) -> None:
     with contextlib.chdir(folder):
         for words in (
             ["evaluate", "data", "--extractor", EXTRACTOR, "--save-statistics", "statistics.npz"],
-            ["train", "recipe.yaml", "--run", "run"], ["bench", "suite.yaml", "--out", "measured"],
+            ["train", "recipe.yaml", "--run", "run"], ["train", "arrays.yaml", "--run", "waved"],
+            ["generate", "--model", "signal.yaml", "-o", "drawn.npy"], ["bench", "suite.yaml", "--out", "measured"],
             ["generate", "red apple", "--model", "latent-text2img", "--image", "picture.png", "--steps", "2",
              "-o", "redrawn.png"],
             ["export", "exported", "--model", "latent-text2img"],

@@ -58,9 +58,12 @@ def through(cases: Iterable[Case], home: Path, share: float = 1.0) -> dict[str, 
         some = of[:: max(1, round(1 / share))]
         names |= {name for name, _, _ in some}
         for verb, words in good.VERBS[kind].items():
-            files = [kind, kind, *(path for _, _, path in some)]
+            whole = good.GOOD.get((kind, verb), kind)
+            files = [whole, whole, *(path for _, _, path in some)]
             commands = [good.fill(words, file, home / "out" / str(i)) for i, file in enumerate(files)]
             _, usual, *found = tried(commands, home)
+            if usual.code != 0 and not usual.printed:  # what is hostile would be measured against a refusal
+                faults.append(f"{verb}, {kind}: a good file ended with {usual.code}: {usual.stderr.strip()[-200:]}")
             trials += len(found)
             for (name, _, _), one in zip(some, found, strict=True):
                 faults += [f"{verb}, {kind}, {name}: {fault}" for fault in one.faults(usual)]

@@ -11,12 +11,14 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -123,6 +125,10 @@ def _record(path: Path) -> str:
     return json.dumps(check_whole(read_record(path), source=str(path)), sort_keys=True)
 
 
+def _array_record(path: Path) -> str:
+    return _record(path.with_suffix(".npy"))
+
+
 def _benchmark(path: Path) -> str:
     from zoo.bench.report import read_record
 
@@ -166,6 +172,78 @@ def _run_facts(path: Path) -> str:
     return ""
 
 
+def _lora(path: Path) -> str:
+    from zoo.families.lora.applied import carriers, read_entry
+
+    found = read_entry({"file": str(path)}, carriers(_network(path.with_name("config.yaml")), ()))
+    return _hash(*(part for of in found.values() for one in of for part in (one.down, one.up)))
+
+
+@lru_cache
+def _network(config: Path) -> torch.nn.Module:
+    import zoo
+
+    (stage,) = zoo.build(str(config)).stages
+    return stage.denoiser.network
+
+
+def _token(path: Path) -> str:
+    from zoo.conditioners.embedding_files import read_embedding
+
+    found = read_embedding(str(path))
+    return found.token + _hash(*(found.vectors(width) for width in sorted(found.entries)))
+
+
+def _index(path: Path) -> str:
+    from zoo.checkpoints.folders import read_index
+
+    return repr(read_index(path))
+
+
+def _folder(path: Path, levels: int = 1) -> str:
+    return _config(path.parents[levels - 1])
+
+
+def _words(path: Path) -> str:
+    from zoo.conditioners.words import read_words
+
+    return repr(read_words.__wrapped__(path))
+
+
+def _scalars(path: Path) -> str:
+    from zoo.bench.report.runs import read_run
+    from zoo.training.engine.logging import Scalars
+
+    curves = repr(read_run(path.parent, "run").curves)
+    copy = path.parent / "resumed"
+    copy.mkdir(exist_ok=True)
+    shutil.copy(path, copy)
+    Scalars(copy, 2).close()
+    return curves + (copy / path.name).read_text(errors="replace")
+
+
+def _hashes(path: Path) -> str:
+    from zoo.checkpoints import hashes
+
+    with mock.patch.dict(os.environ, ZOO_CACHE=str(path.parent)):
+        found = hashes._read()
+    if not found:
+        raise ZooError("damaged: files are hashed anew", code="data-damaged")
+    return repr(found)
+
+
+def _coco(path: Path) -> str:
+    from zoo.data.coco import rows
+
+    return repr(list(rows(path.parent.parent)))
+
+
+def _explained(path: Path) -> str:
+    from zoo.families.explain import explain
+
+    return repr(explain(path))
+
+
 def kinds(home: Path) -> list[Kind]:
     """Every kind of file that zoo reads, with a good one of each in `home`."""
     from PIL import Image
@@ -191,6 +269,16 @@ def kinds(home: Path) -> list[Kind]:
     Image.open(home / "picture.png").convert("RGB").save(out, "JPEG")
     (home / "picture.jpg").write_bytes(out.getvalue())
     shutil.copy(Path(__file__).parent.parent.parent / "zoo" / "weights" / "emoji-kl-f4.yaml", home / "card.yaml")
+    from zoo.checkpoints import hashes
+
+    with mock.patch.dict(os.environ, ZOO_CACHE=str(home / "cache")):
+        hashes._keep(str(weights), [weights.stat().st_size, 1, 2, 3, 4, facts["sha256"]])
+    (home / "coco" / "annotations").mkdir(parents=True)
+    captions = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(6)],
+        "annotations": [{"id": 10 + i, "image_id": i, "caption": f"a thing {i}"} for i in range(6)],
+    }
+    (home / "coco" / "annotations" / "captions_val2014.json").write_text(json.dumps(captions))
     (home / "mutated-run").mkdir()
     data = {"path": "data", "files": 7, "sha256": "0" * 64}
     (home / "mutated-run" / "run.json").write_text(json.dumps({"schema": "zoo.run/1", "data": data, "sittings": []}))
@@ -215,6 +303,21 @@ def kinds(home: Path) -> list[Kind]:
         Kind("recipe", "open", "recipe.yaml", _recipe),
         Kind("suite", "open", "suite.yaml", _suite),
         Kind("card", "open", "card.yaml", _card),
+        Kind("record of an array", "open", "drawn.json", _array_record),
+        Kind("LoRA", "open", "lora.safetensors", _lora),
+        Kind("learned token", "open", "token.safetensors", _token),
+        Kind("learned token in torch's file", "open", "token.pt", _token),
+        Kind("model in one file", "open", "model.safetensors", _config),
+        Kind("model in torch's file", "open", "model.ckpt", _explained),
+        Kind("index of shards", "open", "shards.safetensors.index.json", _index),
+        Kind("parts of a model's folder", "open", "model/model_index.json", _folder),
+        Kind("network's settings", "open", "model/unet/config.json", partial(_folder, levels=2)),
+        Kind("scheduler's settings", "open", "model/scheduler/scheduler_config.json", partial(_folder, levels=2)),
+        Kind("config of an export", "open", "exported/zoo.yaml", _folder),
+        Kind("words of a model", "open", "exported/text_encoder/words.json", _words),
+        Kind("scalars of a run", "open", "run/scalars.csv", _scalars),
+        Kind("kept hashes", "checked", "cache/hashes.json", _hashes),
+        Kind("captions of COCO", "open", "coco/annotations/captions_val2014.json", _coco),
         Kind("facts of a run", "open", "mutated-run/run.json", _run_facts),
     ]  # fmt: skip
 

@@ -75,9 +75,9 @@ class Replay:
             self.picture.save(content, Image.registered_extensions()[path.suffix.lower()])
             write_atomically(path, content.getvalue())
         except (OSError, ValueError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise ZooError(
-                f"'{path}' can't be written: {getattr(error, 'strerror', None) or error}; choose another place or a name in .png",
-                code="output-unwritable",
+                f"'{path}' can't be written: {reason}; choose another place or a name in .png", code="output-unwritable"
             ) from error
 
     def __str__(self) -> str:
