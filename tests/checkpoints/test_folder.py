@@ -1,6 +1,8 @@
 """What `zoo export` writes is a pipeline of zoo's again: as a folder, and its parts as weights."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -137,3 +139,13 @@ def test_a_preset_comes_before_a_folder_of_its_name(exported, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert zoo.check("pixel-ddpm-32")["stages"][0]["size"] == 32
     assert zoo.check(tmp_path / "pixel-ddpm-32")["stages"][0]["size"] == 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["", "stages:", "stages: 5", "stages: [5]", "stages: {a: 1}", "stages: []"])
+def test_a_folder_whose_own_config_has_no_stages_is_refused(exported, tmp_path, text):
+    whole = shutil.copytree(exported, tmp_path / "edited", copy_function=os.link)
+    (whole / "zoo.yaml").unlink()
+    (whole / "zoo.yaml").write_text(f"schema: zoo.pipeline/1\n{text}\n")
+    with refused("stages-missing", ConfigError):
+        zoo.check(str(whole))

@@ -15,8 +15,8 @@ from zoo.config.adapters import check_fit
 from zoo.config.cards import Card, Cards
 from zoo.config.contract import check_contract
 from zoo.config.models import from_file
-from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts
-from zoo.config.presets import check_form, check_preset, preset_names, read_preset
+from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts, check_form
+from zoo.config.presets import check_preset, preset_names, read_preset
 from zoo.schema.errors import ZooError
 from zoo.schema.names import check_length
 from zoo.schema.plain import to_plain

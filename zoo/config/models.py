@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.config.hub import PREFIX, is_hub, on_disk
-from zoo.config.overrides import SHORTCUTS, apply_shortcuts
+from zoo.config.overrides import SHORTCUTS, apply_shortcuts, check_form
 from zoo.config.published import read_published
 from zoo.config.sources import SUFFIXES, is_source, open_source, source_config, split
 from zoo.schema.errors import ConfigError, UsageError, WeightsError
@@ -145,7 +145,9 @@ def from_file(
         _check_variant(model, path)
     path = path.absolute()  # a record holds it
     chosen = {"sampler": "given"} if shortcuts.get("sampler") is not None or "sampler" in sampled else {}
-    made = apply_shortcuts(source_config(path, {**answers, **chosen}), sampled, registry())
+    written = source_config(path, {**answers, **chosen})
+    check_form(written)  # of an exported folder it is a text that anyone may have edited
+    made = apply_shortcuts(written, sampled, registry())
     called |= {"name": named} if named else {}
     return {**made, **called}, {k: v for k, v in shortcuts.items() if k in SHORTCUTS}
 

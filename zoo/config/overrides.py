@@ -156,6 +156,13 @@ def _takes(kind: str, name: Any, known: Registry) -> set[str]:
         return set()
 
 
+def check_form(config: Mapping[str, Any]) -> None:
+    """Check what overrides rely on: stages are a list of mappings."""
+    stages = config.get("stages")
+    if not isinstance(stages, list) or not stages or not all(isinstance(s, Mapping) for s in stages):
+        raise ConfigError("a pipeline needs stages: a list of one block or more; add it", code="stages-missing")
+
+
 def apply_shortcuts(config: Mapping[str, Any], shortcuts: Mapping[str, Any], known: Registry) -> dict[str, Any]:
     """`sampler`, `steps` and `guidance` (classifier-free scale) where a stage has the slot; None means not given.
 

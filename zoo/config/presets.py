@@ -18,6 +18,7 @@ from zoo.config.blocks import check_block
 from zoo.config.cards import Cards, check_denoiser, check_schema
 from zoo.config.conditions import check_listens
 from zoo.config.models import model_names
+from zoo.config.overrides import check_form
 from zoo.config.prompts import check_prompts
 from zoo.config.published import read_published
 from zoo.config.sampling import refuse_noise
@@ -105,13 +106,6 @@ def _find(config: str | Path) -> Path:
             code="pipeline-unknown",
         )
     return FOLDER / f"{config}.yaml"
-
-
-def check_form(config: Mapping[str, Any]) -> None:
-    """Check what overrides rely on: stages are a list of mappings."""
-    stages = config.get("stages")
-    if not isinstance(stages, list) or not stages or not all(isinstance(s, Mapping) for s in stages):
-        raise ConfigError("a pipeline needs stages: a list of one block or more; add it", code="stages-missing")
 
 
 def check_preset(config: Mapping[str, Any], registry: Registry, cards: Cards) -> dict[str, Any]:
