@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+import zoo
 from benchmarks.reliability.good import RECIPE, SUITE
 from tests.test_arguments_fit import CLIP, SMALL
 from zoo.bench.suite import read_suite
@@ -204,3 +206,21 @@ def test_an_absurd_number_anywhere_in_a_file_is_refused(kind, tmp_path: Path):
             except ZooError:
                 pass
     assert taken == []
+
+
+@pytest.mark.parametrize("value", [True, 2.5, math.nan, 10**30, [1], np.array(3), np.arange(2), torch.ones(2), 1j])
+@pytest.mark.parametrize("name", ["device", "dtype", "memory", "overrides"])
+def test_a_build_refuses_what_is_no_device_dtype_or_mapping(name, value):
+    with pytest.raises(ZooError):
+        zoo.build("class2img", **{name: value})
+
+
+@pytest.mark.parametrize("value", [2.5, b"a", [1], np.arange(2), object, "a\0", "\ud800"])
+def test_paths_and_requests_of_another_type_are_refused(value, tmp_path):
+    with pytest.raises(ZooError):
+        zoo.train(value)
+    with pytest.raises(ZooError):
+        zoo.train(tmp_path / "none.yaml", folder=value)
+    pipe = zoo.build("class2img", steps=1)
+    with pytest.raises(ZooError):
+        pipe.run(value)

@@ -111,15 +111,14 @@ def train(
     callback: Any = None,
 ) -> TrainedRun:
     """Train by a recipe in `folder` (runs/NAME), which ends up with the weights and their card in `folder/export`."""
-    from pathlib import Path
-
     from zoo.acceleration.threads import prepare
 
     prepare()
     from zoo.assemble import train
+    from zoo.schema.names import as_path
     from zoo.schema.progress import mode, shown
 
-    place = None if folder is None else Path(folder)
+    place = None if folder is None else as_path(folder, "run's folder")
     with shown("off" if callback is not None else mode()) as report:
 
         def show(p: Any) -> None:
@@ -127,8 +126,8 @@ def train(
             report.update(p.step, p.steps)
 
         return train(
-            Path(recipe), folder=place, resume=resume, other_data=other_data, overrides=overrides, device=device,
-            callback=callback or show,
+            as_path(recipe, "recipe"), folder=place, resume=resume, other_data=other_data, overrides=overrides,
+            device=device, callback=callback or show,
         )  # fmt: skip
 
 

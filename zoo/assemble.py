@@ -31,6 +31,7 @@ from zoo.pipeline.parts import Saving, dtype_of
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.pipeline.space import space_of
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.plain import show
 from zoo.schema.ranges import one_of
 from zoo.schema.registry import registry
 from zoo.schema.unknown import unknown
@@ -304,6 +305,8 @@ def _said(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _saving(memory: Mapping[str, Any] | None) -> Saving | None:
     known = [field.name for field in fields(Saving)]
+    if memory is not None and not isinstance(memory, Mapping):
+        raise UsageError(f"memory is {show(memory)}; give a mapping of {', '.join(known)}", code="argument-type-wrong")
     for key in memory or ():
         if key not in known:
             raise UsageError(unknown("way to save memory", str(key), known), code="choice-unknown")

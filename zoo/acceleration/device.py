@@ -27,12 +27,17 @@ def best() -> torch.device:
 
 def resolve(device: str | torch.device | None) -> torch.device:
     """A device for `auto`, a name or None (the CPU); UsageError for one that isn't there."""
+    number = isinstance(device, int) and not isinstance(device, bool) and device >= 0
+    if not (device is None or number or isinstance(device, (str, torch.device))):
+        raise UsageError(
+            f"the device is a {type(device).__name__}; give a name, like cpu or cuda:1", code="argument-type-wrong"
+        )
     if device == AUTO:
         return best()
     try:
         place = torch.device("cpu" if device is None else device)
         torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         said = str(error).splitlines()[0]
         raise UsageError(
             f"the device '{device}' is not there ({said}); use cpu, or auto for the best one", code="device-missing"

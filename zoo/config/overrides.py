@@ -9,7 +9,7 @@ Nothing here changes its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,18 @@ def parse_overrides(overrides: Overrides) -> dict[str, Any]:
         return {}
     if isinstance(overrides, Mapping):
         return {_path_text(key): to_plain(value, str(key)) for key, value in overrides.items()}
-    if isinstance(overrides, (str, bytes)) or not isinstance(overrides, Iterable):
+    try:
+        items = None if isinstance(overrides, (str, bytes)) else list(overrides)
+    except TypeError:  # no iterable, or one without an axis
+        items = None
+    if items is None:
         raise UsageError(
             f"overrides are a mapping or a list of KEY=VALUE texts, not {type(overrides).__name__}; put a text in a "
             "list",
             code="override-invalid",
         )
     parsed: dict[str, Any] = {}
-    for item in overrides:
+    for item in items:
         path, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
         if not equals or not path.strip():
             raise UsageError(

@@ -20,7 +20,7 @@ from zoo.pipeline.space import SampleSpace
 from zoo.records.reading import RECORD_KEY, read_record
 from zoo.schema.errors import UsageError
 from zoo.schema.files import numbering
-from zoo.schema.names import check_length, free, targets
+from zoo.schema.names import as_path, check_length, free, targets
 
 __all__ = ["RECORD_KEY", "Generation", "read_record", "sheet", "targets", "to_pil"]
 
@@ -112,10 +112,8 @@ class Generation:
                 )
             self.space.write(self.drawn, self.record, path, grid=grid)
             return []
-        place = Path(self.space.default_file if path is None else path)
+        place = as_path(self.space.default_file if path is None else path, "file")
         check_length(place, "file")
-        if "\0" in str(place):
-            raise UsageError("the name of a file has a NUL in it; leave it out", code="output-unwritable")
         given = str(path) if path is not None and str(path).endswith(("/", "\\")) else place  # a folder, by its slash
         with numbering(self.targets(given, grid=grid, overwrite=overwrite)[0].parent):
             place = free(place, overwrite=overwrite) if path is None else given

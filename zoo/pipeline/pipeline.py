@@ -244,6 +244,11 @@ class Pipeline(Placed):
 
         Raises UsageError for a request that can't be drawn, before any network runs, and NumericError for NaN.
         """
+        if not isinstance(request, Request):
+            raise UsageError(
+                f"a request is a Request of zoo.pipeline.request, and not {type(request).__name__}; make one of it",
+                code="argument-type-wrong",
+            )
         given = Given(tensors=inputs or {}, source=noise)
         return self._draw(Checked(stages=self._first(request.stages), request=request, given=given), callback)
 

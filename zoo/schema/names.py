@@ -6,9 +6,11 @@ a name, the numbers go on after those that are there; with `overwrite` they begi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from zoo.schema.errors import UsageError
 
@@ -23,6 +25,24 @@ def check_length(name: str | Path, what: str) -> None:
     written = str(name).encode("utf-8", "surrogatepass")
     if len(written) >= LONGEST or max(map(len, re.split(rb"[/\\]", written))) > LONGEST_PART:
         raise UsageError(f"the {what} '{str(name)[:40]}…' is too long for any file's name", code="name-too-long")
+
+
+def as_path(value: Any, what: str) -> Path:
+    """A path of a caller's; UsageError for what is none, and for one that no file can have."""
+    try:
+        path = Path(value)
+        name = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the {what} {str(value)!r:.80} has half of a character; mend it", code="name-not-utf-8"
+        ) from error
+    except TypeError as error:
+        raise UsageError(
+            f"the {what} is a path, and not {type(value).__name__}; give its text", code="argument-type-wrong"
+        ) from error
+    if b"\0" in name:
+        raise UsageError(f"the name of a {what} has a NUL in it; leave it out", code="output-unwritable")
+    return path
 
 
 def is_utf8(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from zoo.schema.errors import ConfigError
@@ -48,7 +48,7 @@ def ordered(bounds: Mapping[str, float], *, equal: bool = True) -> None:
 def one_of(name: str, value: object, known: Iterable[object]) -> None:
     """ConfigError unless a word is one of the known; None is allowed where it is among them."""
     listed = list(known)
-    if value not in listed:
+    if not isinstance(value, Hashable) or value not in listed:  # an array compares with each by its values
         words = [str(word) for word in listed if word is not None]
         choice = f"{', '.join(words[:-1])} or {words[-1]}" if words[1:] else words[0]
         left = ", or leave it out" if None in listed else ""
