@@ -156,7 +156,10 @@ def _check(folder: Path, rows: list[dict[str, Any]], read: Callable[[str], bytes
         said = "; ".join(str(error) for error in found[:3])
         count = f"{len(found)} of {len(rows)} images can't be used: " if len(rows) > 1 else ""
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise UsageError(f"{count}{said}{more}; mend them, or take their rows out", code=found[0].code)
+        told = f"{count}{said}{more}; mend them, or take their rows out"
+        if all(error.code == "file-missing" for error in found):
+            raise UsageError(told, code="file-missing")
+        raise UsageError(told, code="image-damaged")
 
 
 def _beside(folder: Path) -> list[dict[str, Any]]:
