@@ -387,7 +387,7 @@ class Loop(Resumable):
             if saved or ended:
                 self.save()
             if self.fitting is not None and (validated or drawn or saved):
-                self.fitting.saw_ending(self.clock() - ending)
+                self.fitting.saw_ending(self.devices.gather(self.clock() - ending)[0])  # the same in all processes
             if on_progress is not None:
                 left = (settings.steps - self.step) * settings.batch_size / rate
                 if self.fitting is not None:
