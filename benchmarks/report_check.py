@@ -3,8 +3,8 @@
     python -m benchmarks.report_check
     python -m benchmarks.report_check benchmarks/results --shots shots/
 
-checks the page of invented records, that of hostile ones, and of any that are named; prints a line a check and exits
-with 1 where one fails. Needs Chromium and its driver (benchmarks/browser.py).
+checks the page of invented records, that of hostile ones, that of training runs, and of any that are named; prints a
+line a check and exits with 1 where one fails. Needs Chromium and its driver (benchmarks/browser.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.browser import Browser
 from benchmarks.invented import records, write
-from zoo.bench.report import page, read_records
+from zoo.bench.report import page, read_records, read_runs, runs_page
 
 LOOKS = [(name, size, scheme) for name, size in (("laptop", (1280, 860, False)), ("phone", (390, 844, True)))
          for scheme in ("light", "dark")]  # fmt: skip
@@ -254,6 +256,46 @@ def hostile(folder: Path) -> Path:
     return path
 
 
+def runs(folder: Path) -> list[Path]:
+    """Invented training runs: one that fits a time, with six scalars and small sheets, and one of a single point."""
+    for name, steps in (("shapes", 126), ("slower", 41)):
+        run = folder / name
+        (run / "samples").mkdir(parents=True)
+        saved = run / "checkpoints" / f"step-{steps:08d}"
+        saved.mkdir(parents=True)
+        train = {"steps": 5000, "seconds": 600.0, "batch_size": steps}
+        prompts = ["red circle", "blue square, striped", "green triangle", "plain yellow star"]
+        recipe = {"name": name, "objective": {"name": "denoising", "sheet_prompts": prompts}, "train": train}
+        record = {"schema": "zoo.run/1", "recipe": recipe, "sittings": [{"from_step": 0, "train": train}]}
+        (run / "run.json").write_text(json.dumps(record))
+        state = {"seconds": 587.0, "fitting": {"decided": {"steps": steps}, "seconds": 600.0}}
+        manifest = {"schema": "zoo.checkpoint/2", "step": steps, "state": state}
+        (saved / "manifest.json").write_text(json.dumps(manifest))
+        lines = ["step,name,value", *(f"{i},train/loss,{1 / i:.4g}" for i in range(20, steps, 20))]
+        for scalar in ("loss", "output", "x0", "bits_per_dimension"):
+            lines.append(f"{steps},validation/{scalar},0.25")
+        (run / "scalars.csv").write_text("\n".join([*lines, f"{steps},train/images_per_second,7.1", ""]))
+        Image.effect_noise((270, 32), 90).save(run / "samples" / f"step-{steps:08d}.png")
+    return [folder / "shapes", folder / "slower"]
+
+
+def compared_runs(browser: Browser, check: Report, file: Path) -> None:
+    """On a laptop the table of runs is whole, and small sheets are enlarged without blur."""
+    browser.look(width=1280, height=860, mobile=False, scheme="light")
+    browser.open(file.as_uri())
+    check.place = file.stem
+    cut = browser.run(
+        "return Array.from(document.querySelectorAll('.scroll')).filter((e) => e.scrollWidth > e.clientWidth)"
+        ".map((e) => `${e.ariaLabel}: ${e.scrollWidth} of ${e.clientWidth}`)"
+    )
+    check("no table is cut off", not cut, cut)
+    shown = browser.run(
+        "const image = document.querySelector('#samples img');"
+        "return [image.getBoundingClientRect().width, image.naturalWidth, getComputedStyle(image).imageRendering]"
+    )
+    check("small sheets are shown large", shown[0] >= 2 * shown[1] and shown[2] == "pixelated", shown)
+
+
 def main() -> None:
     """Check every page."""
     parser = argparse.ArgumentParser(description="zoo report in a real browser.")
@@ -270,11 +312,13 @@ def main() -> None:
         pages |= {"named": options.records} if options.records else {}
         for name, found in pages.items():
             (here / f"{name}.html").write_text(page(read_records(found)), encoding="utf-8")
+        (here / "runs.html").write_text(runs_page(read_runs(runs(here / "runs"))), encoding="utf-8")
         with Browser() as browser:
-            for name in pages:
+            for name in (*pages, "runs"):
                 looks(browser, check, here / f"{name}.html", options.shots)
             ran = browser.run("return window.ran ?? null")
             use(browser, check, here / "invented.html")
+            compared_runs(browser, check, here / "runs.html")
             browser.open((here / "hostile.html").as_uri())
             ran = ran or browser.run("return window.ran ?? null")
             check.place = "hostile"

@@ -106,7 +106,8 @@ def test_a_command_runs_with_what_the_reader_has(command, reader, heard, capsys,
     if words[0] in ("generate", "prompts") and "NAME-draw.yaml" in command:  # that trained one: tests/cli/test_new.py
         preset = (ROOT / "zoo/presets/latent-text2img.yaml").read_text(encoding="utf-8")
         (reader / "own-draw.yaml").write_text(preset, encoding="utf-8")
-    if words[0] == "generate" and "runs/" in command:
+        words = [str(reader / "own-draw.yaml") if word.endswith("-draw.yaml") else word for word in words]
+    elif words[0] == "generate" and "runs/" in command:
         words = [re.sub(r"runs/\S+", str(ROOT / "zoo/weights/emoji-base-32.yaml"), word) for word in words]
     if words[0] in ("new", "report"):  # they write into the folder that they run in
         monkeypatch.chdir(reader)

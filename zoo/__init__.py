@@ -106,13 +106,25 @@ def train(
     folder: str | Path | None = None,
     resume: bool = False,
     other_data: bool = False,
+    seconds: float | None = None,
     overrides: Overrides = None,
     device: Any = None,
     callback: Any = None,
 ) -> TrainedRun:
-    """Train by a recipe in `folder` (runs/NAME), which ends up with the weights and their card in `folder/export`."""
-    from zoo.acceleration.threads import prepare
+    """Train by a recipe in `folder` (runs/NAME), which ends up with the weights and their card in `folder/export`.
 
+    resume: go on from the newest good checkpoint; other_data: though the data isn't what the run began with. seconds:
+    train for this time, in as many steps as it allows. overrides: as `build`'s, of the recipe. callback: gets a
+    `Progress` (step, steps, loss, images_per_second, seconds_left) after each step.
+    """
+    from zoo.acceleration.threads import prepare
+    from zoo.schema.errors import UsageError
+
+    if seconds is not None and not seconds > 0.0:
+        raise UsageError(
+            f"seconds is {seconds:g}; give a time over 0, or leave it out for the recipe's own number of steps",
+            code="number-out-of-range",
+        )
     prepare()
     from zoo.assemble import train
     from zoo.schema.names import as_path
@@ -123,10 +135,11 @@ def train(
 
         def show(p: Any) -> None:
             report.describe(f"loss {p.loss:.4f}")
-            report.update(p.step, p.steps)
+            report.update(p.step, 0 if p.steps >= 10**9 else p.steps)  # a number that isn't decided yet
 
         return train(
-            as_path(recipe, "recipe"), folder=place, resume=resume, other_data=other_data, overrides=overrides,
+            as_path(recipe, "recipe"), folder=place, resume=resume, other_data=other_data, seconds=seconds,
+            overrides=overrides,
             device=device, callback=callback or show,
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ from zoo.config.blocks import is_block, make
 from zoo.config.cards import Card, read_card
 from zoo.config.check import Resolved
 from zoo.config.check import resolve as resolve_config
+from zoo.config.overrides import parse_overrides
 from zoo.diffusion.denoiser import Denoiser
 from zoo.families.lora.applied import Adapters, carriers
 from zoo.pipeline.parts import Saving, dtype_of
@@ -375,11 +376,14 @@ def train(
     folder: Path | None,
     resume: bool,
     other_data: bool = False,
+    seconds: float | None = None,
     overrides: Any,
     device: Any,
     callback: Callable[[Any], Any] | None,
 ) -> TrainedRun:
     """Check a recipe and run it."""
+    if seconds is not None:
+        overrides = {**parse_overrides(overrides), "train.seconds": float(seconds)}
     # Its imports bring torch's compiler, which takes a second that drawing doesn't need.
     from zoo.training.recipe import read_recipe
     from zoo.training.run import Parts

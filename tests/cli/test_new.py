@@ -78,11 +78,48 @@ def test_what_is_there_is_not_overwritten(flowers, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def rows_of(folder, names, *, text="tulip"):
+    lines = [json.dumps({"file_name": name, "text": text}) + "\n" for name in names]
+    (folder / "metadata.jsonl").write_text("".join(lines))
+
+
+def test_the_table_of_the_hugging_face_hub_is_read(flowers, capsys):
+    for text in flowers.rglob("*.txt"):
+        text.unlink()
+    names = [p.relative_to(flowers).as_posix() for p in sorted(flowers.rglob("*.png"))]
+    table = "\ufefffile_name,text,number\r\n" + "".join(
+        f'{name},"a ""red"", tulip",{i}\r\n' for i, name in enumerate(names)
+    )
+    (flowers / "metadata.csv").write_bytes(table.encode())
+    assert run(["new", "text2img", str(flowers)]) == 0
+    assert "metadata.csv" in capsys.readouterr().err
+    assert (flowers / "metadata.csv").read_bytes() == table.encode()
+    rows = [json.loads(line) for line in (flowers / "metadata.jsonl").read_text().splitlines()]
+    assert [row["file_name"] for row in rows] == names
+    assert {row["text"] for row in rows} == {'a "red", tulip'}
+    assert [row["split"] for row in rows] == ["train"] * 7 + ["val"]
+
+
+def test_the_pipeline_of_a_recipe_elsewhere_finds_the_run(flowers, tmp_path):
+    """`zoo train` writes to runs/ in the folder where it is started, and paths of a pipeline are from its own."""
+    assert run(["new", "text2img", str(flowers), "-o", "recipes/mine", "--name", "f"]) == 0
+    drawn = (tmp_path / "recipes/mine/f-draw.yaml").read_text()
+    assert "../../runs/f/export/f.yaml" in drawn
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
         (lambda f: [p.unlink() for p in f.rglob("*.txt")], "have no captions"),
         (lambda f: (f / "0.txt").unlink(), "1 of 8 images"),
+        (lambda f: (f / "0.txt").unlink(), "beside them: '0.png'; add it"),
+        (lambda f: [p.unlink() for p in f.rglob("*.txt")], '"inner/1.png", "text": "inner"'),
+        (lambda f: (f / "0.txt").write_text(" \n"), "1 of 8 rows have an empty caption: '0.png'"),
+        (lambda f: (f / "0.png").write_bytes((f / "0.png").read_bytes()[:90]), "1 of 8 images can't be used: '0.png'"),
+        (lambda f: (f / "0.png").write_bytes(b"no image"), "1 of 8 images can't be used: '0.png'"),
+        (lambda f: rows_of(f, ["0.png", "2.png", "4.png", "a.png", "b.png"]), "2 of 5 images can't be used"),
+        (lambda f: rows_of(f, ["0.png", "2.png", "4.png", "a.png"]), "has no file 'a.png'"),
+        (lambda f: rows_of(f, ["0.png", "2.png", "4.png", "6.png"], text=" "), "4 of 4 rows have an empty caption"),
         (lambda f: [p.unlink() for p in f.rglob("*.png")], "0 captioned images"),
         (lambda f: (f / "metadata.jsonl").write_text("{"), "line 1 of"),
         (lambda f: (f / "metadata.jsonl").write_bytes(b'{"file_name": "0.png", "text": "\xe9"}\n'), "not UTF-8"),
@@ -124,7 +161,8 @@ def test_what_systems_and_editors_leave_is_no_image(flowers):
 def test_a_caption_keeps_every_sign_that_it_has(flowers):
     """Other line ends of Unicode are no line's end."""
     texts = ["a\u2028b", "c\x85d", "e\u2029f", "g"] * 2
-    lines = [f'{{"file_name": "{i}.png", "text": "{text}"}}\n' for i, text in enumerate(texts)]
+    names = [p.relative_to(flowers).as_posix() for p in sorted(flowers.rglob("*.png"))]
+    lines = [f'{{"file_name": "{name}", "text": "{text}"}}\n' for name, text in zip(names, texts, strict=True)]
     (flowers / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     assert run(["new", "text2img", str(flowers)]) == 0
     rows = [json.loads(line) for line in (flowers / "metadata.jsonl").read_bytes().decode().split("\n") if line]

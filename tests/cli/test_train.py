@@ -40,7 +40,9 @@ def test_the_command_says_it(monkeypatch, capsys, tmp_path):
         for step in range(1, 30):
             monkeypatch.setattr("zoo.cli.train.monotonic", lambda step=step: float(step))
             callback(SimpleNamespace(step=step, steps=1000, loss=0.5, images_per_second=7.0))
-        return SimpleNamespace(notes=[], validation={}, others=[], card="card.yaml")
+        return SimpleNamespace(
+            notes=[], validation={}, others=[], card="card.yaml", steps=29, seconds=28.0, sheet=None, draw={}
+        )
 
     monkeypatch.setattr(zoo, "train", trained)
     assert run(["train", str(ROOT / "recipes" / "signals" / "sines-64.yaml")]) == 0

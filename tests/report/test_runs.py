@@ -136,3 +136,62 @@ def test_a_run_without_values_yet_is_shown(tmp_path):
     make(tmp_path / "runs" / "new", saved=0, sheets=())
     (tmp_path / "runs" / "new" / "scalars.csv").unlink()
     assert "0of 100" in tree(tmp_path / "runs").all("section", id="runs")[0].text
+
+
+def fit(folder, *, seconds=600.0, steps=100, step=100, train=None, patience=None, since=0):
+    """Make a run one that fits a time, or that stops early."""
+    record = json.loads((folder / "run.json").read_text())
+    own = {"seconds": seconds} if patience is None else {"patience": patience}
+    record["sittings"][-1]["train"] |= {"steps": 5000, **own, **(train or {})}
+    (folder / "run.json").write_text(json.dumps(record))
+    place = next((folder / "checkpoints").glob("*/manifest.json"))
+    manifest = json.loads(place.read_text())
+    manifest["state"] |= {"stopping": {"best": 0.1, "since": since}}
+    if patience is None:
+        manifest["state"] |= {"fitting": {"decided": {"steps": steps}, "ending": 1.0, "seconds": 600.0}}
+    place.write_text(json.dumps(manifest | {"step": step}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "finished"),
+    [
+        ({}, "100fitted to 10 min", True),
+        ({"steps": 150}, "100of about 150, 10 min", False),
+        ({"steps": 10**9}, "100of 10 min", False),
+        ({"train": {"seconds": 1200.0}}, "100of 20 min", False),  # given more time, and not yet on its way
+        ({"patience": 3, "since": 3}, "100stopped early", True),
+        ({"patience": 3, "since": 2}, "100of 5000", False),
+    ],
+)
+def test_a_run_that_fits_a_time_or_stops_early_is_finished(tmp_path, changes, said, finished):
+    """The recipe's steps are then not what it is to come to."""
+    fit(make(tmp_path / "runs" / "one"), **changes)
+    section = tree(tmp_path / "runs").all("section", id="runs")[0]
+    assert section.all("tr")[1].all("td")[0].text == said
+    assert ("not finished" not in section.text) == finished
+    assert f"1 training run, {int(finished)} finished" in tree(tmp_path / "runs").text
+
+
+def test_small_sheets_are_enlarged_and_their_prompts_named(tmp_path):
+    made = make(tmp_path / "runs" / "one")
+    record = json.loads((made / "run.json").read_text())
+    record["recipe"]["objective"] = {"sheet_prompts": ["red <apple>", "sun"]}
+    (made / "run.json").write_text(json.dumps(record))
+    Image.new("RGB", (600, 100), "red").save(made / "samples" / "step-00000100.png")
+    section = tree(tmp_path / "runs").all("section", id="samples")[0]
+    assert "red <apple> · sun" in section.text
+    large = section.all("img")[0]
+    assert (large.attributes["width"], large.attributes.get("class")) == ("600", None)
+    Image.new("RGB", (270, 32), "red").save(made / "samples" / "step-00000100.png")
+    small = tree(tmp_path / "runs").all("section", id="samples")[0].all("img")[0]
+    assert (small.attributes["width"], small.attributes["height"], small.attributes["class"]) == ("810", "96", "pixels")
+
+
+def test_a_curve_of_one_point_says_its_value_and_titles_stand_once():
+    texts = [
+        s.text
+        for s in curves_plot([("a", [(100, 0.25)]), ("b", [(1, 2.0), (2, 1.0)])], "loss").shapes
+        if s.tag == "text"
+    ]
+    assert "0.25" in texts
+    assert "loss" not in texts

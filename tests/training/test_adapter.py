@@ -275,5 +275,5 @@ def test_a_starter_recipe_of_a_lora_is_written_and_read(tmp_path, squares, monke
     assert read.raw["adapter"]["rank"] == 8
     trained_with: list[SimpleNamespace] = []
     monkeypatch.setattr(zoo, "train", lambda recipe, **_: trained_with.append(recipe) or SimpleNamespace(
-        notes=[], validation={}, others=[], card="x.yaml"))  # fmt: skip
+        notes=[], validation={}, others=[], card="x.yaml", steps=1, seconds=1.0, sheet=None, draw={}))  # fmt: skip
     assert run(["train", "own.yaml"]) == 0

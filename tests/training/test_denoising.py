@@ -253,3 +253,14 @@ def test_pictures_are_augmented_by_address_while_training_alone():
 def test_what_does_not_fit_is_refused_by_name(arguments, refusal):
     with refused(refusal, ConfigError):
         objective(**arguments)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_networks_compute_in_the_precision_that_was_requested(precision):
+    """On a CPU too. What the loss shows of it is little: a last layer that begins at zero gives equal first losses."""
+    made = objective(precision=precision)
+    seen = []
+    made.network.network.conv.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    made.loss(made.network, batch())["loss"].backward()
+    assert seen == [precision]
+    assert all(p.dtype == torch.float32 for p in made.network.parameters())

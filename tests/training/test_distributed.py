@@ -314,3 +314,28 @@ def test_the_command_runs_under_torchrun(recipe, tmp_path):
         assert code == 1
         assert "exit code 2" in said
     assert not (tmp_path / "three").exists()
+
+
+def fitted(folder: Path) -> None:
+    """A run that fits a time, by clocks of which each process has another."""
+    plan = settings(seconds=60.0, steps=100, decay_steps=10, validate_every=10, sheet_every=10, save_every=10)
+    with started(plan, CPU) as devices:
+        now = [0.0]
+
+        def clock() -> float:
+            now[0] += 0.25 + 9.0 * devices.rank
+            return now[0]
+
+        loop = Loop(make(), plan, folder / "run", identity="blocks", devices=devices, clock=clock)
+        loop.run()
+        (folder / f"steps-{devices.rank}").write_text(str(loop.step))
+
+
+@pytest.mark.slow
+def test_processes_whose_clocks_differ_fit_a_time_together(tmp_path):
+    """What is due, and when the run ends, is the first process's to say; else they would wait for each other."""
+    (tmp_path / "run").mkdir()
+    assert [code for code, _ in together(2, partial(fitted, tmp_path), tmp_path / "said")] == [0, 0]
+    steps = [(tmp_path / f"steps-{rank}").read_text() for rank in range(2)]
+    assert steps[0] == steps[1]
+    assert int(steps[0]) > 10

@@ -88,7 +88,7 @@ def test_an_uneven_run_ends_in_time_with_its_rate_near_zero(tmp_path, second):
 @pytest.mark.slow
 def test_the_time_of_validations_counts(tmp_path):
     clock = Clock(validation=3.0)
-    loop, _ = run(tmp_path, clock, validate_every=10)
+    loop, _ = run(tmp_path, clock, validate_every=4)  # ten of them
     assert clock.now - 100.0 <= 101.0
     assert loop.fitting.ending == pytest.approx(3.0)
     assert loop.step < 80
@@ -109,12 +109,12 @@ def test_a_resumed_run_goes_on_with_what_was_decided_and_the_rest_of_the_time(tm
     later = Clock()
     resumed = Loop(Line(), wanted, tmp_path, identity="line", clock=later)
     resumed.resume()
-    assert resumed.step == 30
+    assert resumed.step == 35  # an interrupt saves
     assert resumed.settings.steps == loop.settings.steps
     assert resumed.settings.decay_steps == loop.settings.decay_steps
     later.move(resumed).run()
     assert 92 <= resumed.step <= 98
-    assert later.now - 100.0 <= 71.0  # thirty seconds were used before
+    assert later.now - 100.0 <= 66.0  # thirty-five seconds were used before
 
 
 @pytest.mark.slow
@@ -173,3 +173,54 @@ def test_a_decay_that_has_begun_goes_on_from_where_it_is():
     slower = fitting.after(40, 60.0, replace(now))  # twenty seconds lost
     assert slower.steps < now.steps
     assert slower.rate(40) == pytest.approx(now.rate(40), rel=0.1)
+
+
+def sheets(loop):
+    """The steps at which a loop drew, validated and saved."""
+    found: dict[str, list[int]] = {"sheet": [], "validate": [], "save": []}
+    for what, owner in (("sheet", loop.objective), ("validate", loop), ("save", loop)):
+        before = getattr(owner, what)
+        setattr(owner, what, lambda *a, f=before, w=what: (found[w].append(loop.step), f(*a))[1])
+    return found
+
+
+def test_validations_sheets_and_checkpoints_keep_their_share_of_the_recipe(tmp_path):
+    """A recipe of 4000 steps with a validation every 400 has ten, in however few steps its time allows."""
+    clock = Clock()
+    wanted = settings(seconds=100.0, steps=4000, decay_steps=0, save_every=400, validate_every=400, sheet_every=800)
+    loop = clock.move(Loop(Line(), wanted, tmp_path, identity="line", clock=clock))
+    seen = sheets(loop)
+    loop.run()
+    assert 95 <= loop.step <= 98
+    assert len(seen["validate"]) == len(seen["save"]) == 10
+    assert len(seen["sheet"]) == 5
+    assert all(9 <= later - earlier <= 11 for earlier, later in pairwise(seen["validate"][:-1]))
+
+
+def test_sheets_that_take_long_are_fewer(tmp_path):
+    clock = Clock()
+    wanted = settings(seconds=100.0, steps=100, decay_steps=0, save_every=10, validate_every=10, sheet_every=10)
+    loop = clock.move(Loop(Line(), wanted, tmp_path, identity="line", clock=clock))
+    draw = loop.objective.sheet
+    seen = sheets(loop)
+
+    def slowly(network):
+        clock.now += 5.0
+        seen["sheet"].append(loop.step)
+        return draw(network)
+
+    loop.objective.sheet = slowly
+    loop.run()
+    assert 2 <= len(seen["sheet"]) <= 4  # of ten, with the last
+    assert len(seen["validate"]) >= 8
+    assert clock.now - 100.0 <= 102.0
+
+
+def test_less_time_than_was_used_takes_no_step(tmp_path):
+    first, _ = run(tmp_path, Clock())
+    saved = first.seconds
+    resumed = Loop(Line(), replace(first.fitting.recipe, seconds=50.0), tmp_path, identity="line", clock=Clock())
+    resumed.resume()
+    resumed.run()
+    assert resumed.step == first.step
+    assert resumed.seconds == saved

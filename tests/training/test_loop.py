@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,47 @@ def test_an_interrupt_inside_a_step_leaves_no_half_step_behind(tmp_path, monkeyp
     assert resumed.step == 5
     resumed.run()
     assert equal(weights_of(resumed), uninterrupted[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_its_step_and_saves_it(tmp_path, monkeypatch, uninterrupted, number):
+    """Though the recipe saves every fifth step only, the step that was interrupted is not lost."""
+    loop = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
+    update = loop.average.update
+
+    def interrupted(network, step):
+        if step == 7:  # the optimizer has stepped, the average has not
+            os.kill(os.getpid(), number)
+        update(network, step)
+
+    monkeypatch.setattr(loop.average, "update", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
+            loop.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "step 7 is saved in" in ended.value.__notes__[0]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = Loop(Line(dropout=0.3), settings(), tmp_path, identity="line")
+    resumed.resume()
+    assert resumed.step == 7
+    resumed.run()
+    assert equal(weights_of(resumed), uninterrupted[1])
+
+
+def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
+    loop = Loop(Line(), settings(), tmp_path, identity="line")
+
+    def interrupted(network, step):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it waits")
+
+    monkeypatch.setattr(loop.average, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_saving_a_step_again_never_takes_a_good_checkpoint_away(tmp_path, monkeypatch):

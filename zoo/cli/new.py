@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from string import Template
@@ -62,6 +64,7 @@ def new(
     every = max(1, steps // 10)
     values = {
         "name": name, "file": recipe.as_posix(), "with": with_it, "size": size, "images": len(rows),
+        "run": Path(os.path.relpath(Path("runs") / name, out)).as_posix(),
         "path": json.dumps(folder.as_posix()), "prompts": json.dumps(texts[:: max(1, len(texts) // 8)][:8]),
         "prompt": " ".join(re.sub(r'["\\$`!]', "", texts[0]).split()),
         "steps": steps, "batch": min(32, len(train)), "warmup": min(200, steps // 10), "decay": steps // 2,
@@ -82,58 +85,98 @@ def new(
 def captioned(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of a folder's metadata.jsonl, which is written where there is none, with splits; and what was done.
 
-    Captions are those of metadata.jsonl, or of NAME.txt beside NAME.png. Raises UsageError where images have none.
+    Captions are those of metadata.jsonl, of metadata.csv, or of NAME.txt beside NAME.png. Raises UsageError where
+    images have none, and for images that can't be read.
     """
+    from zoo.images.decode import read_file
     from zoo.schema.files import write_atomically
 
     if not folder.is_dir():
         raise UsageError(f"'{folder}' is no folder; give one with images and their captions", code="data-missing")
     metadata = folder / "metadata.jsonl"
     said = []
-    if metadata.exists():
-        rows = _read(folder)
+    table = folder / "metadata.csv"
+    if metadata.exists() or table.exists():
+        rows, read = _read(folder)
+        if not metadata.exists() and not any(row.get("split") for row in rows):
+            said.append(f"wrote '{metadata}' from '{table}', with splits")
     else:
-        rows = _beside(folder)
+        rows, read = _beside(folder), lambda name: read_file(folder / name)
         said.append(f"wrote '{metadata}' from the captions beside the images")
     if len(rows) < FEWEST:
         raise UsageError(f"'{folder}' has {len(rows)} captioned images; give at least {FEWEST}", code="data-too-few")
-    if not any(row.get("split") for row in rows):
+    whole = any(row.get("split") for row in rows)
+    if not whole:
         rows = [{**row, "split": "val" if i % VALIDATION == VALIDATION - 1 else "train"} for i, row in enumerate(rows)]
         if not any(row["split"] == "val" for row in rows):
             rows[-1]["split"] = "val"
+    lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
+    if lacking:
+        raise UsageError(f"'{folder}' has no rows of split {' or '.join(lacking)}; add some", code="data-split-empty")
+    _check(folder, rows, read)
+    if not whole:
         if metadata.exists():
             write_atomically(folder / "metadata.before.jsonl", metadata.read_bytes())
             said.append(f"'{metadata}' had no splits and has them now; as it was: 'metadata.before.jsonl'")
         write_atomically(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    lacking = sorted({"train", "val"} - {row.get("split") for row in rows})
-    if lacking:
-        raise UsageError(f"'{metadata}' has no rows of split {' or '.join(lacking)}; add some", code="data-split-empty")
     return rows, said
 
 
-def _read(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a folder's metadata, as training reads them; UsageError for the first line that is none."""
+def _read(folder: Path) -> tuple[list[dict[str, Any]], Callable[[str], bytes]]:
+    """The rows of a folder's metadata and what reads a file of it; UsageError for the first line that is no row."""
     from zoo.data.image_folder import FolderSource
 
     source = FolderSource(str(folder))
     if source.broken:
         raise UsageError(source.broken[0].sentence, code="data-row-broken")
-    return [dict(row) for row in source.rows]
+    return [dict(row) for row in source.rows], source.bytes_of
+
+
+def _check(folder: Path, rows: list[dict[str, Any]], read: Callable[[str], bytes]) -> None:
+    """UsageError that names what training could not use: empty captions, absent files, what is no image."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from zoo.data.captions import refuse_empty
+    from zoo.data.dataset import THREADS
+    from zoo.images.decode import open_picture
+
+    refuse_empty(rows)
+
+    def trouble(row: dict[str, Any]) -> UsageError | None:
+        name = row["file_name"]
+        try:
+            open_picture(read(name), name=name, where=str(folder))
+        except UsageError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:  # decoding releases the GIL
+        found = [error for error in threads.map(trouble, rows) if error is not None]
+    if found:
+        said = "; ".join(str(error) for error in found[:3])
+        count = f"{len(found)} of {len(rows)} images can't be used: " if len(rows) > 1 else ""
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        told = f"{count}{said}{more}; mend them, or take their rows out"
+        if all(error.code == "file-missing" for error in found):
+            raise UsageError(told, code="file-missing")
+        raise UsageError(told, code="image-damaged")
 
 
 def _beside(folder: Path) -> list[dict[str, Any]]:
     """Rows of images with a text file of the same name beside them."""
+    from zoo.data.captions import named
     from zoo.data.image_sets import hidden
     from zoo.images.decode import read_file
 
-    rows, without = [], 0
+    rows: list[dict[str, Any]] = []
+    without: list[str] = []
     for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES):
         name = image.relative_to(folder).as_posix()
         if hidden(name):
             continue
         caption = image.with_suffix(".txt")
         if not caption.is_file():
-            without += 1
+            without.append(name)
             continue
         data = read_file(caption, what="caption", limit=LONGEST_CAPTION)
         try:
@@ -145,12 +188,25 @@ def _beside(folder: Path) -> list[dict[str, Any]]:
             ) from error
         rows.append({"file_name": name, "text": text})
     if without and not rows:
+        shown = next((name for name in without if _caption_of(name)), without[0])
+        told = "; names of files and folders are not read as captions" if _caption_of(shown) else ""
+        example = json.dumps({"file_name": shown, "text": _caption_of(shown) or "..."}, ensure_ascii=False)
         raise UsageError(
-            f"the {without} images in '{folder}' have no captions; write NAME.txt beside NAME.png, or a metadata.jsonl "
-            'with lines like {"file_name": "NAME.png", "text": "..."}',
+            f"the {len(without)} images in '{folder}' have no captions; write NAME.txt beside NAME.png, a metadata.csv "
+            f"with the columns file_name and text, or a metadata.jsonl with a line for each, like {example}{told}",
             code="caption-missing",
         )
     if without:
-        count = f"{without} of {without + len(rows)}"
-        raise UsageError(f"{count} images in '{folder}' have no NAME.txt beside them; add it", code="caption-missing")
+        count = f"{len(without)} of {len(without) + len(rows)}"
+        raise UsageError(
+            f"{count} images in '{folder}' have no NAME.txt beside them: {named(without)}; add it",
+            code="caption-missing",
+        )
     return rows
+
+
+def _caption_of(name: str) -> str:
+    """What a file's folder or name says of it, as words: `cat/001.png` is a cat, `red_circle_01.png` a red circle."""
+    folder, _, file = name.rpartition("/")
+    said = folder.rpartition("/")[2] or file.rpartition(".")[0]
+    return " ".join(re.sub(r"[\W\d_]+", " ", said).split())

@@ -61,6 +61,8 @@ def read_card(name: str) -> Card:
     if isinstance(name, str) and is_source(name) and name not in card_names():
         return source_card(name)
     path = find_card(name)
+    if not path.exists() and path.parent.name == "export":
+        raise ConfigError(f"the weights '{path}' are not there; {_untrained(path)}", code="weights-missing")
     raw = read_mapping(path)
     check_schema(raw, CARD_SCHEMA, str(path))
     for key in raw:
@@ -107,6 +109,20 @@ class Cards:
             card = read_card(name)
             self.read[name] = card
         return self.read[name]
+
+
+def _untrained(path: Path) -> str:
+    """What to do for the card of a training run that isn't there."""
+    run = path.parent.parent
+    recipes = [place / f"{run.name}.yaml" for place in (run.parent.parent, Path())]
+    recipe = next((place for place in recipes if place.is_file()), None)
+    begun = (run / "run.json").exists()
+    command = f"zoo train {'RECIPE' if recipe is None else recipe.as_posix()}"
+    if begun:
+        return f"the run '{run}' was not trained to its end: {command} --run {run} --resume"
+    return f"a training run writes them at its end, so train first: {command}" + (
+        f" --run {run}" if recipe is not None and run.as_posix() != f"runs/{run.name}" else ""
+    )
 
 
 def check_card(card: Card, registry: Registry) -> dict[str, Any]:

@@ -7,6 +7,7 @@ its name the file's; a user's own is a path or a mapping of the same form.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from zoo.config.overrides import check_form
 from zoo.config.prompts import check_prompts
 from zoo.config.published import read_published
 from zoo.config.sampling import refuse_noise
+from zoo.config.sources import SUFFIXES as MODELS
 from zoo.schema.errors import ConfigError
 from zoo.schema.plain import show
 from zoo.schema.registry import Registry
@@ -58,7 +60,8 @@ def read_preset(config: str | Path | Mapping[str, Any]) -> tuple[Mapping[str, An
     elif isinstance(config, (str, Path)):
         path = _find(config)
         source, name = str(path), path.stem
-        written = _recorded(path) if path.suffix.lower() in DRAWN else read_mapping(path)
+        drawn = path.suffix.lower() in DRAWN
+        written = _recorded(path) if drawn else _beside(read_mapping(path), path.parent)
     else:
         raise ConfigError(
             f"a config is a name, a Path or a mapping, not {type(config).__name__}", code="config-type-wrong"
@@ -81,6 +84,35 @@ def _named(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _named(inner)
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    """A copy of what a file holds, its weights' relative paths from the file's folder: it means the same anywhere.
+
+    Those that exist from the current folder alone are left: before, that was what a path began in.
+    """
+    if isinstance(value, Mapping):
+        copied = {key: _beside(inner, folder) for key, inner in value.items()}
+        if isinstance(name := value.get("weights"), str):
+            copied["weights"] = _from(folder, name)
+        return copied
+    return [_beside(inner, folder) for inner in value] if isinstance(value, list) else value
+
+
+def _from(folder: Path, name: str) -> str:
+    """The name of weights as a file in `folder` means it: a card's as it is, a path as it is read from here."""
+    path, mark, part = name.partition("#")
+    try:
+        here, there = Path(path).expanduser(), folder / path
+        if here.is_absolute():
+            return name
+        if not path.endswith((".yaml", ".yml", *MODELS)):  # a card, or a folder's part
+            taken = "/" in path and there.is_dir() and not here.exists()
+        else:
+            taken = there.exists() or not here.exists()
+    except (OSError, ValueError, RuntimeError):  # no name of a file, or a folder closed to us: whoever opens it says so
+        return name
+    return os.path.normpath(there).replace(os.sep, "/") + mark + part if taken else name
 
 
 def presets_with(weights: str) -> list[str]:

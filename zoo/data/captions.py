@@ -12,8 +12,30 @@ from typing import Any
 
 import numpy as np
 
+from zoo.schema.errors import UsageError
+
 SYNONYM = 3  # a keyword of at most this many concepts is as good as the name
 Row = Mapping[str, Any]
+
+
+def refuse_empty(rows: Sequence[Row]) -> None:
+    """UsageError that names the rows without a caption: as training reads it, an empty one is no caption at all."""
+    empty = [
+        row.get("file_name", f"row {i}")
+        for i, row in enumerate(rows)
+        if not all(said.strip() for said in (row["text"], *(row.get("captions") or [])))
+    ]
+    if empty:
+        raise UsageError(
+            f"{len(empty)} of {len(rows)} rows have an empty caption: {named(empty)}; write one, or take the rows out",
+            code="caption-missing",
+        )
+
+
+def named(names: Sequence[str], most: int = 3) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
 def style_of(row: Row) -> str:

@@ -61,7 +61,11 @@ class Report:
 def open_source(path: str) -> Source:
     """A folder or zip with metadata.jsonl, or tar shards, by what is there."""
     place = Path(path)
-    folder_of_shards = place.is_dir() and not (place / "metadata.jsonl").exists() and any(place.glob("*.tar"))
+    folder_of_shards = (
+        place.is_dir()
+        and not any((place / f"metadata.{e}").exists() for e in ("jsonl", "csv"))
+        and any(place.glob("*.tar"))
+    )
     return ShardSource(path) if folder_of_shards or path.endswith(".tar") else FolderSource(path)
 
 

@@ -1,12 +1,14 @@
 """Images with captions in the ImageFolder convention: a folder or a zip with `metadata.jsonl`; or COCO's folder.
 
 Each line of `metadata.jsonl` is an object with `file_name` and `text`; `split`, `name`, `keywords` and whatever
-else the data has stay with the row. File names are hostile until checked: none may leave the root.
+else the data has stay with the row. Where there is none, `metadata.csv` is read, whose first line names the columns.
+File names are hostile until checked: none may leave the root.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import hashlib
 import lzma
 import sys
@@ -24,6 +26,7 @@ from zoo.schema import strict_json
 from zoo.schema.errors import UsageError
 
 METADATA = "metadata.jsonl"
+TABLE = "metadata.csv"  # what datasets of the Hugging Face hub have as well
 LONGEST_LINE = 2**20  # bytes of a row's line: as JSON it is parsed into some fifty times as much memory
 MOST_VALUES = 20_000  # in a row: commas and brackets of its line, each of which may become an object
 MOST_BROKEN, MOST_EMPTY = 10_000, 100_000  # lines that are no row: 25 kB of a zip unfold to millions of them
@@ -106,6 +109,7 @@ class FolderSource:
                 f"the data '{path}' is no folder and no regular file; give a folder or a zip", code="file-not-regular"
             )
         self._zip = None if self.root.is_dir() else open_zip(self.root)
+        self.metadata = METADATA if self._has(METADATA) or not self._has(TABLE) else TABLE
         self.rows: list[Row] = []
         self.broken: list[Skipped] = []
         # A zip of a few kB unfolds to millions of rows; a good one has an image of each.
@@ -113,24 +117,24 @@ class FolderSource:
         for number, row in self._lines():
             if len(self.broken) >= MOST_BROKEN:
                 raise UsageError(
-                    f"{METADATA} of '{path}' has over {MOST_BROKEN} lines that are no row; is it the file?",
+                    f"{self.metadata} of '{path}' has over {MOST_BROKEN} lines that are no row; is it the file?",
                     code="metadata-unreadable",
                 )
             if isinstance(row, Skipped):
                 self.broken.append(row)
             elif not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("file_name", "text")):
                 name = str(row.get("file_name")) if isinstance(row, dict) else f"line {number}"
-                sentence = f"{METADATA} line {number} of '{path}' lacks a 'file_name' or a 'text'"
+                sentence = f"{self.metadata} line {number} of '{path}' lacks a 'file_name' or a 'text'"
                 self.broken.append(Skipped(name, "missing caption", sentence))
             elif (trouble := trouble_of(row)) is not None:
                 name = row["file_name"]
-                sentence = f"{METADATA} line {number} of '{path}' {trouble}; mend it"
+                sentence = f"{self.metadata} line {number} of '{path}' {trouble}; mend it"
                 self.broken.append(Skipped(name, "odd column", sentence))
             else:
                 self.rows.append(row)
                 if len(self.rows) > most:
                     raise UsageError(
-                        f"{METADATA} of '{path}' has over {most} rows, "
+                        f"{self.metadata} of '{path}' has over {most} rows, "
                         "far more than the zip has files; is it the file?",
                         code="metadata-too-large",
                     )
@@ -138,12 +142,15 @@ class FolderSource:
     def _lines(self) -> Iterator[tuple[int, Any]]:
         """Each line of the metadata as what it holds, or as why it holds nothing."""
         empty = 0
-        if self._zip is None and not (self.root / METADATA).exists() and coco.caption_files(self.root):
+        if self._zip is None and not self._has(self.metadata) and coco.caption_files(self.root):
             yield from coco.rows(self.root)
             return
+        if self.metadata == TABLE:
+            yield from self._table()
+            return
         with self._open_metadata() as file:
-            for number, line in enumerate(lines_of(file, f"{METADATA} of '{self.root}'"), 1):
-                where = f"{METADATA} line {number} of '{self.root}'"
+            for number, line in enumerate(lines_of(file, f"{self.metadata} of '{self.root}'"), 1):
+                where = f"{self.metadata} line {number} of '{self.root}'"
                 if line is None:
                     sentence = f"{where} has over {LONGEST_LINE} bytes and a row some hundred; look for a lost newline"
                     yield number, Skipped(f"line {number}", "too long", sentence)
@@ -152,7 +159,7 @@ class FolderSource:
                     empty += 1
                     if empty > MOST_EMPTY:
                         raise UsageError(
-                            f"{METADATA} of '{self.root}' has over {MOST_EMPTY} empty lines; take them out",
+                            f"{self.metadata} of '{self.root}' has over {MOST_EMPTY} empty lines; take them out",
                             code="metadata-too-large",
                         )
                     continue
@@ -169,34 +176,64 @@ class FolderSource:
                 except ValueError as error:
                     yield number, Skipped(f"line {number}", "not JSON", f"{where} is not JSON: {error}")
 
+    def _table(self) -> Iterator[tuple[int, Any]]:
+        """Each line of metadata.csv after its first, which names the columns; an empty cell is no value."""
+        where = f"{TABLE} of '{self.root}'"
+
+        def texts(file: IO[bytes]) -> Iterator[str]:
+            for number, line in enumerate(lines_of(file, where), 1):
+                if line is None:
+                    raise csv.Error(f"line {number} has over {LONGEST_LINE} bytes")
+                yield line.decode("utf-8")
+
+        with self._open_metadata() as file:
+            table = csv.DictReader(texts(file), restkey="", strict=True)
+            try:
+                for row in table:
+                    if "" in row:
+                        name = str(row.get("file_name"))
+                        sentence = (
+                            f"{TABLE} line {table.line_num} of '{self.where}' has more values than its first line"
+                        )
+                        yield table.line_num, Skipped(name, "odd column", f"{sentence} has names; quote its commas")
+                        continue
+                    yield table.line_num, {k: v for k, v in row.items() if v or (k == "text" and v is not None)}
+            except (csv.Error, UnicodeDecodeError) as error:
+                said = f"{where} is no table in UTF-8 ({str(error)[:120]})"
+                raise UsageError(f"{said}; save it as CSV with commas", code="metadata-unreadable") from error
+
+    def _has(self, name: str) -> bool:
+        return (self.root / name).exists() if self._zip is None else name in self._zip.namelist()
+
     def _open_metadata(self) -> Any:
-        path = self.root / METADATA
+        path = self.root / self.metadata
         try:
             if self._zip is not None:
-                return self._zip.open(METADATA)
+                return self._zip.open(self.metadata)
             if not path.exists():
                 raise FileNotFoundError(path)
             if not path.is_file():
                 raise UsageError(
-                    f"'{path}' is no regular file; give a folder with {METADATA} in it", code="file-not-regular"
+                    f"'{path}' is no regular file; give a folder with {self.metadata} in it", code="file-not-regular"
                 )
             return path.open("rb")
         except (KeyError, FileNotFoundError) as error:
             raise UsageError(f"'{self.root}' has no file '{METADATA}'", code="metadata-missing") from error
         except (*_DAMAGE, OSError) as error:
             raise UsageError(
-                f"'{METADATA}' in '{self.root}' can't be read: {error}", code="metadata-unreadable"
+                f"'{self.metadata}' in '{self.root}' can't be read: {error}", code="metadata-unreadable"
             ) from error
 
     def read(self, index: int) -> bytes:
         """The bytes of a row's image."""
-        return self._bytes(self.rows[index]["file_name"])
+        return self.bytes_of(self.rows[index]["file_name"])
 
-    def _bytes(self, name: str) -> bytes:
+    def bytes_of(self, name: str) -> bytes:
+        """The bytes of a file; UsageError naming it where it isn't there, or leaves the root."""
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
             raise UsageError(
-                f"'{self.root}' names the file '{name}', which leaves its folder; mend {METADATA}",
+                f"'{self.root}' names the file '{name}', which leaves its folder; mend {self.metadata}",
                 code="file-outside-folder",
             )
         if self._zip is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from zoo.training.engine.distributed import Devices
 from zoo.training.recipe import Recipe
 
 LARGEST_NOTE = 16 * 2**20  # bytes of a run.json
+ABSENT = object()
+MOST_TOLD = 4  # differences that are written out
 PACKAGES = ("torch", "numpy", "safetensors", "open_clip_torch")
 
 
@@ -64,7 +68,7 @@ def hash_of_data(source: Any) -> dict[str, Any] | None:
     digest = hashlib.sha256()
     files = sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
-        inside = sha256_of(file) if file.suffix == ".jsonl" else ""
+        inside = sha256_of(file) if file.suffix == ".jsonl" or file.name == "metadata.csv" else ""
         digest.update(os.fsencode(f"{file.relative_to(path).as_posix()} {file.stat().st_size} {inside}\n"))
     return {"sha256": digest.hexdigest(), "of": f"names and sizes of {len(files)} files, and the contents of .jsonl"}
 
@@ -125,6 +129,45 @@ def check_data(folder: Path, recipe: Recipe) -> None:
             "began with, or say --other-data",
             code="run-of-other-data",
         )
+
+
+def check_recipe(folder: Path, recipe: Recipe) -> None:
+    """ConfigError that names what differs where the run in a folder was trained by another recipe than this."""
+    try:
+        before = strict_json.parse(read_plain(folder / "run.json", LARGEST_NOTE))
+        if before["identity"] == recipe.identity:
+            return
+        was = dataclasses.replace(recipe, raw=before["recipe"], name=before["recipe"]["name"])
+        differ = list(_differences(was.deciding, recipe.deciding))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return  # only a note: the checkpoints carry an identity of their own
+    if not differ:
+        return
+    told = "; ".join(f"{key} was {_shown(old)} and is {_shown(new)}" for key, old, new in differ[:MOST_TOLD])
+    more = f"; {len(differ) - MOST_TOLD} more" if len(differ) > MOST_TOLD else ""
+    again = [f"--set {shlex.quote(f'{key}={json.dumps(old)}')}" for key, old, _ in differ if old is not ABSENT]
+    repeat = (
+        f"repeat {' '.join(again[:MOST_TOLD])}" if len(again) == len(differ) <= MOST_TOLD else "give its own recipe"
+    )
+    raise ConfigError(
+        f"the run in '{folder}' is another recipe's: {told}{more}; {repeat}, or choose another folder with --run",
+        code="run-of-another-recipe",
+    )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted paths at which two recipes differ, with both values, `ABSENT` where there is none."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            place = f"{path}.{key}" if path else str(key)
+            yield from _differences(before.get(key, ABSENT), now.get(key, ABSENT), place)
+    elif before != now:
+        yield path, before, now
+
+
+def _shown(value: Any) -> str:
+    text = "absent" if value is ABSENT else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def started_from(card: str | None, fresh: Sequence[str] = ()) -> dict[str, Any]:

@@ -83,14 +83,19 @@ class Recipe:
         return {"time_input": "index", **{key: self.raw[key] for key in reads if key in self.raw}}
 
     @property
-    def identity(self) -> str:
-        """A hash of everything that decides the weights but the length of the run; checkpoints carry it."""
+    def deciding(self) -> dict[str, Any]:
+        """Everything that decides the weights but the length of the run."""
         train = {k: v for k, v in self.raw["train"].items() if k in ("batch_size", "seed", "average", "betas")}
         data = {k: v for k, v in self.raw["data"].items() if k != "path"}
         parts = {
             k: v for k, v in self.raw.items() if k not in ("summary", "card", "train", "data", "storage", "loggers")
         }
-        text = json.dumps({**parts, "train": train, "data": data}, sort_keys=True)
+        return json.loads(json.dumps({**parts, "train": train, "data": data}, sort_keys=True))
+
+    @property
+    def identity(self) -> str:
+        """A hash of what is `deciding`; checkpoints carry it."""
+        text = json.dumps(self.deciding, sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

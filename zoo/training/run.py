@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from zoo.data.variants import Variants
 from zoo.diffusion.parameterization import X0
 from zoo.families.lora.train import AdapterSettings, adapt
 from zoo.families.lora.train import trained as trained_lora
-from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
 from zoo.schema.files import locked
 from zoo.schema.names import check_utf8
-from zoo.training import export, provenance
+from zoo.training import export, own_pipeline, provenance
 from zoo.training.engine.distributed import started
 from zoo.training.engine.ema import Average
 from zoo.training.engine.loggers import usual
@@ -48,13 +50,19 @@ class TrainedRun:
     """Where the weights' card is, the last validation scalars, and what was skipped when resuming.
 
     `others` are the cards of further averages, NAME-ema0.9999, and of a trained text tower, NAME-text. Only the run's
-    first process writes them.
+    first process writes them. `steps` and `seconds` are of all sittings. `sheet` is the last sample sheet, and `draw`
+    what draws with the weights, `{"model": NAME-draw.yaml}` or `{"lora": NAME.safetensors}`, empty where nothing is
+    known to.
     """
 
     card: Path
     validation: Mapping[str, float]
     notes: Sequence[str]
     others: Sequence[Path] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    sheet: Path | None = None
+    draw: Mapping[str, Path] = field(default_factory=dict)
 
 
 def settings_of(recipe: Recipe) -> TrainSettings:
@@ -116,11 +124,11 @@ def train(
 
     Under `torchrun` the processes share the run, and the first writes. A folder is one process's (or one torchrun's) at
     a time. Raises ConfigError where they can't split the batch, where `folder` already holds a run and `resume` is not
-    set, and where that run was trained on other data and `other_data` is not set.
+    set, and where that run was trained on other data and `other_data` is not set; WeightsError for a full disk.
     """
     settings = settings_of(recipe)
     check_utf8(folder, "run's folder")
-    with ExitStack() as held:
+    with _room(folder), ExitStack() as held:
         devices = held.enter_context(started(settings, device))
         _make(folder)
         if devices.rank == 0:
@@ -131,6 +139,8 @@ def train(
                 f"'{folder}' already holds a run; go on with --resume or choose another folder with --run",
                 code="run-taken",
             )
+        if resume and begun:
+            provenance.check_recipe(folder, recipe)
         if resume and not other_data:
             provenance.check_data(folder, recipe)
         with devices.first_then_others():
@@ -141,17 +151,58 @@ def train(
         loop = Loop(objective, settings, folder, identity=recipe.identity, devices=devices, loggers=loggers)
         # A run that was ended before its first checkpoint begins again.
         notes = loop.resume() if resume and begun else ["nothing was saved yet: it begins at step 0"] if resume else []
-        if devices.rank == 0:
+        over = _over(loop) if loop.step else None
+        if over is not None:
+            notes = [*notes, over]
+        elif devices.rank == 0:  # a sitting that takes no step changes nothing of what the run is
             provenance.write(folder, recipe, first_weights, devices, step=loop.step, requested=device_requested)
         validation = loop.run(callback)
         names = [recipe.name, *(f"{recipe.name}-ema{a.decay:g}" for a in loop.averages[1:])]
         cards = [folder / "export" / f"{name}.yaml" for name in names]
         others = cards[1:]
+        draw: dict[str, Path] = {}
         if devices.rank == 0:
             for average, card in zip(loop.averages, cards, strict=True):
                 others += write_weights(recipe, loop, card.parent, validation, average=average, name=card.stem)[1:]
+            if "adapter" in recipe.raw:
+                draw["lora"] = cards[0].with_suffix(".safetensors")
+            elif (own := own_pipeline.write(recipe, [cards[0], *others])) is not None:
+                draw["model"] = own
         devices.gather(None)  # the weights are there when any process returns
-    return TrainedRun(card=cards[0], validation=validation, notes=notes, others=others)
+    sheets = sorted((folder / "samples").glob("step-*.png"))
+    return TrainedRun(
+        card=cards[0], validation=validation, notes=notes, others=others, steps=loop.step, seconds=loop.seconds,
+        sheet=sheets[-1] if sheets else None, draw=draw,
+    )  # fmt: skip
+
+
+def _over(loop: Loop) -> str | None:
+    """Why a resumed run has no step left to take, in words; None where it has."""
+    if loop.stopping.over:
+        return f"nothing is left to train: it stopped early at step {loop.step:,}; raise train.patience"
+    if loop.step < loop.settings.steps:
+        return None
+    if loop.fitting is None:
+        said = f"{loop.step:,} of {loop.settings.steps:,} steps are taken; raise train.steps"
+    else:
+        said = f"{loop.seconds:.0f} of {loop.fitting.recipe.seconds:g} seconds are used; give more with --seconds"
+    return f"nothing is left to train: {said}"
+
+
+@contextlib.contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """A WeightsError that names the run's folder, for a disk that is full or refuses."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            raise
+        saved = any((folder / "checkpoints").glob("step-*"))
+        raise WeightsError(
+            f"the run's folder '{folder}' can't be written to ({error.strerror}); make room, or choose another with "
+            "--run" + (", and go on with --resume: its checkpoints are unharmed" if saved else ""),
+            code="output-unwritable",
+        ) from error
 
 
 def _make(folder: Path) -> None:

@@ -64,9 +64,18 @@ def curves_plot(curves: Sequence[tuple[str, Curve]], name: str) -> Drawing:
         shapes.append(Shape("path", {"d": path, "class": f"curve {colour}"}))
         step, value = curve[-1]
         shapes.append(marker(series, *places[-1], f"{run}: {plain(value)} at step {step}"))
-    title = f"{name}{', logarithmic' if upwards.logarithmic else ''}"
+        if len(curve) == 1:  # no curve to follow, so its value stands beside it
+            x, y = places[-1]
+            side, anchor = (-8, "end") if x > (LEFT + EAST) / 2 else (8, "start")
+            shapes.append(
+                Shape("text", {"x": x + side, "y": y + 4, "text-anchor": anchor, "class": "tick"}, plain(value))
+            )
+    # What it shows is said above it.
+    if upwards.logarithmic:
+        shapes.append(
+            Shape("text", {"x": LEFT - 40, "y": 16, "text-anchor": "start", "class": "axis-title"}, "logarithmic")
+        )
     shapes += [
-        Shape("text", {"x": LEFT - 40, "y": 16, "text-anchor": "start", "class": "axis-title"}, title[:48]),
         Shape("text", {"x": EAST, "y": HEIGHT - 8, "text-anchor": "end", "class": "axis-title"}, "step"),
     ]
     told = "; ".join(f"{run}: from {plain(c[0][1])} to {plain(c[-1][1])} at step {c[-1][0]}" for _, run, _, c in drawn)

@@ -73,7 +73,7 @@ def environment() -> Environment:
         return re.sub(r"\n *", "", (_HERE / name).read_text(encoding="utf-8"))
 
     made = Environment(autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(source), finalize=_shown)
-    made.filters |= {"written": written, "plain": plain, "breakable": _breakable, "few": _few}
+    made.filters |= {"written": written, "plain": plain, "breakable": _breakable, "parts": _parts, "few": _few}
     made.globals |= {"legend_marker": lambda series: [marker(series, 8, 8)], "SERIES": SERIES}
     return made
 
@@ -97,6 +97,11 @@ def _shown(value: Any) -> Any:
 def _breakable(key: str) -> list[str]:
     """A metric's key in the parts that it may be broken before."""
     return re.split(r"(?<=[\[,])|(?=@)", visible(key))
+
+
+def _parts(name: str) -> list[str]:
+    """A scalar's name in the parts that it may be broken before."""
+    return re.split(r"(?<=[/_])", visible(name))
 
 
 def _few(shown: Sequence[object]) -> int | None:

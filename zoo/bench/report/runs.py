@@ -22,6 +22,7 @@ from zoo.schema.files import lines_of
 RUN = "zoo.run/1"
 LONGEST_LINE, MOST_LINES = 4096, 500_000  # of a file of scalars: bytes, and lines, a value each
 MOST_CURVES = 300  # of a run; each is a picture in the page
+UNDECIDED = 10**9  # steps that a run which fits a time begins with
 _STEP = re.compile(r"[0-9]{1,18}")
 SHEET = re.compile(r"step-(\d{1,12})\.png")
 SAVED = re.compile(r"step-\d{1,12}")
@@ -36,7 +37,9 @@ class Run:
         settings: every key of its recipe by its path (`train.batch_size`), and the data's hash, device and versions.
         curves: by a scalar's name its values (step, value), in their order.
         step, steps: how far it came, and is to come. seconds: of training, over all sittings; None before a checkpoint.
-        sheets: the sample sheets by step.
+        fits: the seconds that it is to fit, which set its steps; None where the recipe does. stopped: early, since its
+        validation got no better.
+        sheets: the sample sheets by step; prompts: of their images, where the recipe names them.
     """
 
     folder: Path
@@ -46,12 +49,15 @@ class Run:
     step: int
     steps: int | None
     seconds: float | None
+    fits: float | None
+    stopped: bool
     sheets: Mapping[int, str]
+    prompts: Sequence[str]
 
     @property
     def finished(self) -> bool:
         """Whether it came to its end."""
-        return self.steps is not None and self.step >= self.steps
+        return self.stopped or (self.steps is not None and self.step >= self.steps)
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:
@@ -97,13 +103,36 @@ def read_run(folder: Path, name: str) -> Run:
         **{f"version of {k}": as_text(v) for k, v in _mapping(last.get("versions")).items()},
     }
     curves = _curves(folder / "scalars.csv")
-    steps = _mapping(last.get("train")).get("steps")
-    saved_step, seconds = _saved(folder / "checkpoints")
+    train = _mapping(last.get("train"))
+    saved_step, state = _saved(folder / "checkpoints")
+    fits = _number(train.get("seconds")) or None
+    patience, since = _whole(train.get("patience")), _whole(_mapping(state.get("stopping")).get("since"))
     logged = max((points[-1][0] for points in curves.values()), default=0)
+    prompts = _mapping(recipe.get("objective")).get("sheet_prompts")
     return Run(
         folder=folder, name=name, settings=settings, curves=curves, step=max(saved_step, logged),
-        steps=steps if isinstance(steps, int) else None, seconds=seconds, sheets=_sheets(folder / "samples"),
+        steps=_whole(train.get("steps")) if fits is None else _fitted(_mapping(state.get("fitting")), fits),
+        seconds=_number(state.get("seconds")), fits=fits,
+        stopped=bool(patience) and (since or 0) >= (patience or 0), sheets=_sheets(folder / "samples"),
+        prompts=[as_text(one) for one in prompts] if isinstance(prompts, list) else [],
     )  # fmt: skip
+
+
+def _fitted(fitting: Mapping[str, Any], fits: float) -> int | None:
+    """The steps that a run which fits a time has decided on; None where it hasn't, or was given more time since."""
+    steps = _whole(_mapping(fitting.get("decided")).get("steps"))
+    before = _number(fitting.get("seconds"))
+    return steps if steps and steps < UNDECIDED and (before is None or fits <= before) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: Any) -> float | None:
+    # A JSON of 400 digits is a whole number that is no float.
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18
+    return float(value) if known else None
 
 
 def different(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
@@ -154,8 +183,8 @@ def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(points, key=lambda p: p[0]) for name, points in found.items()}
 
 
-def _saved(folder: Path) -> tuple[int, float | None]:
-    """Step and seconds of the newest checkpoint whose manifest can be read."""
+def _saved(folder: Path) -> tuple[int, Mapping[str, Any]]:
+    """Step and state of the newest checkpoint whose manifest can be read; 0 and nothing where none can."""
     kept = (
         sorted((p for p in folder.glob("step-*") if SAVED.fullmatch(p.name)), reverse=True) if folder.is_dir() else []
     )
@@ -164,12 +193,8 @@ def _saved(folder: Path) -> tuple[int, float | None]:
             manifest = read_file(place / "manifest.json", ("zoo.checkpoint/2",))
         except UsageError:
             continue
-        seconds = _mapping(manifest.get("state")).get("seconds")
-        step = manifest.get("step")
-        # What a whole number is that is no number of seconds: a JSON of 400 digits.
-        known = float(seconds) if isinstance(seconds, (int, float)) and abs(seconds) < 1e18 else None
-        return step if isinstance(step, int) else 0, known
-    return 0, None
+        return _whole(manifest.get("step")) or 0, _mapping(manifest.get("state"))
+    return 0, {}
 
 
 def _sheets(folder: Path) -> dict[int, str]:

@@ -12,6 +12,7 @@ from zoo.bench.report.plots import Drawing, plain, written
 from zoo.bench.report.runs import Run, different
 
 RATE = "train/images_per_second"
+MAGNIFIED, WIDEST = 3, 1024  # times, and pixels that a magnified sheet may have
 ON_THE_WAY = 4  # steps whose sheets are shown besides the last
 
 
@@ -31,6 +32,7 @@ def runs_page(runs: Sequence[Run], title: str = "Training runs") -> str:
         "runs.html", title, runs=runs, told=_told(runs), columns=_columns(names),
         plots=[(name, _plot(runs, name)) for name in sorted(names, key=_first)],
         rows=rows, shared=shared - len(rows), sheets=list(_sheets(runs)), seconds=_seconds, last=_last,
+        length=_length, magnified=_magnified,
     )  # fmt: skip
 
 
@@ -55,12 +57,30 @@ def _plot(runs: Sequence[Run], name: str) -> Drawing:
 
 def _seconds(run: Run) -> str:
     """`12 min`, of training."""
-    if run.seconds is None:
-        return "unknown"
+    return "unknown" if run.seconds is None else _said(run.seconds)
+
+
+def _said(seconds: float) -> str:
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if run.seconds >= 2 * size:
-            return f"{plain(run.seconds / size, 3)} {unit}"
-    return written(run.seconds, "s", 3)
+        if seconds >= 2 * size:
+            return f"{plain(seconds / size, 3)} {unit}"
+    return written(seconds, "s", 3)
+
+
+def _length(run: Run) -> str:
+    """What a run's number of steps is beside: those to come, or why it ended."""
+    if run.stopped:
+        return "stopped early"
+    if run.fits is None:
+        return "" if run.steps is None else f"of {run.steps}"
+    if run.finished:
+        return f"fitted to {_said(run.fits)}"
+    return f"of {_said(run.fits)}" if run.steps is None else f"of about {run.steps}, {_said(run.fits)}"
+
+
+def _magnified(one: Picture) -> int:
+    """How many times as large as it is a sheet is shown: those of small images three times."""
+    return max(1, min(MAGNIFIED, WIDEST // max(one.width, 1)))
 
 
 def _last(run: Run, name: str) -> str:

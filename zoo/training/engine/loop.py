@@ -13,6 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +31,7 @@ from zoo.training.engine.distributed import Devices, LossOf, whole
 from zoo.training.engine.dropout import AddressedDropout, check_splits
 from zoo.training.engine.early_stopping import Stopping
 from zoo.training.engine.ema import Average
+from zoo.training.engine.interrupts import Interrupts
 from zoo.training.engine.loggers import Logger
 from zoo.training.engine.logging import Scalars
 from zoo.training.engine.objective import Batch, Objective
@@ -320,60 +322,84 @@ class Loop(Resumable):
     def run(self, on_progress: Callable[[Progress], Any] | None = None) -> Mapping[str, float]:
         """Train to the last step, saving on the way; returns the last validation scalars, or with patience the best.
 
-        An interrupt saves nothing: it may fall inside a step.
+        Ctrl-C or SIGTERM waits for the step that it falls into, and saves a checkpoint of it; the exception's notes
+        say where. With several processes it ends them at once, and nothing is saved.
         """
         first = self.devices.rank == 0
         scalars = Scalars(self.folder, self.step, self.loggers) if first else None
-        last: Mapping[str, float] = {}
-        rate = 0.0
-        before, opened = self.seconds, self.clock()
+        interrupts, begun = Interrupts(), self.step
         try:
-            while self.step < self.settings.steps and not self.stopping.over:
-                begin = self.clock()
-                loss = self.train_step()
-                took = max(self.clock() - begin, 1e-9)
-                self.seconds += took
-                if self.fitting is not None:
-                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that counts
-                    self.settings = self.fitting.after(self.step, self.seconds, self.settings)
-                settings, ending = self.settings, self.clock()
-                rate = settings.batch_size / took if rate == 0.0 else 0.95 * rate + 0.05 * settings.batch_size / took
-                validated = self.step % settings.validate_every == 0 or self.step == settings.steps
-                ended = self.step == settings.steps or self.stopping.over
-                leaves = validated or ended or self.step % settings.save_every == 0
-                if leaves or self.step % settings.sheet_every == 0:
-                    self.settle()
-                    loss = self.known[1]
-                if validated:
-                    last = self.validate()
-                    if self.stopping.better(last["loss"]) and settings.patience:
-                        self._keep_best(last)
-                ended = self.step == settings.steps or self.stopping.over
-                if scalars is not None:
-                    if self.step % 20 == 0 or ended:
-                        facts = {"train/loss": loss, "train/images_per_second": rate}
-                        skipped = {"train/skipped_steps": self.skipped} if self.scaler.is_enabled() else {}
-                        scalars.write(self.known[0], {**facts, **skipped})
-                    if validated:
-                        scalars.write(self.step, {f"validation/{k}": v for k, v in last.items()})
-                if self.step % settings.sheet_every == 0 or ended:
-                    self.average.gather()
-                    sheet = self.objective.sheet(self.average.network) if scalars is not None else None
-                    if sheet is not None and scalars is not None:
-                        scalars.picture(self.step, sheet)
-                if self.step % settings.save_every == 0 or ended:
-                    self.save()
-                if self.fitting is not None and validated:
-                    self.fitting.saw_ending(self.clock() - ending)
-                if on_progress is not None and first:
-                    left = (settings.steps - self.step) * settings.batch_size / rate
-                    on_progress(Progress(self.step, settings.steps, loss, rate, left))
+            with interrupts.listening() if self.devices.world == 1 else nullcontext():
+                last = self._steps(scalars, interrupts, on_progress if first else None)
+        except (KeyboardInterrupt, SystemExit) as ended:
+            if interrupts.whole and self.devices.world == 1 and self.step > begun:
+                self.settle()
+                ended.add_note(f"step {self.step:,} is saved in '{self.save()}'; go on with --resume")
+            raise
         finally:
             if scalars is not None:
                 scalars.close()
         for average in self.averages:
             average.gather()
         return self._take_best() if self.settings.patience else last or self.validate()
+
+    def _steps(
+        self, scalars: Scalars | None, interrupts: Interrupts, on_progress: Callable[[Progress], Any] | None
+    ) -> Mapping[str, float]:
+        """The steps of `run`, and the last validation of this sitting."""
+        last: Mapping[str, float] = {}
+        rate = 0.0
+        before, opened = self.seconds, self.clock()
+        while self.step < self.settings.steps and not self.stopping.over:
+            begin = self.clock()
+            with interrupts.held():
+                loss = self.train_step()
+                took = max(self.clock() - begin, 1e-9)
+                self.seconds += took
+                if self.fitting is not None:
+                    self.seconds = self.devices.gather(before + self.clock() - opened)[0]  # all that counts
+                    self.settings = self.fitting.after(self.step, self.seconds, self.settings)
+            settings, ending = self.settings, self.clock()
+            rate = settings.batch_size / took if rate == 0.0 else 0.95 * rate + 0.05 * settings.batch_size / took
+            validated = self._due("validate_every") or self.step == settings.steps
+            ended = self.step == settings.steps or self.stopping.over
+            drawn, saved = self._due("sheet_every"), self._due("save_every")
+            if validated or ended or saved or drawn:
+                self.settle()
+                loss = self.known[1]
+            if validated:
+                last = self.validate()
+                if self.stopping.better(last["loss"]) and settings.patience:
+                    self._keep_best(last)
+            ended = self.step == settings.steps or self.stopping.over
+            if scalars is not None:
+                if self.step % 20 == 0 or ended or (self.fitting is not None and validated):
+                    facts = {"train/loss": loss, "train/images_per_second": rate}
+                    skipped = {"train/skipped_steps": self.skipped} if self.scaler.is_enabled() else {}
+                    scalars.write(self.known[0], {**facts, **skipped})
+                if validated:
+                    scalars.write(self.step, {f"validation/{k}": v for k, v in last.items()})
+            if drawn or ended:
+                self.average.gather()
+                sheet = self.objective.sheet(self.average.network) if scalars is not None else None
+                if sheet is not None and scalars is not None:
+                    scalars.picture(self.step, sheet)
+            if saved or ended:
+                self.save()
+            if self.fitting is not None and (validated or drawn or saved):
+                self.fitting.saw_ending(self.devices.gather(self.clock() - ending)[0])  # the same in all processes
+            if on_progress is not None:
+                left = (settings.steps - self.step) * settings.batch_size / rate
+                if self.fitting is not None:
+                    left = max(0.0, self.fitting.recipe.seconds - self.seconds)
+                on_progress(Progress(self.step, settings.steps, loss, rate, left))
+        return last
+
+    def _due(self, name: str) -> bool:
+        """Whether this step is one of every so many; of a run that fits a time, the recipe's share of its steps."""
+        if self.fitting is not None:
+            return self.fitting.due(name, self.step, self.settings.steps)
+        return self.step % getattr(self.settings, name) == 0
 
     def _keep_best(self, validation: Mapping[str, float]) -> None:
         for average in self.averages:

@@ -151,7 +151,7 @@ class Resumable:
         ]
         self.step, self.seconds, self.skipped = step, float(state["seconds"]), int(state.get("skipped", 0))
         if self.fitting is not None and "fitting" in state:
-            self.fitting.load_state(state["fitting"])
+            self.fitting.load_state(state["fitting"], step, self.seconds)
             self.settings = self.fitting.begin()
         if "stopping" in state:
             self.stopping.load_state(state["stopping"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from zoo.data.captions import refuse_empty
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.types import source_of
 from zoo.schema.errors import ConfigError
@@ -46,6 +47,7 @@ def told_of(
             f"a recipe's conditioner takes prompts or labels, and this one takes {source_of(conditioner)}; take it out",
             code="conditioner-untrainable",
         )
+    refuse_empty([*rows, *validation])
     return Captions(
         conditioner, rows, validation, dropout=dropout, keep=keep, vector="vector" in reads, precision=precision
     )

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo.conditioners import vocabulary
 from zoo.conditioners.clip_text import ClipText
-from zoo.data.captions import all_texts, caption
+from zoo.data.captions import all_texts, caption, refuse_empty
 from zoo.data.dataset import Dataset
 from zoo.data.distortions import Distortion
 from zoo.data.pixels import from_uint8
@@ -73,6 +73,7 @@ class ClipContrastive:
         self.ship, self.device = ship, device
         self.network, self.train, self.validation = network, train, validation
         refuse_arrays(train)
+        refuse_empty([*train.rows, *validation.rows])
         self.images, self.validation_images = torch.from_numpy(train.images()), torch.from_numpy(validation.images())
         self.rows, self.validation_rows = len(train), len(validation)
         self.word_dropout, self.jitter, self.keep_caption = word_dropout, jitter, keep_caption
