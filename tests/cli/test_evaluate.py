@@ -41,7 +41,7 @@ def test_values_are_printed_with_their_keys_and_what_is_missing_with_what_it_nee
     told = capsys.readouterr()
     lines = told.out.splitlines()
     assert lines[0].startswith("fd[random-0-4x2-16@")
-    assert lines[0].split("\t")[2].endswith("between 3 of 8")
+    assert lines[0].split("\t")[2].endswith("over 3 sets of 8")
     assert any(line.startswith("fid: unavailable: needs weights-inception-2015") for line in lines)
     assert any(line.startswith("clip: refused: it needs what") for line in lines)
     assert not list((here / "cache").rglob("*.npz"))  # kept in case of a kill only
@@ -90,6 +90,16 @@ def test_a_pipeline_is_drawn_with_the_captions_of_what_it_is_compared_with(monke
     assert found["generated"]["captions"]["split"] == "test"
     assert found["values"][0]["count"] == 6
     assert len(found["values"][0]["values"]) == 2
+
+
+def test_pictures_that_cannot_be_measured_are_refused_before_a_pipeline_draws(here, monkeypatch, capsys):
+    Image.new("RGBA", (16, 16)).save(here / "real" / "29.png")  # the last that would be read
+    monkeypatch.setattr("zoo.build", lambda *_, **__: tiny_pipeline(steps=1, record={"config": {"name": "tiny"}}))
+    monkeypatch.setattr("zoo.evaluation.inputs.generated.PipelinePictures.__call__", lambda *_: pytest.fail("drew"))
+    assert run(["evaluate", "latent-text2img", "real", "-n", "6", *SMALL]) == 2
+    assert "'29.png' in 'real' is transparent; say --background white" in capsys.readouterr().err
+    assert run(["data", "check", "real", "--size", "16"]) == 0
+    assert "evaluate with --background white\t1\t29.png" in capsys.readouterr().out
 
 
 def test_statistics_are_written_and_read(here, capsys):

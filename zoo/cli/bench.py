@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.cli.say import say
 from zoo.records.benchmark_record import planned_peaks
 from zoo.schema.errors import UsageError
+from zoo.schema.places import check_place
 
 
 def bench(
@@ -59,6 +61,8 @@ def bench_suite(
     """Measure a suite of these kinds of rows, or show what it requests."""
     from zoo.bench.suite import read_suite
 
+    if not dry_run:
+        check_place(out / "record.json", out)
     known: dict[str, Any] = {}
     read_suite(suite, overrides, kinds=kinds, known=known)  # a wrong request is refused before torch is imported
     from zoo.acceleration.device import resolve
@@ -114,7 +118,7 @@ def _list(as_json: bool) -> None:
         return
     rows = [(s["name"], "-" if s["rows"] is None else str(s["rows"]), s["summary"]) for s in found]
     print_table(("suite", "rows", "what it answers"), rows)
-    typer.echo(COMPARISONS[0].upper() + COMPARISONS[1:] + ".", err=True)  # the table alone is for other programs
+    say(COMPARISONS[0].upper() + COMPARISONS[1:] + ".")  # the table alone is for other programs
 
 
 def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.model_options import Autoencoder, Loras, Overrides, Prediction, Sampler, Weights
+from zoo.cli.model_options import Autoencoder, Copy, Loras, Overrides, Prediction, Sampler, Weights
+from zoo.cli.say import say
 from zoo.cli.threads import Threads
 from zoo.schema.errors import RequestNote, UsageError
+from zoo.schema.places import check_place
 
 if TYPE_CHECKING:
     from zoo.config.check import Resolved
@@ -44,19 +47,7 @@ def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, 
     _check_names([Path(output)], output)
     files = space.targets(output, count, grid=grid, overwrite=overwrite)
     _check_names(files, output)
-    folder = files[0].absolute().parent
-    for place in (folder, *folder.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise UsageError(
-                    f"'{output}' can't be written: '{place}' is a file; choose another place", code="output-unwritable"
-                )
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise UsageError(
-                    f"'{output}' can't be written: no permission for '{place}'; choose another place",
-                    code="output-unwritable",
-                )
-            return
+    check_place(files[0], output)
 
 
 def _check_names(files: Sequence[Path], output: str) -> None:
@@ -80,6 +71,7 @@ def generate(
     weights: Weights = None,
     autoencoder: Autoencoder = None,
     prediction: Prediction = None,
+    copy: Copy = None,
     lora: Loras = None,
     clip_skip: Annotated[
         int | None, typer.Option(min=0, help="Last layers of such a model's text encoder to leave out; 0.")
@@ -136,6 +128,7 @@ def generate(
     """Draw images from prompts, classes or images."""
     import zoo
     from zoo.cli.earlier import again, with_noise
+    from zoo.cli.early import check_call
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
     from zoo.pipeline.request import check_count
@@ -151,9 +144,9 @@ def generate(
     }
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask, "depth": depth}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "clip_skip": clip_skip}
+    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "copy": copy}
     chosen |= {"long_prompts": long_prompts, "prompt_weighting": prompt_weighting, "embeddings": embeddings or None}
-    chosen |= {"adapters": lora or None}
+    chosen |= {"clip_skip": clip_skip, "adapters": lora or None}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     config: Any = model or DEFAULT_MODEL
     if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
@@ -170,12 +163,13 @@ def generate(
     notes = _Notes(quiet=as_json)
     for one in noted:
         notes.say(str(one.message))
-    count = _check_words(resolved, call, notes)
+    count = _check_words(resolved, call, notes, model)
     check_count(count)
     space = space_of(resolved.config["stages"][-1])
     place = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
     note = space.size_note(lengths, f"'{resolved.config['name']}'")
+    check_call(resolved, call, lengths)
     if note is not None:
         notes.say(note, also=space.size_note(lengths, "this pipeline"))
     _check_writable(place, count, grid=grid, space=space, overwrite=overwrite)
@@ -201,7 +195,7 @@ def generate(
     for file in files:
         typer.echo(str(file))
     if refused:
-        typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)
+        say(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}")
 
 
 class _Notes:
@@ -213,7 +207,7 @@ class _Notes:
     def say(self, note: str, *, also: str | None = None) -> None:
         """Print a note, unless it was; `also` is the same in other words."""
         if not self.quiet and note not in self.said:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}")
         self.said |= {note, also}
 
     def take_warnings(self) -> None:
@@ -227,15 +221,21 @@ class _Notes:
         warnings.showwarning = show
 
 
-def _check_words(resolved: Resolved, call: Mapping[str, Any], notes: _Notes) -> int:
+def _check_words(resolved: Resolved, call: Mapping[str, Any], notes: _Notes, model: str | None) -> int:
     """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
     from zoo.conditioners.words import refuse_unknown, words_of
 
     prompts, negative = call["prompts"] or [], call["negative"]
     unwanted = [negative] if isinstance(negative, str) else negative or []
+    own = "" if model is None or model == DEFAULT_MODEL else f" --model {shlex.quote(model)}"
+    if len(prompts) > 1 and not any(len(prompt.split()) > 1 for prompt in prompts):
+        notes.say(
+            f"each of the {len(prompts)} words is drawn as a prompt of its own; for one picture of all quote them: "
+            f'"{" ".join(prompts)}"'
+        )
     for words in words_of(resolved):
         readings = [words.read(prompt) for prompt in dict.fromkeys([*prompts, *unwanted])]
-        refuse_unknown(readings)
+        refuse_unknown(readings, "zoo prompts" + own)
         for note in [note for reading in readings for note in reading.notes]:
             notes.say(note)
         if not any(prompt.strip() for prompt in prompts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -11,13 +12,17 @@ from zoo.config.cards import card_names, read_card
 from zoo.config.models import model_names, models_folder, read_model
 from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
+from zoo.schema.advice import spoken
 from zoo.schema.declared import DECLARED
 from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.notes import preformatted
 from zoo.schema.papers import papers_of
 from zoo.schema.registry import KINDS, Entry, Registry, registry
 from zoo.schema.signature import summary
 from zoo.schema.unknown import unknown
 
+WIDTH = 74  # columns of a fact's lines
+LONGEST = 60  # lines of a fact
 FILE_KINDS = ("pipeline", "model", "weights")
 
 
@@ -58,13 +63,19 @@ class Description:
             if key in ("published", "papers"):
                 lines += [f"  {key}:", *(f"    {line}" for line in value)]
             else:
-                lines.append(f"  {key}: {_short(value)}")
+                lines += _written(key, value)
         return "\n".join(line for line in lines if line)
+
+    __repr__ = __str__  # in a console too
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
 
 def names(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[str]:
     """The names of a kind, or of everything as kind/name; broken plugins are left out."""
     known = registry() if components is None else components
+    kind = None if kind is None else one_of_kind(kind)
     if kind is not None:
         if kind not in (*KINDS, *FILE_KINDS):
             raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
@@ -79,9 +90,17 @@ def names(kind: str | None = None, pattern: str = "*", *, components: Registry |
     ]
 
 
+def one_of_kind(word: str) -> str:
+    """The kind that a word names, in the plural too: `samplers`, `families`, `step-caches`; else the word."""
+    plain = word.lower().replace("-", "_")
+    ways = (word, plain, plain.removesuffix("s"), plain.removesuffix("ies") + "y")
+    return next((way for way in ways if way in (*FILE_KINDS, *KINDS)), word)
+
+
 def listing(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[Description]:
     """A short description of everything that matches, broken plugins too."""
     known = registry() if components is None else components
+    kind = None if kind is None else one_of_kind(kind)
     found = []
     for key in names(kind, pattern, components=known):
         k, _, name = (f"{kind}/{key}" if kind else key).partition("/")
@@ -102,8 +121,7 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
     if not isinstance(name, str):
         raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}", code="name-invalid")
     kind, slash, rest = name.partition("/")
-    if not slash:
-        kind, rest = "pipeline", name
+    kind, rest = (one_of_kind(kind), rest) if slash else ("pipeline", name)
     if kind == "pipeline":
         if rest in preset_names():
             return _describe_pipeline(rest)
@@ -155,7 +173,11 @@ def _describe_model(name: str) -> Description:
         for key in ("variant", "files", "answers", "sampled", "licence", "sources")
         if key in model.raw
     }
-    facts = {**shown, "looked for in": str(models_folder()), "or": f"zoo.build('{name}', weights=PATH)"}
+    facts = {
+        **shown,
+        "looked for in": str(models_folder()),
+        "or": spoken(f"zoo.build('{name}', weights=PATH)", f"--model {name} --weights PATH"),
+    }
     published = read_published(model.raw.get("published"), str(model.source))
     if published:
         facts["published"] = [str(p) for p in published]
@@ -189,6 +211,12 @@ def _unknown_word(word: str, known: Registry) -> str:
     return unknown("name", word, [*preset_names(), *model_names(), *names(components=known)])
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 400 else text[:397] + "..."
+def _written(key: str, value: Any) -> list[str]:
+    """A fact's lines: text and numbers behind its name, the rest as YAML."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return [f"  {key}: {value}"]
+    from zoo.schema.safe_yaml import to_yaml
+
+    lines = to_yaml({key: json.loads(json.dumps(value, default=str))}, width=WIDTH, compact=True).splitlines()
+    more = [] if len(lines) <= LONGEST else [f"  ... {len(lines) - LONGEST} lines more: --json"]
+    return [f"  {line}" for line in [*lines[:LONGEST], *more]]
