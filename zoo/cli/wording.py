@@ -69,7 +69,8 @@ def _wrong_value(error: Any, param: Any) -> str:
         return f"{_name(param)}: {error.message.rstrip('.')}"
     value, (number, _, _), limits = found["input"], found["type"].partition("_"), found.get("ctx") or {}
     type_ = getattr(getattr(param, "type_descriptor", None), "annotation", None)
-    choices = [str(choice.value) for choice in type_] if isinstance(type_, EnumType) else ()
+    known: Any = type_ if isinstance(type_, EnumType) else ()
+    choices = [str(choice.value) for choice in known]
     if choices:
         from zoo.schema.unknown import unknown
 
