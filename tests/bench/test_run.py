@@ -549,3 +549,13 @@ def test_a_rows_time_ends_with_its_judging(tmp_path, data, monkeypatch):
     assert seen[1:] == ["drawing", "drawn"]
     assert given[0]["until"] == ends[0] - quality.SETTLING
     assert given[0]["each"] > 0
+
+
+def test_two_runs_that_begin_in_one_second_keep_a_record_each(tmp_path, monkeypatch):
+    """The second wrote over the first's."""
+    moments = iter(["2026-01-01T00:00:00+00:00"] * 3 + ["2026-01-01T00:00:01+00:00"])
+    monkeypatch.setattr(record, "now", lambda: next(moments))
+    begun = [{"suite": {"name": "s"}, "run": {"started": record.now()}} for _ in range(2)]
+    places = [record.claim(one, tmp_path) for one in begun]
+    assert [p.name for p in places] == ["s-20260101T000000Z.json", "s-20260101T000001Z.json"]
+    assert [json.loads(p.read_text()) for p in places] == begun

@@ -223,3 +223,16 @@ def test_any_order_of_reading_gives_the_same_pictures(tmp_path):
     data = WebDataset(path=path, size=4)
     assert [int(data.image(i)[0, 0, 0]) for i in (4, 0, 3, 0)] == [160, 0, 120, 0]
     assert np.array_equal(data.images(), np.stack([data.image(i) for i in range(5)]))
+
+
+def test_packing_that_breaks_off_leaves_no_shards(tmp_path):
+    """Shards of the first rows were left, which read as the whole data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    names = ["0.png", "1.png", "2.bmp"]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(png((number, 0, 0)))
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps({"file_name": n, "text": "x"}) for n in names))
+    with refused("image-format-unread", UsageError):
+        pack(folder, tmp_path / "s", rows=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data"]

@@ -151,6 +151,50 @@ def test_what_a_killed_writer_left_is_taken_away_and_a_living_ones_is_not(tmp_pa
     assert names(tmp_path) == ["b"]
 
 
+def _hanging_folder(place, ready):
+    with files.atomic_folder(place) as folder:
+        (folder / "part").mkdir()
+        (folder / "part" / "half").write_bytes(b"x" * 1000)
+        ready.set()
+        time.sleep(600)
+
+
+@pytest.mark.slow
+def test_the_folder_that_a_killed_writer_left_is_taken_away_and_a_living_ones_is_not(tmp_path, monkeypatch):
+    """An export or a conversion that was killed left gigabytes for good."""
+    ready = context().Event()
+    writer = started(partial(_hanging_folder, tmp_path / "a", ready))
+    ready.wait()
+    monkeypatch.setattr(files, "FRESH", -1.0)
+    files._tidied.clear()
+    write_text(tmp_path / "b", "x")  # while it lives
+    assert len(names(tmp_path)) == 2
+    writer.kill()
+    writer.join()
+    files._tidied.clear()
+    with files.atomic_folder(tmp_path / "a") as folder:
+        (folder / "whole").write_bytes(b"y")
+    assert names(tmp_path) == ["a", "b"]
+    assert names(tmp_path / "a") == ["whole"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def broken():
+        with files.atomic_folder(tmp_path / "new" / "a") as folder:
+            (folder / "half").write_bytes(b"x")
+            raise ValueError("broke")
+
+    with pytest.raises(ValueError, match="broke"):
+        broken()
+    assert names(tmp_path / "new") == []
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "theirs").write_bytes(b"")
+    with pytest.raises(OSError, match="not empty") as told, files.atomic_folder(tmp_path / "taken"):
+        pass
+    assert told.value.filename == str(tmp_path / "taken")
+    assert names(tmp_path / "taken") == ["theirs"]
+
+
 def test_the_hash_is_of_the_bytes(tmp_path):
     write_atomically(tmp_path / "a", b"abc")
     assert sha256_of(tmp_path / "a").startswith("ba7816bf")

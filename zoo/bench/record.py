@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from zoo.bench.rows import Row, Suite
 from zoo.bench.suite import random_weights
 from zoo.records.benchmark_record import SUITE_FORM, SUITE_RECORD, filled, read_file
 from zoo.schema.errors import UsageError
+from zoo.schema.files import numbering, write_atomically
 
 SCHEMA = SUITE_RECORD
 MEASURED = (
@@ -116,12 +118,19 @@ def path_of(record: Mapping[str, Any], folder: Path) -> Path:
 
 def write(record: Mapping[str, Any], folder: Path) -> Path:
     """Write the record, the old one or the new one whatever happens."""
-    from zoo.schema.files import write_atomically
-
     path = path_of(record, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
     return path
+
+
+def claim(record: dict[str, Any], folder: Path) -> Path:
+    """Write a new record under a name of its own: of two runs that begin in one second, one waits for the next."""
+    with numbering(folder):
+        while path_of(record, folder).exists():
+            time.sleep(0.1)
+            record["run"]["started"] = now()
+        return write(record, folder)
 
 
 def read(path: Path) -> dict[str, Any]:

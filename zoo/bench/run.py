@@ -110,7 +110,7 @@ def run_suite(
 
         run.judges = Judges(suite.settings.quality, data=data, split=split)
     done = {row["id"].partition("-")[0] for row in run.record["rows"]}
-    run.save()
+    run.save() if found is not None else record.claim(run.record, folder)
     for group in _in_turn(suite, found if after is None else after):
         rows = [row for row in group if row.id not in done]
         if rows and run.late:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import PICTURES
 from zoo.schema.errors import UsageError
-from zoo.schema.files import atomic
+from zoo.schema.files import atomic_folder
 from zoo.schema.places import check_place
 
 
@@ -25,28 +25,26 @@ def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int
         raise UsageError(source.broken[0].sentence, code="data-row-broken")
     if not source.rows:
         raise UsageError(f"'{path}' has no rows to pack; give data with some", code="data-empty")
-    out.mkdir(parents=True, exist_ok=True)
-    shards = []
-    for first in range(0, len(source.rows), rows):
-        shard = out / f"{first // rows:06d}.tar"
-        with atomic(shard) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-            for index in range(first, min(first + rows, len(source.rows))):
-                row = source.rows[index]
-                extension = PurePosixPath(row["file_name"]).suffix.lower().lstrip(".")
-                if extension not in PICTURES:
-                    raise UsageError(
-                        f"'{row['file_name']}' in '{path}' is none of {', '.join(PICTURES)}; convert it",
-                        code="image-format-unread",
-                    )
-                said = {k: v for k, v in row.items() if k != "file_name"}
-                for suffix, data in (
-                    (extension, source.read(index)),
-                    ("json", json.dumps(said, ensure_ascii=False).encode()),
-                ):
-                    member = tarfile.TarInfo(f"{index:08d}.{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
-                if progress is not None:
-                    progress(index + 1, len(source.rows))
-        shards.append(shard)
-    return shards
+    with atomic_folder(out) as folder:
+        for first in range(0, len(source.rows), rows):
+            name = f"{first // rows:06d}.tar"
+            with tarfile.open(folder / name, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+                for index in range(first, min(first + rows, len(source.rows))):
+                    _add(archive, source, index, path)
+                    if progress is not None:
+                        progress(index + 1, len(source.rows))
+    return sorted(out.glob("*.tar"))
+
+
+def _add(archive: tarfile.TarFile, source: FolderSource, index: int, path: str) -> None:
+    row = source.rows[index]
+    extension = PurePosixPath(row["file_name"]).suffix.lower().lstrip(".")
+    if extension not in PICTURES:
+        raise UsageError(
+            f"'{row['file_name']}' in '{path}' is none of {', '.join(PICTURES)}; convert it", code="image-format-unread"
+        )
+    said = json.dumps({k: v for k, v in row.items() if k != "file_name"}, ensure_ascii=False)
+    for suffix, data in ((extension, source.read(index)), ("json", said.encode())):
+        member = tarfile.TarInfo(f"{index:08d}.{suffix}")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))

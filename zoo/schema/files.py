@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ except ImportError:  # Windows, where an open file can't be removed either
 
 LOCK = ".lock"
 CACHE = "ZOO_CACHE"
-PREFIX, SUFFIX = ".zoo-", ".tmp"
+PREFIX, SUFFIX, UNFINISHED = ".zoo-", ".tmp", ".unfinished"  # of a file, of a folder
 FRESH = 60.0  # seconds for which an unlocked file may still be its writer's: it locks it right after making it
 LARGEST_LISTING = 2**28  # bytes of a file that is read by its lines
 PATIENCE = 30.0  # seconds to wait for a writer that numbers files in the same folder, and may be stopped
@@ -65,6 +66,30 @@ def atomic(path: str | Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):  # gone: it has its place
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder that becomes `path`, which is missing or empty, when the block ends well and vanishes otherwise."""
+    place = Path(path).absolute()
+    _tidy(place.parent)
+    temporary = place.parent / f"{PREFIX}{secrets.token_hex(8)}{UNFINISHED}"
+    descriptor = None
+    try:
+        with named_as(Path(path), temporary):
+            temporary.mkdir(parents=True)
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    descriptor = os.open(temporary, os.O_RDONLY)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield temporary
+            if place.exists():
+                place.rmdir()
+            temporary.rename(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # renamed, where all went well
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -219,7 +244,9 @@ def _tidy(folder: Path) -> None:
         return
     _tidied.add(str(folder))
     try:
-        left = [e.path for e in os.scandir(folder) if e.name.startswith(PREFIX) and e.name.endswith(SUFFIX)]
+        left = [
+            e.path for e in os.scandir(folder) if e.name.startswith(PREFIX) and e.name.endswith((SUFFIX, UNFINISHED))
+        ]
     except OSError:
         return
     for name in left:
@@ -228,6 +255,6 @@ def _tidy(folder: Path) -> None:
             try:
                 if time.time() - os.fstat(descriptor).st_mtime > FRESH:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(name)
+                    shutil.rmtree(name) if os.path.isdir(name) else os.unlink(name)
             finally:
                 os.close(descriptor)

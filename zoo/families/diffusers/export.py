@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from zoo.guidance.interval import classifier_free_scale
 from zoo.networks.unet import UNet
 from zoo.pipeline.pipeline import Pipeline, Stage
 from zoo.schema.errors import ConfigError, UsageError, ZooError
+from zoo.schema.files import atomic_folder
 from zoo.schema.safe_yaml import to_yaml
 
 
@@ -76,28 +76,22 @@ def export_diffusers(pipeline: Pipeline, folder: Path | str) -> Path:
         "vae/diffusion_pytorch_model": diffusers_layout.kl_tensors(kl_state),
         "text_encoder/model": diffusers_layout.clip_text_tensors(text.state_dict(), layers=layers),
     }
-    unfinished = target.absolute().parent / f".{target.name}.{os.getpid()}.unfinished"
-    unfinished.mkdir(parents=True)
     try:
-        for name, content in files.items():
-            (unfinished / name).parent.mkdir(exist_ok=True)
-            _write_json(unfinished / name, content)
-        for name, tensors in weights.items():
-            whole = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
-            save_file(whole, unfinished / f"{name}.safetensors", metadata={"format": "pt"})
-        _write_tokenizer(unfinished / "tokenizer", pads_with_zero=text.pad == "zero")
-        _write_own(unfinished, pipeline, text)
-        (unfinished / "README.md").write_text(_read_me(pipeline, stage), encoding="utf-8")
-        if target.exists():
-            target.rmdir()
-        unfinished.rename(target)
+        with atomic_folder(target) as unfinished:
+            for name, content in files.items():
+                (unfinished / name).parent.mkdir(exist_ok=True)
+                _write_json(unfinished / name, content)
+            for name, tensors in weights.items():
+                whole = {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}
+                save_file(whole, unfinished / f"{name}.safetensors", metadata={"format": "pt"})
+            _write_tokenizer(unfinished / "tokenizer", pads_with_zero=text.pad == "zero")
+            _write_own(unfinished, pipeline, text)
+            (unfinished / "README.md").write_text(_read_me(pipeline, stage), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ZooError(
             f"'{target}' can't be written: {reason}; make room, or choose another place", code="output-unwritable"
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # renamed, where all went well
     return target
 
 

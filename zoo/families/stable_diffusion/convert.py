@@ -8,8 +8,6 @@ whose second last is read, the file's metadata); a file gets the folder's JSON i
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +32,7 @@ from zoo.families.stable_diffusion.layouts import (
 from zoo.families.stable_diffusion.variants import VARIANTS, Variant, predicted, told_by
 from zoo.schema import strict_json
 from zoo.schema.errors import ConfigError, UsageError, WeightsError, model_read
-from zoo.schema.files import named_as
+from zoo.schema.files import atomic_folder
 
 KEPT = "original.safetensors"
 _FOLDER = "zoo.folder"  # the key of a file's metadata that holds a folder's JSON
@@ -129,26 +127,20 @@ def _to_folder(
         parts[text.folder] = text_to_diffusers(tensors, text.prefix, used, drop=drop, projected=text.projected)
     files = stored or _json_files(variant, parts, prediction or "eps", heads)
     kept = {name: Copied(t.dtype, t.shape, (t,)) for name, t in tensors.items() if name not in used}
-    unfinished = target.absolute().parent / f".{target.name}.{os.getpid()}.unfinished"
     written: list[Path] = []
-    try:
-        with named_as(target, unfinished):
-            unfinished.mkdir(parents=True)
-            for part, copied in parts.items():
-                (unfinished / part).mkdir()
-                stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
-                written += write_sharded(unfinished / part, stem, copied, {"format": "pt"}, limit=limit)
-            for name, content in files.items():
-                (unfinished / name).parent.mkdir(exist_ok=True)
-                (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            _write_tokenizers(unfinished, variant)
-            metadata = {k: v for k, v in header.metadata.items() if k != _FOLDER}
-            if kept or metadata:
-                write_safetensors(unfinished / KEPT, kept, metadata)
-                written.append(unfinished / KEPT)
-            unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)  # renamed, where all went well
+    with atomic_folder(target) as unfinished:
+        for part, copied in parts.items():
+            (unfinished / part).mkdir()
+            stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
+            written += write_sharded(unfinished / part, stem, copied, {"format": "pt"}, limit=limit)
+        for name, content in files.items():
+            (unfinished / name).parent.mkdir(exist_ok=True)
+            (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        _write_tokenizers(unfinished, variant)
+        metadata = {k: v for k, v in header.metadata.items() if k != _FOLDER}
+        if kept or metadata:
+            write_safetensors(unfinished / KEPT, kept, metadata)
+            written.append(unfinished / KEPT)
     notes = [f"{len(kept)} tensors that diffusers has no place for, and the metadata, are in {KEPT}"] if kept else []
     places = tuple(target / path.relative_to(unfinished) for path in written)
     return Conversion(target, places, sum(map(len, parts.values())), (*header.notes, *notes))
