@@ -92,6 +92,16 @@ def test_a_pipeline_is_drawn_with_the_captions_of_what_it_is_compared_with(monke
     assert len(found["values"][0]["values"]) == 2
 
 
+def test_pictures_that_cannot_be_measured_are_refused_before_a_pipeline_draws(here, monkeypatch, capsys):
+    Image.new("RGBA", (16, 16)).save(here / "real" / "29.png")  # the last that would be read
+    monkeypatch.setattr("zoo.build", lambda *_, **__: tiny_pipeline(steps=1, record={"config": {"name": "tiny"}}))
+    monkeypatch.setattr("zoo.evaluation.inputs.generated.PipelinePictures.__call__", lambda *_: pytest.fail("drew"))
+    assert run(["evaluate", "latent-text2img", "real", "-n", "6", *SMALL]) == 2
+    assert "'29.png' in 'real' is transparent; say --background white" in capsys.readouterr().err
+    assert run(["data", "check", "real", "--size", "16"]) == 0
+    assert "evaluate with --background white\t1\t29.png" in capsys.readouterr().out
+
+
 def test_statistics_are_written_and_read(here, capsys):
     assert run(["evaluate", "real", "--metrics", "", "--save-statistics", "real.npz", *SMALL]) == 0
     assert capsys.readouterr().out.strip() == "real.npz"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.model_options import Autoencoder, Loras, Overrides, Prediction, Sampler, Steps, Weights
+from zoo.cli.model_options import Autoencoder, Copy, Loras, Overrides, Prediction, Sampler, Steps, Weights
 
 if TYPE_CHECKING:
     from zoo.inspection.cost import StageCost
@@ -22,6 +22,7 @@ def check(
     weights: Weights = None,
     autoencoder: Autoencoder = None,
     prediction: Prediction = None,
+    copy: Copy = None,
     lora: Loras = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the config as it will be built.")] = False,
 ) -> None:
@@ -33,7 +34,7 @@ def check(
 
     resolved = resolve(config, overrides, {
         "sampler": sampler, "steps": steps, "guidance": guidance, "weights": weights, "autoencoder": autoencoder,
-        "prediction": prediction, "adapters": lora or None,
+        "prediction": prediction, "copy": copy, "adapters": lora or None,
     })  # fmt: skip
     if as_json:
         typer.echo(json.dumps(resolved.config, indent=2))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.model_options import Autoencoder, Loras, Overrides, Prediction, Sampler, Weights
+from zoo.cli.model_options import Autoencoder, Copy, Loras, Overrides, Prediction, Sampler, Weights
 from zoo.cli.threads import Threads
 from zoo.schema.errors import RequestNote, UsageError
 
@@ -80,6 +80,7 @@ def generate(
     weights: Weights = None,
     autoencoder: Autoencoder = None,
     prediction: Prediction = None,
+    copy: Copy = None,
     lora: Loras = None,
     clip_skip: Annotated[
         int | None, typer.Option(min=0, help="Last layers of such a model's text encoder to leave out; 0.")
@@ -151,7 +152,13 @@ def generate(
     }
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask, "depth": depth}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "clip_skip": clip_skip}
+    chosen |= {
+        "weights": weights,
+        "autoencoder": autoencoder,
+        "prediction": prediction,
+        "copy": copy,
+        "clip_skip": clip_skip,
+    }
     chosen |= {"long_prompts": long_prompts, "prompt_weighting": prompt_weighting, "embeddings": embeddings or None}
     chosen |= {"adapters": lora or None}
     chosen = {k: v for k, v in chosen.items() if v is not None}

@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 
 from zoo.acceleration.threads import prepare
+from zoo.schema.advice import on_command_line
 from zoo.schema.errors import Terminated, UsageError, ZooError
 from zoo.schema.version import __version__
 
@@ -99,7 +100,8 @@ def run(arguments: Sequence[str]) -> int:
         _stand_somewhere()
         # Each verb's options cost milliseconds to declare, so only the requested one is declared.
         command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
-        result = command.main(args=words, prog_name="zoo", standalone_mode=False)
+        with on_command_line():
+            result = command.main(args=words, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
         code = result if isinstance(result, int) else 0
         # typer answers Ctrl-C with this code and says nothing.

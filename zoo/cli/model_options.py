@@ -14,6 +14,9 @@ Autoencoder = Annotated[str | None, typer.Option(metavar="PATH", help="Another a
 Prediction = Annotated[
     str | None, typer.Option(help="What such a file's network predicts, where no tensor tells: eps or v.")
 ]
+Copy = Annotated[
+    str | None, typer.Option(help="Of a file that holds its network twice: ema (its average) or plain; ema.")
+]
 Loras = Annotated[
     list[str] | None, typer.Option(metavar="FILE[:SCALE]", help="A LoRA to draw with; several by repeating it.")
 ]

@@ -20,6 +20,7 @@ from zoo.conditioners.prompt_reading import Reading, Window
 from zoo.conditioners.text_transformer import TextTransformer
 from zoo.conditioners.words import Words, refuse_unknown
 from zoo.diffusion.types import Condition
+from zoo.schema.advice import option
 from zoo.schema.errors import RequestNote, WeightsError
 
 
@@ -140,7 +141,7 @@ class ClipText(nn.Module):
             if lost := self.reading.lost(text, room):
                 warnings.warn(
                     f"the prompt '{vocabulary.shorten(text)}' is longer than the {room} tokens that this model reads; "
-                    f"left out: '{lost}' (long_prompts='chunks' reads all of it)",
+                    f"left out: '{lost}' ({option('long_prompts', 'chunks')} reads all of it)",
                     RequestNote, stacklevel=2,
                 )  # fmt: skip
 

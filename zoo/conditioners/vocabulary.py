@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.schema.advice import option
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.signature import find_source
 
@@ -75,7 +76,7 @@ def refuse_long(prompt: str, count: int, room: int) -> None:
     if count > room:
         raise UsageError(
             f"the prompt '{shorten(prompt)}' has {count} tokens; this model reads {room}: shorten it, or say "
-            "long_prompts='chunks'",
+            f"{option('long_prompts', 'chunks')}",
             code="prompt-too-long",
         )
 

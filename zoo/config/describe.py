@@ -11,6 +11,7 @@ from zoo.config.cards import card_names, read_card
 from zoo.config.models import model_names, models_folder, read_model
 from zoo.config.presets import preset_names, presets_with, read_preset
 from zoo.config.published import read_published
+from zoo.schema.advice import spoken
 from zoo.schema.declared import DECLARED
 from zoo.schema.errors import UsageError, ZooError
 from zoo.schema.papers import papers_of
@@ -155,7 +156,11 @@ def _describe_model(name: str) -> Description:
         for key in ("variant", "files", "answers", "sampled", "licence", "sources")
         if key in model.raw
     }
-    facts = {**shown, "looked for in": str(models_folder()), "or": f"zoo.build('{name}', weights=PATH)"}
+    facts = {
+        **shown,
+        "looked for in": str(models_folder()),
+        "or": spoken(f"zoo.build('{name}', weights=PATH)", f"--model {name} --weights PATH"),
+    }
     published = read_published(model.raw.get("published"), str(model.source))
     if published:
         facts["published"] = [str(p) for p in published]

@@ -18,6 +18,7 @@ from zoo.config.hub import PREFIX, is_hub, on_disk
 from zoo.config.overrides import SHORTCUTS, apply_shortcuts, check_form
 from zoo.config.published import read_published
 from zoo.config.sources import SUFFIXES, is_source, open_source, source_config, split
+from zoo.schema.advice import option
 from zoo.schema.errors import ConfigError, UsageError, WeightsError
 from zoo.schema.registry import registry
 from zoo.schema.safe_yaml import read_mapping
@@ -94,7 +95,7 @@ def find_model(model: Model) -> Path:
     if found is None:
         raise WeightsError(
             f"'{model.name}' needs its weights, which zoo doesn't ship: put {model.files[0]}, or its diffusers folder "
-            f"as '{model.name}', into {folder} (or the folder that {PLACE} names), or say weights='PATH'",
+            f"as '{model.name}', into {folder} (or the folder that {PLACE} names), or say {option('weights', 'PATH')}",
             code="weights-missing",
         )
     return found

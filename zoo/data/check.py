@@ -21,7 +21,8 @@ from PIL import Image
 from zoo.data.dataset import Row, Source, reason_of
 from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import ShardSource
-from zoo.images.decode import eight_bits, on_white, open_picture
+from zoo.images.decode import TRANSPARENT, eight_bits, on_white, open_picture
+from zoo.schema.advice import option
 from zoo.schema.errors import UsageError
 
 PLAIN_MODES = ("RGB", "RGBA", "L", "LA", "P", "1")
@@ -126,7 +127,8 @@ def _look(source: Source, index: int, row: Row, size: int, seen: _Seen) -> None:
     name = row["file_name"]
     try:
         picture = open_picture(source.read(index), name=name, where=source.where, deep="keep")
-        mode, picture = picture.mode, eight_bits(picture, f"'{name}'")
+        mode, clear = picture.mode, "transparency" in picture.info
+        picture = eight_bits(picture, f"'{name}'")
     except UsageError as error:
         seen.add(reason_of(error), str(error))
         return
@@ -135,6 +137,8 @@ def _look(source: Source, index: int, row: Row, size: int, seen: _Seen) -> None:
         seen.add(f"smaller than {size}", f"{name} ({width}x{height})")
     if max(width, height) >= LONGEST_SIDES * min(width, height):
         seen.add("long and narrow", f"{name} ({width}x{height})", problem=False)
+    if mode in TRANSPARENT or clear:
+        seen.add(f"transparent: trained on white; evaluate with {option('background', 'white')}", name, problem=False)
     if mode not in PLAIN_MODES:
         seen.add(f"unusual mode {mode}", name, problem=False)
     colour = on_white(picture)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from PIL.ImageFile import ImageFile
 from torch import Tensor
 
 from zoo.data.pixels import to_uint8
-from zoo.images.decode import open_picture, read_file, to_array, to_square
+from zoo.images.decode import FORMATS, TRANSPARENT, open_picture, read_file, to_array, to_square
 from zoo.images.zips import open_zip, read_member
+from zoo.schema.advice import option
 from zoo.schema.errors import UsageError
 from zoo.schema.ranges import one_of
 
@@ -121,6 +123,30 @@ class FolderPictures:
         """A hash of names, sizes and times (of a zip: checksums)."""
         return hashlib.sha256(repr((self._marks, self.background, self.size)).encode()).hexdigest()
 
+    def look(self, ids: Iterable[int] | None = None) -> None:
+        """Refuse, by the files' heads, what would be refused once it is read: before anything slow is done for it."""
+        noted = Counter(self.notes)  # what is read here is read again, and counted then
+        for i in range(len(self.files)) if ids is None else ids:
+            if not self._plain(self.files[i]):
+                self([i])
+        self.notes.clear()
+        self.notes.update(noted)
+
+    def _plain(self, name: str) -> bool:
+        """Whether a file's head is that of an image that is taken as it is."""
+        try:
+            with warnings.catch_warnings(), self._open(name) as file:
+                warnings.simplefilter("ignore")  # of its size, which is checked where it is read
+                with Image.open(file, formats=FORMATS) as picture:
+                    alpha = picture.mode in TRANSPARENT or "transparency" in picture.info
+                    deep = picture.mode.startswith(("I", "F")) or _deep(picture)
+                    return not (deep or (alpha and self.background is None) or getattr(picture, "is_animated", False))
+        except Exception:  # whatever it is, reading the whole file says it
+            return False
+
+    def _open(self, name: str) -> IO[bytes]:
+        return open(self.root / name, "rb") if self._zip is None else self._zip.open(name)
+
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
         return [self._picture(self.files[i]) for i in ids]
 
@@ -137,17 +163,17 @@ class FolderPictures:
             self.notes[f"{picture.mode}, made RGB"] += 1
         if data[:3] == b"\xff\xd8\xff":
             self.notes["JPEG, which scores otherwise than PNG"] += 1
-        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        if picture.mode in TRANSPARENT or "transparency" in picture.info:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         picture = picture.convert("RGB")
         return torch.from_numpy(to_array(picture) if self.size is None else to_square(picture, self.size))
 
     def _refuse(self, picture: Image.Image, name: str, data: bytes) -> None:
-        alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+        alpha = picture.mode in TRANSPARENT or "transparency" in picture.info
         if alpha and self.background is None:
             raise UsageError(
-                f"'{name}' in '{self.name}' is transparent; say background='white', or convert it to RGB",
+                f"'{name}' in '{self.name}' is transparent; say {option('background', 'white')}, or convert it to RGB",
                 code="image-format-unread",
             )
         if alpha:
@@ -221,6 +247,11 @@ class SomePictures:
     def fingerprint(self) -> str:
         """A hash of the set and the places."""
         return hashlib.sha256(repr((self.pictures.fingerprint(), self.places)).encode()).hexdigest()
+
+    def look(self) -> None:
+        """See `FolderPictures.look`."""
+        if isinstance(self.pictures, FolderPictures):
+            self.pictures.look(self.places)
 
     def __call__(self, ids: Sequence[int]) -> list[Tensor]:
         return self.pictures([self.places[i] for i in ids])

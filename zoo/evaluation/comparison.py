@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from zoo.acceleration.device import requested
+from zoo.data.image_sets import FolderPictures, SomePictures
 from zoo.evaluation.extractors.features import BATCH, KEEP, Features
 from zoo.evaluation.extractors.statistics_file import save_statistics as write_statistics
 from zoo.evaluation.inputs.references import truth_of
@@ -31,6 +32,7 @@ from zoo.evaluation.processes import Processes, own_device, started
 from zoo.evaluation.refusals import doubts, needs_captions, refused
 from zoo.evaluation.selection import Absent, Asked, Job, Plan, alone, plan
 from zoo.evaluation.shared_pass import Run, Watch
+from zoo.schema.advice import option
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.registry import registry
 from zoo.schema.version import __version__
@@ -121,7 +123,7 @@ def evaluate(
     with started() as processes:
         if processes.world > 1 and features is None:
             raise UsageError(
-                "several processes meet in a folder; give one that all of them see as `features`",
+                f"several processes meet in a folder; give one that all of them see as {option('features')}",
                 code="features-folder-missing",
             )
         kinds = [kind_of(side) for side in (a, b) if side is not None]
@@ -167,6 +169,9 @@ def evaluate(
             keep=keep, watch=watch, saving=saving,
         )  # fmt: skip
         needed = both if made.jobs else both[-1:] if saving else []
+        for side in needed:  # of both, before either is drawn or read for minutes
+            if isinstance(side.pictures, (FolderPictures, SomePictures)):
+                side.pictures.look()
         for side in needed:
             run.fill(side)
         processes.wait()
@@ -319,5 +324,7 @@ def _warnings(sides: Sequence[Source], seen: Sequence[Features | None]) -> list[
             said.append(f"'{source.name}' has pictures of {len(features.sizes)} sizes ({sizes}), each shown as it is")
     sizes = [next(iter(f.sizes)) for f in seen if f is not None and len(f.sizes) == 1]
     if len(sizes) == 2 and sizes[0] != sizes[1]:
-        said.append(f"pictures of {sizes[0]} are compared with pictures of {sizes[1]}; `size` makes them one size")
+        said.append(
+            f"pictures of {sizes[0]} are compared with pictures of {sizes[1]}; {option('size')} makes them one size"
+        )
     return said

@@ -24,6 +24,7 @@ from zoo.evaluation.published import Claim, claims, of_split
 from zoo.evaluation.requirements import SCHEMA
 from zoo.evaluation.shared_pass import Watch
 from zoo.evaluation.weights import measure_weights
+from zoo.schema.advice import option
 from zoo.schema.errors import UsageError, WeightsError
 
 
@@ -108,7 +109,9 @@ def measure(
 def _of_weights(claim: Claim, data: Any, *, n: int | None, device: Any) -> Evaluation:
     """Weights measured without a pipeline, as an evaluation."""
     if data is None:
-        raise UsageError(f"'{claim.weights}' is measured on pictures; give them with --data", code="data-missing")
+        raise UsageError(
+            f"'{claim.weights}' is measured on pictures; give them as {option('data')}", code="data-missing"
+        )
     p = claim.published
     values = measure_weights(claim.weights, data, n=n or p.n, seed=p.seed, device=device)
     split = None if Path(str(data)).exists() else str(data).rpartition(":")[2]

@@ -22,6 +22,7 @@ from zoo.families.stable_diffusion.folder_configs import (
     vae_config,
 )
 from zoo.families.stable_diffusion.variants import VARIANTS
+from zoo.schema.advice import option
 from zoo.schema.errors import WeightsError
 
 _UNET, _VAE, _IMAGE = "model.diffusion_model.", "first_stage_model.", "embedder.model.visual."
@@ -55,7 +56,8 @@ def write_stand_in(variant: str, path: Path) -> Path:
         return _write_folder(path)
     if variant not in _LISTS:
         raise WeightsError(
-            f"zoo knows no list of tensors for all of '{variant}'; say weights='PATH', its file", code="weights-missing"
+            f"zoo knows no list of tensors for all of '{variant}'; say {option('weights', 'PATH')}, its file",
+            code="weights-missing",
         )
     lists = _LISTS[variant].items()
     if path.suffix not in SUFFIXES:  # a folder's name

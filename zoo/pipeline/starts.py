@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from zoo.diffusion.types import Conditioner, source_of
 from zoo.guidance.posterior import Posterior, posterior_of
 from zoo.pipeline.stage import Pixels, Stage, pixels
+from zoo.schema.advice import spoken
 from zoo.schema.errors import UsageError
 
 REFINE_STRENGTH = 0.6  # of image to image, where none is given
@@ -130,7 +131,8 @@ def _read_strength(stages: Sequence[Stage], image: Any, mask: Any, strength: flo
         raise UsageError(f"a {task} needs an image to start from; give one", code="image-missing")
     if mask is not None and any(s.enlarges or s.size != first.size for s in stages):
         raise UsageError(
-            "a mask keeps pixels, and the stages of this pipeline have several sizes; run one stage, stages=1",
+            "a mask keeps pixels, and the stages of this pipeline have several sizes; "
+            + spoken("run one stage, stages=1", "take a pipeline of one stage, like --model class2img"),
             code="mask-unfit",
         )
     strength = (REFINE_STRENGTH if mask is None else 1.0) if strength is None else strength

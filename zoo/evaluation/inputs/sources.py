@@ -35,6 +35,7 @@ from zoo.evaluation.inputs.generated import PipelinePictures, evaluations_of
 from zoo.images.zips import open_zip
 from zoo.pipeline.pipeline import Pipeline
 from zoo.pipeline.space import space_of
+from zoo.schema.advice import option
 from zoo.schema.errors import UsageError
 from zoo.schema.unknown import unknown
 
@@ -229,7 +230,9 @@ class Drawing:
         rows = None if told is None else told.rows
         count = n or (len(rows) if rows else reference.count if reference is not None else 0)
         if count < 1:
-            raise UsageError(f"say how many pictures '{_shown(what)}' is to draw: n", code="count-missing")
+            raise UsageError(
+                f"say how many pictures '{_shown(what)}' is to draw, like {option('n', 100)}", code="count-missing"
+            )
         pictures = PipelinePictures(
             pipe, count=count * ranges, seed=self.seed, rows=rows, true=None if told is None else told.pictures,
             batch_size=self.batch_size, name=_shown(what),

@@ -27,6 +27,7 @@ from zoo.evaluation.metrics.manifold import manifold
 from zoo.evaluation.metrics.pairs import LAYER as PAIRS
 from zoo.evaluation.metrics.pairs import NAME as PIXELS
 from zoo.evaluation.metrics.reconstruction import WINDOW
+from zoo.schema.advice import option
 from zoo.schema.errors import UsageError
 
 _PROTOCOLS = {NAME: "tf1", f"{NAME}-clean": "clean"}  # extractor -> what its FID is called by
@@ -334,7 +335,7 @@ def _of_pairs(generated: Features, metric: str) -> list[float]:
     if found[2] > 0.0:
         raise UsageError(
             f"{round(found[2] * generated.count)} pictures of '{generated.source}' differ in size from the ones they "
-            "stand for; `size` makes them one size",
+            f"stand for; {option('size')} makes them one size",
             code="image-sizes-differ",
         )
     return found

@@ -28,6 +28,7 @@ from zoo.families.stable_diffusion.shapes import (
     vision_from_shapes,
 )
 from zoo.families.stable_diffusion.variants import Variant, mixed_with, predicted, told_by, variant_of
+from zoo.schema.advice import option
 from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
 
 UNET = "model.diffusion_model."
@@ -64,12 +65,12 @@ class Checkpoint:
         prediction, said = settle(str(self.path), self.variant, answers, self.told)
         if self.averaged and "copy" not in answers:
             warnings.warn(
-                f"'{self.path}' holds its U-Net twice, and the moving average is drawn with; copy='plain' takes the "
-                "other", RequestNote, stacklevel=2,
+                f"'{self.path}' holds its U-Net twice, and the moving average is drawn with; "
+                f"{option('copy', 'plain')} takes the other", RequestNote, stacklevel=2,
             )  # fmt: skip
         if not any(name.startswith(VAE) for name in self.container.shapes) and "autoencoder" not in answers:
             raise ConfigError(
-                f"'{self.path}' holds no autoencoder; say autoencoder='PATH', the file of one",
+                f"'{self.path}' holds no autoencoder; say {option('autoencoder', 'PATH')}, the file of one",
                 code="model-part-missing",
             )
         unet = Given(self.container.shapes, str(self.path), metadata=self.container.metadata)
@@ -168,8 +169,8 @@ class AutoencoderFile:
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """It draws nothing alone."""
         raise UsageError(
-            f"'{self.path}' is an autoencoder alone and draws nothing; say autoencoder='{self.path}' with the file of "
-            "a whole model",
+            f"'{self.path}' is an autoencoder alone and draws nothing; say {option('autoencoder', self.path)} with "
+            "the file of a whole model",
             code="model-part-missing",
         )
 

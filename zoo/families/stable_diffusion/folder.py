@@ -37,6 +37,7 @@ from zoo.families.stable_diffusion.shapes import (
     vision_from_config,
 )
 from zoo.families.stable_diffusion.variants import NUMBER_WIDTH, VARIANTS, Variant, variant_of
+from zoo.schema.advice import option
 from zoo.schema.errors import ConfigError
 from zoo.schema.safe_yaml import read_mapping
 
@@ -82,7 +83,7 @@ class Folder:
             )
         if read.sampler is None and "sampler" not in answers:
             raise ConfigError(
-                f"'{self.path}': {read.why}; say sampler='ddim', or another of `zoo list sampler`",
+                f"'{self.path}': {read.why}; say {option('sampler', 'ddim')}, or another of `zoo list sampler`",
                 code="sampler-unmatched",
             )
         unet = Given(self._weights("unet", _MODEL).shapes, str(self.path), config={"factor": self._factor})
@@ -281,7 +282,8 @@ class AutoencoderFolder:
     def config(self, answers: Mapping[str, str]) -> dict[str, Any]:
         """It draws nothing alone."""
         raise ConfigError(
-            f"'{self.path}' is an autoencoder alone and draws nothing; say autoencoder='{self.path}' with a model",
+            f"'{self.path}' is an autoencoder alone and draws nothing; say {option('autoencoder', self.path)} with "
+            "a model",
             code="model-part-missing",
         )
 

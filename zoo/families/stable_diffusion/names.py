@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.families.diffusers.layout import clip_vision_sources, kl_names, taesd_key, tower_sources, unet_names
 from zoo.families.stable_diffusion.original_names import today
+from zoo.schema.advice import option
 from zoo.schema.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def ema_whole(names: Iterable[str], prefix: str) -> bool:
     if missing is not None:
         raise WeightsError(
             f"this checkpoint's averaged weights are not whole: '{missing}' is missing among them; get the file again, "
-            "or say copy='plain'",
+            f"or say {option('copy', 'plain')}",
             code="average-unfit",
         )
     return True

@@ -10,6 +10,7 @@ from zoo.config.sources import open_source, reference
 from zoo.families.stable_diffusion.pairs import UNKNOWN, Given, fit
 from zoo.families.stable_diffusion.second import SECONDS, followed
 from zoo.families.stable_diffusion.variants import ENLARGES, NUMBER_WIDTH, PREDICTIONS, Variant
+from zoo.schema.advice import option
 from zoo.schema.errors import ConfigError, UsageError
 from zoo.schema.unknown import unknown
 
@@ -160,7 +161,7 @@ def settle(what: str, variant: Variant, answers: Mapping[str, str], told: str | 
     if said is None and variant.prediction is None:
         raise ConfigError(
             f"'{what}' is {variant.title}, which was published for eps (512 pixels) and for v (768), and no tensor "
-            "tells which; say prediction='eps' or prediction='v'",
+            f"tells which; say {option('prediction', 'eps')} or {option('prediction', 'v')}",
             code="model-ambiguous",
         )
     return said or variant.prediction or "eps", said
