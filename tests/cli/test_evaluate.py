@@ -41,7 +41,7 @@ def test_values_are_printed_with_their_keys_and_what_is_missing_with_what_it_nee
     told = capsys.readouterr()
     lines = told.out.splitlines()
     assert lines[0].startswith("fd[random-0-4x2-16@")
-    assert lines[0].split("\t")[2].endswith("between 3 of 8")
+    assert lines[0].split("\t")[2].endswith("over 3 sets of 8")
     assert any(line.startswith("fid: unavailable: needs weights-inception-2015") for line in lines)
     assert any(line.startswith("clip: refused: it needs what") for line in lines)
     assert not list((here / "cache").rglob("*.npz"))  # kept in case of a kill only

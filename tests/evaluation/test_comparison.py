@@ -105,14 +105,14 @@ def test_metrics_without_their_weights_are_listed_with_what_they_need_and_what_s
     assert [a.metric for a in found.absent] == ["fid", "is"]
     said = str(found.absent[0])
     assert said.startswith("fid: unavailable: needs weights-inception-2015-12-05-6726825d.pth, SHA-256 6726825d0af5f7")
-    assert said.endswith("meanwhile: fd, under random")
+    assert said.endswith("meanwhile: metrics=['fd'], extractors=['random']")
     assert found.exit_code == 0
     nothing = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fid"])
     assert nothing.exit_code == 1
     assert not nothing.values
-    assert str(nothing.absent[0]).endswith("meanwhile: fd, under emoji-evaluator")
+    assert str(nothing.absent[0]).endswith("meanwhile: metrics=['fd'], extractors=['emoji-evaluator']")
     timm = evaluate(pictures(30, 1), pictures(40, 2), metrics=["kid"], extractors=["timm"]).absent
-    assert "needs weights=FILE" in str(timm[0])
+    assert "needs weights: FILE" in str(timm[0])
 
 
 def test_a_wrong_weight_file_is_refused_before_anything_is_looked_at(tmp_path, monkeypatch):
@@ -406,7 +406,7 @@ def test_a_distance_under_a_named_extractor_is_of_the_one_that_was_given_under_t
     found = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd-random"], extractors=[TOY])
     assert [e["name"] for e in found.extractors] == ["random-0-4x2-16"]
     absent = evaluate(pictures(30, 1), pictures(40, 2), metrics=["fd-dinov2"]).absent
-    assert str(absent[0]).startswith("fd: unavailable: needs weights=FILE, a state dict of 'dinov2_vitl14_pretrain'")
+    assert str(absent[0]).startswith("fd: unavailable: needs weights: FILE, a state dict of 'dinov2_vitl14_pretrain'")
 
 
 def test_moments_alone_of_very_many_pictures_still_have_a_distance():

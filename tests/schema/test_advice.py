@@ -22,7 +22,7 @@ def test_an_option_is_written_as_the_caller_writes_it():
         assert option("long_prompts", "chunks") == "--long-prompts chunks"
         assert option("weights", Path("a b.pt")) == "--weights 'a b.pt'"
         assert (option("features"), spoken("python", "shell")) == ("--features", "shell")
-    assert (option("features"), spoken("python", "shell")) == ("features", "python")
+    assert (option("features"), spoken("python", "shell")) == ("`features`", "python")
 
 
 def test_no_sentence_advises_an_option_in_one_language_only():

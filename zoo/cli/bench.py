@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.bench.row_kinds import ROW_KINDS, RowKind
+from zoo.cli.say import say
 from zoo.records.benchmark_record import planned_peaks
 from zoo.schema.errors import UsageError
 
@@ -114,7 +115,7 @@ def _list(as_json: bool) -> None:
         return
     rows = [(s["name"], "-" if s["rows"] is None else str(s["rows"]), s["summary"]) for s in found]
     print_table(("suite", "rows", "what it answers"), rows)
-    typer.echo(COMPARISONS[0].upper() + COMPARISONS[1:] + ".", err=True)  # the table alone is for other programs
+    say(COMPARISONS[0].upper() + COMPARISONS[1:] + ".")  # the table alone is for other programs
 
 
 def _rows(asked: Any, expected: dict[str, Any], as_json: bool, *, judged: bool) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.say import say
+
 
 def describe(
     name: Annotated[str, typer.Argument(help="A pipeline, or kind/name like sampler/ddim or weights/emoji-kl-f4.")],
@@ -16,4 +18,7 @@ def describe(
     import zoo
 
     description = zoo.describe(name)
-    typer.echo(json.dumps(description.to_dict(), indent=2) if as_json else str(description))
+    if as_json:
+        typer.echo(json.dumps(description.to_dict(), indent=2))
+    else:
+        say(str(description), err=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.model_options import Steps
+from zoo.cli.say import say
 from zoo.cli.threads import Threads
 from zoo.schema import files
 from zoo.schema.errors import UsageError
@@ -138,17 +139,15 @@ def kept_features() -> Path | None:
 
 def _print(found: Evaluation) -> None:
     from zoo.cli.table import print_table
+    from zoo.evaluation.shown import COLUMNS
 
-    rows = [(v.key, f"{v.value:.6g}", error_of(v.error, v.ranges, v.range_count)) for v in found.values]
-    print_table(("value", "is", "deviation"), rows)
+    if found.values:
+        print_table(COLUMNS, found.rows)
     for absent in found.absent:
-        typer.echo(str(absent))
+        say(str(absent), err=False)
+    if found.reading:
+        say(found.reading)
     for warning in found.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}")
     if found.statistics is not None:
         typer.echo(found.statistics)
-
-
-def error_of(error: float | None, ranges: int | None, count: int | None) -> str:
-    """`0.012 between 3 of 500`: the standard deviation, and of what."""
-    return "-" if error is None else f"{error:.3g} between {ranges} of {count}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.model_options import Autoencoder, Copy, Loras, Overrides, Prediction, Sampler, Weights
+from zoo.cli.say import say
 from zoo.cli.threads import Threads
 from zoo.schema.errors import RequestNote, UsageError
 
@@ -208,7 +209,7 @@ def generate(
     for file in files:
         typer.echo(str(file))
     if refused:
-        typer.echo(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}", err=True)
+        say(f"{len(refused)} of {len(made)} pictures were refused: {refused[0]['safety']['reason']}")
 
 
 class _Notes:
@@ -220,7 +221,7 @@ class _Notes:
     def say(self, note: str, *, also: str | None = None) -> None:
         """Print a note, unless it was; `also` is the same in other words."""
         if not self.quiet and note not in self.said:
-            typer.echo(f"note: {note}", err=True)
+            say(f"note: {note}")
         self.said |= {note, also}
 
     def take_warnings(self) -> None:

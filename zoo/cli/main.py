@@ -23,6 +23,7 @@ from typing import Annotated
 import typer
 
 from zoo.acceleration.threads import prepare
+from zoo.cli.say import say
 from zoo.schema.advice import on_command_line
 from zoo.schema.errors import Terminated, UsageError, ZooError
 from zoo.schema.version import __version__
@@ -64,6 +65,7 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
     """The application with these verbs, as far as their files are there."""
     app = typer.Typer(
         name="zoo", add_completion=False, pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # whose tables leave an option's help a third of a terminal
         help="A diffusion model zoo: pictures from prompts, and everything behind them.",
     )  # fmt: skip
     app.callback()(_globals)
@@ -71,10 +73,11 @@ def make_app(verbs: Iterable[str] = VERBS) -> typer.Typer:
         module, _, function = VERBS[verb].partition(":")
         if find_spec(module) is not None:
             found = getattr(import_module(module), function)
+            # Each verb's sentence is given whole: what typer takes from it is cut off.
             if isinstance(found, typer.Typer):  # a verb with verbs of its own
-                app.add_typer(found, name=verb)
+                app.add_typer(found, name=verb, short_help=found.info.help)
             else:
-                app.command(verb)(found)
+                app.command(verb, short_help=" ".join(str(found.__doc__).partition("\n\n")[0].split()))(found)
     return app
 
 
@@ -171,7 +174,7 @@ def _tell(sentence: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     # Untrusted names may hold control characters, which a terminal would interpret.
     line = "".join(c if c.isprintable() else " " for c in sentence)
-    print(f"error: {line}", file=sys.stderr)
+    say(f"error: {line}")
     return code
 
 

@@ -7,7 +7,6 @@ token.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +20,8 @@ from zoo.conditioners.text_transformer import TextTransformer
 from zoo.conditioners.words import Words, refuse_unknown
 from zoo.diffusion.types import Condition
 from zoo.schema.advice import option
-from zoo.schema.errors import RequestNote, WeightsError
+from zoo.schema.errors import WeightsError
+from zoo.schema.notes import note
 
 
 class ClipText(nn.Module):
@@ -133,16 +133,16 @@ class ClipText(nn.Module):
         if self.words is not None:
             readings = [self.words.read(prompt) for prompt in prompts]
             refuse_unknown(readings)
-            for note in dict.fromkeys(note for reading in readings for note in reading.notes):
-                warnings.warn(note, RequestNote, stacklevel=2)
+            for said in dict.fromkeys(said for reading in readings for said in reading.notes):
+                note(said, stacklevel=2)
         texts, room = self.read(prompts), self.context_length - arguments.ENDS
         self._windows(texts)
         for text in texts:
             if lost := self.reading.lost(text, room):
-                warnings.warn(
+                note(
                     f"the prompt '{vocabulary.shorten(text)}' is longer than the {room} tokens that this model reads; "
                     f"left out: '{lost}' ({option('long_prompts', 'chunks')} reads all of it)",
-                    RequestNote, stacklevel=2,
+                    stacklevel=2,
                 )  # fmt: skip
 
     def read(self, prompts: Sequence[str]) -> list[str]:

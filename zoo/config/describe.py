@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -14,11 +15,14 @@ from zoo.config.published import read_published
 from zoo.schema.advice import spoken
 from zoo.schema.declared import DECLARED
 from zoo.schema.errors import UsageError, ZooError
+from zoo.schema.notes import preformatted
 from zoo.schema.papers import papers_of
 from zoo.schema.registry import KINDS, Entry, Registry, registry
 from zoo.schema.signature import summary
 from zoo.schema.unknown import unknown
 
+WIDTH = 74  # columns of a fact's lines
+LONGEST = 60  # lines of a fact
 FILE_KINDS = ("pipeline", "model", "weights")
 
 
@@ -59,8 +63,13 @@ class Description:
             if key in ("published", "papers"):
                 lines += [f"  {key}:", *(f"    {line}" for line in value)]
             else:
-                lines.append(f"  {key}: {_short(value)}")
+                lines += _written(key, value)
         return "\n".join(line for line in lines if line)
+
+    __repr__ = __str__  # in a console too
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
 
 
 def names(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[str]:
@@ -194,6 +203,12 @@ def _unknown_word(word: str, known: Registry) -> str:
     return unknown("name", word, [*preset_names(), *model_names(), *names(components=known)])
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 400 else text[:397] + "..."
+def _written(key: str, value: Any) -> list[str]:
+    """A fact's lines: text and numbers behind its name, the rest as YAML."""
+    if not isinstance(value, (Mapping, list, tuple)):
+        return [f"  {key}: {value}"]
+    from zoo.schema.safe_yaml import to_yaml
+
+    lines = to_yaml({key: json.loads(json.dumps(value, default=str))}, width=WIDTH, compact=True).splitlines()
+    more = [] if len(lines) <= LONGEST else [f"  ... {len(lines) - LONGEST} lines more: --json"]
+    return [f"  {line}" for line in [*lines[:LONGEST], *more]]

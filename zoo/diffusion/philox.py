@@ -17,7 +17,6 @@ tail (more: below 1e-11 a number). A device whose exp and log1p round otherwise 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal, localcontext
@@ -26,6 +25,8 @@ from functools import cache, lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+
+from zoo.schema.notes import note
 
 MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)  # Salmon et al. 2011, table 2
 WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
@@ -118,7 +119,7 @@ class _Fused:
 
     def _stop(self, why: str) -> None:
         self._usable = False
-        warnings.warn(f"noise is drawn by many kernels, since the one for all can't be used: {why}", stacklevel=4)
+        note(f"noise is drawn by many kernels, since the one for all can't be used: {why}", UserWarning, stacklevel=4)
 
 
 _fused = _Fused()

@@ -32,8 +32,11 @@ from zoo.evaluation.processes import Processes, own_device, started
 from zoo.evaluation.refusals import doubts, needs_captions, refused
 from zoo.evaluation.selection import Absent, Asked, Job, Plan, alone, plan
 from zoo.evaluation.shared_pass import Run, Watch
+from zoo.evaluation.shown import COLUMNS, deviation, explained
+from zoo.images.display import table_html
 from zoo.schema.advice import option
 from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.notes import preformatted
 from zoo.schema.registry import registry
 from zoo.schema.version import __version__
 
@@ -55,6 +58,7 @@ class Value:
     ranges: int | None = None
     range_count: int | None = None
     values: tuple[float, ...] = ()  # of each range
+    better: str | None = None  # "lower" or "higher", where the metric declares it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,26 @@ class Evaluation:
         if self.values or self.statistics:
             return 0
         return 2 if any(a.meanwhile is None for a in self.absent) else 1
+
+    @property
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The values for people: the key, the value, and its standard deviation between how many sets."""
+        return [(v.key, f"{v.value:.6g}", deviation(v.error, v.ranges, v.range_count)) for v in self.values]
+
+    @property
+    def reading(self) -> str:
+        """Which values are better, and what those beside a distance are, in a line."""
+        return explained((v.key, v.better) for v in self.values)
+
+    def _said(self) -> str:
+        warned = [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(filter(None, [*map(str, self.absent), self.reading, *warned, self.statistics]))
+
+    def __repr__(self) -> str:
+        return "\n".join([*("  ".join(row) for row in self.rows), self._said()])
+
+    def _repr_html_(self) -> str:
+        return (table_html(COLUMNS, self.rows, "") if self.values else "") + preformatted(self._said())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -269,7 +293,8 @@ def _measure(
     except UsageError as error:
         made.absent.append(Absent(metric=job.name, why=str(error)))
         return []
-    return [_value(job.name, key, runs, errors, third) for key in runs[0]]
+    better = getattr(job.metric, "better", None)
+    return [replace(_value(job.name, key, runs, errors, third), better=better) for key in runs[0]]
 
 
 def _within_reach(metric: Any, features: Features, count: int) -> Any:
@@ -321,7 +346,10 @@ def _warnings(sides: Sequence[Source], seen: Sequence[Features | None]) -> list[
         said += [f"'{source.name}': {note} ({count})" for note, count in notes]
         if len(features.sizes) > 1:
             sizes = ", ".join(f"{count} of {size}" for size, count in sorted(features.sizes.items())[:4])
-            said.append(f"'{source.name}' has pictures of {len(features.sizes)} sizes ({sizes}), each shown as it is")
+            said.append(
+                f"'{source.name}' has pictures of {len(features.sizes)} sizes ({sizes}), each shown as it is; "
+                f"{option('size')} makes them one size"
+            )
     sizes = [next(iter(f.sizes)) for f in seen if f is not None and len(f.sizes) == 1]
     if len(sizes) == 2 and sizes[0] != sizes[1]:
         said.append(

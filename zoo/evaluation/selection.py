@@ -22,6 +22,7 @@ from zoo.evaluation.extractors.weight_file import Unavailable
 from zoo.evaluation.metrics.metrics import Metric
 from zoo.evaluation.metrics.pairs import LAYER as PAIRS
 from zoo.evaluation.metrics.pairs import Pairs
+from zoo.evaluation.shown import asked_under
 from zoo.schema.errors import UsageError
 from zoo.schema.registry import Registry, registry
 from zoo.schema.unknown import unknown
@@ -152,7 +153,7 @@ def plan(metrics: Sequence[Asked], extractors: Sequence[Any], *, device: torch.d
                 serving = next((n for n in named if n != _name(extractor)), EVALUATOR)
                 target = getattr(metric, "instead", None)  # of another extractor's features
                 instead = name if target is None else known.name_of("metric", target)
-                made.absent.append(Absent(metric=name, why=said, meanwhile=f"{instead}, under {serving}"))
+                made.absent.append(Absent(metric=name, why=said, meanwhile=asked_under(instead, serving)))
             else:
                 made.jobs.append(Job(name=name, metric=metric, extractor=number))
     return made

@@ -47,7 +47,8 @@ def captions(record: Mapping[str, Any], count: int) -> list[str]:
 
 
 def table_html(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> str:
-    """A table with a title."""
+    """A table, with a title unless it is empty."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    caption = f"<caption>{escape(title)}</caption>" if title else ""
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

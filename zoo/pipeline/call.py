@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,7 +26,8 @@ from zoo.pipeline.request import (
 )
 from zoo.pipeline.stage import Stage, lay_out, pixels, small_sizes
 from zoo.pipeline.starts import image_size, start_of
-from zoo.schema.errors import RequestNote, UsageError
+from zoo.schema.errors import UsageError
+from zoo.schema.notes import note
 
 
 def read_call(
@@ -67,9 +67,9 @@ def read_call(
         raise UsageError(f"noise of {len(noise)} samples for {count}; give as many", code="counts-differ")
     sizes = lay_out(stages, size)
     smalls = small_sizes(stages, sizes)
-    note = stages[-1].space.size_note(sizes[-1], "this pipeline")
-    if note is not None:
-        warnings.warn(note, RequestNote, stacklevel=5)
+    said = stages[-1].space.size_note(sizes[-1], "this pipeline")
+    if said is not None:
+        note(said, stacklevel=5)
     if image is not None and mask is not None and not isinstance(image, (Tensor, list, tuple)):
         image = opened(image, "image")
         if not isinstance(mask, (Tensor, list, tuple)):

@@ -8,7 +8,6 @@ called again with every module watched, and then in float32, in which it stays.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
@@ -22,7 +21,9 @@ from zoo.acceleration.overflow import HALF, find_overflow, finite
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.types import Guidance
 from zoo.pipeline.stage import Stage
-from zoo.schema.errors import NumericError, RequestNote, UsageError
+from zoo.schema.advice import option
+from zoo.schema.errors import NumericError, UsageError
+from zoo.schema.notes import note
 from zoo.schema.unknown import unknown
 
 T = TypeVar("T")
@@ -161,9 +162,10 @@ class Parts:
         made = call()
         part, where = self.names.get(module, type(module).__name__), watch.module.removeprefix("network.")
         self.widened.append({"part": part, "module": where, "from": before, "to": "float32"})
-        warnings.warn(
-            f"{part} overflowed {before} in '{where}', and goes on in float32; say dtype={part}=float32 to begin so",
-            RequestNote, stacklevel=4,
+        note(
+            f"{part} overflowed {before} in '{where}', and goes on in float32; "
+            f"say {option('dtype', f'{part}=float32')} to begin so",
+            stacklevel=4,
         )  # fmt: skip
         return made
 

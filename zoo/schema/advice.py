@@ -24,7 +24,7 @@ def on_command_line() -> Iterator[None]:
 def option(name: str, value: Any = None) -> str:
     """`copy='plain'` in Python, `--copy plain` on the command line; the name alone without a value."""
     if not _command_line:
-        return name if value is None else f"{name}={value if isinstance(value, int) else str(value)!r}"
+        return f"`{name}`" if value is None else f"{name}={value if isinstance(value, int) else str(value)!r}"
     flag = f"--{name.replace('_', '-')}"
     return flag if value is None else f"{flag} {shlex.quote(str(value))}"
 

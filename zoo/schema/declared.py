@@ -90,6 +90,7 @@ DECLARED: Mapping[str, Mapping[str, str]] = {
         "fronts": "what its values go by: the fronts of their keys",
         "seen_by": "for each of those, arguments of the extractor by which it is seen",
         "meaning": "what its values say, for the report",
+        "better": '`"lower"` or `"higher"`: which of its values are better',
     },
     "objective": {
         "trains": 'the block of a recipe that it trains, `"network"` or `"autoencoder"`',

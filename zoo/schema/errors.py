@@ -22,6 +22,10 @@ class ZooError(ValueError):
         super().__init__(sentence)
         self.code = code
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence and the code, without the calls inside zoo that led there."""
+        return [f"{type(self).__name__}: {self} [{self.code}]"]
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickled with its code, so that it comes whole out of another process."""
         return _again, (type(self), str(self), self.code), self.__dict__

@@ -205,8 +205,12 @@ def _plain(text: str, refuse: Any) -> Any:
     return text
 
 
-def to_yaml(value: Any) -> str:
-    """Plain values as YAML that reads back as the same: text that is a number in YAML 1.2 is quoted."""
+def to_yaml(value: Any, *, width: int = 110, compact: bool = False) -> str:
+    """Plain values as YAML that reads back as the same: text that is a number in YAML 1.2 is quoted.
+
+    Args:
+        compact: the innermost mappings and lists on one line, like {a: 1}.
+    """
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -216,4 +220,7 @@ def to_yaml(value: Any) -> str:
     for kind, pattern in (("int", _INT), ("float", _FLOAT)):
         whole = re.compile(f"(?:{pattern.pattern})$")
         Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", whole, list("-+.0123456789"))
-    return yaml.dump(value, Dumper=Dumper, sort_keys=False, width=110)
+    return yaml.dump(
+        value, Dumper=Dumper, sort_keys=False, width=width, default_flow_style=None if compact else False,
+        allow_unicode=compact,
+    )  # fmt: skip

@@ -132,7 +132,7 @@ def weights_and_hash(extractor: str, model: str, weights: str | None, sha256: st
     if weights is None:
         what = f"SHA-256 {sha256}" if sha256 else "of any hash, which will be in the key"
         raise Unavailable(
-            f"extractor '{extractor}' is unavailable: needs weights=FILE, a state dict of '{model}', {what}; "
+            f"extractor '{extractor}' is unavailable: needs weights: FILE, a state dict of '{model}', {what}; "
             "extractor 'random' needs none",
             code="extractor-unavailable",
         )

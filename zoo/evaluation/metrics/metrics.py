@@ -91,6 +91,7 @@ class FrechetDistance:
     paired: ClassVar[bool] = True
     fewest: ClassVar[int] = 2
     fronts: ClassVar[tuple[str, ...]] = ("fd",)
+    better: ClassVar[str] = "lower"
     default: ClassVar[bool] = True
     names_extractor: ClassVar[bool] = True
     statistics: ClassVar[bool] = True
@@ -159,6 +160,7 @@ class SpatialFID:
     fewest: ClassVar[int] = 2
     statistics: ClassVar[bool] = True
     fronts: ClassVar[tuple[str, ...]] = ("sfid", "fd-spatial")
+    better: ClassVar[str] = "lower"
     instead: ClassVar[str] = "zoo.evaluation.metrics.metrics:FrechetDistance"
 
     def __call__(self, generated: Features, reference: Features | None) -> dict[str, float]:
@@ -181,6 +183,7 @@ class KID:
     paired: ClassVar[bool] = True
     fits: ClassVar[str] = "zoo.evaluation.extractors.arguments:kid"
     fronts: ClassVar[tuple[str, ...]] = ("kid",)
+    better: ClassVar[str] = "lower"
     smaller: ClassVar[str] = "size"
     meaning: ClassVar[str] = "kernel distance of Inception's features to those of real pictures"
 
@@ -215,6 +218,7 @@ class InceptionScore:
     paired: ClassVar[bool] = False
     of: ClassVar[str] = "inception-2015"
     fronts: ClassVar[tuple[str, ...]] = ("is",)
+    better: ClassVar[str] = "higher"
     instead: ClassVar[str] = "zoo.evaluation.metrics.metrics:PRDC"
 
     @property
@@ -246,6 +250,7 @@ class PRDC:
     beside: ClassVar[bool] = True
     smaller: ClassVar[str] = "k"
     fronts: ClassVar[tuple[str, ...]] = ("precision", "recall", "density", "coverage")
+    better: ClassVar[str] = "higher"
 
     def __post_init__(self) -> None:
         arguments.prdc(k=self.k)
@@ -276,6 +281,7 @@ class CMMD:
     paired: ClassVar[bool] = True
     of: ClassVar[str] = "clip"
     fronts: ClassVar[tuple[str, ...]] = ("cmmd",)
+    better: ClassVar[str] = "lower"
     fits: ClassVar[str] = "zoo.evaluation.extractors.arguments:cmmd"
 
     def __post_init__(self) -> None:
@@ -294,6 +300,7 @@ class PSNR:
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False  # the pairs are in the features
     fronts: ClassVar[tuple[str, ...]] = ("psnr",)
+    better: ClassVar[str] = "higher"
     of: ClassVar[str] = "pairs"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -309,6 +316,7 @@ class SSIM:
     layers: ClassVar[tuple[str, ...]] = (PAIRS,)
     paired: ClassVar[bool] = False
     fronts: ClassVar[tuple[str, ...]] = ("ssim",)
+    better: ClassVar[str] = "higher"
     of: ClassVar[str] = "pairs"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -351,6 +359,7 @@ class CLIPScore:
     paired: ClassVar[bool] = False
     of: ClassVar[str] = "clip"
     fronts: ClassVar[tuple[str, ...]] = ("clip-score",)
+    better: ClassVar[str] = "higher"
     captions: ClassVar[bool] = True
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:
@@ -372,6 +381,7 @@ class Hits:
     captions: ClassVar[bool] = True
     judged: ClassVar[bool] = True
     fronts: ClassVar[tuple[str, ...]] = ("hit-score", "hit", "concept-at-1", "concept-at-5", "style")
+    better: ClassVar[str] = "higher"
     meaning: ClassVar[str] = "how often an independent network finds the caption's thing and style in the picture"
 
     def __call__(self, generated: Features, reference: Features | None = None) -> dict[str, float]:

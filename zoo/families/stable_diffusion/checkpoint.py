@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from zoo.families.stable_diffusion.shapes import (
 )
 from zoo.families.stable_diffusion.variants import Variant, mixed_with, predicted, told_by, variant_of
 from zoo.schema.advice import option
-from zoo.schema.errors import ConfigError, RequestNote, UsageError, WeightsError
+from zoo.schema.errors import ConfigError, UsageError, WeightsError
+from zoo.schema.notes import note
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -64,9 +64,9 @@ class Checkpoint:
         check_answers(answers)
         prediction, said = settle(str(self.path), self.variant, answers, self.told)
         if self.averaged and "copy" not in answers:
-            warnings.warn(
+            note(
                 f"'{self.path}' holds its U-Net twice, and the moving average is drawn with; "
-                f"{option('copy', 'plain')} takes the other", RequestNote, stacklevel=2,
+                f"{option('copy', 'plain')} takes the other", stacklevel=2,
             )  # fmt: skip
         if not any(name.startswith(VAE) for name in self.container.shapes) and "autoencoder" not in answers:
             raise ConfigError(
