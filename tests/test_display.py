@@ -5,17 +5,23 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
 import sys
 import types
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 import zoo
+from tests.refusals import refused
+from zoo.config.check import resolve
 from zoo.pipeline.arrays import Arrays
 from zoo.pipeline.generation import Generation
 from zoo.schema import progress
+from zoo.schema.notes import quiet_bars
 
 
 def generation(count: int = 3, prompt: str = "red <apple>") -> Generation:
@@ -129,3 +135,38 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
 @pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (75, "1:15"), (3725, "1:02:05")])
 def test_times_read_as_clocks(seconds, said):
     assert progress.clock(seconds) == said
+
+
+def test_a_notebook_shows_an_error_as_its_sentence_and_code():
+    with refused("component-unknown|name-unknown") as told:
+        zoo.build("cascade-text2img", sampler="ddmi")
+    (line,) = told.value._render_traceback_()
+    assert line.startswith("ConfigError: ")
+    assert "unknown sampler 'ddmi'" in line
+    assert line.endswith(f"[{told.value.code}]")
+
+
+def test_a_note_is_one_line_without_the_source_that_it_was_raised_in():
+    code = "import warnings; from zoo.schema.notes import note; note('it is small'); warnings.warn('another')"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert said.splitlines()[0] == "note: it is small"
+    assert "UserWarning: another" in said, "other warnings are as they were"
+
+
+def test_descriptions_and_checks_are_shown_as_text():
+    assert "Description(" not in repr(zoo.describe("cascade-text2img"))
+    assert "<pre" in zoo.describe("sampler/ddim")._repr_html_()
+    page = zoo.check("cascade-text2img")._repr_html_()
+    assert "    name: ddim\n    steps: 30\n" in page
+    assert zoo.check("cascade-text2img") == resolve("cascade-text2img").config
+
+
+def test_libraries_are_imported_without_their_warning_of_missing_widgets(recwarn):
+    with quiet_bars():
+        warnings.warn("IProgress not found. Please update jupyter and ipywidgets.", UserWarning, stacklevel=1)
+        warnings.warn("another", UserWarning, stacklevel=1)
+    assert [str(w.message) for w in recwarn] == ["another"]
+    for path in Path(zoo.__file__).parent.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.match(r" *(import|from) (timm|open_clip)\b", line):
+                assert re.search(rf"(quiet_bars\(\)|TYPE_CHECKING):\n{line}", path.read_text()), path

@@ -63,9 +63,9 @@ def build(
 
 def check(config: str | Path | Mapping[str, Any], overrides: Overrides = None, **shortcuts: Any) -> dict[str, Any]:
     """The config with every default written out, or a ZooError that names the fix; no weight is read."""
-    from zoo.config.check import resolve
+    from zoo.config.check import Written, resolve
 
-    return resolve(config, overrides, shortcuts).config
+    return Written(resolve(config, overrides, shortcuts).config)
 
 
 def describe(name: str) -> Description:

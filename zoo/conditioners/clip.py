@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.conditioners import arguments
 from zoo.schema.declared import declares
+from zoo.schema.notes import quiet_bars
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -34,7 +35,8 @@ def build_clip(
 
     Raises ConfigError for widths that the kind of blocks has no use for.
     """
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    with quiet_bars():
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     from zoo.conditioners.vocabulary import VOCABULARY
     from zoo.networks.residual import ResidualTower

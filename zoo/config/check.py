@@ -19,6 +19,7 @@ from zoo.config.overrides import Overrides, apply_overrides, apply_shortcuts, ch
 from zoo.config.presets import check_preset, preset_names, read_preset
 from zoo.schema.errors import ZooError
 from zoo.schema.names import check_length
+from zoo.schema.notes import preformatted
 from zoo.schema.plain import to_plain
 from zoo.schema.registry import Registry, registry
 
@@ -39,6 +40,15 @@ class Resolved:
     config: dict[str, Any]
     cards: Mapping[str, Card]
     plans: tuple[StepTable, ...]
+
+
+class Written(dict[str, Any]):
+    """A config with every default written out: a plain mapping that a notebook shows as YAML."""
+
+    def _repr_html_(self) -> str:
+        from zoo.schema.safe_yaml import to_yaml
+
+        return preformatted(to_yaml(dict(self), width=100, compact=True))
 
 
 def resolve(

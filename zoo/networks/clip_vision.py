@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from zoo.networks import arguments
+from zoo.schema.notes import quiet_bars
 
 # Of CLIP's own training images, a channel each.
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -36,7 +37,8 @@ class ClipVision(nn.Module):
             width=width, heads=heads, layers=layers, embed_dim=embed_dim, image_size=image_size, patch=patch,
             activation=activation,
         )  # fmt: skip
-        from open_clip.transformer import QuickGELU, VisionTransformer  # slow to import: only when one is built
+        with quiet_bars():
+            from open_clip.transformer import QuickGELU, VisionTransformer  # slow to import: only when one is built
 
         self.image_size, self.embed_dim = image_size, embed_dim
         self.visual = VisionTransformer(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -25,6 +27,14 @@ def note(text: str, category: type[Warning] = RequestNote, *, stacklevel: int = 
         warnings.warn(text, category, stacklevel=stacklevel + 1)
     finally:
         warnings.formatwarning = plain
+
+
+@contextlib.contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Import in the block a library whose own bars, which zoo never shows, warn of widgets that a notebook lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield
 
 
 def preformatted(text: str) -> str:

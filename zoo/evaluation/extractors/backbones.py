@@ -19,6 +19,7 @@ from zoo.evaluation.extractors.extractor import check_pictures
 from zoo.evaluation.extractors.resize import resize_uint8
 from zoo.evaluation.extractors.weight_file import Unavailable, sha256_of
 from zoo.schema.errors import ConfigError, UsageError
+from zoo.schema.notes import quiet_bars
 
 
 class Timm(nn.Module):
@@ -40,7 +41,8 @@ class Timm(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         arguments.timm(size=size)
-        import timm
+        with quiet_bars():
+            import timm
 
         path, self.sha256 = weights_and_hash("timm", model, weights, sha256)
         try:
@@ -90,7 +92,8 @@ class OpenClip(nn.Module):
         self, *, model: str = "ViT-L-14-336-quickgelu", weights: str | None = None, sha256: str | None = None
     ) -> None:
         super().__init__()
-        import open_clip
+        with quiet_bars():
+            import open_clip
 
         path, self.sha256 = weights_and_hash("openclip", model, weights, sha256)
         if model not in open_clip.list_models():

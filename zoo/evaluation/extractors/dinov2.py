@@ -19,6 +19,7 @@ from zoo.evaluation.extractors.backbones import normalised, register_range, weig
 from zoo.evaluation.extractors.extractor import check_pictures
 from zoo.evaluation.extractors.resize import resize_uint8
 from zoo.schema.errors import UsageError, WeightsError
+from zoo.schema.notes import quiet_bars
 
 MODELS = {"vits14": "vit_small", "vitb14": "vit_base", "vitl14": "vit_large"}
 SIZE, PATCH = 224, 14
@@ -44,7 +45,8 @@ class DINOv2(nn.Module):
         if model not in MODELS:
             raise UsageError(f"there is no DINOv2 '{model}' here; give {', '.join(MODELS)}", code="backbone-unknown")
         path, self.sha256 = weights_and_hash("dinov2", f"dinov2_{model}_pretrain", weights, sha256)
-        import timm
+        with quiet_bars():
+            import timm
 
         network: Any = timm.create_model(
             f"{MODELS[model]}_patch14_dinov2", pretrained=False, num_classes=0, img_size=SIZE

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.checkpoints.files import read_tensors
 from zoo.schema.errors import ConfigError, WeightsError
+from zoo.schema.notes import quiet_bars
+
+with quiet_bars():
+    import timm
 
 
 class Perceptual(nn.Module):
