@@ -24,6 +24,7 @@ import typer
 
 from zoo.acceleration.threads import prepare
 from zoo.cli.say import say
+from zoo.cli.wording import plainly
 from zoo.schema.advice import on_command_line
 from zoo.schema.errors import Terminated, UsageError, ZooError
 from zoo.schema.version import __version__
@@ -103,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         _stand_somewhere()
         # Each verb's options cost milliseconds to declare, so only the requested one is declared.
         command = typer.main.get_command(make_app(words[:1] if words[0] in VERBS else VERBS))
-        with on_command_line():
+        with on_command_line(), plainly():
             result = command.main(args=words, prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
         code = result if isinstance(result, int) else 0

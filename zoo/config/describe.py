@@ -75,6 +75,7 @@ class Description:
 def names(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[str]:
     """The names of a kind, or of everything as kind/name; broken plugins are left out."""
     known = registry() if components is None else components
+    kind = None if kind is None else one_of_kind(kind)
     if kind is not None:
         if kind not in (*KINDS, *FILE_KINDS):
             raise UsageError(unknown("kind", kind, (*FILE_KINDS, *KINDS)), code="kind-unknown")
@@ -89,9 +90,17 @@ def names(kind: str | None = None, pattern: str = "*", *, components: Registry |
     ]
 
 
+def one_of_kind(word: str) -> str:
+    """The kind that a word names, in the plural too: `samplers`, `families`, `step-caches`; else the word."""
+    plain = word.lower().replace("-", "_")
+    ways = (word, plain, plain.removesuffix("s"), plain.removesuffix("ies") + "y")
+    return next((way for way in ways if way in (*FILE_KINDS, *KINDS)), word)
+
+
 def listing(kind: str | None = None, pattern: str = "*", *, components: Registry | None = None) -> list[Description]:
     """A short description of everything that matches, broken plugins too."""
     known = registry() if components is None else components
+    kind = None if kind is None else one_of_kind(kind)
     found = []
     for key in names(kind, pattern, components=known):
         k, _, name = (f"{kind}/{key}" if kind else key).partition("/")
@@ -112,8 +121,7 @@ def describe(name: str, *, components: Registry | None = None) -> Description:
     if not isinstance(name, str):
         raise UsageError(f"a name is text like 'sampler/ddim', not {name!r}", code="name-invalid")
     kind, slash, rest = name.partition("/")
-    if not slash:
-        kind, rest = "pipeline", name
+    kind, rest = (one_of_kind(kind), rest) if slash else ("pipeline", name)
     if kind == "pipeline":
         if rest in preset_names():
             return _describe_pipeline(rest)

@@ -7,6 +7,11 @@ from collections.abc import Iterable
 _SHOWN = 20
 
 
+def _plainly(name: str) -> str:
+    """As names are written here: `DPM++ 2M` is `dpmpp-2m`."""
+    return name.lower().replace("+", "p").replace("_", "-").replace(" ", "-")
+
+
 def unknown(what: str, name: object, names: Iterable[str]) -> str:
     """`unknown sampler 'ddmi', did you mean 'ddim'? (there are ddim, ddpm)`."""
     from difflib import get_close_matches  # only when something went wrong
@@ -17,7 +22,11 @@ def unknown(what: str, name: object, names: Iterable[str]) -> str:
     sentence = f"unknown {what} {shown!r}"
     if not known:
         return f"{sentence}: there are none"
-    near = get_close_matches(word[:60].lower(), known, n=1, cutoff=0.5)
+    plain = {_plainly(name): name for name in reversed(known)}  # of two alike the first
+    asked = _plainly(word[:60])
+    begun = [name for name in plain if len(asked) > 2 and name.startswith(asked)]
+    swapped = [name for name in plain if sorted(name) == sorted(asked)]
+    near = [plain[name] for name in swapped[-1:] or begun[-1:] or get_close_matches(asked, plain, n=1, cutoff=0.5)]
     listed = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
     there = f"(there {'is' if len(known) == 1 else 'are'} {listed})"
     return f"{sentence}, did you mean '{near[0]}'? {there}" if near else f"{sentence} {there}"
