@@ -81,3 +81,26 @@ def test_a_stage_that_cannot_be_built_is_refused_before_weights(monkeypatch):
     monkeypatch.setattr(zoo.assemble, "read_verified", lambda *a, **k: pytest.fail("read"))
     with pytest.raises(UsageError):
         zoo.build("latent-text2img", device="cuda:99")
+
+
+EARLY = [
+    ["sun", "--seed", "-1"], ["sun", "--seed", str(2**64)], ["sun", "--size", "100"], ["sun", "--size", "30"],
+    ["sun", "--model", "latent-text2img", "--size", "100"], ["sun", "--size", "8x8x8"], ["sun", "--size", "1000000"],
+    ["sun", "--image", "none.png"], ["sun", "--image", "text.png"], ["sun", "-n", "0"], ["sun", "--steps", "x"],
+    ["sun", "--model", "latent-text2img", "--image", "in.png", "--mask", "none.png"], ["sun", "--steps", "100000"],
+]  # fmt: skip
+IMPORTED = """
+import json, sys
+from zoo.cli.main import run
+found = [(run(["generate", *words, "-o", "out/"]), "torch" in sys.modules) for words in json.loads(sys.argv[1])]
+print(json.dumps(found))
+"""
+
+
+def test_arguments_are_refused_before_torch_is_imported(here):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, json.dumps(EARLY)], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {str(words): pair for words, pair in zip(EARLY, found, strict=True) if pair != [2, False]} == {}
+    assert "note:" not in done.stderr, "a note on a size that is then refused"

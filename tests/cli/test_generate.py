@@ -85,7 +85,7 @@ def test_a_grid_is_one_picture(here):
         (["--size", "30"], 2, "multiples of 8"),
         (["--size", "big"], 2, "--size"),
         (["--seed", "-1"], 2, "seed"),
-        (["-n", "0"], 2, "'-n'"),
+        (["-n", "0"], 2, "-n takes"),
         (["--strength", "0.5"], 2, "image"),
         (["--image", "none.png"], 2, "none.png"),
         (["--device", "cuda:99"], 2, "cuda:99"),

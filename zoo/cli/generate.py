@@ -138,6 +138,7 @@ def generate(
     """Draw images from prompts, classes or images."""
     import zoo
     from zoo.cli.earlier import again, with_noise
+    from zoo.cli.early import check_call
     from zoo.cli.progress import step_bar
     from zoo.config.check import resolve
     from zoo.pipeline.request import check_count
@@ -153,15 +154,9 @@ def generate(
     }
     call |= {"prompts": prompts or None, "labels": labels or None, "image": image, "mask": mask, "depth": depth}
     chosen: dict[str, Any] = {"sampler": sampler, "steps": steps, "guidance": guidance}
-    chosen |= {
-        "weights": weights,
-        "autoencoder": autoencoder,
-        "prediction": prediction,
-        "copy": copy,
-        "clip_skip": clip_skip,
-    }
+    chosen |= {"weights": weights, "autoencoder": autoencoder, "prediction": prediction, "copy": copy}
     chosen |= {"long_prompts": long_prompts, "prompt_weighting": prompt_weighting, "embeddings": embeddings or None}
-    chosen |= {"adapters": lora or None}
+    chosen |= {"clip_skip": clip_skip, "adapters": lora or None}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     config: Any = model or DEFAULT_MODEL
     if config.endswith((".yaml", ".yml", ".json", ".png", ".npy")):
@@ -184,6 +179,7 @@ def generate(
     place = output or str(free(Path(space.default_file), overwrite=overwrite))
     lengths = _parse_size(size, space)
     note = space.size_note(lengths, f"'{resolved.config['name']}'")
+    check_call(resolved, call, lengths)
     if note is not None:
         notes.say(note, also=space.size_note(lengths, "this pipeline"))
     _check_writable(place, count, grid=grid, space=space, overwrite=overwrite)

@@ -62,6 +62,16 @@ def check_contract(config: Mapping[str, Any], registry: Registry, cards: Cards) 
     return plans
 
 
+def size_multiples(config: Mapping[str, Any], registry: Registry, cards: Cards) -> list[int]:
+    """Of each stage of a checked pipeline: what the lengths of its samples' axes must be multiples of."""
+    found = []
+    for stage in config["stages"]:
+        parts = _gather({**stage, "listens": []}, {}, registry, cards)
+        factor, multiple = parts.autoencoder["factor"] or 1, parts.network["size_multiple"] or 1
+        found.append(factor * multiple if whole(factor) and whole(multiple) else 1)
+    return found
+
+
 def _gather(stage: Mapping[str, Any], conditioners: Mapping[str, Part], registry: Registry, cards: Cards) -> StageParts:
     where = f"of stage '{stage['name']}'"
     denoiser = stage["denoiser"]

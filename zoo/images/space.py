@@ -249,3 +249,14 @@ class Images:
 
 
 IMAGES = Images()  # of the default size
+
+
+def share(whole: Sequence[int], part: int, of: int, name: str) -> tuple[int, ...]:
+    """`whole` times part / of: the lengths of a stage of `part` pixels a side, where the last has `of`."""
+    if any(s * part % of for s in whole):
+        raise UsageError(
+            f"the size {'x'.join(str(s) for s in whole)} leaves no whole pixels to stage '{name}', which has {part} "
+            f"for {of}; use multiples of {of}",
+            code="size-indivisible",
+        )
+    return tuple(s * part // of for s in whole)

@@ -14,7 +14,7 @@ from typing import Any
 from zoo.config.conditions import conditioners_of
 from zoo.diffusion.denoiser import Denoiser
 from zoo.diffusion.types import Autoencoder, Guidance, Sampler
-from zoo.images.space import IMAGES
+from zoo.images.space import IMAGES, share
 from zoo.pipeline.space import SampleSpace
 from zoo.schema.errors import UsageError
 
@@ -75,7 +75,7 @@ def lay_out(stages: Sequence[Stage], size: int | Sequence[int] | None) -> list[t
     """Each stage's lengths, like (height, width), where the last one's are `size`; the others keep their share."""
     last = stages[-1]
     wanted = last.lengths(size)
-    before = [stage.lengths(_share(wanted, stage.size, last.size, stage.name)) for stage in stages[:-1]]
+    before = [stage.lengths(share(wanted, stage.size, last.size, stage.name)) for stage in stages[:-1]]
     return [*before, wanted]
 
 
@@ -87,7 +87,7 @@ def small_sizes(stages: Sequence[Stage], sizes: Sequence[tuple[int, ...]]) -> li
         if not stage.enlarges:
             found.append(None)
         elif small is not None:
-            found.append(pixels(_share(size, small, stage.size, stage.name)))
+            found.append(pixels(share(size, small, stage.size, stage.name)))
         elif number:
             found.append(pixels(sizes[number - 1]))
         else:
@@ -103,14 +103,3 @@ def pixels(lengths: Sequence[int]) -> Pixels:
     """An image's axes as (height, width)."""
     height, width = lengths
     return height, width
-
-
-def _share(whole: Sequence[int], part: int, of: int, name: str) -> tuple[int, ...]:
-    """`whole` times part / of."""
-    if any(s * part % of for s in whole):
-        raise UsageError(
-            f"the size {'x'.join(str(s) for s in whole)} leaves no whole pixels to stage '{name}', which has {part} "
-            f"for {of}; use multiples of {of}",
-            code="size-indivisible",
-        )
-    return tuple(s * part // of for s in whole)
