@@ -187,4 +187,22 @@ def test_words_of_an_earlier_model_stay():
 def test_data_without_styles_has_none_to_speak_of():
     words = of_captions([{"text": "my dog"}])
     assert words.read("my dog").notes == ()
-    assert words.read("my dog, noto style").unknown == {"noto": "", "style": ""}
+    assert words.read("my dog, noto style").unknown == dict.fromkeys(("noto", "style"), "it knows dog, my")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("watercolor", "the styles are 3d, flat"), ("sketch", "the styles are"),
+     ("spaceman", "astronaut"), ("appel", "did you mean apple")],
+)  # fmt: skip
+def test_a_hint_is_of_what_was_meant(words, word, hint):
+    assert hint in (words.read(word).unknown or {})[word]
+
+
+def test_of_few_words_all_are_listed_and_the_command_names_the_model():
+    few = of_captions([{"text": "red circle"}, {"text": "blue square"}])
+    with refused("word-unknown") as told:
+        refuse_unknown([few.read("hexagon")], "zoo prompts --model shapes-draw.yaml")
+    assert str(told.value).endswith(
+        "'hexagon' (it knows blue, circle, red, square); `zoo prompts --model shapes-draw.yaml` lists what it knows"
+    )

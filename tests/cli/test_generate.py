@@ -253,3 +253,14 @@ def test_a_dash_is_no_folder(here, capsys):
     assert run(["generate", "sun", *QUICK, "-o", "-"]) == 2
     assert "'-' names no file" in capsys.readouterr().err
     assert not list(here.iterdir())
+
+
+def test_words_without_quotes_are_prompts_of_their_own_and_that_is_said(here, capsys):
+    assert run(["generate", "cat", "face", *QUICK]) == 0
+    said = capsys.readouterr().err
+    assert (
+        'note: each of the 2 words is drawn as a prompt of its own; for one picture of all quote them: "cat face"'
+        in said
+    )
+    assert run(["generate", "cat face", "sun", *QUICK]) == 0
+    assert "of its own" not in capsys.readouterr().err

@@ -55,7 +55,6 @@ def test_classes_are_listed_where_a_model_has_them(capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["appel"], "did you mean apple"),
         (["--model", "upscale-2x"], "no list"),
         (["--model", "nothing"], "nothing"),
         (["cats", "--model", "class2img"], "no class called 'cats'"),
@@ -64,3 +63,12 @@ def test_classes_are_listed_where_a_model_has_them(capsys):
 def test_what_is_not_there_is_one_sentence(capsys, words, sentence):
     assert run(["prompts", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_an_unknown_word_lists_names_of_words_like_it(capsys):
+    assert run(["prompts", "appel"]) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith("note: 'cascade-text2img' knows nothing called 'appel'; alike are apple")
+    assert "red apple" in [line.split("\t")[0] for line in told.out.splitlines()]
+    assert run(["prompts", "qqqqq", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"] == []

@@ -13,6 +13,7 @@ from zoo.bench.row_kinds import ROW_KINDS, RowKind
 from zoo.cli.say import say
 from zoo.records.benchmark_record import planned_peaks
 from zoo.schema.errors import UsageError
+from zoo.schema.places import check_place
 
 
 def bench(
@@ -60,6 +61,8 @@ def bench_suite(
     """Measure a suite of these kinds of rows, or show what it requests."""
     from zoo.bench.suite import read_suite
 
+    if not dry_run:
+        check_place(out / "record.json", out)
     known: dict[str, Any] = {}
     read_suite(suite, overrides, kinds=kinds, known=known)  # a wrong request is refused before torch is imported
     from zoo.acceleration.device import resolve

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from zoo.schema.places import check_place
+
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A file in the original layout, or a folder.")],
@@ -22,6 +24,7 @@ def convert(
     """Rewrite Stable Diffusion 1, 2 or XL in the other layout, every tensor bit by bit."""
     import json
 
+    check_place(target)
     from zoo.families.stable_diffusion.convert import convert as rewrite
 
     done = rewrite(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.model_options import Overrides, Sampler
+from zoo.schema.places import check_place
 
 
 def export(
@@ -23,6 +24,7 @@ def export(
     import zoo
     from zoo.config.check import resolve
 
+    check_place(output / "model_index.json", output)
     resolved = resolve(model, overrides, {"sampler": sampler})  # a wrong request is refused before torch is imported
     from zoo.families.diffusers.export import check_target, export_diffusers
 

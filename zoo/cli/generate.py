@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from zoo.cli.model_options import Autoencoder, Copy, Loras, Overrides, Predictio
 from zoo.cli.say import say
 from zoo.cli.threads import Threads
 from zoo.schema.errors import RequestNote, UsageError
+from zoo.schema.places import check_place
 
 if TYPE_CHECKING:
     from zoo.config.check import Resolved
@@ -45,19 +47,7 @@ def _check_writable(output: str, count: int, *, grid: bool, space: SampleSpace, 
     _check_names([Path(output)], output)
     files = space.targets(output, count, grid=grid, overwrite=overwrite)
     _check_names(files, output)
-    folder = files[0].absolute().parent
-    for place in (folder, *folder.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise UsageError(
-                    f"'{output}' can't be written: '{place}' is a file; choose another place", code="output-unwritable"
-                )
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise UsageError(
-                    f"'{output}' can't be written: no permission for '{place}'; choose another place",
-                    code="output-unwritable",
-                )
-            return
+    check_place(files[0], output)
 
 
 def _check_names(files: Sequence[Path], output: str) -> None:
@@ -173,7 +163,7 @@ def generate(
     notes = _Notes(quiet=as_json)
     for one in noted:
         notes.say(str(one.message))
-    count = _check_words(resolved, call, notes)
+    count = _check_words(resolved, call, notes, model)
     check_count(count)
     space = space_of(resolved.config["stages"][-1])
     place = output or str(free(Path(space.default_file), overwrite=overwrite))
@@ -231,15 +221,21 @@ class _Notes:
         warnings.showwarning = show
 
 
-def _check_words(resolved: Resolved, call: Mapping[str, Any], notes: _Notes) -> int:
+def _check_words(resolved: Resolved, call: Mapping[str, Any], notes: _Notes, model: str | None) -> int:
     """How many images there will be; refuses unknown words and says what is unusual, before torch is imported."""
     from zoo.conditioners.words import refuse_unknown, words_of
 
     prompts, negative = call["prompts"] or [], call["negative"]
     unwanted = [negative] if isinstance(negative, str) else negative or []
+    own = "" if model is None or model == DEFAULT_MODEL else f" --model {shlex.quote(model)}"
+    if len(prompts) > 1 and not any(len(prompt.split()) > 1 for prompt in prompts):
+        notes.say(
+            f"each of the {len(prompts)} words is drawn as a prompt of its own; for one picture of all quote them: "
+            f'"{" ".join(prompts)}"'
+        )
     for words in words_of(resolved):
         readings = [words.read(prompt) for prompt in dict.fromkeys([*prompts, *unwanted])]
-        refuse_unknown(readings)
+        refuse_unknown(readings, "zoo prompts" + own)
         for note in [note for reading in readings for note in reading.notes]:
             notes.say(note)
         if not any(prompt.strip() for prompt in prompts):

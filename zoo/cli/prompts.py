@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import sys
-import textwrap
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Annotated, Any
@@ -14,6 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli.generate import DEFAULT_MODEL
+from zoo.cli.say import say
+
+MORE = 5  # names that are shown of each word that is like an unknown one
 
 
 def prompts(
@@ -48,8 +49,9 @@ def prompts(
         return
     if word and not found:
         near = words.near(word)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"'{model}' knows nothing called '{word}'{meant}", code="word-unknown")
+        alike = f"; alike are {', '.join(near)}" if near else ""
+        say(f"note: '{model}' knows nothing called '{word}'{alike}", err=True)
+        found = list(dict.fromkeys(name for other in near for name in words.find(other)[:MORE])) or list(words.names)
     own = "" if model == DEFAULT_MODEL else f" --model {shlex.quote(model)}"
     if word or not terminal:
         from zoo.cli.table import print_table
@@ -62,21 +64,17 @@ def prompts(
         for group, members in groupby(sorted(found, key=lambda n: n.group), key=lambda n: n.group):
             listed = [n.name for n in members]
             some = listed[:: max(1, len(listed) // 8)][:8]
-            say(f"{group} ({len(listed)}): {', '.join(some)}, ..." if group else "\n".join(some))
-        say(f"\n{len(found)} names; `zoo prompts WORD{own}` shows those with a word, `zoo prompts{own} | less` all")
+            say(f"{group} ({len(listed)}): {', '.join(some)}, ..." if group else "\n".join(some), err=False)
+        say(
+            f"\n{len(found)} names; `zoo prompts WORD{own}` shows those with a word, `zoo prompts{own} | less` all",
+            err=False,
+        )
     if word or terminal:
         # With a word it is for people, wherever it goes; in a pipe the rows alone are on standard output.
         if words.styles:
             say("styles: " + ", ".join(f"'{style} style'" for style in words.styles), err=not terminal)
         styled = f", {words.styles[0]} style" if words.styles else ""
         typer.echo(f'as in: zoo generate "{found[0].name}{styled}"{own}', err=not terminal)
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """A line, broken between words where a terminal's line ends."""
-    width = shutil.get_terminal_size().columns
-    broken = (textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False) for line in text.split("\n"))
-    typer.echo(text if err else "\n".join(broken), err=err)
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.schema.errors import UsageError
+from zoo.schema.places import check_place
 
 DEFAULT = Path("benchmarks/results")
 
@@ -31,6 +32,9 @@ def report(
         raise UsageError(
             f"there is no folder '{DEFAULT}' here; name the records: zoo report PATH", code="benchmark-record-missing"
         )
+    check_place(out)
+    if csv is not None:
+        check_place(csv / "views.csv", csv)
     runs = run_folders(records or [])
     if runs:
         if csv is not None:

@@ -34,6 +34,15 @@ COLOURS = frozenset({
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray", "gold",
     "golden", "silver", "light", "dark",
 })  # fmt: skip
+# Words that say how something is drawn, not what.
+LOOKS = frozenset({
+    "watercolor", "watercolour", "photo", "photograph", "photorealistic", "realistic", "realism", "sketch",
+    "doodle", "drawing", "illustration", "crayon", "charcoal", "ink", "lineart", "outline", "monochrome",
+    "grayscale", "greyscale", "anime", "manga", "comic", "cartoonish", "clipart", "vector", "minimalist", "lowpoly",
+    "pixel", "pixelart", "pixelated", "render", "rendered", "cgi", "isometric", "claymation", "impressionist",
+    "surrealist", "cubist", "vintage", "retro", "cinematic", "blackwhite",
+})  # fmt: skip
+FEW = 24  # words that are all listed where one is like none of them
 IRREGULAR = {
     "mice": "mouse", "geese": "goose", "feet": "foot", "teeth": "tooth", "men": "man", "women": "woman",
     "children": "child", "people": "person", "oxen": "ox", "dice": "die", "fishes": "fish",
@@ -121,7 +130,15 @@ class Words:
     def near(self, word: str) -> tuple[str, ...]:
         """Words of the data that look like `word`."""
         there = [known for known in self.known if len(known) > 2]
-        return tuple(difflib.get_close_matches(word.lower(), there, n=SUGGESTIONS, cutoff=NEAR))
+        alike = difflib.get_close_matches(word.lower(), there, n=SUGGESTIONS, cutoff=NEAR)
+        return tuple(dict.fromkeys([*self._compounds(word.lower()), *alike]))[:SUGGESTIONS]
+
+    def _compounds(self, word: str) -> list[str]:
+        """The name that has both halves of a word that captions write in two: 'raincloud' -> 'cloud with rain'."""
+        halves = [(word[:i], word[i:]) for i in range(3, len(word) - 2)]
+        pairs = [{*pair} for pair in halves if self.known.issuperset(pair)]
+        found = [name.name for name in self.names for pair in pairs if pair <= name.words]
+        return sorted(found, key=len)[:1]
 
     def text(self) -> str:
         """The content of a file of these words, a name a line, as `read_words` reads it."""
@@ -157,10 +174,12 @@ class Words:
         return next((form for form in forms if form and len(form) > 1 and form in self.known), None)
 
     def _hint(self, word: str, *, styled: bool) -> str:
-        if styled and self.styles:
+        if self.styles and (styled or word in LOOKS):
             return f"the styles are {', '.join(self.styles)}"
-        near = self.near(word)
-        return f"did you mean {' or '.join(near)}?" if near else ""
+        near, content = self.near(word), self.known - SMALL_WORDS - set(_parts(" ".join((*self.styles, "style"))))
+        if near or not 0 < len(content) <= FEW:
+            return f"did you mean {' or '.join(near)}?" if near else ""
+        return f"it knows {', '.join(sorted(content))}"
 
     def _in_style(self, word: str, text: str) -> bool:
         return any(word in match["phrase"].split() for match in _STYLE.finditer(text))
@@ -185,20 +204,20 @@ class Words:
         return notes
 
 
-def refusal(unknown: Mapping[str, str]) -> str:
-    """The sentence that refuses unknown words, each with its hint."""
+def refusal(unknown: Mapping[str, str], lister: str = "zoo prompts") -> str:
+    """The sentence that refuses unknown words, each with its hint, and the command that lists known ones."""
     told = [f"'{word}'" + (f" ({hint})" if hint else "") for word, hint in sorted(unknown.items())]
     return (
         f"this model never learned the word{'s' if len(told) > 1 else ''} {', '.join(told)}; "
-        "see `zoo prompts WORD` for what it knows"
+        f"`{lister}` lists what it knows"
     )
 
 
-def refuse_unknown(readings: Iterable[Reading]) -> None:
-    """UsageError for readings with words that no caption had."""
+def refuse_unknown(readings: Iterable[Reading], lister: str = "zoo prompts") -> None:
+    """UsageError for readings with words that no caption had; `lister` is the command that lists the model's."""
     unknown = {word: hint for reading in readings for word, hint in (reading.unknown or {}).items()}
     if unknown:
-        raise UsageError(refusal(unknown), code="word-unknown")
+        raise UsageError(refusal(unknown, lister), code="word-unknown")
 
 
 def of_captions(rows: Iterable[Mapping[str, Any]], before: Words | None = None) -> Words:

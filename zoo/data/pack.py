@@ -12,12 +12,14 @@ from zoo.data.image_folder import FolderSource
 from zoo.data.web_dataset import PICTURES
 from zoo.schema.errors import UsageError
 from zoo.schema.files import atomic
+from zoo.schema.places import check_place
 
 
 def pack(path: str, out: Path, *, rows: int = 5000, progress: Callable[[int, int], None] | None = None) -> list[Path]:
     """Write `out`/000000.tar and on, `rows` samples each; the same data gives the same bytes. Returns the shards."""
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"'{out}' is not empty; give a new folder", code="output-taken")
+    check_place(out / "000000.tar", out)
     source = FolderSource(path)
     if source.broken:
         raise UsageError(source.broken[0].sentence, code="data-row-broken")

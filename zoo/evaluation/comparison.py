@@ -37,6 +37,7 @@ from zoo.images.display import table_html
 from zoo.schema.advice import option
 from zoo.schema.errors import UsageError, WeightsError
 from zoo.schema.notes import preformatted
+from zoo.schema.places import check_place
 from zoo.schema.registry import registry
 from zoo.schema.version import __version__
 
@@ -135,6 +136,8 @@ def evaluate(
     Returns None in all processes but the first, where torchrun started several.
     """
     begun = time.perf_counter()
+    if save_statistics is not None:
+        check_place(save_statistics)
     place = own_device(device)
     if not (1 <= ranges <= LARGEST and (n is None or 1 <= n <= LARGEST) and batch >= 1):
         raise UsageError(
