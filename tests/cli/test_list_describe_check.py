@@ -93,7 +93,7 @@ def test_check_says_what_will_be_built(mine, capsys):
         (["check", "MINE", "--sampler", "rnu"], 2, "did you mean 'run'"),
         (["check", "MINE", "--steps", "many"], 2, "--steps"),
         (["check", "MINE", "--steps", "1000"], 2, "use at most 100"),
-        (["check"], 2, "Missing argument"),
+        (["check"], 2, "`zoo check` needs CONFIG"),
         (["check", "MINE", "--stesp", "3"], 2, "stesp"),
         (["lsit"], 2, "lsit"),
         (["describe", "sampler/\x1b[2J"], 2, "unknown sampler"),
@@ -186,3 +186,8 @@ def test_an_ascii_terminal_is_written_to(arguments, code):
     done = subprocess.run([sys.executable, "-m", "zoo", *arguments], capture_output=True, env=ascii)
     assert done.returncode == code
     assert b"unexpected" not in done.stderr
+
+
+def test_an_error_of_a_shipped_pipeline_names_it_and_not_where_it_is_installed(capsys):
+    assert run(["check", "cascade-text2img", "--sampler", "dpm++"]) == 2
+    assert capsys.readouterr().err.startswith("error: cascade-text2img: stages.0.sampler: unknown sampler 'dpm++'")

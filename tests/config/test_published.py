@@ -85,7 +85,7 @@ def test_describe_shows_what_a_pipeline_publishes_and_a_card_what_pipelines_reac
     monkeypatch.setattr(module, "read_preset", read)
     assert "  published:\n    precision 0.8 at N 50000" in str(module.describe("latent-text2img"))
     assert "latent-text2img: precision 0.8 at N 50000" in str(module.describe("weights/emoji-kl-f4"))
-    assert "pipelines: ['latent-sr-text2img', 'latent-text2img']" in str(module.describe("weights/emoji-kl-f4"))
+    assert "pipelines: [latent-sr-text2img, latent-text2img]" in str(module.describe("weights/emoji-kl-f4"))
 
 
 def test_weights_are_found_in_every_slot():

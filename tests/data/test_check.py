@@ -108,7 +108,7 @@ def test_what_is_not_there_is_a_usage_error(tmp_path, capsys):
     assert run(["data", "check", str(tmp_path / "none")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert run(["data"]) == 2
-    assert "Missing command" in capsys.readouterr().err
+    assert "needs one of check, pack" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["bomb.png", "eps.png"])

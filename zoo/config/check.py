@@ -83,5 +83,6 @@ def resolve(
     except ZooError as error:
         if source in str(error):
             raise
-        raise type(error)(f"{source}: {error}", code=error.code) from error
+        shipped = isinstance(given, str) and given in preset_names()  # whose path says nothing to the reader
+        raise type(error)(f"{given if shipped else source}: {error}", code=error.code) from error
     return Resolved(config=checked, cards=cards.read, plans=tuple(plans))
