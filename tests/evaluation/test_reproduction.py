@@ -204,7 +204,7 @@ def test_weights_publish_what_they_do_alone_and_what_pipelines_reach_with_them(t
     (need,) = needs(path, data=".")
     assert [w["name"] for w in need.weights] == ["kl"]
     assert (need.evaluations, need.extractor) == (None, "none: the weights are measured by themselves")
-    with refused("data-missing", naming="--data"):
+    with refused("data-missing", naming="give them as `data`"):
         reproduce(path)
     network = {k: v for k, v in read_card("emoji-latent-64").raw.items() if k != "published"}
     (tmp_path / "latent.yaml").write_text(json.dumps({**network, "published": [entry]}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from enum import EnumType
+from enum import Enum
 from typing import Any
 
 from zoo.schema.errors import UsageError
@@ -69,7 +69,8 @@ def _wrong_value(error: Any, param: Any) -> str:
         return f"{_name(param)}: {error.message.rstrip('.')}"
     value, (number, _, _), limits = found["input"], found["type"].partition("_"), found.get("ctx") or {}
     type_ = getattr(getattr(param, "type_descriptor", None), "annotation", None)
-    choices = [str(choice.value) for choice in type_] if isinstance(type_, EnumType) else ()
+    enumerated = isinstance(type_, type) and issubclass(type_, Enum)
+    choices = [str(choice.value) for choice in type_] if enumerated else ()
     if choices:
         from zoo.schema.unknown import unknown
 

@@ -94,7 +94,8 @@ class Folder:
         if "autoencoder" not in answers and self.scale in elsewhere and not (self.path / OWN).is_file():
             raise ConfigError(
                 f"'{self.path}' is {self.variant.title}, and its vae/config.json says scaling_factor {self.scale}, "
-                f"that of {elsewhere[self.scale]}: parts of two models; say autoencoder='PATH', or get it again",
+                f"that of {elsewhere[self.scale]}: parts of two models; "
+                f"say {option('autoencoder', 'PATH')}, or get it again",
                 code="model-contradicted",
             )
         side = self._config("unet").get("sample_size") or self.variant.sizes[read.prediction] // self._factor
