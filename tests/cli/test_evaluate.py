@@ -115,7 +115,7 @@ def test_statistics_are_written_and_read(here, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["evaluate", "drawn", "real", "--metrics", "fdi"], 2, "did you mean 'fd'"),
+        (["evaluate", "drawn", "real", "--metrics", "fdi"], 2, "did you mean 'fid'"),
         (["evaluate", "drawn", "real", "--metrics", "{name: kid, sizes: 3}"], 2, "did you mean 'size'"),
         (["evaluate", "drawn", "real", "--metrics", "[fd"], 2, "is not YAML"),
         (["evaluate", "drawn", "real", "--metrics", "3"], 2, "is no name"),
@@ -125,7 +125,7 @@ def test_statistics_are_written_and_read(here, capsys):
         (["evaluate", "drawn", "real", "--device", "cuda:77", *SMALL], 2, "'cuda:77' is not there"),
         (["evaluate", "drawn", "real", "--n", "25", *SMALL], 2, "it has 24"),
         (["reproduce", "latent-text2im"], 2, "did you mean 'latent-text2img'"),
-        (["reproduce", "emoji-kl-f4"], 2, "is measured on pictures; give them with --data"),
+        (["reproduce", "emoji-kl-f4"], 2, "is measured on pictures; give them as --data"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(capsys, words, code, said):
