@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HELD = 2.0  # times the finest level's features: what may be kept of features at any time
+HELD = 1.5  # times the finest level's features: what may be kept of features at any time
 CHUNK = 4 * 2**20  # bytes of the widest features that are computed at once
 LEAST = 4  # rows at once: two convolutions see two rows that the next rows' neighbours need
 
