@@ -120,7 +120,7 @@ def test_commands_are_understood(command, heard, capsys, tmp_path, monkeypatch):
     if words[0] in ("diff", "replay", "plot"):  # they read pictures of the reader's and write their own
         words = [str(readers_picture(tmp_path / w)) if w.endswith((".png", ".svg")) else w for w in words]
     if words[0] == "generate":
-        drawn = {i + 1 for i, w in enumerate(words) if w in ("--from", "--model")}
+        drawn = {i + 1 for i, w in enumerate(words) if w in ("--from", "--model", "--image", "--mask")}
         given = [i in drawn and w.endswith(".png") for i, w in enumerate(words)]
         words = [str(readers_picture(tmp_path / w)) if g else w for w, g in zip(words, given, strict=True)]
     if words[0] == "report":  # it writes what it is asked for; not into the checkout

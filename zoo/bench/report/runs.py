@@ -167,7 +167,10 @@ def _curves(path: Path) -> dict[str, list[tuple[int, float]]]:
                 f"'{path}' has over {MOST_LINES} lines; report on a shorter run, or one that logs less often",
                 code="file-too-large",
             )
-        row = next(csv.reader([line.decode("utf-8", errors="replace")]))
+        try:
+            row = next(csv.reader([line.decode("utf-8", errors="replace")]))
+        except csv.Error:  # a carriage return within
+            continue
         if len(row) != 3 or not _STEP.fullmatch(row[0]):  # the heading
             continue
         try:
