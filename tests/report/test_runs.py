@@ -199,5 +199,5 @@ def test_a_curve_of_one_point_says_its_value_and_titles_stand_once():
 
 def test_lines_of_scalars_that_are_none_are_passed_over(tmp_path):
     folder = make(tmp_path / "a")
-    (folder / "scalars.csv").write_bytes(b"step,name,value\n1,loss,0.5\n2,lo\rss,0.4\n\xff\x00,\"\n3,loss,0.25\n")
+    (folder / "scalars.csv").write_bytes(b'step,name,value\n1,loss,0.5\n2,lo\rss,0.4\n\xff\x00,"\n3,loss,0.25\n')
     assert read_runs([folder])[0].curves == {"loss": [(1, 0.5), (3, 0.25)]}
