@@ -176,6 +176,10 @@ def _tell(sentence: str, code: int, debug: bool) -> int:
     # Untrusted names may hold control characters, which a terminal would interpret.
     line = "".join(c if c.isprintable() else " " for c in sentence)
     say(f"error: {line}")
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, which has been said: Python would try again at exit, and end with 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
 
 
