@@ -129,18 +129,18 @@ def train(
     from zoo.assemble import train
     from zoo.schema.names import as_path
     from zoo.schema.progress import mode, shown
+    from zoo.training.engine.time_limit import ENDLESS
 
     place = None if folder is None else as_path(folder, "run's folder")
     with shown("off" if callback is not None else mode()) as report:
 
         def show(p: Any) -> None:
             report.describe(f"loss {p.loss:.4f}")
-            report.update(p.step, 0 if p.steps >= 10**9 else p.steps)  # a number that isn't decided yet
+            report.update(p.step, 0 if p.steps >= ENDLESS else p.steps)
 
         return train(
             as_path(recipe, "recipe"), folder=place, resume=resume, other_data=other_data, seconds=seconds,
-            overrides=overrides,
-            device=device, callback=callback or show,
+            overrides=overrides, device=device, callback=callback or show,
         )  # fmt: skip
 
 

@@ -71,6 +71,28 @@ def test_changed_weights_are_seen(name, mode):
 
 
 @pytest.mark.parametrize("name", ["linear", "3x3"])
+def test_changes_of_weights_that_were_made_in_inference_mode_are_seen(name):
+    with torch.inference_mode():
+        layer = LAYERS[name]().bfloat16()
+        x = inputs(layer, torch.bfloat16)[0]
+        pack(layer)
+        before = layer(x)
+        layer.weight.mul_(2.0)
+        assert not torch.equal(layer(x), before)
+
+
+def test_packing_again_forgets_what_was_laid_out():
+    layer = LAYERS["3x3"]()
+    x = inputs(layer)[0]
+    pack(layer)
+    with torch.no_grad():
+        before = layer(x)
+        layer.weight.data.mul_(2.0)  # as a precision that goes and comes back: the same place, and no other version
+        pack(layer)
+        assert not torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("name", ["linear", "3x3"])
 def test_gradients_go_through(name):
     layer = LAYERS[name]()
     x = inputs(layer)[0].requires_grad_()

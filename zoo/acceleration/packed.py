@@ -1,11 +1,12 @@
 """Linear layers and convolutions by oneDNN on a CPU, their weights in the layout that its kernels read.
 
 PyTorch lays a convolution's weights out anew at every call, which takes as long as the convolution itself where a
-network is wide and its features are small; and it multiplies float32 matrices by MKL, which on processors of other
-makers than its own is half as fast. What `torch.compile` does about both, here without compiling: results differ by
-rounding alone. A packed convolution has its weights twice.
+network is wide and its features are small; and it multiplies float32 matrices by MKL, which is slow on processors
+of other makers than its own. What `torch.compile` does about both, here without compiling: results differ by rounding
+alone. A packed convolution has its weights twice.
 
-A layer whose gradient is wanted runs as always.
+A layer whose gradient is wanted runs as always, and so does one whose weights say nothing of changes in place, as those
+made in inference mode don't.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class _Packed(nn.Module):
         """Whether oneDNN can take this call."""
         if x.device.type != "cpu" or x.dtype != self.weight.dtype or not _takes(x.dtype) or not x.numel():
             return False
+        if self.weight.is_inference():  # it has no version, so a change in place would go unseen
+            return False
         return not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad))
 
     def _packed(self, x: Tensor) -> Tensor:
         weight = self.weight
-        of = (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
+        of = (weight.data_ptr(), weight.dtype, weight._version)
         kept = self._kept
         if kept is None or kept[0] != of:
             self._kept = kept = of, self._pack(weight.detach(), x)
@@ -85,9 +88,12 @@ def able() -> bool:
 
 
 def pack(module: nn.Module) -> None:
-    """Let a module's linear layers and convolutions run by oneDNN; weights are laid out at their first call."""
+    """Let a module's linear layers and convolutions run by oneDNN; weights are laid out at their next call.
+
+    Those of layers that are packed already too: others may have come to the same place in memory.
+    """
     for layer in module.modules():
-        other = PLAIN.get(type(layer))
+        other = type(layer) if isinstance(layer, _Packed) else PLAIN.get(type(layer))
         if other is None or (isinstance(layer, nn.Conv2d) and not _plain(layer)):
             continue
         changed: Any = layer

@@ -62,19 +62,21 @@ class TextTransformer(nn.Module):
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         activation = QuickGELU if quick else nn.GELU
-        self.transformer = Blocks([Block(width, heads, activation) for _ in range(layers)])
+        blocks = [Block(width, heads, activation) for _ in range(layers)]
+        self.transformer = Blocks(blocks)
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = None if embed_dim is None else nn.Parameter(torch.empty(width, embed_dim))
-        self._draw(width, layers)
+        self._draw(blocks, width)
 
-    def _draw(self, width: int, layers: int) -> None:
+    def _draw(self, blocks: list[Block], width: int) -> None:
         """First weights, drawn in open_clip's order, so that a seed gives the same."""
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
-        for block in self.transformer.resblocks:
-            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)  # type: ignore[union-attr]
-            nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)  # type: ignore[union-attr]
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)  # type: ignore[union-attr]
-            nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)  # type: ignore[union-attr]
+        added = width**-0.5 * (2 * len(blocks)) ** -0.5  # of what is added to the states, twice a block
+        for block in blocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=added)
+            nn.init.normal_(block.mlp.get_submodule("c_fc").get_parameter("weight"), std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.get_submodule("c_proj").get_parameter("weight"), std=added)
         if self.text_projection is not None:
             nn.init.normal_(self.text_projection, std=width**-0.5)

@@ -78,9 +78,8 @@ class Placed:
                 "weights in eight bits and offloading can't be taken back; build the pipeline again",
                 code="option-conflict",
             )
-        for name in ("graphs", "packed") if offload else ():
-            if getattr(self.fast, name):
-                raise UsageError(f"{name} needs weights that stay; leave {name} out", code="option-conflict")
+        if offload:
+            _refuse_moving(graphs=self.fast.graphs, packed=self.fast.packed)
         decoders = [d for s in self.stages if hasattr(d := getattr(s.autoencoder, "decoder", None), "by")]
         if decode != "whole" and not decoders:
             raise UsageError(
@@ -99,8 +98,9 @@ class Placed:
         return self
 
     def prepared_again(self) -> None:
+        """After weights were moved: what the fast path made of them refers to their former memory."""
         if self.fast != Fast():
-            self._speed_up(self.fast)  # recordings refer to the weights' former memory
+            self._speed_up(self.fast)
 
     def compile(
         self, *, precompute: bool | None = None, channels_last: bool | None = None, packed: bool | None = None,
@@ -114,9 +114,7 @@ class Placed:
         if dtype is not None:
             self.to(dtype=dtype)
         if self.parts.turns is not None:
-            for name, value in {"graphs": graphs, "packed": packed}.items():
-                if value:
-                    raise UsageError(f"{name} needs weights that stay; leave {name} out", code="option-conflict")
+            _refuse_moving(graphs=graphs, packed=packed)
             graphs = packed = False
         self._speed_up(choose(
             self.device, precompute=precompute, channels_last=channels_last, packed=packed, compile=compile,
@@ -144,3 +142,10 @@ class Placed:
         """Where a stage samples."""
         first = None if self.parts.turns is not None else next(stage.denoiser.parameters(), None)
         return self.device if first is None else first.device
+
+
+def _refuse_moving(**parts: bool | None) -> None:
+    """UsageError for parts of the fast path that are on, and can't be where weights are offloaded."""
+    for name, on in parts.items():
+        if on:
+            raise UsageError(f"{name} needs weights that stay; leave {name} out", code="option-conflict")

@@ -70,7 +70,7 @@ def hash_of_data(source: Any) -> dict[str, Any] | None:
     for file in files:
         inside = sha256_of(file) if file.suffix == ".jsonl" or file.name == "metadata.csv" else ""
         digest.update(os.fsencode(f"{file.relative_to(path).as_posix()} {file.stat().st_size} {inside}\n"))
-    return {"sha256": digest.hexdigest(), "of": f"names and sizes of {len(files)} files, and the contents of .jsonl"}
+    return {"sha256": digest.hexdigest(), "of": f"names and sizes of {len(files)} files, and the contents of metadata"}
 
 
 def write(

@@ -12,12 +12,8 @@ from zoo.bench.report.plots import written
 from zoo.bench.report.standing import faster, margins, unbeaten
 
 FACETS = 8  # a dimension with more values than this is filtered by text
-ONCE = (
-    "host-peak",
-    "host-added",
-    "host-planned",
-    "device-planned",
-)  # they depend on the process's history, and their spread is unknown
+# They depend on the process's history, and their spread is unknown.
+ONCE = ("host-peak", "host-added", "host-planned", "device-planned")
 _BENEATH = {
     "latency-p50": (("latency-p90", "latency of a batch, p90", "p90"),),
     "host-peak": (
